@@ -1,0 +1,3 @@
+"""Finds the direction along which a language model refuses, and the ablation that removes it and changes nothing else."""
+
+__version__ = "0.1.0"

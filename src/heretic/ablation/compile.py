@@ -1,0 +1,81 @@
+"""From numbers to tensors: `AblationParameters` and a site's statistics give its edit in O(d_model)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .directions import Directions, interpolation
+from .edit import ModelEdit, SiteEdit
+from .parameters import AblationParameters
+from .sites import Site
+from .weight_stats import WeightStats
+
+ROW_NORMALIZATIONS = ("none", "pre", "full")
+
+
+def compile_edit(
+    parameters: AblationParameters,
+    directions: Directions,
+    sites: Sequence[Site],
+    stats: Mapping[str, WeightStats],
+    row_normalization: str = "full",
+) -> ModelEdit:
+    """The edit of every site whose kernel is not zero at its layer; `stats` by module name.
+
+    Raises:
+        ValueError: a site's component has no kernel, or the mode is unknown.
+    """
+    edits = {}
+    for site in sites:
+        edit = compile_site(parameters, directions, site, stats[site.module], row_normalization)
+        if edit is not None:
+            edits[site.module] = edit
+    return edits
+
+
+def compile_site(
+    parameters: AblationParameters, directions: Directions, site: Site, stats: WeightStats, row_normalization: str
+) -> SiteEdit | None:
+    """The edit of one site, or None where its kernel is zero.
+
+    With strength w, unit direction v, row norms n and g = G v (docs/architecture.md):
+
+        none   left = w v        right = v        scale = None
+        pre    left = w n∘v      right = v / n    scale = None
+        full   left = w n∘v      right = v / n    scale = 1 / sqrt(1 - 2 w v∘g + w² v² (v·g))
+    """
+    if site.component not in parameters.kernels:
+        raise ValueError(f"no kernel for {site.component}: the candidate has {sorted(parameters.kernels)}")
+    strength = parameters.kernels[site.component].weight(site.layer)
+    if strength == 0.0:
+        return None
+    index = parameters.direction_index if parameters.direction_scope == "global" else float(site.layer)
+    v, g = _direction(directions, stats, index)
+    if row_normalization == "none":
+        return SiteEdit(strength * v[:, None], v[:, None])
+    n = stats.row_norms
+    left = strength * n * v
+    # A zero row writes nothing: any finite value serves, and 0 keeps the product exact.
+    right = torch.where(n > 0, v / n, torch.zeros_like(v))
+    if row_normalization == "pre":
+        return SiteEdit(left[:, None], right[:, None])
+    if row_normalization != "full":
+        raise ValueError(f"row_normalization must be one of {ROW_NORMALIZATIONS}, got {row_normalization!r}")
+    squared = 1 - 2 * strength * v * g + strength**2 * v**2 * (v @ g)
+    # A zero row has g = 0, and what is left of it stays 0 whatever the scale.
+    return SiteEdit(left[:, None], right[:, None], squared.clamp_min(1e-12).rsqrt())
+
+
+def _direction(directions: Directions, stats: WeightStats, index: float) -> tuple[Tensor, Tensor]:
+    """Unit direction at a site's output, and G times it.
+
+    To take v from the stream behind a post-norm with gain, the site must lose gain∘v: v·(gain∘y) = (gain∘v)·y.
+    """
+    weights = interpolation(index, len(directions.vectors)).to(directions.vectors.device)
+    v = weights @ directions.vectors
+    if stats.gain is not None:
+        v = v * stats.gain
+    # `gram_directions` holds G (gain∘v) already, so one factor normalises both.
+    factor = 1.0 / v.norm().clamp_min(1e-12)
+    return v * factor, (weights @ stats.gram_directions) * factor

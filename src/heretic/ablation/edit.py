@@ -1,0 +1,68 @@
+"""The edit: a small linear map on what a weight writes.
+
+With y = W x, W: (d_model, d_in), an edit is
+
+    W  ->  diag(scale) (I - left rightᵀ) W,        y  ->  scale ∘ (y - left (rightᵀ y)).
+
+Columns of W are vectors in output space, so one kernel serves weights and outputs alike (docs/architecture.md).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SiteEdit:
+    """The edit of one site, fp32; leading dimensions, if any, count candidates or rows of a batch."""
+
+    left: Float[Tensor, "*batch d_model rank"]
+    right: Float[Tensor, "*batch d_model rank"]
+    scale: Float[Tensor, "*batch d_model"] | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.left.shape[-1]
+
+
+ModelEdit = Mapping[str, SiteEdit]
+"""Edits by the site's module name; a site without an entry stays as it is."""
+
+
+def edit_output(edit: SiteEdit, output: Float[Tensor, "*batch row d_model"]) -> Float[Tensor, "*batch row d_model"]:
+    """What the edited weight would have written instead of `output` (without bias), fp32."""
+    edited = output.float()
+    edited = edited - (edited @ edit.right) @ edit.left.mT
+    return edited if edit.scale is None else edited * edit.scale.unsqueeze(-2)
+
+
+def edit_weight(edit: SiteEdit, weight: Float[Tensor, "d_model d_in"]) -> Float[Tensor, "d_model d_in"]:
+    """The edited weight, fp32."""
+    return edit_output(edit, weight.mT).mT
+
+
+def stack_edits(edits: Sequence[SiteEdit | None]) -> SiteEdit:
+    """Edits of one site by several candidates as one, leading dimension: candidate. None leaves the site as it is.
+
+    Raises:
+        ValueError: all are None.
+    """
+    present = [edit for edit in edits if edit is not None]
+    if not present:
+        raise ValueError("no candidate edits this site")
+    rank = max(edit.rank for edit in present)
+    blank = torch.zeros(*present[0].left.shape[:-1], rank, device=present[0].left.device)
+    ones = torch.ones(blank.shape[:-1], device=blank.device)
+
+    def padded(factor: Tensor) -> Tensor:
+        return torch.nn.functional.pad(factor, (0, rank - factor.shape[-1]))
+
+    left = torch.stack([blank if edit is None else padded(edit.left) for edit in edits])
+    right = torch.stack([blank if edit is None else padded(edit.right) for edit in edits])
+    if all(edit.scale is None for edit in present):
+        return SiteEdit(left, right)
+    scales = [ones if edit is None or edit.scale is None else edit.scale for edit in edits]
+    return SiteEdit(left, right, torch.stack(scales))
