@@ -1,0 +1,1 @@
+"""What knows transformers: loading, sites, chat templates, hooks."""

@@ -1,0 +1,1 @@
+"""Prompt sets: the packaged ones, and those that users bring."""
