@@ -1,0 +1,1 @@
+"""Runs prompts through a model under candidate edits."""

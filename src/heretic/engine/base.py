@@ -1,0 +1,64 @@
+"""What an engine offers; evaluation and the pipeline know no more of a model than this."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..ablation.directions import Directions
+from ..ablation.edit import ModelEdit
+from ..ablation.sites import Site
+from ..ablation.weight_stats import WeightStats
+from ..prompts.prompt import Prompt
+
+Progress = Callable[[int], None]
+"""Called with the number of prompts (rows, sites) done since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A greedy response. `complete` is False where generation stopped before the end of text."""
+
+    text: str
+    n_tokens: int
+    complete: bool
+
+
+class Engine(Protocol):
+    """One model, measured under edits; an empty edit is the baseline."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]: ...
+
+    def residuals(
+        self, prompts: Sequence[Prompt], progress: Progress
+    ) -> Iterator[Float[Tensor, "prompt residual d_model"]]:
+        """Residuals at the last token, batch by batch, fp32 on the CPU, in the order of `prompts`."""
+        ...
+
+    def weight_stats(self, directions: Directions, progress: Progress) -> Mapping[str, WeightStats]:
+        """Statistics of every site's weight, by module name."""
+        ...
+
+    def first_token_log_probabilities(
+        self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], progress: Progress
+    ) -> Float[Tensor, "candidate prompt vocab"]:
+        """Log-probabilities of the first response token, fp32."""
+        ...
+
+    def respond(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[ModelEdit],
+        max_new_tokens: int,
+        decided: Callable[[str], bool] | None,
+        progress: Progress,
+    ) -> list[list[Response]]:
+        """Greedy responses, by candidate and prompt. A row ends early once `decided` holds for its text so far."""
+        ...
+
+
+def no_progress(_: int) -> None:
+    """For callers that show nothing."""

@@ -1,0 +1,1 @@
+"""How a candidate is measured: refusals and KL divergence."""

@@ -1,0 +1,16 @@
+"""The two minimised objectives, from what was measured."""
+
+from .evaluator import Evaluation
+
+
+def scores(
+    evaluation: Evaluation, base_refusals: int, kl_divergence_scale: float, kl_divergence_target: float
+) -> tuple[float, float]:
+    """(KL score, refusals score).
+
+    Below the target, the KL score follows the refusals instead, so that a candidate that changes nothing does not win.
+    """
+    refusals_score = evaluation.refusals / base_refusals if base_refusals else float(evaluation.refusals)
+    if evaluation.kl_divergence >= kl_divergence_target:
+        return evaluation.kl_divergence / kl_divergence_scale, refusals_score
+    return refusals_score * kl_divergence_target / kl_divergence_scale, refusals_score

@@ -1,0 +1,36 @@
+"""Whether a recorded study and a new run speak of the same thing."""
+
+from typing import Any
+
+from ..errors import StudyError
+from .records import StudyRecord
+
+
+def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
+    """The run `now` (fields of StudyRecord, without the measured ones) continues the recorded study.
+
+    Raises:
+        StudyError: naming the first field that differs, with both values.
+    """
+    before = _flat(recorded.model_dump(mode="json"))
+    for field, value in _flat(now).items():
+        if field in before and before[field] != value:
+            raise StudyError(
+                f"The study {path} was run with another {field}: {_short(before[field])} there, {_short(value)} now. "
+                "Its trials can't be compared with new ones. Restore that setting, or start afresh with "
+                "--resume restart (the old study is kept beside the new one)."
+            )
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    fields = {key: record[key] for key in ("model_digest", "dtype") if key in record}
+    for name, prompts in record.get("prompts", {}).items():
+        fields[f"{name} (digest of {prompts['count']} prompts)"] = prompts["digest"]
+    fields |= record.get("settings", {})
+    fields |= {f"search space: {key}": value for key, value in record.get("space", {}).items()}
+    return fields
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,54 @@
+"""What a study keeps on disk beside Optuna's own entries."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..ablation.parameters import AblationParameters
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PromptRecord(Record):
+    """One prompt set as it was used: where it came from, how many, and the digest of its texts."""
+
+    source: dict[str, Any]
+    count: int
+    digest: str
+
+
+class BaselineRecord(Record):
+    """Refusals of the unmodified model among `prompts` bad evaluation prompts."""
+
+    refusals: int
+    prompts: int
+
+
+class StudyRecord(Record):
+    """All that must be the same for trials to be comparable, and all that an export needs beside the weights."""
+
+    version: Literal[1] = 1
+    model: str
+    model_path: str
+    gguf_file: str | None
+    model_revision: str | None
+    model_digest: str
+    dtype: str
+    prompts: dict[str, PromptRecord]
+    settings: dict[str, Any]
+    space: dict[str, Any]
+    sites: list[dict[str, Any]]
+    response_prefix: str
+    baseline: BaselineRecord
+    versions: dict[str, str]
+
+
+class TrialRecord(Record):
+    """One complete trial."""
+
+    number: int
+    refusals: int
+    kl_divergence: float
+    parameters: AblationParameters

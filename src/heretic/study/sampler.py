@@ -1,0 +1,29 @@
+"""Optuna samplers by name."""
+
+import warnings
+from typing import Any, Literal
+
+SamplerName = Literal["tpe", "tpe-multivariate", "random"]
+
+
+def make_sampler(name: SamplerName, seed: int, n_startup_trials: int, n_ei_candidates: int) -> Any:
+    """The sampler; its constant liar keeps candidates that are asked for together apart."""
+    import optuna
+
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        # Optuna calls both options experimental at every start.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=n_startup_trials,
+            n_ei_candidates=n_ei_candidates,
+            multivariate=name == "tpe-multivariate",
+            constant_liar=True,
+        )
+
+
+def resumed_seed(seed: int, n_trials: int) -> int:
+    """Optuna restarts its random numbers with each process: a resumed study must not draw its start-up trials again."""
+    return seed if n_trials == 0 else (seed * 1_000_003 + n_trials) % 2**32
