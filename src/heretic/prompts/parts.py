@@ -1,0 +1,78 @@
+"""Disjoint parts of a prompt set, near-duplicates kept together.
+
+Prompts that differ by a word or two are one prompt for a model: were they in two parts, the second part would
+measure what the first has seen.
+"""
+
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+SHINGLE = 5
+BUCKETS = 1 << 14
+SIMILAR = 0.4
+
+
+def similarities(texts: Sequence[str]) -> np.ndarray:
+    """Jaccard similarity of the texts' character 5-grams, (text, text), fp32; 1 on the diagonal.
+
+    The 5-grams are hashed into 16,384 buckets: a collision can only make two texts look a little more alike.
+    """
+    marks = np.zeros((len(texts), BUCKETS), dtype=np.float32)
+    for row, text in enumerate(texts):
+        folded = f" {' '.join(text.lower().split())} "
+        for start in range(max(1, len(folded) - SHINGLE + 1)):
+            marks[row, zlib.crc32(folded[start : start + SHINGLE].encode()) % BUCKETS] = 1.0
+    shared = marks @ marks.T
+    sizes = marks.sum(axis=1)
+    return shared / (sizes[:, None] + sizes[None, :] - shared)
+
+
+def clusters(*columns: Sequence[str], threshold: float = SIMILAR) -> list[list[int]]:
+    """Row indices grouped so that rows alike in any column (similarity above `threshold`), directly or through
+    others, share a group."""
+    parent = list(range(len(columns[0])))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for column in columns:
+        for first, second in zip(*np.nonzero(np.triu(similarities(column), 1) > threshold), strict=True):
+            parent[root(int(second))] = root(int(first))
+    groups: dict[int, list[int]] = {}
+    for index in range(len(parent)):
+        groups.setdefault(root(index), []).append(index)
+    return list(groups.values())
+
+
+def split_into_parts(
+    groups: Sequence[Sequence[int]], kinds: Sequence[str], sizes: Mapping[str, int], seed: int = 0
+) -> dict[str, list[int]]:
+    """Whole groups dealt to parts of the given sizes, each kind in proportion; what no part needs is left out.
+
+    Raises:
+        ValueError: the groups do not fill the parts.
+    """
+    order = list(groups)
+    random.Random(seed).shuffle(order)
+    order.sort(key=len, reverse=True)
+    parts: dict[str, list[int]] = {name: [] for name in sizes}
+    taken: dict[tuple[str, str], int] = {}
+    for group in order:
+        kind = kinds[group[0]]
+        room = [name for name, size in sizes.items() if len(parts[name]) + len(group) <= size]
+        if not room:
+            continue
+        # To the part that is emptiest of this kind, then emptiest over all, relative to its size.
+        chosen = min(room, key=lambda p: (taken.get((p, kind), 0) / sizes[p], len(parts[p]) / sizes[p]))
+        parts[chosen].extend(group)
+        taken[chosen, kind] = taken.get((chosen, kind), 0) + len(group)
+    short = {name: size - len(parts[name]) for name, size in sizes.items() if len(parts[name]) < size}
+    if short:
+        raise ValueError(f"not enough prompts after clustering: {short} are missing")
+    return parts
