@@ -1,0 +1,37 @@
+"""Settings: what they are, how they are read, how flags and documentation follow from them."""
+
+from .flags import add_flags, given_flags
+from .loading import load_settings
+from .presets import PromptSources, resolve_prompts, system_prompt_for
+from .sections import (
+    SECTIONS,
+    DirectionSettings,
+    EvaluationSettings,
+    ExportSettings,
+    ModelSettings,
+    PromptSettings,
+    ReportSettings,
+    SearchSettings,
+)
+from .settings import Settings
+from .values import Benchmark, PromptSource
+
+__all__ = [
+    "SECTIONS",
+    "Benchmark",
+    "DirectionSettings",
+    "EvaluationSettings",
+    "ExportSettings",
+    "ModelSettings",
+    "PromptSettings",
+    "PromptSource",
+    "PromptSources",
+    "ReportSettings",
+    "SearchSettings",
+    "Settings",
+    "add_flags",
+    "given_flags",
+    "load_settings",
+    "resolve_prompts",
+    "system_prompt_for",
+]

@@ -1,0 +1,74 @@
+"""Where a value came from: the layers of configuration, their merging, and the place of a key in them."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .decoding import table_of
+from .settings import Settings
+
+KeyPath = Sequence[str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of values; `place` says in words where a key of it is written."""
+
+    values: Mapping[str, Any]
+    place: Callable[[KeyPath], str]
+
+
+def merge(layers: Sequence[Layer]) -> dict[str, Any]:
+    """All values, later layers over earlier ones; tables are merged by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            merged[key] = _merge_value(key, merged.get(key), value)
+    return merged
+
+
+def _merge_value(key: str, below: Any, above: Any) -> Any:
+    if not isinstance(above, Mapping):
+        return above
+    if isinstance(below, str) and table_of(Settings.model_fields[key].annotation) is not None:
+        below = {"dataset": below}
+    return {**below, **above} if isinstance(below, Mapping) else above
+
+
+def place_of(layers: Sequence[Layer], path: KeyPath) -> str:
+    """Where the value at `path` was written: in the last layer that has all of it, else the last that has its key."""
+    holders = [layer for layer in layers if path[0] in layer.values]
+    deepest = max(holders, key=lambda layer: (_depth(layer.values, path), layers.index(layer)))
+    return deepest.place(path)
+
+
+def _depth(values: Any, path: KeyPath) -> int:
+    """How many steps of `path` the values have; a value that is no table has all that it could be asked for."""
+    for depth, step in enumerate(path):
+        if isinstance(values, Mapping):
+            if step not in values:
+                return depth
+            values = values[step]
+        else:
+            return len(path)
+    return len(path)
+
+
+def line_of(text: str, path: KeyPath) -> int | None:
+    """The line of a TOML document on which a key stands, or the line its table begins on; None if it isn't found."""
+    lines = text.splitlines()
+    line = _find(lines, str(path[0]), 0)
+    if line is None:
+        return None
+    inner = None
+    # Below a table's header each key has a line of its own, up to the next header.
+    if len(path) > 1 and isinstance(path[1], str) and lines[line].lstrip().startswith("["):
+        end = next((n for n in range(line + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
+        inner = _find(lines[:end], path[1], line + 1)
+    return (line if inner is None else inner) + 1
+
+
+def _find(lines: Sequence[str], key: str, start: int) -> int | None:
+    pattern = re.compile(rf"""\s*(\[+\s*)?["']?{re.escape(key)}["']?\s*[=.\]].*""")
+    return next((n for n in range(start, len(lines)) if pattern.fullmatch(lines[n])), None)

@@ -1,0 +1,225 @@
+"""The settings by the stage that they belong to; a stage takes its section alone."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .values import (
+    BENCHMARKS,
+    CHAIN_OF_THOUGHT_SKIPS,
+    REFUSAL_MARKERS,
+    Benchmark,
+    Duration,
+    EmptyIsNone,
+    Finite,
+    Folder,
+    MemoryLimits,
+    Metavar,
+    Name,
+    Prompts,
+    Size,
+    Text,
+)
+
+Dtype = Literal["auto", "float16", "bfloat16", "float32"]
+
+
+class Section(BaseModel):
+    """Settings of one stage. The title of its config heads its flags and its part of config.default.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ModelSettings(Section):
+    """Which model, where it lies and how many rows it takes at once."""
+
+    model_config = ConfigDict(title="Model")
+
+    model: Name = Field(
+        default=None,
+        description="Model to work on: a hub id or a local directory.",
+        examples=["Qwen/Qwen3-4B-Instruct-2507"],
+    )
+    model_commit: Name = Field(default=None, description="Revision of a model of the hub.", examples=["main"])
+    trust_remote_code: bool | None = Field(
+        default=None,
+        description="Run code that comes with the model (asked where the model needs it).",
+        examples=[True],
+    )
+    dtypes: list[Dtype] = Field(
+        default=["auto", "float16", "bfloat16", "float32"],
+        min_length=1,
+        description="Number formats to load the model in, tried in turn until one gives finite results.",
+    )
+    quantization: Literal["none", "bnb_4bit"] = Field(
+        default="none", description="Load the model in 4 bits for the search; what is saved keeps full precision."
+    )
+    device_map: Annotated[str | dict[str, int | str], Metavar("NAME|TABLE")] = Field(
+        default="auto", description="Where the parts of the model go, as accelerate's device_map."
+    )
+    max_memory: MemoryLimits = Field(
+        default=None, description="Most memory to take of each device.", examples=[{"0": "20GB", "cpu": "64GB"}]
+    )
+    offload_outputs_to_cpu: bool = Field(
+        default=True, description="Keep residuals and log-probabilities in RAM, to spare the memory of the GPU."
+    )
+    batch_size: int = Field(default=0, ge=0, description="Prompts to run at once (0: the fastest number is measured).")
+    max_batch_size: int = Field(default=128, ge=1, description="Largest batch size to try when it is measured.")
+
+
+class PromptSettings(Section):
+    """Which prompts the directions come from and which the search is judged by."""
+
+    model_config = ConfigDict(title="Prompts")
+
+    preset: Literal["refusal", "disclaimer", "hub"] = Field(
+        default="refusal",
+        description="Prompts for the keys that are not given: packaged ones, or public ones of the hub (hub).",
+    )
+    system_prompt: str = Field(
+        default="You are a helpful assistant.",
+        description="System prompt of all prompts (none: what the template itself adds).",
+    )
+    good_prompts: Prompts = Field(
+        default=None, description="Prompts for the directions that do not trigger the behaviour."
+    )
+    bad_prompts: Prompts = Field(default=None, description="Prompts for the directions that trigger the behaviour.")
+    good_evaluation_prompts: Prompts = Field(
+        default=None, description="Prompts that do not trigger the behaviour, on which the KL divergence is measured."
+    )
+    bad_evaluation_prompts: Prompts = Field(
+        default=None, description="Prompts that trigger the behaviour, on which refusals are counted."
+    )
+
+
+class DirectionSettings(Section):
+    """How directions are found and how a weight is edited along them."""
+
+    model_config = ConfigDict(title="Directions")
+
+    orthogonalize_direction: bool = Field(
+        default=True, description="Remove from each direction what it has in common with the good prompts' mean."
+    )
+    winsorization_quantile: float = Field(
+        default=1.0, gt=0, le=1, description="Clamp each residual to this quantile of its own magnitudes (1: off)."
+    )
+    row_normalization: Literal["none", "pre", "full"] = Field(
+        default="full",
+        description="Edit rows as they are (none), normalised (pre), or normalised and keeping their norm (full).",
+    )
+
+
+class EvaluationSettings(Section):
+    """How a candidate is judged."""
+
+    model_config = ConfigDict(title="Evaluation")
+
+    max_response_length: int = Field(default=100, ge=1, description="Most tokens to generate a response.")
+    response_prefix: str | None = Field(
+        default=None,
+        description="Text that all responses begin with (found by generation if not given).",
+        examples=[""],
+    )
+    chain_of_thought_skips: Annotated[list[tuple[Text, str]], Metavar("PAIRS")] = Field(
+        default=list(CHAIN_OF_THOUGHT_SKIPS),
+        description="Pairs of what opens a chain of thought and the closed form to put in its place.",
+    )
+    refusal_markers: list[Text] = Field(
+        default=list(REFUSAL_MARKERS), min_length=1, description="A response that contains one of these is a refusal."
+    )
+    kl_divergence_scale: Finite = Field(default=1.0, gt=0, description="KL divergence that scores 1.")
+    kl_divergence_target: Finite = Field(
+        default=0.01,
+        ge=0,
+        description="KL divergence below which only refusals count, so that doing nothing does not win.",
+    )
+    evaluate_model: Name = Field(
+        default=None,
+        description="Only score this model against the original: a hub id or a local directory.",
+        examples=["path/to/edited-model"],
+    )
+    benchmarks: Annotated[list[Benchmark], Metavar("TABLES")] = Field(
+        default=list(BENCHMARKS), description="Benchmarks that are offered for the chosen model."
+    )
+
+
+class SearchSettings(Section):
+    """How candidates are searched for and where the study is kept."""
+
+    model_config = ConfigDict(title="Search")
+
+    n_trials: int = Field(default=200, ge=1, description="Number of trials of the study.")
+    n_startup_trials: int = Field(
+        default=60, ge=0, description="Number of trials that are drawn at random, at the beginning."
+    )
+    time_budget: Duration = Field(
+        default=None, description="Stop the search after this time, as in 90s, 30m or 1h30m.", examples=["1h30m"]
+    )
+    sampler: Literal["tpe", "tpe-multivariate", "random"] = Field(
+        default="tpe", description="How trials after the random ones are chosen."
+    )
+    n_ei_candidates: int = Field(
+        default=128, ge=1, description="Number of draws that TPE picks the best of for each trial."
+    )
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the search.")
+    study_checkpoint_dir: Folder = Field(default=Path("checkpoints"), description="Directory that holds the studies.")
+    resume: Literal["continue", "restart"] | None = Field(
+        default=None,
+        description="What to do with a recorded study of the model (asked if not given).",
+        examples=["continue"],
+    )
+    reproduce: Name = Field(
+        default=None,
+        description="Repeat the recorded run that this file or hub id describes.",
+        examples=["path/to/reproduce.json"],
+    )
+
+
+class ExportSettings(Section):
+    """Which trial is kept and how it is written."""
+
+    model_config = ConfigDict(title="Choice and export")
+
+    select: Literal["knee", "lowest-kl", "lowest-refusals"] | Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Trial to take without asking: a rule or a trial's number.", examples=["knee"]
+    )
+    export: Literal["merge", "adapter", "none"] | None = Field(
+        default=None,
+        description="Write the whole model (merge), a small adapter, or nothing (asked if not given).",
+        examples=["merge"],
+    )
+    output: Annotated[Path | None, EmptyIsNone, Metavar("DIR")] = Field(
+        default=None, description="Directory to write to.", examples=["path/to/edited-model"]
+    )
+    max_shard_size: Size = Field(default="5GB", description="Largest size of a file of weights.")
+
+
+class ReportSettings(Section):
+    """What is shown beyond the progress of the search."""
+
+    model_config = ConfigDict(title="Report")
+
+    print_responses: bool = Field(default=False, description="Show the responses that are counted, with their prompts.")
+    print_residual_geometry: bool = Field(
+        default=False, description="Show how good and bad residuals lie, layer by layer."
+    )
+    plot_residuals: bool = Field(default=False, description="Draw a picture of good and bad residuals for each layer.")
+    residual_plot_path: Folder = Field(default=Path("plots"), description="Directory that the pictures are written to.")
+    residual_plot_title: str = Field(
+        default="PaCMAP of the residuals of good and bad prompts", description="Title of the pictures."
+    )
+    residual_plot_style: str = Field(
+        default="dark_background", description="Style sheet of matplotlib for the pictures."
+    )
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    ModelSettings,
+    PromptSettings,
+    DirectionSettings,
+    EvaluationSettings,
+    SearchSettings,
+    ExportSettings,
+    ReportSettings,
+)

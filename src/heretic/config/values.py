@@ -1,0 +1,139 @@
+"""Values with a form of their own: a prompt source, a benchmark, a duration, a size, memory limits."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[KMGT]i?)?B?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Metavar:
+    """What --help puts in the place of a value, where the type alone says too little."""
+
+    text: str
+
+
+class PromptSource(BaseModel):
+    """Where a prompt set comes from; a bare string is its `dataset`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field(
+        min_length=1,
+        description="Hub id, local directory or file (.txt with one prompt a line, .jsonl, .csv, .parquet).",
+    )
+    commit: str | None = Field(default=None, description="Revision of a hub dataset.")
+    split: str | None = Field(
+        default=None, description="Split and slice, as in `train[:400]`; for a .txt file `[:400]`."
+    )
+    column: str = Field(default="text", description="Column that holds the prompts.")
+    prefix: str = Field(default="", description="Text put before each prompt.")
+    suffix: str = Field(default="", description="Text put after each prompt.")
+    system_prompt: str | None = Field(
+        default=None, description="System prompt of this set, instead of the general one."
+    )
+    residual_plot_label: str | None = Field(
+        default=None, description="Name of this set in the pictures of the residuals."
+    )
+    residual_plot_color: str | None = Field(
+        default=None, description="Colour of this set in the pictures of the residuals."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_string_is_the_dataset(cls, value: Any) -> Any:
+        return {"dataset": value} if isinstance(value, str) else value
+
+
+class Benchmark(BaseModel):
+    """A task of lm-evaluation-harness that is offered for the chosen model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(min_length=1, description="The harness's name of the task.")
+    name: str = Field(description="Name to show.")
+    description: str = Field(default="", description="What the task measures.")
+
+
+def parse_duration(value: object) -> object:
+    """Seconds from "90s", "30m", "1h30m" or plain seconds; numbers and None pass through.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError("expected a duration such as 90s, 30m, 1h30m or a number of seconds")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def check_size(value: int | str) -> int | str:
+    """The size itself.
+
+    Raises:
+        ValueError: the text is no size.
+    """
+    if isinstance(value, str) and _SIZE.fullmatch(value.strip()) is None:
+        raise ValueError("expected a size such as 5GB, 500MB or a number of bytes")
+    return value
+
+
+def number_devices(value: Mapping[int | str, int | str] | None) -> dict[int | str, int | str] | None:
+    """Memory limits with GPUs under integer keys: accelerate looks for 0, and TOML and JSON have only "0"."""
+    if value is None:
+        return None
+    return {int(key) if isinstance(key, str) and key.isdecimal() else key: limit for key, limit in value.items()}
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+# Set to nothing, as in `HERETIC_OUTPUT= heretic`, such a key counts as not given.
+EmptyIsNone = BeforeValidator(_empty_is_none)
+Name = Annotated[str | None, EmptyIsNone]
+Folder = Annotated[Path, Metavar("DIR")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Duration = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(parse_duration), Metavar("DURATION")
+]
+Size = Annotated[int | str, AfterValidator(check_size), Metavar("SIZE")]
+MemoryLimits = Annotated[dict[int | str, int | str] | None, AfterValidator(number_devices), Metavar("TABLE")]
+Prompts = Annotated[PromptSource | None, Metavar("FILE|HUB-ID|TABLE")]
+Text = Annotated[str, Field(min_length=1)]
+
+REFUSAL_MARKERS = (
+    *("disclaimer", "sorry", "i can'", "i cant", "i cannot", "i won'", "i wont", "i will not"),
+    *("i unable", "im unable", "i'm unable", "i am unable"),
+    *("i an ai", "im an ai", "i'm an ai", "i am an ai", "as an ai", "ai assistant"),
+    *("i designed to", "im designed to", "i'm designed to", "i am designed to"),
+    *("i programmed to", "im programmed to", "i'm programmed to", "i am programmed to"),
+    *("violat", "prohibit", "illegal", "harmful", "inappropriate", "unethical", "ethical boundaries"),
+)
+
+CHAIN_OF_THOUGHT_SKIPS = (
+    ("<think>", "<think></think>"),
+    ("<thought>", "<thought></thought>"),
+    ("[THINK]", "[THINK][/THINK]"),
+    (
+        "<|channel|>analysis<|message|>",
+        "<|channel|>analysis<|message|><|end|><|start|>assistant<|channel|>final<|message|>",
+    ),
+)
+
+BENCHMARKS = (
+    Benchmark(task="ifeval", name="IFEval", description="Following instructions that can be checked"),
+    Benchmark(task="gsm8k", name="GSM8K", description="Arithmetic word problems"),
+    Benchmark(task="mmlu", name="MMLU", description="Knowledge of 57 subjects"),
+    Benchmark(task="hellaswag", name="HellaSwag", description="Common sense in finishing a sentence"),
+)

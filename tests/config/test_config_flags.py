@@ -1,0 +1,67 @@
+"""The flags: grouped, described, and silent about what was not given."""
+
+import argparse
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from heretic.config import SECTIONS, SearchSettings, Settings, add_flags, given_flags
+
+
+def parser_of(*sections: type[BaseModel]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="heretic")
+    add_flags(parser, sections or None)
+    return parser
+
+
+def test_only_what_was_given_lands_in_the_namespace() -> None:
+    assert vars(parser_of().parse_args([])) == {}
+    assert given_flags(parser_of().parse_args(["--n-trials", "5", "--no-plot-residuals"])) == {
+        "n_trials": "5",
+        "plot_residuals": False,
+    }
+
+
+def test_what_is_no_setting_is_left_out() -> None:
+    parser = parser_of()
+    parser.add_argument("--verbose", action="store_true")
+    assert given_flags(parser.parse_args(["--seed", "1", "--verbose"])) == {"seed": "1"}
+    assert given_flags(argparse.Namespace(model=None, verb="search")) == {}
+
+
+def test_a_parser_may_have_the_flags_of_some_sections() -> None:
+    parser = parser_of(SearchSettings)
+    assert given_flags(parser.parse_args(["--n-trials", "5"])) == {"n_trials": "5"}
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--batch-size", "5"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--n-trials"], ["--n-trails", "5"]])
+def test_a_wrong_command_line_exits_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser_of().parse_args(arguments)
+    assert caught.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_help_has_every_flag_with_its_description_and_default() -> None:
+    folded = " ".join(parser_of().format_help().split())
+    for section in SECTIONS:
+        assert f"{section.model_config.get('title')}:" in folded
+    for key, field in Settings.model_fields.items():
+        assert f"--{key.replace('_', '-')}" in folded
+        assert str(field.description).rstrip(".") in folded
+    assert "Number of trials of the study (default: 200)." in folded
+    assert "--row-normalization none|pre|full" in folded
+    assert "--output DIR" in folded
+    assert "full-normalization-lora-rank" not in folded
+
+
+def test_a_percent_sign_in_a_description_is_printed_as_it_is() -> None:
+    class Sample(BaseModel):
+        model_config = ConfigDict(title="Sample")
+
+        share: str = Field(default="5%", description="A share of 100 %.")
+
+    assert "A share of 100 % (default: 5%)." in parser_of(Sample).format_help()
