@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxtyping import Float
@@ -67,10 +67,14 @@ class Evaluator:
         Raises:
             CandidateError: its logits hold NaN.
         """
+        baseline = self.baseline_of(0, progress)
+        return replace(baseline, refusals=self.refusals([{}], progress)[0])
+
+    def baseline_of(self, refusals: int, progress: Progress = no_progress) -> Baseline:
+        """The unmodified model's measures where its refusals have been counted before."""
         log_probabilities = self._engine.first_token_log_probabilities(self._good, [{}], progress)[0]
         if log_probabilities.isnan().any():
             raise CandidateError("the logits of the first response token hold NaN")
-        refusals = self.refusals([{}], progress)[0]
         return Baseline(log_probabilities, refusals, len(self._bad))
 
     def evaluate(

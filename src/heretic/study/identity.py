@@ -25,7 +25,7 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     fields = {key: record[key] for key in ("model_digest", "dtype") if key in record}
     for name, prompts in record.get("prompts", {}).items():
-        fields[f"{name} (digest of {prompts['count']} prompts)"] = prompts["digest"]
+        fields[name] = f"{prompts['count']} prompts with digest {prompts['digest']}"
     fields |= record.get("settings", {})
     fields |= {f"search space: {key}": value for key, value in record.get("space", {}).items()}
     return fields

@@ -41,6 +41,7 @@ class StudyRecord(Record):
     space: dict[str, Any]
     sites: list[dict[str, Any]]
     response_prefix: str
+    batch_size: int
     baseline: BaselineRecord
     versions: dict[str, str]
 

@@ -1,0 +1,191 @@
+"""The command line: parses, calls the pipeline, renders. Nothing heavy is imported before a verb runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .config import ModelSettings, PromptSettings, Settings, add_flags, given_flags, load_settings
+from .config.sections import EvaluationSettings, ExportSettings
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .ui.events import Chooser, Reporter
+
+VERBS = {
+    "demo": "run the main job on SmolLM2-135M-Instruct, which is fetched from the package index",
+    "results": "print the Pareto front of a recorded study, without loading a model",
+    "export": "write a trial of a recorded study as a model or an adapter",
+    "evaluate": "measure any model as a candidate is measured",
+}
+STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = given[0] if given and given[0] in VERBS else ""
+    try:
+        return {"": _run, "demo": _demo, "results": _results, "export": _export, "evaluate": _evaluate}[verb](
+            given[1:] if verb else given
+        )
+    except UserError as error:
+        print(f"heretic: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("heretic: stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(given: list[str]) -> int:
+    verbs = "\n".join(f"  heretic {verb:<9} {text}" for verb, text in VERBS.items())
+    parser = _parser(
+        "",
+        "MODEL",
+        "Finds the direction along which a model refuses, and searches for its ablation.",
+        f"Other commands:\n{verbs}",
+    )
+    parser.add_argument("name", nargs="?", metavar="MODEL", help="a directory, a hub id or a .gguf file")
+    parser.add_argument("--config", metavar="FILE", help="configuration file (default: config.toml here, if any)")
+    parser.add_argument("--version", action="version", version=f"heretic {__version__}")
+    add_flags(parser)
+    settings, reporter = _prepare(parser, parser.parse_args(given), "name")
+    if settings.evaluate_model is not None:
+        return _measure(settings, settings.evaluate_model, settings.model, False, reporter)
+    from .pipeline.run import run
+
+    return run(settings, _chooser(settings), reporter)
+
+
+def _demo(given: list[str]) -> int:
+    parser = _parser(
+        "demo", "Runs the main job on SmolLM2-135M-Instruct, from its download to an edited model on disk."
+    )
+    parser.add_argument("--config", metavar="FILE", help=argparse.SUPPRESS)
+    add_flags(parser)
+    from .pipeline.demo import demo_flags, run_demo
+
+    namespace = parser.parse_args(given)
+    settings, reporter = _prepare(parser, namespace, None, demo_flags())
+    return run_demo(settings, reporter)
+
+
+def _results(given: list[str]) -> int:
+    parser = _parser("results", "[STUDY]", "Prints the Pareto front of a recorded study.")
+    _add_study(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    namespace = parser.parse_args(given)
+    from .pipeline.results import find_study, print_results
+
+    print_results(
+        find_study(namespace.study, Path(namespace.study_checkpoint_dir)), namespace.json, _reporter(sys.stdout)
+    )
+    return 0
+
+
+def _export(given: list[str]) -> int:
+    parser = _parser("export", "[STUDY]", "Writes a trial of a recorded study, and measures what was written.")
+    _add_study(parser)
+    parser.add_argument("--trial", dest="select", metavar="N", help="trial number, as --select")
+    add_flags(parser, [ExportSettings, ModelSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = _prepare(parser, namespace, None)
+    from .pipeline.later import export_trial
+    from .pipeline.results import find_study
+
+    return export_trial(find_study(namespace.study, Path(namespace.study_checkpoint_dir)), settings, reporter)
+
+
+def _evaluate(given: list[str]) -> int:
+    parser = _parser(
+        "evaluate", "MODEL", "Measures a model on the evaluation prompts: refusals, and KL divergence from a base."
+    )
+    parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
+    parser.add_argument("--against", metavar="BASE", help="the model to measure the KL divergence from")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_flags(parser, [ModelSettings, PromptSettings, EvaluationSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = _prepare(parser, namespace, "name")
+    return _measure(settings, namespace.name, namespace.against, namespace.json, reporter)
+
+
+def _measure(settings: Settings, model: str, base: str | None, as_json: bool, reporter: "Reporter") -> int:
+    from .pipeline.evaluate import evaluate_model
+
+    print(evaluate_model(settings, model, base, as_json, reporter))
+    return 0
+
+
+def _parser(verb: str, argument: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"heretic {verb}".strip(),
+        usage=" ".join(["heretic", *([verb] if verb else []), *([argument] if argument else []), "[options]"]),
+        description=description,
+        epilog=f"{epilog}\n\n{STATUSES}".strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="a study's .jsonl file, or the model it was run on")
+    parser.add_argument("--study-checkpoint-dir", default="checkpoints", metavar="DIR", help="directory of the studies")
+
+
+def _prepare(
+    parser: argparse.ArgumentParser,
+    namespace: argparse.Namespace,
+    model: str | None,
+    first: dict[str, str] | None = None,
+) -> "tuple[Settings, Reporter]":
+    """Settings from all their sources, and a reporter that has told their warnings; `first` are flags that others win
+    over, `model` names the positional argument that stands for --model."""
+    flags: dict[str, str | bool] = {**(first or {}), **given_flags(namespace)}
+    if model is not None and getattr(namespace, model) is not None:
+        if "model" in flags:
+            parser.error("name the model once: as MODEL or with --model")
+        flags["model"] = getattr(namespace, model)
+    config = getattr(namespace, "config", None)
+    settings, warnings = load_settings(flags, Path(config) if config else None)
+    reporter = _reporter(sys.stderr)
+    for warning in warnings:
+        reporter.warn(warning)
+    _quieten_libraries()
+    return settings, reporter
+
+
+def _reporter(stream) -> "Reporter":  # type: ignore[no-untyped-def]
+    """Bars on a terminal; plain lines elsewhere, with NO_COLOR, or on a terminal that can't move its cursor."""
+    moves = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    if moves:
+        from rich.console import Console
+
+        from .ui.live import LiveReporter
+
+        return LiveReporter(Console(file=stream))
+    from .ui.plain import PlainReporter
+
+    return PlainReporter(stream)
+
+
+def _chooser(settings: Settings) -> "Chooser":
+    """A person is asked on a terminal, unless a flag has answered."""
+    answered = any(value is not None for value in (settings.select, settings.export, settings.output, settings.resume))
+    if sys.stdin.isatty() and sys.stderr.isatty() and not answered:
+        from .ui.menus import MenuChooser
+
+        return MenuChooser(str(settings.model))
+    from .ui.flags import FlagChooser
+
+    return FlagChooser(settings, settings.resume, str(settings.model))
+
+
+def _quieten_libraries() -> None:
+    """Our own steps tell of progress; two kinds of bars in one place help nobody."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")

@@ -1,0 +1,76 @@
+"""Exporting from a recorded study, long after its search."""
+
+from pathlib import Path
+
+from ..config import PromptSource, Settings
+from ..errors import ExportError, PromptError
+from ..export.directory import check_output
+from ..prompts.loading import load_prompts
+from ..study.journal import tensors_path
+from ..study.pareto import pareto_front, select
+from ..study.records import StudyRecord, TrialRecord
+from ..study.study import RecordedStudy
+from ..ui.events import Reporter
+from ..ui.flags import default_output
+from .directions import read_tensors
+from .prompts import RunPrompts
+from .saving import Verification, checkpoint_of, save_trial
+from .session import Measured, make_evaluator, open_engine, release
+
+
+def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -> int:
+    """Writes the trial that `settings.select` names (the knee by default; any complete trial by its number).
+
+    Raises:
+        StudyError: there is no such trial.
+        ExportError: it can't be written, or does not measure as recorded.
+    """
+    record = study.record
+    trial = _trial(study, settings)
+    export = settings.export or "merge"
+    if export == "none":
+        raise ExportError("Expected --export merge or adapter, got none: there is nothing to write.")
+    output = Path(settings.output or default_output(record.model))
+    check_output(output)
+    prompts = recorded_prompts(record)
+    settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
+    known = Measured(record.dtype, record.response_prefix, record.batch_size)
+    engine = open_engine(checkpoint_of(record), settings, prompts.all(), known, reporter)
+    good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
+    with reporter.step("Baseline", len(good)) as progress:
+        baseline = make_evaluator(engine, settings, good, bad).baseline_of(record.baseline.refusals, progress)
+    release(engine)
+    tensors = read_tensors(tensors_path(study.path))
+    save_trial(trial, record, tensors, export, output, settings, Verification(prompts, baseline, known), reporter)
+    return 0
+
+
+def _trial(study: RecordedStudy, settings: Settings) -> TrialRecord:
+    wanted = settings.select if settings.select is not None else "knee"
+    for trial in study.trials:
+        if trial.number == wanted:
+            return trial
+    return select(pareto_front(study.trials), study.baseline, wanted)
+
+
+def recorded_prompts(record: StudyRecord) -> RunPrompts:
+    """The prompts that the study was run with.
+
+    Raises:
+        PromptError: their sources give other prompts now.
+    """
+    sources = {name: PromptSource(**prompts.source) for name, prompts in record.prompts.items()}
+    sets = {name: load_prompts(source) for name, source in sources.items()}
+    for name, each in sets.items():
+        if each.digest != record.prompts[name].digest:
+            raise PromptError(
+                f"Expected the {name} that the study was run with (digest {record.prompts[name].digest}), but "
+                f"{each.source} gives others now ({each.digest}). Restore that file or data set."
+            )
+    return RunPrompts(
+        sets["good_prompts"],
+        sets["bad_prompts"],
+        sets["good_evaluation_prompts"],
+        sets["bad_evaluation_prompts"],
+        sources,
+    )

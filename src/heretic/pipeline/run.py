@@ -1,0 +1,180 @@
+"""The main job: from a model's name to a chosen trial on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..ablation.compile import compile_edit
+from ..ablation.edit import ModelEdit
+from ..ablation.sites import components_of
+from ..ablation.weight_stats import WeightStats
+from ..config import Settings
+from ..engine.local import LocalEngine
+from ..errors import CandidateError, ConfigError, ModelError
+from ..evaluation.evaluator import Baseline, Evaluator
+from ..export.directory import check_output
+from ..model.checkpoint import Checkpoint, find_checkpoint
+from ..study.identity import check_same
+from ..study.journal import repair, set_aside, study_path, tensors_path
+from ..study.pareto import knee, pareto_front
+from ..study.space import SearchSpace
+from ..study.study import Candidate, RecordedStudy, Study, has_record
+from ..ui.events import Chooser, Reporter
+from .directions import StudyTensors, fit_tensors, read_tensors
+from .prompts import RunPrompts, load_run_prompts
+from .records import identity, study_record
+from .saving import Verification, save_trial
+from .search import Search
+from .session import Measured, make_evaluator, measured, open_engine, require_declining
+
+INTERRUPTED = 130
+
+
+def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
+    """Finds directions, searches, lets `chooser` choose, saves; returns the exit status.
+
+    Raises:
+        UserError: something is not as it must be; what was recorded stays.
+    """
+    if settings.model is None:
+        raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
+    if settings.output is not None:
+        check_output(settings.output)
+    path = study_path(settings.study_checkpoint_dir, settings.model)
+    wanted, searching = _settle_existing(path, settings, chooser, reporter)
+    prompts = load_run_prompts(settings)
+    checkpoint = find_checkpoint(settings.model, settings.model_commit)
+    return _Job(settings, path, prompts, checkpoint, chooser, reporter).run(wanted, searching)
+
+
+def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> tuple[int, bool]:
+    """What becomes of a study that is there already: (number of trials to reach, whether to search at once)."""
+    if not path.exists():
+        return settings.n_trials, True
+    cut = repair(path) if settings.resume != "restart" else 0
+    if cut:
+        reporter.warn(f"The last line of {path} was unfinished, as after a kill; its {cut} bytes were cut off.")
+    if settings.resume == "restart":
+        reporter.say(f"The study that was there is kept as {set_aside(path)}.")
+        return settings.n_trials, True
+    if not has_record(path):
+        return settings.n_trials, True
+    finished = len(RecordedStudy(path).trials)
+    choice = chooser.resume(finished, settings.n_trials, str(path))
+    if choice == "restart":
+        reporter.say(f"The study that was there is kept as {set_aside(path)}.")
+        return settings.n_trials, True
+    if choice == "continue":
+        reporter.say(f"Resuming {path}: {finished} of {settings.n_trials} trials are done.")
+    return settings.n_trials, choice == "continue"
+
+
+class _Job:
+    """One run of the main job; holds what its stages hand on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: Path,
+        prompts: RunPrompts,
+        checkpoint: Checkpoint,
+        chooser: Chooser,
+        reporter: Reporter,
+    ) -> None:
+        self.settings = settings
+        self.path = path
+        self.prompts = prompts
+        self.checkpoint = checkpoint
+        self.chooser = chooser
+        self.reporter = reporter
+        self.known = self._recorded_measures()
+
+    def run(self, wanted: int, searching: bool) -> int:
+        engine = open_engine(self.checkpoint, self.settings, self.prompts.all(), self.known, self.reporter)
+        self.known = measured(engine)
+        space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
+        with Study(self.path, space) as study:
+            tensors, baseline = self._begin_or_resume(engine, study, space)
+            stats = self._weight_stats(engine, tensors)
+            study.use_sampler(
+                self.settings.sampler,
+                self.settings.seed,
+                min(self.settings.n_startup_trials, wanted),
+                self.settings.n_ei_candidates,
+            )
+            returned = study.take_back_running()
+            if returned:
+                self.reporter.say(f"{returned} trials were running when the program ended: they run again.")
+            evaluator = self._evaluator(engine)
+            search = Search(study, evaluator, baseline, _compiler(engine, tensors, stats, self.settings), self.settings)
+            if searching and not search.run(wanted, self.reporter):
+                self._show_front(study)
+                self.reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {self.path}")
+                return INTERRUPTED
+            return self._finish(study, search, tensors, baseline, wanted)
+
+    def _recorded_measures(self) -> Measured | None:
+        if not has_record(self.path):
+            return None
+        record = RecordedStudy(self.path).record
+        return Measured(record.dtype, record.response_prefix, record.batch_size)
+
+    def _evaluator(self, engine: LocalEngine) -> Evaluator:
+        good, bad = self.prompts.good_evaluation, self.prompts.bad_evaluation
+        return make_evaluator(engine, self.settings, good.prompts, bad.prompts)
+
+    def _begin_or_resume(self, engine: LocalEngine, study: Study, space: SearchSpace) -> tuple[StudyTensors, Baseline]:
+        evaluator = self._evaluator(engine)
+        if has_record(self.path):
+            check_same(study.record, identity(engine, self.prompts, self.settings, space), self.path)
+            recorded = study.record.baseline
+            with self.reporter.step("Baseline", len(self.prompts.good_evaluation)) as progress:
+                baseline = evaluator.baseline_of(recorded.refusals, progress)
+            return read_tensors(tensors_path(self.path)), baseline
+        tensors = fit_tensors(engine, self.prompts, self.settings, self.reporter)
+        with self.reporter.step("Baseline", evaluator.rows_a_candidate) as progress:
+            try:
+                baseline = evaluator.baseline(progress)
+            except CandidateError as error:
+                raise ModelError(f"The model itself can't be measured: {error}. Try another dtype (dtypes).") from error
+        self.reporter.say(f"The model itself declines {baseline.refusals} of {baseline.prompts} bad prompts.")
+        require_declining(baseline.refusals, baseline.prompts)
+        tensors.write(tensors_path(self.path))
+        study.begin(study_record(engine, self.prompts, self.settings, space, baseline))
+        return tensors, baseline
+
+    def _weight_stats(self, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
+        with self.reporter.step("Weight statistics", len(engine.sites)) as progress:
+            return engine.weight_stats(tensors.directions, progress)
+
+    def _show_front(self, study: Study) -> None:
+        front = pareto_front(study.trials)
+        if front:
+            baseline = study.record.baseline
+            self.reporter.front(front, knee(front, baseline), baseline)
+
+    def _finish(self, study: Study, search: Search, tensors: StudyTensors, baseline: Baseline, wanted: int) -> int:
+        """Shows the front and does what is chosen, until it is to leave."""
+        self._show_front(study)
+        while True:
+            record = study.record
+            action = self.chooser.next_action(pareto_front(study.trials), record.baseline)
+            if action.kind == "more":
+                wanted = study.n_finished() + action.n_trials
+                search.run(wanted, self.reporter)
+                self._show_front(study)
+            elif action.kind == "save" and action.trial and action.export and action.output:
+                output = Path(action.output)
+                assert self.known is not None
+                verification = Verification(self.prompts, baseline, self.known)
+                save_trial(
+                    action.trial, record, tensors, action.export, output, self.settings, verification, self.reporter
+                )
+            else:
+                return 0
+
+
+def _compiler(engine: LocalEngine, tensors: StudyTensors, stats: Mapping[str, WeightStats], settings: Settings):  # type: ignore[no-untyped-def]
+    def compile_candidate(candidate: Candidate) -> ModelEdit:
+        return compile_edit(candidate.parameters, tensors.directions, engine.sites, stats, settings.row_normalization)
+
+    return compile_candidate

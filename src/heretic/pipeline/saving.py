@@ -1,0 +1,179 @@
+"""A trial made into a model on disk, and measured there before it gets its name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..ablation.sites import Site
+from ..config import Settings
+from ..engine.local import LocalEngine
+from ..errors import CandidateError, ExportError
+from ..evaluation.evaluator import Baseline, Evaluation
+from ..export.adapter import write_adapter
+from ..export.merge import edit_from, merge
+from ..export.reader import open_checkpoint
+from ..model.checkpoint import Checkpoint, find_checkpoint
+from ..model.loading import LoadedModel, load_model
+from ..study.records import StudyRecord, TrialRecord
+from ..ui.events import Reporter
+from ..ui.text import kl
+from .directions import StudyTensors
+from .prompts import RunPrompts
+from .session import Measured, make_evaluator, release, wrap_engine
+
+MANIFEST = "heretic.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the written model is held against, and the prompts to do it on."""
+
+    prompts: RunPrompts
+    baseline: Baseline
+    known: Measured
+
+
+def save_trial(
+    trial: TrialRecord,
+    record: StudyRecord,
+    tensors: StudyTensors,
+    export: str,
+    output: Path,
+    settings: Settings,
+    verification: Verification,
+    reporter: Reporter,
+) -> Evaluation:
+    """Writes the trial as a model (merge) or adapter, scores what was written, then gives it its name.
+
+    Raises:
+        ExportError: it can't be written, or does not measure as it did in the search; nothing is left then.
+    """
+    checkpoint = checkpoint_of(record)
+    reader = open_checkpoint(checkpoint.directory, checkpoint.gguf_file)
+    sites = [Site(**site) for site in record.sites]
+    edit_of = edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"])
+    written: list[Evaluation] = []
+
+    def check(directory: Path) -> None:
+        write_manifest(directory, trial, record)
+        written.append(_verify(directory, export, checkpoint, settings, verification, reporter))
+        compare(trial, written[0], verification.known.dtype, reporter)
+
+    if export == "adapter":
+        write_adapter(reader, output, sites, edit_of, record.model, record.model_revision, check=check)
+    else:
+        total = sum(info.nbytes for info in reader.tensors())
+        with reporter.step(f"Writing {output}", total) as progress:
+            merge(reader, output, sites, edit_of, settings.max_shard_size, progress, check=check)
+    reporter.say(f"Saved {output}")
+    return written[0]
+
+
+def checkpoint_of(record: StudyRecord) -> Checkpoint:
+    """The recorded study's model, found again.
+
+    Raises:
+        ExportError: another model is there now.
+    """
+    local = Path(record.model_path)
+    name = record.model if not local.exists() else str(local)
+    checkpoint = find_checkpoint(name, record.model_revision)
+    if checkpoint.digest() != record.model_digest:
+        raise ExportError(
+            f"Expected the model that the study was run on in {name}, but its files have changed since (digest "
+            f"{record.model_digest} then, {checkpoint.digest()} now). Restore them, or run the study again."
+        )
+    return checkpoint
+
+
+def write_manifest(directory: Path, trial: TrialRecord, record: StudyRecord) -> None:
+    """What was done to the model, for those who find it later."""
+    import json
+
+    manifest = {
+        "version": 1,
+        "base_model": record.model,
+        "base_model_revision": record.model_revision,
+        "base_model_digest": record.model_digest,
+        "trial": trial.model_dump(mode="json"),
+        "baseline": record.baseline.model_dump(mode="json"),
+        "prompts": {name: prompts.model_dump(mode="json") for name, prompts in record.prompts.items()},
+        "settings": record.settings,
+        "versions": record.versions,
+    }
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _verify(
+    directory: Path,
+    export: str,
+    base: Checkpoint,
+    settings: Settings,
+    verification: Verification,
+    reporter: Reporter,
+) -> Evaluation:
+    """Loads what was written as anybody would and scores it."""
+    pinned = settings.model_copy(update={"dtypes": [verification.known.dtype], "quantization": "none"})
+    with reporter.step("Loading what was written"):
+        loader: Callable[[], LoadedModel] = (
+            (lambda: _load_adapter(directory, base, pinned, reporter))
+            if export == "adapter"
+            else (lambda: load_model(Checkpoint(str(directory), directory), pinned, reporter.say))
+        )
+        loaded = loader()
+    prompts = verification.prompts
+    engine = wrap_engine(loaded, pinned, prompts.sample(1), verification.known, reporter)
+    return score(engine, pinned, verification, reporter)
+
+
+def _load_adapter(directory: Path, base: Checkpoint, settings: Settings, reporter: Reporter) -> LoadedModel:
+    from peft import PeftModel
+
+    loaded = load_model(base, settings, reporter.say)
+    model: Any = PeftModel.from_pretrained(loaded.model, str(directory))  # type: ignore[arg-type]
+    # PEFT puts its layers into the model itself; without its wrapper it is called like any other.
+    return LoadedModel(base, model.get_base_model().eval(), loaded.tokenizer, loaded.sites)
+
+
+@torch.inference_mode()
+def score(engine: LocalEngine, settings: Settings, verification: Verification, reporter: Reporter) -> Evaluation:
+    """The engine's model, as it is, measured as a candidate is."""
+    prompts = verification.prompts
+    evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
+    with reporter.step("Scoring what was written", evaluator.rows_a_candidate) as progress:
+        [evaluation] = evaluator.evaluate([{}], verification.baseline, progress)
+    release(engine)
+    if isinstance(evaluation, CandidateError):
+        raise ExportError(f"What was written can't be measured: {evaluation}. It was removed.")
+    return evaluation
+
+
+def compare(trial: TrialRecord, written: Evaluation, dtype: str, reporter: Reporter) -> None:
+    """Searched and written figures side by side.
+
+    A merge rounds weights once where the search rounds outputs. In float32 neither shows; in 16 bits the greedy
+    responses of a few prompts may take another turn, and KL moves by some thousandths.
+
+    Raises:
+        ExportError: they differ by more than that.
+    """
+    rows = [
+        ["searched", f"{trial.refusals}/{written.prompts}", kl(trial.kl_divergence)],
+        ["written", f"{written.refusals}/{written.prompts}", kl(written.kl_divergence)],
+    ]
+    reporter.table("Searched and written", ["", "Refusals", "KL"], rows)
+    exact = dtype == "float32"
+    refusals_off = max(1, round((0.01 if exact else 0.05) * written.prompts))
+    kl_off = (0.001 if exact else 0.01) + (0.01 if exact else 0.15) * trial.kl_divergence
+    if (
+        abs(trial.refusals - written.refusals) > refusals_off
+        or abs(trial.kl_divergence - written.kl_divergence) > kl_off
+    ):
+        raise ExportError(
+            f"Expected the written model to measure as in the search (refusals within {refusals_off}, KL within "
+            f"{kl_off:.4f} in {dtype}), got {rows[1][1]} and {rows[1][2]} against {rows[0][1]} and {rows[0][2]}. "
+            "It was removed; please report this with the study's journal."
+        )

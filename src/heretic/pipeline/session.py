@@ -1,0 +1,127 @@
+"""One model, made ready to be measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..config import Settings
+from ..engine.base import no_progress
+from ..engine.batch_size import find_batch_size
+from ..engine.local import LocalEngine
+from ..errors import ModelError
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.prefix import find_response_prefix
+from ..model.chat import chat_format, check_lengths
+from ..model.checkpoint import Checkpoint
+from ..model.loading import LoadedModel, load_model
+from ..prompts.prompt import Prompt
+from ..ui.events import Reporter
+
+PREFIX_PROMPTS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What preparing an engine finds out, and a later engine of the same model is given."""
+
+    dtype: str
+    response_prefix: str
+    batch_size: int
+
+
+def open_engine(
+    checkpoint: Checkpoint, settings: Settings, prompts: Sequence[Prompt], known: Measured | None, reporter: Reporter
+) -> LocalEngine:
+    """The model of `checkpoint` in an engine; what is `known` is not measured again.
+
+    Raises:
+        ModelError: the model can't be loaded, or is no chat model.
+        PromptError: a prompt is longer than its context.
+    """
+    if known is not None:
+        settings = settings.model_copy(update={"dtypes": [known.dtype]})
+    with reporter.step(f"Loading {checkpoint.name}"):
+        loaded = load_model(checkpoint, settings, reporter.say)
+    reporter.say(_summary(loaded))
+    return wrap_engine(loaded, settings, prompts, known, reporter)
+
+
+def wrap_engine(
+    loaded: LoadedModel, settings: Settings, prompts: Sequence[Prompt], known: Measured | None, reporter: Reporter
+) -> LocalEngine:
+    """A loaded model in an engine: chat format, batch size, response prefix."""
+    chat = chat_format(loaded.tokenizer, settings.system_prompt, loaded.checkpoint.name)
+    if chat.folds_system:
+        reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
+    check_lengths(chat, prompts, settings.max_response_length, loaded.context_length)
+    engine = LocalEngine(loaded, chat)
+    if known is not None:
+        engine.batch_size = known.batch_size
+        engine.chat = chat.with_prefix(known.response_prefix)
+        return engine
+    engine.batch_size = _batch_size(engine, settings, prompts, reporter)
+    engine.chat = chat.with_prefix(_response_prefix(engine, settings, prompts, reporter))
+    return engine
+
+
+def measured(engine: LocalEngine) -> Measured:
+    return Measured(str(engine.loaded.dtype).removeprefix("torch."), engine.chat.response_prefix, engine.batch_size)
+
+
+def make_evaluator(engine: LocalEngine, settings: Settings, good: Sequence[Prompt], bad: Sequence[Prompt]) -> Evaluator:
+    return Evaluator(engine, good, bad, settings.refusal_markers, settings.max_response_length)
+
+
+def _batch_size(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> int:
+    if settings.batch_size:
+        return settings.batch_size
+    with reporter.step("Finding the batch size") as progress:
+        size = find_batch_size(engine, prompts, settings.max_batch_size, lambda _: progress(1))
+    reporter.say(f"Batch size: {size}")
+    return size
+
+
+def _response_prefix(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> str:
+    if settings.response_prefix is not None:
+        return settings.response_prefix
+    sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
+    with reporter.step("Looking how responses begin", len(sample)) as progress:
+        prefix = find_response_prefix(engine, sample, settings.chain_of_thought_skips, progress)
+    if prefix:
+        reporter.say(f"All responses begin with {prefix!r}: measuring after it.")
+    return prefix
+
+
+def _summary(loaded: LoadedModel) -> str:
+    model: Any = loaded.model
+    billions = sum(parameter.numel() for parameter in model.parameters()) / 1e9
+    sites: dict[str, int] = {}
+    for site in loaded.sites:
+        sites[site.component] = sites.get(site.component, 0) + 1
+    found = ", ".join(f"{count} x {component}" for component, count in sites.items())
+    dtype = str(loaded.dtype).removeprefix("torch.")
+    return f"{type(model).__name__}, {billions:.2f}B parameters, {dtype} on {loaded.device}; sites: {found}"
+
+
+def release(engine: LocalEngine) -> None:
+    """Gives a model's memory back."""
+    engine.loaded.model.to("meta")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def require_declining(refusals: int, prompts: int) -> None:
+    """Raises:
+    ModelError: the baseline never declines: there is nothing to remove.
+    """
+    if refusals == 0:
+        raise ModelError(
+            f"Expected a model that declines some of the {prompts} bad evaluation prompts, but it declines none: there "
+            "is nothing to remove. Use prompts that it declines (bad_evaluation_prompts, preset), its own system "
+            "prompt (system_prompt = none), or markers that fit its refusals (refusal_markers)."
+        )
+
+
+__all__ = ["Measured", "make_evaluator", "measured", "no_progress", "open_engine", "release", "require_declining"]

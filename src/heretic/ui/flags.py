@@ -1,0 +1,35 @@
+"""The answers that the flags give, where nobody is asked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import ExportSettings
+from ..study.pareto import select
+from ..study.records import BaselineRecord, TrialRecord
+from .events import Action, ResumeChoice
+
+
+class FlagChooser:
+    """Continues a recorded study, then exports what the flags name, once."""
+
+    def __init__(self, settings: ExportSettings, resume: str | None, model: str) -> None:
+        self._settings = settings
+        self._resume = resume
+        self._model = model
+        self._done = False
+
+    def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
+        return "restart" if self._resume == "restart" else "continue"
+
+    def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
+        export = self._settings.export or ("merge" if self._settings.output else "none")
+        if self._done or export == "none":
+            return Action("leave")
+        self._done = True
+        trial = select(front, baseline, self._settings.select if self._settings.select is not None else "knee")
+        return Action("save", trial, export, str(self._settings.output or default_output(self._model)))
+
+
+def default_output(model: str) -> str:
+    """The name of an export that nobody named: the model's own name with -heretic behind it."""
+    return f"{Path(model).name.removesuffix('.gguf')}-heretic"

@@ -1,0 +1,122 @@
+"""The view on a terminal: bars that move, and the search as a table that keeps its place."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from ..study.records import BaselineRecord, TrialRecord
+from .events import Progress, SearchState, SearchView
+from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
+
+ROWS_OF_FRONT = 8
+LAST_TRIALS = 4
+
+
+class LiveReporter:
+    """Draws on a terminal with rich."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def warn(self, text: str) -> None:
+        self._console.print(Text("Warning: ", style="yellow") + Text(text))
+
+    @contextmanager
+    def step(self, title: str, total: int | None = None) -> Iterator[Progress]:
+        started = time.monotonic()
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)]
+        counted = [MofNCompleteColumn(), TimeRemainingColumn()] if total is not None else [TimeElapsedColumn()]
+        with Bars(*columns, *counted, console=self._console, transient=True) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda count: bars.advance(task, count)
+        done = f"{total} in " if total is not None else ""
+        self.say(f"{title}: {done}{duration(time.monotonic() - started)}")
+
+    @contextmanager
+    def search(self, state: SearchState, rows_a_trial: int) -> Iterator[SearchView]:
+        view = _LiveSearch(state, rows_a_trial)
+        with Live(view, console=self._console, refresh_per_second=4, transient=True) as live:
+            view.attach(live)
+            yield view
+
+    def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
+        self._console.print(_front_table(front, best, baseline))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._console.print(table)
+
+
+class _LiveSearch:
+    """The running search: bars above, the front below, the last trials last."""
+
+    def __init__(self, state: SearchState, rows_a_trial: int) -> None:
+        self._state = state
+        self._last: list[str] = []
+        self._bars = Bars(TextColumn("{task.description:>7}"), BarColumn(bar_width=30), MofNCompleteColumn())
+        self._trials = self._bars.add_task("trials", total=state.wanted, completed=state.finished)
+        self._rows = self._bars.add_task("prompts", total=rows_a_trial)
+        self._live: Live | None = None
+
+    def attach(self, live: Live) -> None:
+        self._live = live
+
+    def __rich__(self) -> RenderableType:
+        state = self._state
+        left = "measuring the first trial" if state.remaining is None else f"{duration(state.remaining)} left"
+        base = f"the model itself: {state.baseline.refusals}/{state.baseline.prompts} refusals"
+        heading = Text(f"{duration(state.elapsed)} gone, {left} · {base} · Ctrl+C stops and keeps all", style="dim")
+        parts: list[RenderableType] = [self._bars, heading]
+        if state.front:
+            parts.append(_front_table(state.front[:ROWS_OF_FRONT], state.best, state.baseline))
+        parts.extend(Text(line, style="dim") for line in self._last)
+        return Group(*parts)
+
+    def rows(self, count: int) -> None:
+        self._bars.advance(self._rows, count)
+
+    def complete(self, trial: TrialRecord, state: SearchState) -> None:
+        figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}"
+        self._next(f"trial {trial.number}: {figures}", state)
+
+    def failed(self, number: int, reason: str, state: SearchState) -> None:
+        self._next(f"trial {number} failed: {reason}", state)
+
+    def _next(self, line: str, state: SearchState) -> None:
+        self._state = state
+        self._last = [*self._last, line][-LAST_TRIALS:]
+        self._bars.update(self._trials, completed=state.finished)
+        self._bars.reset(self._rows)
+        if self._live is not None:
+            self._live.refresh()
+
+
+def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:
+    title = f"Pareto front · the model itself: {baseline.refusals}/{baseline.prompts} refusals · * knee"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column, justify in zip(FRONT_COLUMNS, ("left", "right", "right", "right", "left"), strict=True):
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+    for row in front_rows(front, best, baseline):
+        table.add_row(*row, style="bold green" if row[0] else "")
+    return table

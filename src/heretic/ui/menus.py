@@ -1,0 +1,103 @@
+"""The questions, as menus on a terminal. Escape or Ctrl+C goes back; nothing is lost by leaving."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import questionary
+
+from ..study.pareto import knee
+from ..study.records import BaselineRecord, TrialRecord
+from .events import Action, Export, ResumeChoice
+from .flags import default_output
+from .text import kl, refusals
+
+Answer = TypeVar("Answer")
+
+
+class MenuChooser:
+    """Asks a person."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._trial: TrialRecord | None = None
+
+    def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
+        state = f"{finished} of {wanted} trials are done" if finished < wanted else f"all {finished} trials are done"
+        choices: list[tuple[str, ResumeChoice]] = [
+            ("Show its results", "results"),
+            ("Start afresh (it is kept)", "restart"),
+        ]
+        if finished < wanted:
+            choices.insert(0, ("Continue it", "continue"))
+        answer = _select(f"There is a study of this model ({path}): {state}.", choices)
+        if answer is None:
+            raise KeyboardInterrupt
+        return answer
+
+    def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
+        while True:
+            if self._trial is None:
+                chosen = self._choose(front, baseline)
+                if isinstance(chosen, Action):
+                    return chosen
+                self._trial = chosen
+            action = self._act(self._trial)
+            if action is not None:
+                return action
+            self._trial = None
+
+    def _choose(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord | Action:
+        best = knee(front, baseline).number if front else None
+        choices: list[tuple[str, TrialRecord | str]] = [
+            (
+                f"Trial {trial.number:>3}: refusals {refusals(trial, baseline):>7}, KL {kl(trial.kl_divergence)}"
+                + ("  * knee" if trial.number == best else ""),
+                trial,
+            )
+            for trial in front
+        ]
+        choices += [("Run more trials", "more"), ("Leave", "leave")]
+        answer = _select("Which trial?", choices)
+        if isinstance(answer, TrialRecord):
+            return answer
+        if answer == "more":
+            count = questionary.text("How many more trials?", default="50", validate=_positive).ask()
+            return Action("more", n_trials=int(count)) if count else self._choose(front, baseline)
+        return Action("leave")
+
+    def _act(self, trial: TrialRecord) -> Action | None:
+        choices: list[tuple[str, str]] = [
+            ("Save the model", "merge"),
+            ("Save an adapter (small; needs the original model beside it)", "adapter"),
+            ("Chat with it", "chat"),
+            ("Back to the front", "back"),
+        ]
+        answer = _select(f"Trial {trial.number}: what next?", choices)
+        if answer == "chat":
+            return Action("chat", trial)
+        if answer in ("merge", "adapter"):
+            return self._save(trial, answer)
+        return None
+
+    def _save(self, trial: TrialRecord, export: Any) -> Action | None:
+        suffix = "-adapter" if export == "adapter" else ""
+        output = questionary.path("Directory to write to:", default=default_output(self._model) + suffix).ask()
+        chosen: Export = export
+        return Action("save", trial, chosen, output) if output else self._act(trial)
+
+
+def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:
+    """The chosen value; None for Escape or Ctrl+C."""
+    from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
+
+    menu = questionary.select(question, choices=[questionary.Choice(title, value) for title, value in choices])
+    escape = KeyBindings()
+    escape.add("escape", eager=True)(lambda event: event.app.exit(result=None))
+    application = menu.application
+    existing = [application.key_bindings] if application.key_bindings else []
+    application.key_bindings = merge_key_bindings([*existing, escape])
+    return menu.ask(kbi_msg="")
+
+
+def _positive(text: str) -> bool | str:
+    return True if text.isdigit() and int(text) > 0 else "A whole number above 0."

@@ -1,0 +1,56 @@
+"""Numbers and times as people read them."""
+
+from collections.abc import Sequence
+
+from ..study.records import BaselineRecord, TrialRecord
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def kl(value: float) -> str:
+    """KL divergence in nats: four decimals, as many as bf16 can mean."""
+    return f"{value:.4f}"
+
+
+def refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
+    return f"{trial.refusals}/{baseline.prompts}"
+
+
+def strengths(trial: TrialRecord) -> str:
+    """A trial's kernels in one short line."""
+    parameters = trial.parameters
+    scope = "per layer" if parameters.direction_scope == "per layer" else f"layer {parameters.direction_index:.1f}"
+    kernels = ", ".join(
+        f"{component.split('.')[0]} {kernel.max_weight:.2f} @ {kernel.max_weight_position:.0f}"
+        for component, kernel in parameters.kernels.items()
+    )
+    return f"{scope}; {kernels}"
+
+
+FRONT_COLUMNS = ("", "Trial", "Refusals", "KL", "Direction; strengths")
+
+
+def front_rows(
+    front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord
+) -> list[tuple[str, str, str, str, str]]:
+    """Rows of the front's table; the knee is marked with *."""
+    return [
+        (
+            "*" if best is not None and trial.number == best.number else "",
+            str(trial.number),
+            refusals(trial, baseline),
+            kl(trial.kl_divergence),
+            strengths(trial),
+        )
+        for trial in front
+    ]
