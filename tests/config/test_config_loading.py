@@ -27,7 +27,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "batch_size": (4, "4", 4),
     "max_batch_size": (64, "64", 64),
     "preset": ("hub", "hub", "hub"),
-    "system_prompt": ("none", "none", "none"),
+    "system_prompt": ("none", "none", ""),
     "good_prompts": ("good.txt", "good.txt", PromptSource(dataset="good.txt")),
     "bad_prompts": (TABLE, '{"dataset": "bad.jsonl", "column": "prompt", "system_prompt": "Be brief."}', TABLE),
     "good_evaluation_prompts": ({"dataset": "g"}, "{ dataset = 'g' }", PromptSource(dataset="g")),
@@ -169,7 +169,7 @@ def test_the_word_none_takes_back_what_the_file_gave(key: str, tmp_path: Path) -
 def test_none_in_the_file_is_the_same_word(load_toml: Callable[[str], Settings]) -> None:
     settings = load_toml('time_budget = "none"\nexport = "none"\nsystem_prompt = "none"\nquantization = "none"\n')
     assert settings.time_budget is None
-    assert (settings.export, settings.system_prompt, settings.quantization) == ("none", "none", "none")
+    assert (settings.export, settings.system_prompt, settings.quantization) == ("none", "", "none")
 
 
 @pytest.mark.parametrize("key", ["output", "select", "model", "good_prompts", "time_budget", "trust_remote_code"])

@@ -112,6 +112,11 @@ def test_both_names_of_a_key_are_a_problem() -> None:
     assert "export_strategy (config.toml, line 2) is another name of export: give one of them" in text
 
 
+def test_a_bad_value_is_named_by_the_name_that_was_used() -> None:
+    assert "export (config.toml, line 2): expected 'merge'" in problem('seed = 1\nexport_strategy = "zip"\n')
+    assert "export (--export-strategy): expected 'merge'" in problem(flags={"export_strategy": "zip"})
+
+
 def test_a_long_value_is_cut() -> None:
     assert "..." in problem(flags={"n_trials": "9x" * 500})
     assert len(problem(flags={"n_trials": "9x" * 500})) < 400

@@ -12,7 +12,6 @@ from heretic.config import (
     SearchSettings,
     Settings,
     resolve_prompts,
-    system_prompt_for,
 )
 from heretic.config.values import REFUSAL_MARKERS, parse_duration
 
@@ -53,6 +52,8 @@ def test_constructing_settings_reads_no_environment(monkeypatch: pytest.MonkeyPa
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().__setattr__("n_trials", 3)
+    with pytest.raises(ValidationError, match="frozen"):
+        SearchSettings().__setattr__("n_trials", 3)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +146,8 @@ def test_given_prompts_go_before_the_preset() -> None:
     assert sources.good_prompts.dataset == "packaged:refusal"
 
 
-@pytest.mark.parametrize(
-    ("general", "own", "expected"),
-    [
-        ("Be brief.", None, "Be brief."),
-        ("Be brief.", "Be kind.", "Be kind."),
-        ("Be brief.", "none", None),
-        ("none", None, None),
-        ("none", "", ""),
-    ],
-)
-def test_system_prompt_of_a_set(general: str, own: str | None, expected: str | None) -> None:
-    source = PromptSource(dataset="a.txt", system_prompt=own)
-    assert system_prompt_for(source, Settings(system_prompt=general)) == expected
+@pytest.mark.parametrize(("text", "expected"), [("none", ""), ("None ", ""), ("", ""), ("Be brief.", "Be brief.")])
+def test_the_system_prompt_none_is_no_system_prompt(text: str, expected: str) -> None:
+    assert Settings(system_prompt=text).system_prompt == expected
+    assert PromptSource(dataset="a.txt", system_prompt=text).system_prompt == expected
+    assert PromptSource(dataset="a.txt").system_prompt is None

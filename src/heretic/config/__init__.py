@@ -2,7 +2,7 @@
 
 from .flags import add_flags, given_flags
 from .loading import load_settings
-from .presets import PromptSources, resolve_prompts, system_prompt_for
+from .presets import PromptSources, resolve_prompts
 from .sections import (
     SECTIONS,
     DirectionSettings,
@@ -33,5 +33,4 @@ __all__ = [
     "given_flags",
     "load_settings",
     "resolve_prompts",
-    "system_prompt_for",
 ]

@@ -33,9 +33,3 @@ def resolve_prompts(settings: PromptSettings) -> PromptSources:
         settings.good_evaluation_prompts or preset_source(settings.preset, "search", "good"),
         settings.bad_evaluation_prompts or preset_source(settings.preset, "search", "bad"),
     )
-
-
-def system_prompt_for(source: PromptSource, settings: PromptSettings) -> str | None:
-    """The system prompt of a set's prompts: its own, else the general one; None is what the template itself adds."""
-    text = settings.system_prompt if source.system_prompt is None else source.system_prompt
-    return None if text.strip().lower() == "none" else text

@@ -19,6 +19,7 @@ from .values import (
     Name,
     Prompts,
     Size,
+    SystemPrompt,
     Text,
 )
 
@@ -77,7 +78,7 @@ class PromptSettings(Section):
         default="refusal",
         description="Prompts for the keys that are not given: packaged ones, or public ones of the hub (hub).",
     )
-    system_prompt: str = Field(
+    system_prompt: SystemPrompt = Field(
         default="You are a helpful assistant.",
         description="System prompt of all prompts (none: what the template itself adds).",
     )

@@ -19,6 +19,14 @@ class Metavar:
     text: str
 
 
+def none_is_empty(value: str) -> str:
+    """The system prompt itself; "" (no system message: the template adds its own, if it has one) for the word none."""
+    return "" if value.strip().lower() == "none" else value
+
+
+SystemPrompt = Annotated[str, AfterValidator(none_is_empty)]
+
+
 class PromptSource(BaseModel):
     """Where a prompt set comes from; a bare string is its `dataset`."""
 
@@ -35,7 +43,7 @@ class PromptSource(BaseModel):
     column: str = Field(default="text", description="Column that holds the prompts.")
     prefix: str = Field(default="", description="Text put before each prompt.")
     suffix: str = Field(default="", description="Text put after each prompt.")
-    system_prompt: str | None = Field(
+    system_prompt: SystemPrompt | None = Field(
         default=None, description="System prompt of this set, instead of the general one."
     )
     residual_plot_label: str | None = Field(
