@@ -104,6 +104,7 @@ def test_several_problems_are_listed_in_one_paragraph() -> None:
     text = problem("n_trails = 5\nseed = -1\n", flags={"export": "zip", "max_memory": "{"})
     assert "for 4 reasons: (1) n_trails" in text
     assert all(f"({number})" in text for number in (2, 3, 4))
+    assert "Correct them, or leave the keys out" in text
     assert "seed (config.toml, line 2)" in text and "export (--export)" in text and "max_memory (--max-memory)" in text
 
 

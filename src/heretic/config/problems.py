@@ -13,6 +13,9 @@ from .settings import Settings
 
 ADVICE = "Correct it, or leave the key out to have its default; config.default.toml describes every key."
 
+ADVICE_ON_SEVERAL = (
+    "Correct them, or leave the keys out to have their defaults; config.default.toml describes every key."
+)
 
 # How pydantic's messages begin, and what to say instead to somebody who writes TOML.
 _WORDS = {
@@ -56,7 +59,7 @@ def paragraph(problems: Sequence[str]) -> str:
     if len(problems) == 1:
         return f"The configuration can't be used: {_ended(problems[0])} {ADVICE}"
     listed = " ".join(f"({number}) {_ended(problem)}" for number, problem in enumerate(problems, start=1))
-    return f"The configuration can't be used, for {len(problems)} reasons: {listed} {ADVICE.replace('it,', 'them,', 1)}"
+    return f"The configuration can't be used, for {len(problems)} reasons: {listed} {ADVICE_ON_SEVERAL}"
 
 
 def _bad_value(path: tuple[str | int, ...], details: Sequence[ErrorDetails], layers: Sequence[Layer]) -> str:
