@@ -40,6 +40,15 @@ def test_another_layer_is_never_taken() -> None:
         match_sites([site("model.layers.1.w.weight", 1)], infos("model.layers.11.w.weight", "model.layers.0.w.weight"))
 
 
+def test_an_expert_of_the_layers_number_is_not_the_layer() -> None:
+    with pytest.raises(ExportError, match="holds no weight"):
+        match_sites([site("model.layers.1.experts.1.w.weight", 1)], infos("model.layers.0.experts.1.w.weight"))
+
+
+def test_the_same_name_needs_no_layer() -> None:
+    assert set(match_sites([site("shared.w.weight", 1)], infos("shared.w.weight"))) == {"shared.w.weight"}
+
+
 def test_equally_good_names_are_ambiguous() -> None:
     with pytest.raises(ExportError, match=r"a\.layers\.1\.w\.weight, b\.layers\.1\.w\.weight"):
         match_sites([site("model.layers.1.w.weight", 1)], infos("a.layers.1.w.weight", "b.layers.1.w.weight"))

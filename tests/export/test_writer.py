@@ -52,6 +52,12 @@ def test_every_type_and_shape_comes_back_byte_for_byte(size: int | str, order: i
         assert bytes_of(reader.read(key)) == bytes_of(tensor)
 
 
+def test_each_tensor_begins_at_a_multiple_of_its_element_size() -> None:
+    kinds = [torch.int8, torch.float32, torch.bfloat16, torch.float64, torch.uint8, torch.float16]
+    [shard] = plan_shards([TensorInfo(str(kind), kind, (3,)) for kind in kinds], 10**9)
+    assert [shard.starts[str(kind)] % kind.itemsize for kind in kinds] == [0] * 6
+
+
 def test_one_file_has_the_usual_name_and_metadata(tmp_path: Path) -> None:
     write(tmp_path, {"a": torch.ones(3)})
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

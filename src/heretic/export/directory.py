@@ -98,7 +98,9 @@ def _is_being_written(path: Path, pid: int) -> bool:
     Numbers come round again, in containers at once: a process younger than the directory did not begin it.
     """
     try:
-        return psutil.Process(pid).create_time() <= path.stat().st_mtime
+        process = psutil.Process(pid)
+        # A killed process keeps its number until its parent asks after it.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= path.stat().st_mtime
     except psutil.NoSuchProcess:
         return False
 

@@ -53,4 +53,4 @@ class TensorInfo:
 def raw_bytes(tensor: Tensor) -> memoryview:
     """The tensor's bytes in row-major order, without a copy where it is contiguous: NaN payloads survive."""
     # `reshape` first: a tensor without dimensions can't be viewed as another type.
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
