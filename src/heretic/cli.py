@@ -28,6 +28,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _quieten_libraries()
     verb = given[0] if given and given[0] in VERBS else ""
     try:
         return {"": _run, "demo": _demo, "results": _results, "export": _export, "evaluate": _evaluate}[verb](
@@ -63,7 +64,7 @@ def _run(given: list[str]) -> int:
 
 def _demo(given: list[str]) -> int:
     parser = _parser(
-        "demo", "Runs the main job on SmolLM2-135M-Instruct, from its download to an edited model on disk."
+        "demo", "", "Runs the main job on SmolLM2-135M-Instruct, from its download to an edited model on disk."
     )
     parser.add_argument("--config", metavar="FILE", help=argparse.SUPPRESS)
     add_flags(parser)
@@ -101,9 +102,7 @@ def _export(given: list[str]) -> int:
 
 
 def _evaluate(given: list[str]) -> int:
-    parser = _parser(
-        "evaluate", "MODEL", "Measures a model on the evaluation prompts: refusals, and KL divergence from a base."
-    )
+    parser = _parser("evaluate", "MODEL", "Measures a model: refusals, and KL divergence from a base.")
     parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
     parser.add_argument("--against", metavar="BASE", help="the model to measure the KL divergence from")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -153,7 +152,6 @@ def _prepare(
     reporter = _reporter(sys.stderr)
     for warning in warnings:
         reporter.warn(warning)
-    _quieten_libraries()
     return settings, reporter
 
 

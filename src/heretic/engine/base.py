@@ -34,8 +34,8 @@ class Engine(Protocol):
 
     def residuals(
         self, prompts: Sequence[Prompt], progress: Progress
-    ) -> Iterator[Float[Tensor, "prompt residual d_model"]]:
-        """Residuals at the last token, batch by batch, fp32 on the CPU, in the order of `prompts`."""
+    ) -> Iterator[tuple[list[int], Float[Tensor, "prompt residual d_model"]]]:
+        """Residuals at the last token, fp32 on the CPU, batch by batch, with the indices of each batch's prompts."""
         ...
 
     def weight_stats(self, directions: Directions, progress: Progress) -> Mapping[str, WeightStats]:

@@ -28,6 +28,9 @@ class Forward:
         taken = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in taken
         self._takes_logits_to_keep = "logits_to_keep" in taken
+        head = model.get_output_embeddings()  # type: ignore[operator]
+        if head is not None:
+            head.register_forward_pre_hook(_contiguous)
 
     def __call__(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Any:
         """Output for `ids` (rows, new positions) under `mask` (rows, all positions)."""
@@ -43,12 +46,17 @@ class Forward:
         return self._model(**arguments)
 
 
+def _contiguous(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """On a slice of positions, a CPU's matrix product copies the whole vocabulary's weights once a row."""
+    return (args[0].contiguous(), *args[1:])
+
+
 class GreedyDecoder:
     """Continues padded prompts greedily. The model's own generation settings (penalties, say) play no part."""
 
-    def __init__(self, model: nn.Module, end_tokens: Sequence[int], compact: bool = True) -> None:
-        self._model = model
-        self._forward = Forward(model)
+    def __init__(self, forward: Forward, config: Any, end_tokens: Sequence[int], compact: bool = True) -> None:
+        self._forward = forward
+        self._config = config
         self._end = torch.tensor(sorted(set(end_tokens)), dtype=torch.long)
         self._compact = compact
 
@@ -71,7 +79,7 @@ class GreedyDecoder:
         rows = [Row() for _ in batch.input_ids]
         active = torch.arange(len(rows))
         kept(active)
-        cache = DynamicCache(config=self._model.config)  # type: ignore[arg-type]
+        cache = DynamicCache(config=self._config)
         mask = batch.attention_mask
         logits = self._forward(batch.input_ids, mask, cache).logits[:, -1]
         for step in range(1, max_new_tokens + 1):

@@ -35,15 +35,15 @@ class LocalEngine:
         return self.loaded.sites
 
     @torch.inference_mode()
-    def residuals(self, prompts: Sequence[Prompt], progress: Progress) -> Iterator[Tensor]:
+    def residuals(self, prompts: Sequence[Prompt], progress: Progress) -> Iterator[tuple[list[int], Tensor]]:
         layers = self.loaded.layers
-        for start in range(0, len(prompts), self.batch_size):
-            batch = self._batch([self.chat.tokens(p) for p in prompts[start : start + self.batch_size]])
+        for group in self._groups(prompts, 1)[1]:
+            batch = self._batch([self.chat.tokens(prompts[i]) for i in group])
             seen: dict[int, Tensor] = {}
             with hooks(*_residual_hooks(layers, seen)):
                 self._forward(batch.input_ids, batch.attention_mask)
             progress(len(batch.input_ids))
-            yield torch.stack([seen[index] for index in range(len(layers) + 1)], dim=1)
+            yield group, torch.stack([seen[index] for index in range(len(layers) + 1)], dim=1)
 
     @torch.inference_mode()
     def weight_stats(self, directions: Directions, progress: Progress) -> Mapping[str, WeightStats]:
@@ -92,7 +92,7 @@ class LocalEngine:
     ) -> list[list[Response]]:
         responses: list[list[Response | None]] = [[None] * len(prompts) for _ in edits]
         _, groups = self._groups(prompts, len(edits))
-        decoder = GreedyDecoder(self.loaded.model, self._end_tokens(), self._compact)
+        decoder = GreedyDecoder(self._forward, self.loaded.model.config, self._end_tokens(), self._compact)
         with edited_model(self.loaded.model, edits) as applied:
             for group in groups:
                 batch = self._candidate_batch([self.chat.tokens(prompts[i]) for i in group], len(edits), applied)

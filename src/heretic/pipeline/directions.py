@@ -74,7 +74,7 @@ def mean_residuals(
 ) -> ResidualStats:
     fitter = ResidualFitter(settings.winsorization_quantile)
     with reporter.step(f"Residuals of {side} prompts", len(prompts)) as progress:
-        for residuals in engine.residuals(prompts.prompts, progress):
+        for _, residuals in engine.residuals(prompts.prompts, progress):
             fitter.update(residuals)
     stats = fitter.fit()
     if not torch.isfinite(stats.mean).all():

@@ -94,13 +94,17 @@ def make_storage(path: Path) -> Any:
     """Optuna's storage over the journal; one process writes, so Optuna's own lock files, which a kill leaves behind,
     are not needed."""
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend
 
-    class HeldAlready(BaseJournalFileLock):
-        def acquire(self) -> bool:
-            return True
+    lock: Any = _HeldAlready()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
-        def release(self) -> None:
-            return None
 
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=HeldAlready()))
+class _HeldAlready:
+    """Optuna's lock protocol, for a process that is the only writer."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return None

@@ -1,6 +1,7 @@
 """A recorded search: ask for candidates, tell what was measured, read the front."""
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,7 +171,10 @@ def _create_optuna(path: Path) -> Any:
     study = optuna.create_study(
         storage=make_storage(path), study_name=NAME, load_if_exists=True, directions=["minimize", "minimize"]
     )
-    study.set_metric_names(["KL score", "refusals score"])
+    with warnings.catch_warnings():
+        # Optuna calls metric names experimental at every start.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["KL score", "refusals score"])
     return study
 
 
