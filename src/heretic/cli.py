@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from . import __version__
 from .config import ModelSettings, PromptSettings, Settings, add_flags, given_flags, load_settings
@@ -155,7 +155,7 @@ def _prepare(
     return settings, reporter
 
 
-def _reporter(stream) -> "Reporter":  # type: ignore[no-untyped-def]
+def _reporter(stream: TextIO) -> "Reporter":
     """Bars on a terminal; plain lines elsewhere, with NO_COLOR, or on a terminal that can't move its cursor."""
     moves = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     if moves:

@@ -37,4 +37,8 @@ def find_response_prefix(
     Prompts of both kinds are needed: refusals alone begin alike.
     """
     responses = engine.respond(prompts, [{}], TOKENS, None, progress)[0]
-    return close_thought(common_prefix([response.text for response in responses]), skips)
+    prefix = common_prefix([response.text for response in responses])
+    if any(response.complete and response.text.strip() == prefix.strip() for response in responses):
+        # What some responses consist of is an answer, not the way to one.
+        return ""
+    return close_thought(prefix, skips)

@@ -4,7 +4,7 @@ W' = diag(scale) (W + B A) with A = rightᵀ W, B = -left. Without a scale this 
 2024, arXiv 2402.09353), W' = diag(m / |W + B A|) (W + B A) with the row norms m of W' as its magnitude.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,9 @@ def write_adapter(
     edit_of: EditOf,
     base_model_name: str,
     revision: str | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes the adapter to the new directory `output`.
+    """Writes the adapter to the new directory `output`; `check` sees it complete, and if it raises, nothing is left.
 
     Raises:
         ExportError: `output` exists, nothing is edited, the checkpoint does not fit the sites, or an edited weight
@@ -60,6 +61,8 @@ def write_adapter(
         weights = save(_state(factors, config.r), metadata={"format": "pt"})
         (directory / "adapter_model.safetensors").write_bytes(weights)
         config.save_pretrained(str(directory))
+        if check is not None:
+            check(directory)
 
 
 def _magnitude(edit: SiteEdit, weight: Tensor, site: Site) -> Tensor:

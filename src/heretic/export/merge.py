@@ -30,10 +30,12 @@ def merge(
     edit_of: EditOf,
     max_shard_size: int | str = "5GB",
     progress: Callable[[int], None] | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes the edited checkpoint to the new directory `output`; every tensor without an edit byte for byte.
 
-    `progress` is called with the bytes of each tensor written.
+    `progress` is called with the bytes of each tensor written; `check` with the complete directory before it takes
+    its name: if it raises, nothing is left.
 
     Raises:
         ExportError: `output` exists, the disk is full, the checkpoint does not fit the sites or is damaged.
@@ -51,6 +53,8 @@ def merge(
                 progress(info.nbytes)
         writer.finish()
         reader.write_companions(directory)
+        if check is not None:
+            check(directory)
 
 
 def edit_from(

@@ -50,3 +50,7 @@ def _download(directory: Path) -> Path:
             "use it."
         )
     return wheels[0]
+
+
+if __name__ == "__main__":
+    demo_model()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 
 
-def text_config(model: nn.Module) -> Any:
+def text_config(model: Any) -> Any:
     """The configuration of the text decoder: multimodal models keep it one level down."""
     config = model.config
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config

@@ -59,7 +59,7 @@ class Probe:
 
 
 @torch.inference_mode()
-def find_sites(model: nn.Module) -> list[Site]:
+def find_sites(model: Any) -> list[Site]:
     """Every site of the model, layer by layer.
 
     Raises:
@@ -150,7 +150,9 @@ def _same(first: Tensor, second: Tensor) -> bool:
 
 def _check_complete(probe: Probe, sites: list[Site], index: int, name: str) -> None:
     """With every site's output at zero, a layer passes its input on."""
-    silent = {site.module.removeprefix(f"{name}."): torch.zeros_like for site in sites}
+    silent: dict[str, Callable[[Tensor], Tensor]] = {
+        site.module.removeprefix(f"{name}."): torch.zeros_like for site in sites
+    }
     output, _, _ = probe.run(silent)
     given = probe.call.args[0] if probe.call.args else probe.call.kwargs["hidden_states"]
     left = float((output - given.float()).norm())

@@ -5,7 +5,7 @@ import json
 from ..config import Settings
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluation
-from ..model.checkpoint import find_checkpoint
+from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..ui.events import Reporter
 from ..ui.text import kl
 from .prompts import RunPrompts, load_run_prompts
@@ -20,7 +20,11 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
     """
     prompts = load_run_prompts(settings)
     checkpoint = find_checkpoint(model)
-    baseline = None if base is None else _baseline(settings, base, prompts, reporter)
+    baseline = None
+    if base is not None:
+        baseline, prefix = _baseline(settings, base, prompts, reporter)
+        # Both are measured at the same place: where the base's own answers begin.
+        settings = settings.model_copy(update={"response_prefix": prefix})
     refusals, divergence = _measured(settings, checkpoint, prompts, baseline, reporter)
     n_prompts = len(prompts.bad_evaluation)
     if as_json:
@@ -30,19 +34,23 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
     return f"{model}: refusals {refusals}/{n_prompts}{distance}"
 
 
-def _baseline(settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter) -> Baseline:
+def _baseline(settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter) -> tuple[Baseline, str]:
+    """The base's log-probabilities, and its response prefix."""
     engine = open_engine(find_checkpoint(base, settings.model_commit), settings, prompts.all(), None, reporter)
     evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
     try:
         with reporter.step(f"Measuring {base}", len(prompts.good_evaluation)) as progress:
-            return evaluator.baseline_of(0, progress)
+            return evaluator.baseline_of(0, progress), engine.chat.response_prefix
     except CandidateError as error:
         raise ModelError(f"{base} can't be measured: {error}. Try another dtype (dtypes).") from error
     finally:
         release(engine)
 
 
-def _measured(settings, checkpoint, prompts: RunPrompts, baseline: Baseline | None, reporter: Reporter):  # type: ignore[no-untyped-def]
+def _measured(
+    settings: Settings, checkpoint: Checkpoint, prompts: RunPrompts, baseline: Baseline | None, reporter: Reporter
+) -> tuple[int, float | None]:
+    """Refusals, and KL divergence where there is a baseline."""
     engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
     evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
     with reporter.step(f"Measuring {checkpoint.name}", evaluator.rows_a_candidate) as progress:

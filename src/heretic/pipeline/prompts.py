@@ -39,4 +39,5 @@ def load_run_prompts(settings: PromptSettings) -> RunPrompts:
     PromptError: one of the sets is not as it must be.
     """
     sources = resolve_prompts(settings)
-    return RunPrompts(*map(load_prompts, sources), sources=sources._asdict())
+    good, bad, good_evaluation, bad_evaluation = map(load_prompts, sources)
+    return RunPrompts(good, bad, good_evaluation, bad_evaluation, sources._asdict())

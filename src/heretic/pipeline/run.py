@@ -1,6 +1,6 @@
 """The main job: from a model's name to a chosen trial on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..ablation.compile import compile_edit
@@ -173,7 +173,9 @@ class _Job:
                 return 0
 
 
-def _compiler(engine: LocalEngine, tensors: StudyTensors, stats: Mapping[str, WeightStats], settings: Settings):  # type: ignore[no-untyped-def]
+def _compiler(
+    engine: LocalEngine, tensors: StudyTensors, stats: Mapping[str, WeightStats], settings: Settings
+) -> Callable[[Candidate], ModelEdit]:
     def compile_candidate(candidate: Candidate) -> ModelEdit:
         return compile_edit(candidate.parameters, tensors.directions, engine.sites, stats, settings.row_normalization)
 

@@ -1,6 +1,7 @@
 """A trial made into a model on disk, and measured there before it gets its name."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ def save_trial(
     sites = [Site(**site) for site in record.sites]
     edit_of = edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"])
     written: list[Evaluation] = []
+    writing = ExitStack()
 
     def check(directory: Path) -> None:
+        writing.close()
         write_manifest(directory, trial, record)
         written.append(_verify(directory, export, checkpoint, settings, verification, reporter))
         compare(trial, written[0], verification.known.dtype, reporter)
@@ -65,9 +68,10 @@ def save_trial(
     if export == "adapter":
         write_adapter(reader, output, sites, edit_of, record.model, record.model_revision, check=check)
     else:
-        total = sum(info.nbytes for info in reader.tensors())
-        with reporter.step(f"Writing {output}", total) as progress:
-            merge(reader, output, sites, edit_of, settings.max_shard_size, progress, check=check)
+        n_tensors = len(reader.tensors())
+        with writing:
+            progress = writing.enter_context(reporter.step(f"Writing {output}", n_tensors))
+            merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=check)
     reporter.say(f"Saved {output}")
     return written[0]
 
@@ -133,7 +137,7 @@ def _load_adapter(directory: Path, base: Checkpoint, settings: Settings, reporte
     from peft import PeftModel
 
     loaded = load_model(base, settings, reporter.say)
-    model: Any = PeftModel.from_pretrained(loaded.model, str(directory))  # type: ignore[arg-type]
+    model: Any = PeftModel.from_pretrained(loaded.model, str(directory))
     # PEFT puts its layers into the model itself; without its wrapper it is called like any other.
     return LoadedModel(base, model.get_base_model().eval(), loaded.tokenizer, loaded.sites)
 

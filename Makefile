@@ -1,0 +1,34 @@
+# `make demo` runs the main job on a small model; `make test` runs the tests. Either sets up what it needs.
+PYTHON ?= python3
+# The release that the tests run with; any from 2.6 on serves users.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test lint install model clean
+
+demo: install
+	$(BIN)/heretic demo $(DEMO)
+
+test: install model
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+# SmolLM2-135M-Instruct, for the demo and the end-to-end tests (98 MB, once, into the user's cache directory).
+model: install
+	$(BIN)/python -m heretic.model.demo_model
+
+clean:
+	rm -rf .venv demo

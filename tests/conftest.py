@@ -1,0 +1,38 @@
+"""What many tests share: the planted model on disk, written once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from planted import write_planted
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def planted_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the planted model (planted/) and its prompt files."""
+    directory = tmp_path_factory.mktemp("planted")
+    write_planted(directory)
+    return directory
+
+
+@pytest.fixture
+def planted_flags(planted_directory: Path, tmp_path: Path) -> list[str]:
+    """Command-line flags for a short run on the planted model, with a study directory of the test's own."""
+    files = {
+        f"--{side}{part}prompts": f"{planted_directory}/{side}_{name}.txt"
+        for side in ("good", "bad")
+        for part, name in (("-", "direction"), ("-evaluation-", "search"))
+    }
+    others = {
+        "--study-checkpoint-dir": str(tmp_path / "checkpoints"),
+        "--system-prompt": "none",
+        "--dtypes": "float32",
+        "--batch-size": "64",
+        "--max-response-length": "4",
+        "--n-trials": "12",
+        "--n-startup-trials": "6",
+    }
+    return [part for flag in (files | others).items() for part in flag]
