@@ -13,7 +13,9 @@ from ..errors import StudyError
 
 def study_path(directory: Path, model: str) -> Path:
     """The journal of a model: every character other than letters, digits, `_` and `-` becomes `--`."""
-    return directory / f"{re.sub(r'[^A-Za-z0-9_-]', '--', model)}.jsonl"
+    # `\w` holds the letters of all alphabets: were these replaced too, models named in another one would share a file.
+    name = re.sub(r"[^\w-]", "--", model)
+    return directory / f"{name}.jsonl"
 
 
 def repair(path: Path) -> int:
@@ -51,7 +53,7 @@ def set_aside(path: Path) -> Path:
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.localtime(path.stat().st_mtime))
     target = path.with_name(f"{path.stem}.{stamp}.jsonl")
     count = 1
-    while target.exists():
+    while target.exists() or tensors_path(target).exists():
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
     tensors = tensors_path(path)
@@ -92,12 +94,23 @@ class SingleWriter:
 
 def make_storage(path: Path) -> Any:
     """Optuna's storage over the journal; one process writes, so Optuna's own lock files, which a kill leaves behind,
-    are not needed."""
+    are not needed.
+
+    Raises:
+        StudyError: the file is no journal.
+    """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     lock: Any = _HeldAlready()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    # Optuna replays whatever stands in the file: these are what it stumbles with over lines that it did not write.
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise StudyError(
+            f"Expected the journal of a study in {path}, but it is another kind of file, or damaged ({error!r}). "
+            "Name another file, or restore this one from a copy."
+        ) from error
 
 
 class _HeldAlready:

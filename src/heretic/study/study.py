@@ -1,6 +1,6 @@
 """A recorded search: ask for candidates, tell what was measured, read the front."""
 
-import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from .space import SearchSpace
 
 RECORD = "heretic"
 NAME = "heretic"
+FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class RecordedStudy:
     """A study's journal, read only: safe while a search is running."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
+        if not path.is_file():
             raise StudyError(
                 f"No study at {path}. Give the .jsonl file of a study, or the name of a model it was run on."
             )
@@ -68,7 +69,7 @@ class Study:
         """Opens or begins the journal at `path`.
 
         Raises:
-            StudyError: another process holds it, or it is damaged.
+            StudyError: another process holds it, or it is damaged, or it is another program's.
         """
         self.path = path
         self._space = space
@@ -76,6 +77,7 @@ class Study:
         self._writer.acquire()
         try:
             self.mended = repair(path) if path.exists() else 0
+            _check_ours(path)
             self._optuna = _create_optuna(path)
         except BaseException:
             self._writer.release()
@@ -108,10 +110,13 @@ class Study:
         from optuna.trial import TrialState
 
         left = self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        waiting = [_parameters(t) for t in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         for trial in left:
+            parameters = _parameters(trial)
+            # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
+            if parameters and parameters not in waiting and FAILURE not in trial.user_attrs:
+                self._optuna.enqueue_trial(parameters)
             self._optuna.tell(trial.number, state=TrialState.FAIL)
-            if trial.params:
-                self._optuna.enqueue_trial(trial.params)
         return len(left)
 
     def ask(self, count: int) -> list[Candidate]:
@@ -122,7 +127,13 @@ class Study:
         return candidates
 
     def tell(self, candidate: Candidate, refusals: int, kl_divergence: float, scores: Sequence[float]) -> TrialRecord:
-        """Records a measured candidate: figures first, then the state that makes them count."""
+        """Records a measured candidate: figures first, then the state that makes them count.
+
+        Raises:
+            ValueError: a figure is NaN or infinite; such a candidate fails.
+        """
+        if not all(map(math.isfinite, (kl_divergence, *scores))):
+            raise ValueError(f"expected finite figures, got KL {kl_divergence} and scores {scores}: use `fail`")
         record = TrialRecord(
             number=candidate.number,
             refusals=refusals,
@@ -137,7 +148,7 @@ class Study:
         """Records that a candidate could not be measured, and why."""
         from optuna.trial import TrialState
 
-        candidate.trial.set_user_attr("failure", reason)
+        candidate.trial.set_user_attr(FAILURE, reason)
         self._optuna.tell(candidate.trial, state=TrialState.FAIL)
 
     @property
@@ -146,10 +157,15 @@ class Study:
 
     def n_finished(self) -> int:
         """Trials that count towards n_trials: complete, or failed with a reason (not those that a kill interrupted)."""
-        return len(self.trials) + sum("failure" in t.user_attrs for t in self._optuna.get_trials(deepcopy=False))
+        return len(self.trials) + sum(FAILURE in t.user_attrs for t in self._optuna.get_trials(deepcopy=False))
 
     def count_by_state(self) -> dict[str, int]:
         return count_by_state(self._optuna)
+
+
+def _parameters(trial: Any) -> dict[str, Any]:
+    """What a trial was given, or was enqueued with where a kill came before it drew any."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def complete_trials(study: Any) -> list[TrialRecord]:
@@ -162,6 +178,24 @@ def complete_trials(study: Any) -> list[TrialRecord]:
 
 def count_by_state(study: Any) -> dict[str, int]:
     return dict(Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False)))
+
+
+def _check_ours(path: Path) -> None:
+    """Our record stands before the first trial; heretic-llm gives its studies the same name and place, without one.
+
+    Raises:
+        StudyError: there are trials without a record.
+    """
+    study = _open_optuna(path, missing_ok=True) if path.exists() else None
+    if study is None or RECORD in study.user_attrs:
+        return
+    count = len(study.get_trials(deepcopy=False))
+    if count:
+        raise StudyError(
+            f"Expected a study of this program in {path}, found {count} trial{'s' if count > 1 else ''} without a "
+            "record of what they measured, as heretic-llm writes them. Give this run a place of its own with "
+            "--study-checkpoint-dir, or start afresh with --resume restart, which keeps that file beside the new one."
+        )
 
 
 def _create_optuna(path: Path) -> Any:
@@ -182,14 +216,13 @@ def _open_optuna(path: Path, missing_ok: bool = False) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = make_storage(path)
     try:
-        return optuna.load_study(storage=make_storage(path), study_name=NAME)
+        return optuna.load_study(storage=storage, study_name=NAME)
     except KeyError as error:
         if missing_ok:
             return None
-        raise StudyError(f"{path} holds no study of this program.") from error
-    except (json.JSONDecodeError, ValueError) as error:
-        raise StudyError(f"{path} is not a study's journal, or is damaged: {error}.") from error
+        raise StudyError(f"{path} holds no study of this program. Name another file.") from error
 
 
 def _read_record(study: Any, path: Path) -> StudyRecord:

@@ -1,0 +1,86 @@
+"""The samplers by name run without a warning, and TPE learns what random search can't."""
+
+import statistics
+from typing import Any
+
+import optuna
+import pytest
+
+from heretic.ablation.parameters import AblationParameters
+from heretic.study.sampler import SamplerName, make_sampler, resumed_seed
+
+from .toys import SPACE
+
+NAMES: tuple[SamplerName, ...] = ("tpe", "tpe-multivariate", "random")
+SEEDS = range(4)
+
+
+def objectives(parameters: AblationParameters) -> tuple[float, float]:
+    """Two distances from a best candidate, 0 to 1: the objectives agree on the direction, not on the kernels."""
+    kernels = parameters.kernels.values()
+    off = abs(parameters.direction_index - 7) / 5.5
+    strong = sum(abs(k.max_weight - 1.4) / 0.7 + abs(k.max_weight_position - 10) / 4.4 for k in kernels) / 4
+    gentle = sum(abs(k.max_weight - 1.2) / 0.7 + abs(k.max_weight_position - 9) / 4.4 for k in kernels) / 4
+    flat = sum(k.min_weight / 1.5 for k in kernels) / 2
+    return min(1.0, (strong + off) / 1.5), min(1.0, (gentle + flat + off) / 2)
+
+
+def points(name: SamplerName, seed: int, count: int, startup: int = 10) -> list[tuple[float, float]]:
+    """What `count` trials measure, in their order."""
+    study = optuna.create_study(sampler=make_sampler(name, seed, startup, 24), directions=["minimize"] * 2)
+    found = []
+    for _ in range(count):
+        trial = study.ask()
+        found.append(objectives(SPACE.suggest(trial)))
+        study.tell(trial, found[-1])
+    return found
+
+
+def hypervolume(found: list[tuple[float, float]]) -> float:
+    """Area of the unit square that the points dominate."""
+    area, best = 0.0, 1.0
+    for first, second in sorted(found):
+        if second < best:
+            area += (1 - first) * (best - second)
+            best = second
+    return area
+
+
+def test_hypervolume_of_known_points() -> None:
+    assert hypervolume([(0.5, 0.5)]) == 0.25
+    assert hypervolume([(0.0, 0.5), (0.5, 0.0), (0.6, 0.6)]) == 0.75
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sampler_runs_without_a_warning(name: SamplerName) -> None:
+    found = points(name, 0, 30)
+    assert len(set(found)) == 30
+    assert found == points(name, 0, 30)
+    assert found != points(name, 1, 30)
+
+
+@pytest.mark.parametrize("name", ["tpe", "tpe-multivariate"])
+def test_tpe_leaves_less_to_gain_than_random_search(name: SamplerName) -> None:
+    left, left_by_chance = (
+        statistics.mean(1 - hypervolume(points(each, seed, 60)) for seed in SEEDS) for each in (name, "random")
+    )
+    assert left < 0.85 * left_by_chance
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_candidates_asked_for_together_are_kept_apart(name: SamplerName) -> None:
+    study = optuna.create_study(sampler=make_sampler(name, 0, 4, 24), directions=["minimize"] * 2)
+    for number in range(6):
+        trial = study.ask()
+        SPACE.suggest(trial)
+        study.tell(trial, [float(number), -float(number)])
+    together: list[Any] = [SPACE.suggest(study.ask()) for _ in range(8)]
+    assert len({parameters.model_dump_json() for parameters in together}) == 8
+
+
+def test_a_resumed_study_draws_from_a_seed_of_its_own() -> None:
+    assert resumed_seed(7, 0) == 7
+    for seed in (0, 7, 2**32 - 1):
+        seeds = {resumed_seed(seed, count) for count in range(500)}
+        assert len(seeds) == 500
+        assert 0 <= min(seeds) <= max(seeds) < 2**32
