@@ -22,17 +22,23 @@ def read_rows(path: Path) -> Rows:
         raise PromptError(f"Expected a prompt file that ends in {', '.join(READERS)}, got {path.name}. Convert it.")
     try:
         return reader(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise PromptError(f"Could not read prompts from {path} as {path.suffix} ({error}). Mend the file.") from error
 
 
+def _lines(path: Path) -> list[str]:
+    # Not `splitlines`: it also ends lines at form feeds and at signs such as U+2028, which texts and JSON strings hold.
+    with path.open(encoding="utf-8-sig") as file:
+        return [line.removesuffix("\n") for line in file]
+
+
 def _txt(path: Path) -> Rows:
-    return [{"text": line} for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [{"text": line} for line in _lines(path) if line.strip()]
 
 
 def _jsonl(path: Path) -> Rows:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         try:

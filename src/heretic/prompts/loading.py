@@ -26,18 +26,19 @@ def load_prompts(source: PromptSource) -> PromptSet:
         texts = _file(source)
     else:
         texts = _dataset(source)
-    texts = [text for text in texts if text.strip()]
     asked = parse_split(source.split).asked
-    if not texts:
+    prompts = [text for text in texts if text.strip()]
+    if not prompts:
         raise PromptError(f"Expected prompts in {_described(source)}, found none. Give a file or split with prompts.")
+    # Rows are counted, blank ones among them: they are what a split counts, so asking for fewer always helps.
     if asked is not None and len(texts) < asked:
         raise PromptError(
             f"Expected {asked} prompts from {_described(source)}, found {len(texts)}. Ask for fewer, or give more."
         )
     # "" rules out a system message; None leaves it to the run.
     system = "" if (source.system_prompt or "").strip().lower() == "none" else source.system_prompt
-    prompts = tuple(Prompt(f"{source.prefix}{text}{source.suffix}", system) for text in texts)
-    return PromptSet(_described(source), prompts)
+    whole = (Prompt(f"{source.prefix}{text}{source.suffix}", system) for text in prompts)
+    return PromptSet(_described(source), tuple(whole))
 
 
 def _packaged(source: PromptSource) -> list[str]:
@@ -92,19 +93,15 @@ def _text(value: Any, source: PromptSource) -> str:
 
 def _dataset(source: PromptSource) -> list[str]:
     """A data set that the datasets library can load: a hub id, or a local directory."""
-    from datasets import Dataset, load_dataset, load_from_disk
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets import Dataset
+    from datasets.exceptions import DatasetGenerationError, DatasetsError
 
-    directory = Path(source.dataset).expanduser()
     try:
-        if (directory / "state.json").exists():
-            loaded = load_from_disk(str(directory))
-            split = parse_split(source.split)
-            loaded = loaded.select(list(split.rows(len(loaded))))
-        else:
-            loaded = load_dataset(source.dataset, revision=source.commit, split=source.split or "train")
-    except (DatasetNotFoundError, FileNotFoundError, ValueError, OSError, ConnectionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:240]
+        loaded = _load(source)
+    except (DatasetsError, ValueError, OSError) as error:
+        # The first says no more than that something is wrong with a file.
+        told = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        reason = next(iter(str(told).splitlines()), type(told).__name__)[:240]
         raise PromptError(
             f"{source.dataset} is neither a file nor a packaged set here, and could not be loaded as a data set "
             f"({reason}). Check the name, the split {source.split!r} and the connection, or give a local file."
@@ -116,6 +113,27 @@ def _dataset(source: PromptSource) -> list[str]:
             f"{', '.join(map(repr, loaded.column_names))}. Name the one that holds the prompts with `column`."
         )
     return [_text(value, source) for value in loaded[source.column]]
+
+
+def _load(source: PromptSource) -> Any:
+    """The data set's rows that the split asks for.
+
+    Raises:
+        ValueError: a saved data set has no such split.
+    """
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    directory = Path(source.dataset).expanduser()
+    if not any((directory / name).exists() for name in ("state.json", "dataset_dict.json")):
+        name = str(directory) if directory.is_dir() else source.dataset
+        return load_dataset(name, revision=source.commit, split=source.split or "train")
+    saved = load_from_disk(str(directory))
+    split = parse_split(source.split)
+    parts = saved if isinstance(saved, DatasetDict) else {str(saved.split or split.name): saved}
+    name = split.name or ("train" if len(parts) > 1 else next(iter(parts)))
+    if name not in parts:
+        raise ValueError(f"its splits are {', '.join(map(repr, parts))}, not {name!r}")
+    return parts[name].select(split.rows(len(parts[name])))
 
 
 def _looks_like_file(name: str) -> bool:

@@ -18,7 +18,7 @@ SIMILAR = 0.4
 def similarities(texts: Sequence[str]) -> np.ndarray:
     """Jaccard similarity of the texts' character 5-grams, (text, text), fp32; 1 on the diagonal.
 
-    The 5-grams are hashed into 16,384 buckets: a collision can only make two texts look a little more alike.
+    The 5-grams are hashed into 16,384 buckets: a collision moves a similarity by a few hundredths.
     """
     marks = np.zeros((len(texts), BUCKETS), dtype=np.float32)
     for row, text in enumerate(texts):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..errors import PromptError
 
-_NOTATION = re.compile(r"^(?P<name>[\w.-]*)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?$")
+_NOTATION = re.compile(r"(?P<name>[\w.-]*)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def parse_split(text: str | None) -> Split:
     """Raises:
     PromptError: the notation is not one of these.
     """
-    match = _NOTATION.match(text or "")
+    match = _NOTATION.fullmatch(text or "")
     if match is None:
         raise PromptError(
             f"Expected a split such as train, train[:400], [100:200] or [:10%], got {text!r}. Correct it."
