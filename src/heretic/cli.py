@@ -68,9 +68,9 @@ def _demo(given: list[str]) -> int:
     )
     parser.add_argument("--config", metavar="FILE", help=argparse.SUPPRESS)
     add_flags(parser)
+    namespace = parser.parse_args(given)
     from .pipeline.demo import demo_flags, run_demo
 
-    namespace = parser.parse_args(given)
     settings, reporter = _prepare(parser, namespace, None, demo_flags())
     return run_demo(settings, reporter)
 

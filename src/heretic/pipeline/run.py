@@ -14,7 +14,7 @@ from ..evaluation.evaluator import Baseline, Evaluator
 from ..export.directory import check_output
 from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..study.identity import check_same
-from ..study.journal import repair, set_aside, study_path, tensors_path
+from ..study.journal import SingleWriter, repair, set_aside, study_path, tensors_path
 from ..study.pareto import knee, pareto_front
 from ..study.space import SearchSpace
 from ..study.study import Candidate, RecordedStudy, Study, has_record
@@ -40,10 +40,12 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
     if settings.output is not None:
         check_output(settings.output)
     path = study_path(settings.study_checkpoint_dir, settings.model)
-    wanted, searching = _settle_existing(path, settings, chooser, reporter)
-    prompts = load_run_prompts(settings)
-    checkpoint = find_checkpoint(settings.model, settings.model_commit)
-    return _Job(settings, path, prompts, checkpoint, chooser, reporter).run(wanted, searching)
+    # Held before anything is mended: what looks unfinished may be what another program is writing.
+    with SingleWriter(path) as writer:
+        wanted, searching = _settle_existing(path, settings, chooser, reporter)
+        prompts = load_run_prompts(settings)
+        checkpoint = find_checkpoint(settings.model, settings.model_commit)
+        return _Job(settings, path, writer, prompts, checkpoint, chooser, reporter).run(wanted, searching)
 
 
 def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> tuple[int, bool]:
@@ -75,6 +77,7 @@ class _Job:
         self,
         settings: Settings,
         path: Path,
+        writer: SingleWriter,
         prompts: RunPrompts,
         checkpoint: Checkpoint,
         chooser: Chooser,
@@ -82,6 +85,7 @@ class _Job:
     ) -> None:
         self.settings = settings
         self.path = path
+        self.writer = writer
         self.prompts = prompts
         self.checkpoint = checkpoint
         self.chooser = chooser
@@ -92,7 +96,7 @@ class _Job:
         engine = open_engine(self.checkpoint, self.settings, self.prompts.all(), self.known, self.reporter)
         self.known = measured(engine)
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
-        with Study(self.path, space) as study:
+        with Study(self.path, space, self.writer) as study:
             tensors, baseline = self._begin_or_resume(engine, study, space)
             stats = self._weight_stats(engine, tensors)
             study.use_sampler(

@@ -73,7 +73,7 @@ class SingleWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = FileLock(f"{path}.lock")
+        self._lock = FileLock(f"{path.absolute()}.lock")
 
     def acquire(self) -> None:
         """Raises:
@@ -90,6 +90,13 @@ class SingleWriter:
 
     def release(self) -> None:
         self._lock.release()
+
+    def __enter__(self) -> "SingleWriter":
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def make_storage(path: Path) -> Any:

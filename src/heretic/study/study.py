@@ -65,15 +65,16 @@ def has_record(path: Path) -> bool:
 class Study:
     """The study that this process runs. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path, space: SearchSpace) -> None:
-        """Opens or begins the journal at `path`.
+    def __init__(self, path: Path, space: SearchSpace, writer: SingleWriter | None = None) -> None:
+        """Opens or begins the journal at `path`; `writer` holds it already, and goes on holding it afterwards.
 
         Raises:
             StudyError: another process holds it, or it is damaged, or it is another program's.
         """
         self.path = path
         self._space = space
-        self._writer = SingleWriter(path)
+        self._writer = writer or SingleWriter(path)
+        # Locks of one process count: a writer that was given is released as often as it was acquired.
         self._writer.acquire()
         try:
             self.mended = repair(path) if path.exists() else 0

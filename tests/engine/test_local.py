@@ -1,0 +1,123 @@
+"""The engine gives what the library's plain path gives, whatever the batches."""
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from families import tiny
+from heretic.ablation.edit import SiteEdit
+from heretic.engine.base import no_progress
+from heretic.engine.local import LocalEngine
+from heretic.model.chat import chat_format
+from heretic.model.checkpoint import Checkpoint
+from heretic.model.loading import LoadedModel
+from heretic.model.sites import find_sites
+from heretic.prompts.prompt import Prompt
+from planted import planted_prompts, planted_tokenizer
+
+PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
+FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "bloom"]
+
+
+def engine_for(family: str, batch_size: int, compact: bool = True) -> LocalEngine:
+    tokenizer = planted_tokenizer()
+    # Tied embeddings make a random model repeat its last token, which would prove little.
+    model = tiny(family, tie_word_embeddings=False, eos_token_id=1)
+    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact)
+
+
+def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.nn.functional.normalize(torch.randn(32, 1, generator=generator), dim=0)
+    return {site.module: SiteEdit(vectors, vectors) for site in engine.sites}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_responses_are_the_librarys(family: str) -> None:
+    """One row at a time, no padding, transformers' own generate."""
+    engine = engine_for(family, 4)
+    texts = [r.text for r in engine.respond(PROMPTS, [{}], 12, None, no_progress)[0]]
+    assert len(set(texts)) > 3
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        ids = torch.tensor([engine.chat.tokens(prompt)])
+        generated = engine.loaded.model.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=engine._end_tokens(),
+            pad_token_id=0,
+        )
+        assert engine.chat.decode([generated[0, ids.shape[1] :].tolist()]) == [text]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_depends_on_batches(family: str) -> None:
+    one, all_together = engine_for(family, 1), engine_for(family, 64)
+    for engine in (one, all_together):
+        assert len(engine._groups(PROMPTS, 1)[1]) == (11 if engine is one else 1)
+    expected = one.respond(PROMPTS, [{}], 8, None, no_progress)
+    assert all_together.respond(PROMPTS, [{}], 8, None, no_progress) == expected
+    first = one.first_token_log_probabilities(PROMPTS, [{}], no_progress)
+    assert_close(all_together.first_token_log_probabilities(PROMPTS, [{}], no_progress), first, atol=1e-4, rtol=1e-4)
+    residuals = [torch.empty(11, 4, 32) for _ in range(2)]
+    for engine, held in zip((one, all_together), residuals, strict=True):
+        for indices, batch in engine.residuals(PROMPTS, no_progress):
+            held[indices] = batch
+    assert_close(residuals[0], residuals[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_candidates_together_are_candidates_alone(family: str) -> None:
+    engine = engine_for(family, 12)
+    edits = [some_edit(engine, 1), {}, some_edit(engine, 2)]
+    together = engine.respond(PROMPTS, edits, 8, None, no_progress)
+    alone = [engine.respond(PROMPTS, [edit], 8, None, no_progress)[0] for edit in edits]
+    assert together == alone
+    assert together[0] != together[1] != together[2]
+    probabilities = engine.first_token_log_probabilities(PROMPTS, edits, no_progress)
+    for edit, rows in zip(edits, probabilities, strict=True):
+        single = engine.first_token_log_probabilities(PROMPTS, [edit], no_progress)[0]
+        assert_close(rows, single, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_that_leave_change_nothing_for_the_others(family: str) -> None:
+    def decided(text: str) -> bool:
+        return "word1" in text
+
+    edits = [{}, some_edit(engine_for(family, 1), 3)]
+    plain = engine_for(family, 64, compact=False).respond(PROMPTS, edits, 20, None, no_progress)
+    left = engine_for(family, 64).respond(PROMPTS, edits, 20, decided, no_progress)
+    flags = [decided(response.text) for row in plain for response in row]
+    assert any(flags) and not all(flags)
+    for whole, early in zip(chain(*plain), chain(*left), strict=True):
+        assert whole.text.startswith(early.text)
+        assert decided(whole.text) == decided(early.text)
+        if not decided(whole.text):
+            assert whole == early
+
+
+def test_residuals_are_those_of_one_prompt_by_itself() -> None:
+    engine = engine_for("llama", 64)
+    [(indices, batch)] = list(engine.residuals(PROMPTS, no_progress))
+    states = engine.loaded.model(
+        input_ids=torch.tensor([engine.chat.tokens(PROMPTS[indices[0]])]), output_hidden_states=True
+    ).hidden_states
+    # The library's last entry is behind the final norm: another space, and not what is edited.
+    for index in range(3):
+        assert_close(batch[0, index], states[index][0, -1].detach(), atol=1e-4, rtol=1e-4)
+    assert (batch[0, 3] - states[3][0, -1]).norm() > 0.1
+    normed = engine.loaded.model.model.norm(batch[0, 3])  # type: ignore[union-attr, operator]
+    assert_close(normed, states[3][0, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_the_models_generation_settings_play_no_part() -> None:
+    engine = engine_for("llama", 8)
+    before = engine.respond(PROMPTS, [{}], 12, None, no_progress)
+    engine.loaded.model.generation_config.repetition_penalty = 5.0  # type: ignore[union-attr]
+    assert engine.respond(PROMPTS, [{}], 12, None, no_progress) == before

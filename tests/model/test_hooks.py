@@ -1,0 +1,190 @@
+"""The guard of the one idea: hooked forward == merged weights == naive reference, for every family and mode."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from families import FAMILIES, tiny
+from heretic.ablation.compile import compile_edit
+from heretic.ablation.directions import Directions
+from heretic.ablation.edit import ModelEdit, edit_weight
+from heretic.ablation.parameters import AblationParameters, WeightKernel
+from heretic.ablation.sites import Site, components_of
+from heretic.ablation.weight_stats import weight_stats
+from heretic.model.hooks import edited_model, measured_gain
+from heretic.model.sites import find_sites
+from naive import naive_edit
+
+MODES = ("none", "pre", "full")
+IDS = torch.arange(10)[None].repeat(3, 1) + torch.arange(3)[:, None] + 5
+
+
+def parameters(sites: list[Site], strength: float, index: float = 1.0) -> AblationParameters:
+    kernel = WeightKernel(max_weight=strength, max_weight_position=2, min_weight=0.5, min_weight_distance=1.5)
+    kernels = dict.fromkeys(components_of(sites), kernel)
+    return AblationParameters(direction_scope="global", direction_index=index, kernels=kernels)
+
+
+def directions_for(width: int) -> Directions:
+    vectors = torch.randn(4, width, generator=torch.Generator().manual_seed(3))
+    return Directions(torch.nn.functional.normalize(vectors, dim=1))
+
+
+def weight_of(model: torch.nn.Module, site: Site) -> Tensor:
+    weight = model.get_submodule(site.module).weight
+    return weight.mT if site.transposed else weight
+
+
+def gain_of(model: torch.nn.Module, site: Site, width: int) -> Tensor | None:
+    return None if site.post_norm is None else measured_gain(model.get_submodule(site.post_norm), width)
+
+
+@torch.no_grad()
+def compiled(model: torch.nn.Module, sites: list[Site], strength: float, mode: str) -> ModelEdit:
+    width = weight_of(model, sites[0]).shape[0]
+    directions = directions_for(width)
+    stats = {s.module: weight_stats(weight_of(model, s), directions.vectors, gain_of(model, s, width)) for s in sites}
+    return compile_edit(parameters(sites, strength), directions, sites, stats, mode)
+
+
+@torch.no_grad()
+def merge_in_place(model: torch.nn.Module, sites: list[Site], edit: ModelEdit) -> None:
+    for site in sites:
+        if site.module in edit:
+            weight = weight_of(model, site)
+            weight.copy_(edit_weight(edit[site.module], weight.float()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sites_are_the_two_that_each_dense_layer_has(family: str) -> None:
+    sites = find_sites(tiny(family))
+    assert [(site.layer, site.component) for site in sites] == [
+        (layer, component) for layer in range(3) for component in ("attn.o_proj", "mlp.down_proj")
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hooked_forward_is_the_merged_models(family: str, mode: str) -> None:
+    """Biases, transposed weights, post-norms, parallel blocks: the edit of outputs is the edit of weights."""
+    model = tiny(family)
+    sites = find_sites(model)
+    edit = compiled(model, sites, 1.0, mode)
+    with torch.no_grad():
+        before = model(input_ids=IDS).logits
+        with edited_model(model, [edit]):
+            hooked = model(input_ids=IDS).logits
+        assert (hooked - before).abs().max() > 1e-2
+        assert_close(model(input_ids=IDS).logits, before)
+        merge_in_place(model, sites, edit)
+        assert_close(hooked, model(input_ids=IDS).logits, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_merged_weights_are_the_naive_edit(family: str, mode: str) -> None:
+    model = tiny(family)
+    sites = find_sites(model)
+    site = sites[3]
+    before, width = weight_of(model, site).detach().clone(), weight_of(model, site).shape[0]
+    direction = directions_for(width).vectors[2]
+    gain = gain_of(model, site, width)
+    if gain is not None:
+        direction = torch.nn.functional.normalize(direction * gain, dim=0)
+    merge_in_place(model, sites, compiled(model, sites, 1.0, mode))
+    strength = parameters(sites, 1.0).kernels[site.component].weight(site.layer)
+    assert_close(weight_of(model, site), naive_edit(before, direction, strength, mode), atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2"])
+def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
+    model = tiny(family)
+    sites = find_sites(model)
+    last = sites[-1]
+    assert last.post_norm is not None
+    written: list[Tensor] = []
+    direction = directions_for(32).vectors[2]
+    kernel = WeightKernel(max_weight=1.0, max_weight_position=2, min_weight=1.0, min_weight_distance=1)
+    full = AblationParameters(
+        direction_scope="global", direction_index=1.0, kernels=dict.fromkeys(components_of(sites), kernel)
+    )
+    gain = gain_of(model, last, 32)
+    directions = directions_for(32)
+    with torch.no_grad():
+        stats = {last.module: weight_stats(weight_of(model, last), directions.vectors, gain)}
+        edit = compile_edit(full, directions, [last], stats, "none")
+        norm = model.get_submodule(last.post_norm)
+        handle = norm.register_forward_hook(lambda module, args, output: written.append(output.detach()))
+        model(input_ids=IDS)
+        with edited_model(model, [edit]):
+            model(input_ids=IDS)
+    handle.remove()
+    assert (written[0] @ direction).abs().max() > 0.1
+    assert_close(written[1] @ direction, torch.zeros(IDS.shape), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", ["llama", "opt", "gpt2"])
+def test_candidates_in_one_batch_are_candidates_one_by_one(family: str, mode: str) -> None:
+    model = tiny(family)
+    sites = find_sites(model)
+    edits: list[ModelEdit] = [compiled(model, sites, 1.0, mode), {}, compiled(model, sites, 1.4, mode)]
+    rows = torch.tensor([2, 0, 1])
+    with torch.no_grad():
+        with edited_model(model, edits) as applied:
+            applied.assign(rows)
+            together = model(input_ids=IDS).logits
+        for row, candidate in enumerate(rows.tolist()):
+            with edited_model(model, [edits[candidate]]):
+                alone = model(input_ids=IDS[row : row + 1]).logits[0]
+            assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_in_16_bits_hooks_and_merge_differ_by_rounding_alone(mode: str) -> None:
+    """Both round: the hook its output, the merge its weight; each is as near to fp32 as the other."""
+    exact = tiny("llama")
+    sites = find_sites(exact)
+    edit = compiled(exact, sites, 1.0, mode)
+    merged = tiny("llama")
+    merge_in_place(merged, sites, edit)
+    rounded, hooked = merged.bfloat16(), tiny("llama").bfloat16()
+    with torch.no_grad():
+        with edited_model(exact, [edit]):
+            reference = exact(input_ids=IDS).logits
+        with edited_model(hooked, [edit]):
+            by_hook = hooked(input_ids=IDS).logits.float()
+        by_merge = rounded(input_ids=IDS).logits.float()
+    scale = reference.norm()
+    # bf16 keeps 8 bits; through three layers its errors add up to a few percent.
+    assert (by_hook - reference).norm() / scale < 0.05
+    assert (by_merge - reference).norm() / scale < 0.05
+
+
+def test_a_site_that_never_runs_is_an_error() -> None:
+    model = tiny("llama")
+    sites = find_sites(model)
+    edit = dict(compiled(model, sites, 1.0, "none"))
+    model.model.layers[2].mlp.forward = lambda hidden: hidden  # type: ignore[method-assign]
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"layers\.2\.mlp\.down_proj"), edited_model(model, [edit]):
+        model(input_ids=IDS)
+
+
+def test_hooks_are_gone_after_an_exception() -> None:
+    model = tiny("llama")
+    edit = compiled(model, find_sites(model), 1.0, "full")
+    with torch.no_grad():
+        before = model(input_ids=IDS).logits
+        with pytest.raises(KeyboardInterrupt), edited_model(model, [edit]):
+            raise KeyboardInterrupt
+        assert_close(model(input_ids=IDS).logits, before)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2", "glm4"])
+def test_the_measured_gain_is_the_norms_gain(family: str) -> None:
+    """Gemma stores gain - 1, others the gain: measuring needs no such knowledge."""
+    model = tiny(family)
+    norm = model.get_submodule(find_sites(model)[0].post_norm or "")
+    stored = norm.weight + 1 if "gemma" in family else norm.weight
+    assert_close(measured_gain(norm, 32), stored.detach(), atol=1e-4, rtol=1e-4)
