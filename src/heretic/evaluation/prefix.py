@@ -1,11 +1,16 @@
 """Where the answer begins: what all responses have in common at their beginning."""
 
+import re
 from collections.abc import Sequence
 
 from ..engine.base import Engine, Progress
 from ..prompts.prompt import Prompt
 
 TOKENS = 24
+
+# An apostrophe is part of a word: "can" ends in "can't" as little as in "cannot".
+WORD = re.compile(r"[\w'’]")
+LAST_WORD = re.compile(r"[\w'’]+\Z")
 
 
 def common_prefix(texts: Sequence[str]) -> str:
@@ -15,8 +20,8 @@ def common_prefix(texts: Sequence[str]) -> str:
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     prefix = first[:length]
     # "I'm sorry" and "I am sorry" share a letter, which is not where an answer begins.
-    if prefix and prefix[-1].isalnum() and any(text[len(prefix) : len(prefix) + 1].isalnum() for text in texts):
-        prefix = prefix.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+    if any(WORD.match(text, length) for text in texts):
+        prefix = LAST_WORD.sub("", prefix)
     return prefix.rstrip()
 
 

@@ -1,0 +1,44 @@
+"""The two objectives of SPEC 6."""
+
+import pytest
+
+from heretic.evaluation.evaluator import Evaluation
+from heretic.evaluation.scores import scores
+
+
+def evaluation(refusals: int, kl: float) -> Evaluation:
+    return Evaluation(refusals=refusals, prompts=100, kl_divergence=kl)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "kl", "base", "scale", "target", "expected"),
+    [
+        (20, 0.5, 80, 1.0, 0.01, (0.5, 0.25)),
+        (20, 0.5, 80, 2.0, 0.01, (0.25, 0.25)),
+        (0, 0.5, 80, 1.0, 0.01, (0.5, 0.0)),
+        (20, 0.01, 80, 1.0, 0.01, (0.01, 0.25)),  # at the target the KL divergence counts
+        (20, 0.0099, 80, 1.0, 0.01, (0.0025, 0.25)),  # below it the refusals do
+        (80, 0.0, 80, 1.0, 0.01, (0.01, 1.0)),
+        (80, 0.0, 80, 2.0, 0.01, (0.005, 1.0)),
+        (100, 0.0, 80, 1.0, 0.01, (0.0125, 1.25)),
+        (3, 0.5, 0, 1.0, 0.01, (0.5, 3.0)),  # a baseline without refusals: the count itself
+        (3, 0.0, 0, 1.0, 0.01, (0.03, 3.0)),
+        (20, 0.0, 80, 1.0, 0.0, (0.0, 0.25)),  # no target
+    ],
+)
+def test_kl_score_and_refusals_score(
+    refusals: int, kl: float, base: int, scale: float, target: float, expected: tuple[float, float]
+) -> None:
+    assert scores(evaluation(refusals, kl), base, scale, target) == pytest.approx(expected, rel=1e-12)
+
+
+def test_doing_nothing_does_not_win() -> None:
+    nothing = scores(evaluation(80, 0.0), 80, 1.0, 0.01)
+    gentle = scores(evaluation(40, 0.005), 80, 1.0, 0.01)
+    assert gentle[0] < nothing[0]
+    assert gentle[1] < nothing[1]
+
+
+def test_below_the_target_less_kl_gains_nothing() -> None:
+    assert scores(evaluation(40, 0.009), 80, 1.0, 0.01) == scores(evaluation(40, 0.0001), 80, 1.0, 0.01)
+    assert scores(evaluation(40, 0.09), 80, 1.0, 0.01) != scores(evaluation(40, 0.08), 80, 1.0, 0.01)
