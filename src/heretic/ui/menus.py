@@ -61,7 +61,7 @@ class MenuChooser:
         if isinstance(answer, TrialRecord):
             return answer
         if answer == "more":
-            count = questionary.text("How many more trials?", default="50", validate=_positive).ask()
+            count = _ask(questionary.text("How many more trials?", default="50", validate=_positive))
             return Action("more", n_trials=int(count)) if count else self._choose(front, baseline)
         return Action("leave")
 
@@ -81,23 +81,31 @@ class MenuChooser:
 
     def _save(self, trial: TrialRecord, export: Any) -> Action | None:
         suffix = "-adapter" if export == "adapter" else ""
-        output = questionary.path("Directory to write to:", default=default_output(self._model) + suffix).ask()
+        output = _ask(questionary.path("Directory to write to:", default=default_output(self._model) + suffix))
         chosen: Export = export
         return Action("save", trial, chosen, output) if output else self._act(trial)
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:
     """The chosen value; None for Escape or Ctrl+C."""
+    answer: Answer | None = _ask(
+        questionary.select(question, choices=[questionary.Choice(title, value) for title, value in choices])
+    )
+    return answer
+
+
+def _ask(question: questionary.Question) -> Any:
+    """The answer; None for Escape or Ctrl+C."""
     from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 
-    menu = questionary.select(question, choices=[questionary.Choice(title, value) for title, value in choices])
     escape = KeyBindings()
     escape.add("escape", eager=True)(lambda event: event.app.exit(result=None))
-    application = menu.application
+    application = question.application
     existing = [application.key_bindings] if application.key_bindings else []
     application.key_bindings = merge_key_bindings([*existing, escape])
-    return menu.ask(kbi_msg="")
+    return question.ask(kbi_msg="")
 
 
 def _positive(text: str) -> bool | str:
-    return True if text.isdigit() and int(text) > 0 else "A whole number above 0."
+    # `isdecimal`: "²" is a digit, but no number to `int`.
+    return True if text.isdecimal() and int(text) > 0 else "A whole number above 0."

@@ -1,0 +1,173 @@
+"""The menus on a real terminal: keys in, actions out."""
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pexpect.fdpexpect import fdspawn
+
+UP, DOWN, ENTER, ESCAPE, CTRL_C, BACKSPACE = "\x1b[A", "\x1b[B", "\r", "\x1b", "\x03", "\x7f"
+SCRIPT = """
+import json
+from ui.toys import BASELINE, FRONT
+from heretic.ui.menus import MenuChooser
+chooser = MenuChooser("org/model")
+def tell(action):
+    number = action.trial.number if action.trial else None
+    print("ANSWER " + json.dumps([action.kind, number, action.export, action.output, action.n_trials]) + " END")
+"""
+NEXT = "tell(chooser.next_action(FRONT, BASELINE))\n"
+RESUME = """
+try:
+    print("ANSWER " + json.dumps(chooser.resume({}, 200, "m.jsonl")) + " END")
+except KeyboardInterrupt:
+    print("ANSWER null END")
+"""
+
+
+class Terminal:
+    """A program on a terminal of 100 columns, and somebody who types."""
+
+    def __init__(self, screen: Any) -> None:
+        self._screen = screen
+
+    def type(self, *keys: str) -> None:
+        for key in keys:
+            self._screen.send(key)
+
+    def see(self, text: str) -> None:
+        self._screen.expect_exact(text)
+
+    def answer(self) -> Any:
+        self._screen.expect(r"ANSWER (.*?) END")
+        return json.loads(self._screen.match.group(1))
+
+
+@contextmanager
+def running(questions: str) -> Iterator[Terminal]:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    command = [sys.executable, "-c", SCRIPT + questions]
+    directory = Path(__file__).parents[1]
+    with subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=directory
+    ) as process:
+        os.close(follower)
+        screen = fdspawn(leader, timeout=10, encoding="utf-8")
+        try:
+            yield Terminal(screen)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+            screen.close()
+
+
+def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
+    with running(NEXT * 3) as terminal:
+        terminal.see("Which trial?")
+        terminal.see("Trial 123: refusals   0/100, KL 0.9000")
+        terminal.see("Trial   8: refusals   4/100, KL 0.3000  * knee")
+        terminal.type(DOWN, ENTER)
+        terminal.see("Trial 8: what next?")
+        terminal.type(ENTER)
+        terminal.see("model-heretic")
+        terminal.type(ENTER)
+        assert terminal.answer() == ["save", 8, "merge", "model-heretic", 0]
+        # The chosen trial stays chosen.
+        terminal.see("Trial 8: what next?")
+        terminal.type(DOWN, ENTER)
+        terminal.see("model-heretic-adapter")
+        terminal.type(BACKSPACE * 3, "X", ENTER)
+        assert terminal.answer() == ["save", 8, "adapter", "model-heretic-adapX", 0]
+        terminal.see("Trial 8: what next?")
+        terminal.type(DOWN, DOWN, ENTER)
+        assert terminal.answer() == ["chat", 8, None, None, 0]
+
+
+def test_back_leads_to_the_front_and_leave_leaves() -> None:
+    with running(NEXT * 2) as terminal:
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        terminal.see("Trial 123: what next?")
+        terminal.type(UP, ENTER)  # "Back" is the last
+        terminal.see("Which trial?")
+        terminal.type(DOWN, DOWN, ENTER)
+        terminal.see("Trial 1: what next?")
+        terminal.type(ESCAPE)
+        terminal.see("Which trial?")
+        terminal.type(UP, ENTER)
+        assert terminal.answer() == ["leave", None, None, None, 0]
+        terminal.see("Which trial?")
+        terminal.type(ESCAPE)
+        assert terminal.answer() == ["leave", None, None, None, 0]
+
+
+@pytest.mark.parametrize("key", [ESCAPE, CTRL_C])
+def test_a_way_out_of_every_question(key: str) -> None:
+    with running(NEXT) as terminal:
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        terminal.see("what next?")
+        terminal.type(ENTER)
+        terminal.see("Directory to write to:")
+        terminal.type(key)
+        terminal.see("what next?")
+        terminal.type(key)
+        terminal.see("Which trial?")
+        terminal.type(DOWN, DOWN, DOWN, ENTER)
+        terminal.see("How many more trials?")
+        terminal.type(key)
+        terminal.see("Which trial?")
+        terminal.type(key)
+        assert terminal.answer() == ["leave", None, None, None, 0]
+
+
+@pytest.mark.parametrize("wrong", ["0", "x", "²", "-1", "1.5", ""])
+def test_the_number_of_more_trials_is_asked_for_until_it_is_one(wrong: str) -> None:
+    with running(NEXT) as terminal:
+        terminal.see("Which trial?")
+        terminal.type(UP, UP, ENTER)
+        terminal.see("How many more trials?")
+        terminal.type(BACKSPACE * 2, wrong, ENTER)
+        terminal.see("A whole number above 0.")
+        terminal.type(BACKSPACE * 3, "12", ENTER)
+        assert terminal.answer() == ["more", None, None, None, 12]
+
+
+def test_an_empty_front_leaves_room_for_more_trials() -> None:
+    with running("tell(chooser.next_action([], BASELINE))") as terminal:
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        terminal.see("How many more trials?")
+        terminal.type(ENTER)
+        assert terminal.answer() == ["more", None, None, None, 50]
+
+
+def test_an_unfinished_study_may_go_on_be_shown_or_set_aside() -> None:
+    with running(RESUME.format(3) * 4) as terminal:
+        for keys, answer in (((), "continue"), ((DOWN,), "results"), ((DOWN, DOWN), "restart")):
+            terminal.see("(m.jsonl): 3 of 200 trials are done.")
+            terminal.type(*keys, ENTER)
+            assert terminal.answer() == answer
+        terminal.see("3 of 200 trials are done.")
+        terminal.type(ESCAPE)
+        assert terminal.answer() is None
+
+
+def test_a_finished_study_may_be_shown_or_set_aside() -> None:
+    with running(RESUME.format(200) * 2) as terminal:
+        for keys, answer in (((), "results"), ((DOWN,), "restart")):
+            terminal.see("all 200 trials are done.")
+            terminal.type(*keys, ENTER)
+            assert terminal.answer() == answer
