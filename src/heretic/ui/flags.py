@@ -32,4 +32,7 @@ class FlagChooser:
 
 def default_output(model: str) -> str:
     """The name of an export that nobody named: the model's own name with -heretic behind it."""
-    return f"{Path(model).name.removesuffix('.gguf')}-heretic"
+    name = Path(model).name
+    if name in ("", ".."):
+        name = Path(model).resolve().name
+    return f"{name.removesuffix('.gguf')}-heretic"

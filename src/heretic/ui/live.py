@@ -33,7 +33,7 @@ class LiveReporter:
         self._console = console
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(Text(text))
 
     def warn(self, text: str) -> None:
         self._console.print(Text("Warning: ", style="yellow") + Text(text))
@@ -41,7 +41,8 @@ class LiveReporter:
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Progress]:
         started = time.monotonic()
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)]
+        # Names may hold brackets and colons, which are markup and emoji to rich where a text is not `Text`.
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)]
         counted = [MofNCompleteColumn(), TimeRemainingColumn()] if total is not None else [TimeElapsedColumn()]
         with Bars(*columns, *counted, console=self._console, transient=True) as bars:
             task = bars.add_task(title, total=total)
@@ -60,9 +61,9 @@ class LiveReporter:
         self._console.print(_front_table(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=title, title_justify="left")
+        table = Table(title=Text(title), title_justify="left")
         for column in columns:
-            table.add_column(column)
+            table.add_column(Text(column))
         for row in rows:
             table.add_row(*map(Text, row))
         self._console.print(table)
@@ -89,7 +90,7 @@ class _LiveSearch:
         heading = Text(f"{duration(state.elapsed)} gone, {left} · {base} · Ctrl+C stops and keeps all", style="dim")
         parts: list[RenderableType] = [self._bars, heading]
         if state.front:
-            parts.append(_front_table(state.front[:ROWS_OF_FRONT], state.best, state.baseline))
+            parts.append(_front_table(_around(state.best, state.front), state.best, state.baseline))
         parts.extend(Text(line, style="dim") for line in self._last)
         return Group(*parts)
 
@@ -110,6 +111,13 @@ class _LiveSearch:
         self._bars.reset(self._rows)
         if self._live is not None:
             self._live.refresh()
+
+
+def _around(best: TrialRecord | None, front: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
+    """As much of the front as there is room for, `best` in the middle where it can be."""
+    place = next((i for i, trial in enumerate(front) if best is not None and trial.number == best.number), 0)
+    start = max(0, min(place - ROWS_OF_FRONT // 2, len(front) - ROWS_OF_FRONT))
+    return front[start : start + ROWS_OF_FRONT]
 
 
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:

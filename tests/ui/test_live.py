@@ -1,0 +1,158 @@
+"""The view on a terminal of 80 columns: what it says, and that it keeps to its width."""
+
+import dataclasses
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from heretic.ui.live import LAST_TRIALS, ROWS_OF_FRONT, LiveReporter
+
+from .toys import BASELINE, FRONT, state, trial
+
+WIDTH = 80
+LONG = [trial(1000 + number, number, 2.0 - number / 10) for number in range(20)]
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), width=WIDTH, height=40, force_terminal=True, color_system=None)
+
+
+@pytest.fixture
+def console() -> Console:
+    return terminal()
+
+
+def shown(console: Console) -> list[str]:
+    """Every line that was ever drawn, over others too; none is wider than the terminal."""
+    assert isinstance(console.file, io.StringIO)
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()))
+    assert max(cell_len(line) for line in lines) <= WIDTH
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def rendered(view: object) -> list[str]:
+    """What a view looks like now."""
+    console = terminal()
+    console.print(view)
+    return shown(console)
+
+
+def folded(lines: list[str]) -> str:
+    return " ".join(" ".join(lines).split())
+
+
+def marked(lines: list[str]) -> list[str]:
+    """Rows of the front's table that are marked as its knee."""
+    return [line for line in lines if line.startswith("│ * │")]
+
+
+def test_the_front_is_a_table_with_its_knee_marked(console: Console) -> None:
+    LiveReporter(console).front(FRONT, FRONT[1], BASELINE)
+    lines = shown(console)
+    assert lines[0] == "Pareto front · the model itself: 80/100 refusals · * knee"
+    rows = [line for line in lines if "/100" in line and "│" in line]
+    assert len(rows) == 3
+    assert [row.split("│")[1].strip() for row in rows] == ["", "*", ""]
+    assert [cell.strip() for cell in rows[1].split("│")[2:6]] == [
+        "8", "4/100", "0.3000", "layer 7.0; attn 1.20 @ 9, mlp 1.20 @ 9",
+    ]  # fmt: skip
+
+
+def test_no_line_is_wider_than_the_terminal(console: Console) -> None:
+    reporter = LiveReporter(console)
+    reporter.say("word " * 100)
+    reporter.say("x" * 300)
+    reporter.warn("y" * 300)
+    reporter.front(LONG, LONG[0], BASELINE)
+    reporter.table("title " * 30, ("column " * 10, "other"), [("cell " * 40, "z" * 200)])
+    with reporter.step("A very long title " * 10, 100) as progress:
+        progress(50)
+    with reporter.search(state(LONG), 200) as view:
+        view.failed(3, "reason " * 40, state(LONG))
+        assert len(rendered(view)) > 10
+    shown(console)
+
+
+def test_a_search_shows_trials_front_and_the_last_trials(console: Console) -> None:
+    with LiveReporter(console).search(state([], 0, None), 200) as view:
+        before = folded(rendered(view))
+        assert "measuring the first trial" in before
+        assert "the model itself: 80/100 refusals" in before
+        assert "Ctrl+C stops and keeps all" in before
+        assert "Pareto front" not in before
+        view.rows(50)
+        assert "50/200" in folded(rendered(view))
+        view.complete(trial(8, 4, 0.3), state())
+        after = rendered(view)
+    assert "3/200" in folded(after)
+    assert "1 h gone, 1 min 5 s left" in folded(after)
+    assert "prompts 0/200" in folded(after)  # those of the next trial
+    assert after[-1] == "trial 8: refusals 4/100, KL 0.3000"
+    assert len(marked(after)) == 1
+    assert "4/100" in marked(after)[0]
+
+
+def test_a_search_keeps_its_place(console: Console) -> None:
+    """However many trials there are, the view does not grow out of the terminal."""
+    heights = []
+    with LiveReporter(console).search(state(LONG), 200) as view:
+        for number in range(12):
+            view.complete(trial(number, 4, 0.3), state(LONG, number))
+            lines = rendered(view)
+            heights.append(len(lines))
+    assert heights[-1] == heights[LAST_TRIALS - 1] <= 25
+    assert len([line for line in lines if line.startswith("trial ")]) == LAST_TRIALS
+    assert len([line for line in lines if line.startswith("│")]) == ROWS_OF_FRONT
+
+
+@pytest.mark.parametrize("place", range(20))
+def test_of_a_long_front_the_part_around_the_knee_is_shown(place: int) -> None:
+    front = [trial(number, number, 2.0 - number / 10) for number in range(20)]
+    now = dataclasses.replace(state(front), best=front[place])
+    with LiveReporter(terminal()).search(now, 200) as view:
+        lines = rendered(view)
+    assert len([line for line in lines if line.startswith("│")]) == ROWS_OF_FRONT
+    assert len(marked(lines)) == 1
+    assert f" {place}/100" in marked(lines)[0]
+
+
+def test_a_failed_trial_is_told_with_its_reason(console: Console) -> None:
+    with LiveReporter(console).search(state(), 200) as view:
+        view.failed(10, "the KL divergence is [nan]", state())
+        assert "trial 10 failed: the KL divergence is [nan]" in rendered(view)
+
+
+def test_a_step_ends_in_a_line(console: Console) -> None:
+    reporter = LiveReporter(console)
+    with reporter.step("Residuals", 400) as progress:
+        progress(400)
+    with reporter.step("Loading") as progress:
+        progress(1)
+    lines = shown(console)
+    assert "Residuals: 400 in 0 s" in lines
+    assert "Loading: 0 s" in lines
+
+
+def test_brackets_are_shown_as_they_are(console: Console) -> None:
+    """Names of models and directories may hold them; rich would take them for styles."""
+    reporter = LiveReporter(console)
+    reporter.say("models/[a]")
+    reporter.warn("models/[b]")
+    reporter.table("models/[c]", ("[d]",), [("[e]",)])
+    assert all(f"[{letter}]" in folded(shown(console)) for letter in "abcde")
+
+
+def test_colons_make_no_pictures(console: Console) -> None:
+    LiveReporter(console).say("models/a:bug:b")
+    assert shown(console) == ["models/a:bug:b"]
+
+
+def test_brackets_in_the_title_of_a_running_step_are_shown(console: Console) -> None:
+    with LiveReporter(console).step("Loading models/[f]", 10) as progress:
+        progress(5)
+    *running, ended = shown(console)
+    assert ended.startswith("Loading models/[f]: 10 in")
+    assert all("models/[f]" in line for line in running)
