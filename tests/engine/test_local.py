@@ -1,5 +1,6 @@
 """The engine gives what the library's plain path gives, whatever the batches."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,12 +23,12 @@ PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
 FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "bloom"]
 
 
-def engine_for(family: str, batch_size: int, compact: bool = True) -> LocalEngine:
+def engine_for(family: str, batch_size: int, compact: bool = True, share_prefix: bool = True) -> LocalEngine:
     tokenizer = planted_tokenizer()
     # Tied embeddings make a random model repeat its last token, which would prove little.
     model = tiny(family, tie_word_embeddings=False, eos_token_id=1)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact)
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix)
 
 
 def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:
@@ -58,8 +59,6 @@ def test_responses_are_the_librarys(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_depends_on_batches(family: str) -> None:
     one, all_together = engine_for(family, 1), engine_for(family, 64)
-    for engine in (one, all_together):
-        assert len(engine._groups(PROMPTS, 1)[1]) == (11 if engine is one else 1)
     expected = one.respond(PROMPTS, [{}], 8, None, no_progress)
     assert all_together.respond(PROMPTS, [{}], 8, None, no_progress) == expected
     first = one.first_token_log_probabilities(PROMPTS, [{}], no_progress)
@@ -104,7 +103,7 @@ def test_rows_that_leave_change_nothing_for_the_others(family: str) -> None:
 
 def test_residuals_are_those_of_one_prompt_by_itself() -> None:
     engine = engine_for("llama", 64)
-    [(indices, batch)] = list(engine.residuals(PROMPTS, no_progress))
+    indices, batch = next(engine.residuals(PROMPTS, no_progress))
     states = engine.loaded.model(
         input_ids=torch.tensor([engine.chat.tokens(PROMPTS[indices[0]])]), output_hidden_states=True
     ).hidden_states
@@ -121,3 +120,38 @@ def test_the_models_generation_settings_play_no_part() -> None:
     before = engine.respond(PROMPTS, [{}], 12, None, no_progress)
     engine.loaded.model.generation_config.repetition_penalty = 5.0  # type: ignore[union-attr]
     assert engine.respond(PROMPTS, [{}], 12, None, no_progress) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shared_prefix_changes_nothing(family: str) -> None:
+    """Template and system prompt run once a candidate; slices of like length are joined behind it."""
+    shared, plain = engine_for(family, 64), engine_for(family, 64, share_prefix=False)
+    for engine in (shared, plain):
+        engine.chat = replace(engine.chat, system_prompt="word1 word2 word3 word4 word5 word6")
+    many = [Prompt(" ".join(["word7"] * (1 + index % 13))) for index in range(26)] + PROMPTS
+    edits = [{}, some_edit(shared, 4)]
+    tokens = [shared.chat.tokens(prompt) for prompt in many]
+    order = sorted(range(len(many)), key=lambda index: len(tokens[index]))
+    assert len(list(shared._prefill.slices(tokens, order, 1, 8, lambda _: None))) > 2
+    for engine in (plain, shared):
+        assert next(engine._slices(many, 1, lambda _: None)).shared == (8 if engine is shared else 0)
+    assert shared.respond(many, edits, 10, None, no_progress) == plain.respond(many, edits, 10, None, no_progress)
+    expected = plain.first_token_log_probabilities(many, edits, no_progress)
+    found = shared.first_token_log_probabilities(many, edits, no_progress)
+    assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sliding_window_shorter_than_the_prompts_is_left_to_the_library() -> None:
+    """Positions behind padding would slide out of the window too early."""
+    tokenizer = planted_tokenizer()
+    model = tiny("gemma3_text", sliding_window=8, eos_token_id=1, tie_word_embeddings=False)
+    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+    engine = LocalEngine(loaded, chat_format(tokenizer, "word1 word2 word3 word4 word5", "tiny"), 1)
+    assert next(engine._slices(PROMPTS, 1, lambda _: None)).shared == 0
+    texts = [r.text for r in engine.respond(PROMPTS, [{}], 8, None, no_progress)[0]]
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        ids = torch.tensor([engine.chat.tokens(prompt)])
+        generated = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
+        )
+        assert engine.chat.decode([generated[0, ids.shape[1] :].tolist()]) == [text]

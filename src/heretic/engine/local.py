@@ -11,24 +11,39 @@ from ..ablation.directions import Directions
 from ..ablation.edit import ModelEdit
 from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats, weight_stats
-from ..model.chat import ChatFormat, TokenBatch
-from ..model.hooks import EditHooks, edited_model, measured_gain
+from ..model.chat import ChatFormat
+from ..model.hooks import edited_model, measured_gain
 from ..model.layers import hidden, hooks
 from ..model.loading import LoadedModel
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
-from .decoding import Forward, GreedyDecoder, Row
+from .decoding import GreedyDecoder, Row
+from .forward import Forward
+from .prefill import Assign, Prefill, Prefilled
 
 
 class LocalEngine:
-    """Prompts through one model, `batch_size` rows a forward."""
+    """Prompts through one model, `batch_size` rows a forward.
 
-    def __init__(self, loaded: LoadedModel, chat: ChatFormat, batch_size: int = 1, compact: bool = True) -> None:
+    `share_prefix` runs what all prompts begin with once; `compact` lets finished rows leave. Without either the
+    results are the same, and later.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        chat: ChatFormat,
+        batch_size: int = 1,
+        compact: bool = True,
+        share_prefix: bool = True,
+    ) -> None:
         self.loaded = loaded
         self.chat = chat
         self.batch_size = batch_size
         self._compact = compact
         self._forward = Forward(loaded.model)
+        pad = chat.tokenizer.pad_token_id
+        self._prefill = Prefill(self._forward, loaded.model.config, loaded.device, pad, share_prefix)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -37,13 +52,11 @@ class LocalEngine:
     @torch.inference_mode()
     def residuals(self, prompts: Sequence[Prompt], progress: Progress) -> Iterator[tuple[list[int], Tensor]]:
         layers = self.loaded.layers
-        for group in self._groups(prompts, 1)[1]:
-            batch = self._batch([self.chat.tokens(prompts[i]) for i in group])
-            seen: dict[int, Tensor] = {}
-            with hooks(*_residual_hooks(layers, seen)):
-                self._forward(batch.input_ids, batch.attention_mask)
-            progress(len(batch.input_ids))
-            yield group, torch.stack([seen[index] for index in range(len(layers) + 1)], dim=1)
+        seen: dict[int, Tensor] = {}
+        with hooks(*_residual_hooks(layers, seen)):
+            for prefilled in self._slices(prompts, 1, _unedited):
+                yield prefilled.prompts, torch.stack([seen[index] for index in range(len(layers) + 1)], dim=1)
+                progress(len(prefilled.prompts))
 
     @torch.inference_mode()
     def weight_stats(self, directions: Directions, progress: Progress) -> Mapping[str, WeightStats]:
@@ -69,19 +82,19 @@ class LocalEngine:
     def first_token_log_probabilities(
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], progress: Progress
     ) -> Tensor:
+        order: list[int] = []
         results: list[list[Tensor]] = [[] for _ in edits]
-        order, groups = self._groups(prompts, len(edits))
         with edited_model(self.loaded.model, edits) as applied:
-            for group in groups:
-                batch = self._candidate_batch([self.chat.tokens(prompts[i]) for i in group], len(edits), applied)
-                logits = self._forward(batch.input_ids, batch.attention_mask).logits[:, -1]
-                log_probabilities = logits.float().log_softmax(dim=-1).cpu()
-                for candidate, rows in enumerate(log_probabilities.split(len(group))):
+            for prefilled in self._slices(prompts, len(edits), applied.assign):
+                log_probabilities = prefilled.logits.float().log_softmax(dim=-1).cpu()
+                for candidate, rows in enumerate(log_probabilities.split(len(prefilled.prompts))):
                     results[candidate].append(rows)
-                progress(len(batch.input_ids))
+                order.extend(prefilled.prompts)
+                progress(len(prefilled.prompts))
         back = torch.tensor(order).argsort()
         return torch.stack([torch.cat(rows)[back] for rows in results])
 
+    @torch.inference_mode()
     def respond(
         self,
         prompts: Sequence[Prompt],
@@ -90,20 +103,28 @@ class LocalEngine:
         decided: Callable[[str], bool] | None,
         progress: Progress,
     ) -> list[list[Response]]:
-        responses: list[list[Response | None]] = [[None] * len(prompts) for _ in edits]
-        _, groups = self._groups(prompts, len(edits))
-        decoder = GreedyDecoder(self._forward, self.loaded.model.config, self._end_tokens(), self._compact)
+        responses: list[list[Response]] = [[Response("", 0, False)] * len(prompts) for _ in edits]
+        decoder = GreedyDecoder(self._forward, self._end_tokens(), self._compact)
+        tokens = [self.chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits) as applied:
-            for group in groups:
-                batch = self._candidate_batch([self.chat.tokens(prompts[i]) for i in group], len(edits), applied)
-                kept = partial(self._assign, applied, len(group))
-                rows = decoder.run(batch, max_new_tokens, partial(self._check, decided), kept)
+            batches = self._prefill.batches(tokens, len(edits), self.batch_size, max_new_tokens, applied.assign)
+            for start in batches:
+                rows = decoder.run(start, max_new_tokens, partial(self._check, decided), applied.assign)
                 texts = self.chat.decode([row.tokens for row in rows])
                 for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-                    candidate, place = divmod(number, len(group))
-                    responses[candidate][group[place]] = Response(text, len(row.tokens), row.ended)
-                progress(len(rows))
-        return responses  # type: ignore[return-value]
+                    candidate, place = divmod(number, len(start.prompts))
+                    responses[candidate][start.prompts[place]] = Response(text, len(row.tokens), row.ended)
+                progress(len(start.prompts))
+        return responses
+
+    def _slices(self, prompts: Sequence[Prompt], n_candidates: int, assign: Assign) -> Iterator[Prefilled]:
+        """All prompts, a slice at a time; nothing is kept for going on."""
+        tokens = [self.chat.tokens(prompt) for prompt in prompts]
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        most_prompts = max(1, self.batch_size // n_candidates)
+        for start in range(0, len(order), most_prompts):
+            batch = order[start : start + most_prompts]
+            yield from self._prefill.slices(tokens, batch, n_candidates, 0, assign)
 
     def _check(self, decided: Callable[[str], bool] | None, rows: Sequence[Row]) -> None:
         if decided is None or not rows:
@@ -116,24 +137,9 @@ class LocalEngine:
         ends = configured if isinstance(configured, list) else [configured]
         return [token for token in [*ends, self.chat.tokenizer.eos_token_id] if token is not None]
 
-    def _groups(self, prompts: Sequence[Prompt], n_candidates: int) -> tuple[list[int], list[list[int]]]:
-        """Prompts by length, so that little is padded, in groups whose rows for all candidates fit a forward."""
-        order = sorted(range(len(prompts)), key=lambda i: len(self.chat.tokens(prompts[i])))
-        size = max(1, self.batch_size // n_candidates)
-        return order, [order[start : start + size] for start in range(0, len(order), size)]
 
-    def _candidate_batch(self, rows: Sequence[Sequence[int]], n_candidates: int, applied: EditHooks) -> TokenBatch:
-        batch = self._batch(list(rows) * n_candidates)
-        self._assign(applied, len(rows), torch.arange(len(batch.input_ids)))
-        return batch
-
-    def _batch(self, rows: Sequence[Sequence[int]]) -> TokenBatch:
-        return self.chat.pad(rows).to(self.loaded.device)
-
-    @staticmethod
-    def _assign(applied: EditHooks, n_prompts: int, rows: Tensor) -> None:
-        # Rows are candidate-major.
-        applied.assign(rows // n_prompts)
+def _unedited(_: Tensor) -> None:
+    """Rows of the baseline belong to no candidate."""
 
 
 def site_weight(site: Site, module: nn.Module) -> Tensor:

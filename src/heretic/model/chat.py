@@ -1,25 +1,11 @@
-"""Prompts as the model reads them: chat template, response prefix, tokens, left padding."""
+"""Prompts as the model reads them: chat template, response prefix, tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..errors import ModelError, PromptError
 from ..prompts.prompt import Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBatch:
-    """Left-padded prompts: `input_ids` and `attention_mask`, both (rows, positions)."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-
-    def to(self, device: torch.device) -> "TokenBatch":
-        return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +41,6 @@ class ChatFormat:
     def tokens(self, prompt: Prompt) -> list[int]:
         # The template has written the BOS token already; the tokenizer would add a second one.
         return self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
-
-    def pad(self, rows: Sequence[Sequence[int]]) -> TokenBatch:
-        longest = max(len(row) for row in rows)
-        pad = self.tokenizer.pad_token_id
-        ids = [[pad] * (longest - len(row)) + list(row) for row in rows]
-        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-        return TokenBatch(torch.tensor(ids), torch.tensor(mask))
 
     def decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
         return self.tokenizer.batch_decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -1,0 +1,113 @@
+"""Keys and values of past positions, in buffers that rows can leave and positions be appended to cheaply."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+ROOM = 64
+
+
+class RoomyLayer(DynamicLayer):
+    """One layer's keys and values, (rows, heads, positions, head_dim), with room behind the last position.
+
+    The library's own layer copies all it holds at every new token.
+    """
+
+    def __init__(self, is_sliding: bool = False) -> None:
+        super().__init__()
+        # While all positions fit the window, a sliding layer differs in its mask alone, which asks for this.
+        self.is_sliding = is_sliding
+        self._length = 0
+        self._buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self._length + key_states.shape[-2]
+        keys, values = self._with_room(key_states, value_states, end)
+        keys[:, :, self._length : end] = key_states
+        values[:, :, self._length : end] = value_states
+        self._show(keys, values, end)
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if self._buffers is not None:
+            self._show(self._buffers[0][indices], self._buffers[1][indices], self._length)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        if self._buffers is not None:
+            keys, values = (buffer.repeat_interleave(repeats, dim=0) for buffer in self._buffers)
+            self._show(keys, values, self._length)
+
+    def _with_room(self, keys: Tensor, values: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        if self._buffers is not None and end <= self._buffers[0].shape[-2]:
+            return self._buffers
+        grown = tuple(part.new_zeros(*part.shape[:-2], end + ROOM, part.shape[-1]) for part in (keys, values))
+        if self._buffers is not None:
+            for new, old in zip(grown, self._buffers, strict=True):
+                new[:, :, : self._length] = old[:, :, : self._length]
+        return grown[0], grown[1]
+
+    def _show(self, keys: Tensor, values: Tensor, length: int) -> None:
+        self._buffers, self._length = (keys, values), length
+        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
+
+
+def make_cache(config: Any, most_positions: int) -> Any:
+    """An empty cache for at most `most_positions`: with room where the model's layers allow it, the library's own
+    otherwise."""
+    cache: Any = DynamicCache(config=config)
+    if can_be_divided(cache, most_positions):
+        cache.layers = [RoomyLayer(bool(layer.is_sliding)) for layer in cache.layers]
+    return cache
+
+
+def can_be_divided(cache: Any, most_positions: int) -> bool:
+    """Whether the cache is one of positions alone (no recurrent state), all of them within any sliding window."""
+    return bool(cache.layers) and all(
+        type(layer) in (DynamicLayer, RoomyLayer)
+        or (isinstance(layer, DynamicSlidingWindowLayer) and most_positions <= layer.sliding_window)
+        for layer in cache.layers
+    )
+
+
+def copy_rows(cache: Any, repeats: int) -> Any:
+    """A cache with each row of `cache` `repeats` times; `cache` stays as it is."""
+    copied: Any = Cache(layers=[RoomyLayer(bool(layer.is_sliding)) for layer in cache.layers])
+    for new, old in zip(copied.layers, cache.layers, strict=True):
+        if old.get_seq_length():
+            new.update(old.keys.repeat_interleave(repeats, dim=0), old.values.repeat_interleave(repeats, dim=0))
+    return copied
+
+
+def join_rows(caches: Sequence[Any], shared: int) -> Any:
+    """The rows of all caches in one; each begins with `shared` positions, and ends where the longest ends.
+
+    Between the two, shorter caches get positions that their mask must leave out.
+    """
+    longest = max(cache.get_seq_length() for cache in caches)
+    joined: Any = Cache(layers=[RoomyLayer(bool(layer.is_sliding)) for layer in caches[0].layers])
+    for number, new in enumerate(joined.layers):
+        parts = [cache.layers[number] for cache in caches]
+        if parts[0].get_seq_length():
+            new.update(
+                torch.cat([_stretch(part.keys, shared, longest) for part in parts]),
+                torch.cat([_stretch(part.values, shared, longest) for part in parts]),
+            )
+    return joined
+
+
+def stretch_mask(mask: Tensor, shared: int, longest: int) -> Tensor:
+    """A mask, (rows, positions), of `longest` positions, the new ones left out, behind the `shared` first."""
+    gap = mask.new_zeros(len(mask), longest - mask.shape[1])
+    return torch.cat([mask[:, :shared], gap, mask[:, shared:]], dim=1)
+
+
+def _stretch(part: Tensor, shared: int, longest: int) -> Tensor:
+    gap = part.new_zeros(*part.shape[:-2], longest - part.shape[-2], part.shape[-1])
+    return torch.cat([part[:, :, :shared], gap, part[:, :, shared:]], dim=-2)

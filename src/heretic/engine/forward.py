@@ -1,0 +1,40 @@
+"""One call of a model."""
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Forward:
+    """Calls a model with what its forward takes: positions by the mask, logits of the last position only."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        taken = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in taken
+        self._takes_logits_to_keep = "logits_to_keep" in taken
+        head = model.get_output_embeddings()  # type: ignore[operator]
+        if head is not None:
+            head.register_forward_pre_hook(_contiguous)
+
+    def __call__(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+        """Logits of the last position, (rows, vocab), for `ids` (rows, new positions) under `mask` (rows, all of them).
+
+        `cache`, where one is given, holds the positions before, and these afterwards.
+        """
+        arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
+        if cache is not None:
+            arguments["past_key_values"] = cache
+        if self._takes_positions:
+            # Padding counts for nothing: positions are those of a row without it.
+            positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
+            arguments["position_ids"] = positions[:, -ids.shape[1] :]
+        if self._takes_logits_to_keep:
+            arguments["logits_to_keep"] = 1
+        return self._model(**arguments).logits[:, -1]
+
+
+def _contiguous(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """On a slice of positions, a CPU's matrix product copies the whole vocabulary's weights once a row."""
+    return (args[0].contiguous(), *args[1:])

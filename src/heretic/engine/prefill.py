@@ -1,0 +1,139 @@
+"""Prompts through the model: what all of them begin with once, the rest in slices of like length."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cache import can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
+from .forward import Forward
+
+SHORTEST_PREFIX = 4
+SLICE_ROWS = 8
+SLICE_STRETCH, SLICE_SLACK = 1.25, 2
+
+Assign = Callable[[Tensor], None]
+"""Told the candidate of each row, (rows,), before a forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """Prompts whose next token can be chosen. Rows are candidate-major over `prompts`.
+
+    `logits` (rows, vocab) follow the last position; `mask` (rows, positions) leaves padding out; the first `shared`
+    positions are the common prefix.
+    """
+
+    prompts: list[int]
+    candidates: Tensor
+    logits: Tensor
+    mask: Tensor
+    cache: Any
+    shared: int
+
+
+class Prefill:
+    """Runs token rows, one a prompt, for several candidates at once."""
+
+    def __init__(
+        self, forward: Forward, config: Any, device: torch.device, pad: int, share_prefix: bool = True
+    ) -> None:
+        self._forward = forward
+        self._config = config
+        self._device = device
+        self._pad = pad
+        self._share_prefix = share_prefix
+
+    def batches(
+        self, rows: Sequence[Sequence[int]], n_candidates: int, most_rows: int, room: int, assign: Assign
+    ) -> Iterator[Prefilled]:
+        """All prompts, shortest first, `most_rows` rows of prompts and candidates a batch, with `room` to go on.
+
+        The slices of a batch run one by one and are joined.
+        """
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        most_prompts = max(1, most_rows // n_candidates)
+        for start in range(0, len(order), most_prompts):
+            batch = order[start : start + most_prompts]
+            slices = list(self.slices(rows, batch, n_candidates, room, assign))
+            yield slices[0] if len(slices) == 1 else _join(slices, n_candidates)
+
+    def slices(
+        self, rows: Sequence[Sequence[int]], batch: Sequence[int], n_candidates: int, room: int, assign: Assign
+    ) -> Iterator[Prefilled]:
+        """The prompts of `batch`, which ascend in length, a slice of like lengths at a time."""
+        most_positions = len(rows[batch[-1]]) + room
+        divisible = can_be_divided(make_cache(self._config, most_positions), most_positions)
+        shared = common_prefix_length([rows[index] for index in batch]) if self._share_prefix and divisible else 0
+        if shared < SHORTEST_PREFIX:
+            shared = 0
+        prefix = make_cache(self._config, most_positions)
+        if shared:
+            assign(torch.arange(n_candidates))
+            ids = torch.tensor([rows[batch[0]][:shared]] * n_candidates, device=self._device)
+            self._forward(ids, torch.ones_like(ids), prefix)
+        for part in _parts(batch, [len(row) - shared for row in rows]) if divisible else [list(batch)]:
+            yield self._slice([rows[index] for index in part], part, n_candidates, prefix, shared, assign)
+
+    def _slice(
+        self, rows: list[Sequence[int]], part: list[int], n_candidates: int, prefix: Any, shared: int, assign: Assign
+    ) -> Prefilled:
+        longest = max(map(len, rows))
+        ids = [[self._pad] * (longest - len(row)) + list(row[shared:]) for row in rows] * n_candidates
+        mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in rows] * n_candidates
+        candidates = torch.arange(n_candidates).repeat_interleave(len(rows))
+        cache = copy_rows(prefix, len(rows)) if shared else make_cache_like(prefix)
+        tensors = torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+        assign(candidates)
+        return Prefilled(part, candidates, self._forward(*tensors, cache), tensors[1], cache, shared)
+
+
+def make_cache_like(empty: Any) -> Any:
+    """Another cache of the same kinds of layers, as empty as this one."""
+    import copy
+
+    return copy.deepcopy(empty)
+
+
+def common_prefix_length(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with, at least one less than the shortest has."""
+    ordered = sorted(map(list, rows))
+    first, last = ordered[0], ordered[-1]
+    shared = 0
+    while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+        shared += 1
+    return min(shared, min(map(len, rows)) - 1)
+
+
+def _parts(batch: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """`batch`, ascending in length, cut where padding would waste too much."""
+    part: list[int] = []
+    for index in batch:
+        too_long = part and lengths[index] > SLICE_STRETCH * lengths[part[0]] + SLICE_SLACK
+        if too_long and len(part) >= SLICE_ROWS:
+            yield part
+            part = []
+        part.append(index)
+    if part:
+        yield part
+
+
+def _join(slices: Sequence[Prefilled], n_candidates: int) -> Prefilled:
+    """Slices as one batch, candidate-major over all their prompts."""
+    shared = slices[0].shared
+    longest = max(each.mask.shape[1] for each in slices)
+    candidates = torch.cat([each.candidates for each in slices])
+    order = candidates.argsort(stable=True)
+    cache = join_rows([each.cache for each in slices], shared)
+    if n_candidates > 1:
+        cache.batch_select_indices(order.to(slices[0].mask.device))
+    return Prefilled(
+        prompts=[index for each in slices for index in each.prompts],
+        candidates=candidates[order],
+        logits=torch.cat([each.logits for each in slices])[order],
+        mask=torch.cat([stretch_mask(each.mask, shared, longest) for each in slices])[order],
+        cache=cache,
+        shared=shared,
+    )
