@@ -117,3 +117,9 @@ def test_a_seed_deals_the_same_way_each_time() -> None:
 def test_too_few_rows_are_an_error_that_says_how_many_are_missing() -> None:
     with pytest.raises(ValueError, match=r"not enough prompts after clustering: \{'b': 1\} are missing"):
         split_into_parts([[0], [1], [2]], "xxx", {"a": 2, "b": 2})
+
+
+def test_a_group_that_a_part_has_no_room_for_is_left_out() -> None:
+    parts = split_into_parts([[0, 1], [2, 3], [4]], "xxxxx", {"a": 3})
+    assert len(parts["a"]) == 3
+    assert 4 in parts["a"]

@@ -35,9 +35,7 @@ def load_prompts(source: PromptSource) -> PromptSet:
         raise PromptError(
             f"Expected {asked} prompts from {_described(source)}, found {len(texts)}. Ask for fewer, or give more."
         )
-    # "" rules out a system message; None leaves it to the run.
-    system = "" if (source.system_prompt or "").strip().lower() == "none" else source.system_prompt
-    whole = (Prompt(f"{source.prefix}{text}{source.suffix}", system) for text in prompts)
+    whole = (Prompt(f"{source.prefix}{text}{source.suffix}", source.system_prompt) for text in prompts)
     return PromptSet(_described(source), tuple(whole))
 
 
@@ -119,21 +117,19 @@ def _load(source: PromptSource) -> Any:
     """The data set's rows that the split asks for.
 
     Raises:
-        ValueError: a saved data set has no such split.
+        ValueError: the data set was saved as another split.
     """
-    from datasets import DatasetDict, load_dataset, load_from_disk
+    from datasets import load_dataset, load_from_disk
 
     directory = Path(source.dataset).expanduser()
-    if not any((directory / name).exists() for name in ("state.json", "dataset_dict.json")):
+    if not (directory / "state.json").exists():
         name = str(directory) if directory.is_dir() else source.dataset
         return load_dataset(name, revision=source.commit, split=source.split or "train")
     saved = load_from_disk(str(directory))
     split = parse_split(source.split)
-    parts = saved if isinstance(saved, DatasetDict) else {str(saved.split or split.name): saved}
-    name = split.name or ("train" if len(parts) > 1 else next(iter(parts)))
-    if name not in parts:
-        raise ValueError(f"its splits are {', '.join(map(repr, parts))}, not {name!r}")
-    return parts[name].select(split.rows(len(parts[name])))
+    if split.name and saved.split and split.name != str(saved.split):
+        raise ValueError(f"it was saved as the split {str(saved.split)!r}, not {split.name!r}")
+    return saved.select(split.rows(len(saved)))
 
 
 def _looks_like_file(name: str) -> bool:

@@ -1,6 +1,5 @@
 """Optuna samplers by name."""
 
-import warnings
 from typing import Any, Literal
 
 SamplerName = Literal["tpe", "tpe-multivariate", "random"]
@@ -12,16 +11,13 @@ def make_sampler(name: SamplerName, seed: int, n_startup_trials: int, n_ei_candi
 
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        # Optuna calls both options experimental at every start.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            n_startup_trials=n_startup_trials,
-            n_ei_candidates=n_ei_candidates,
-            multivariate=name == "tpe-multivariate",
-            constant_liar=True,
-        )
+    return optuna.samplers.TPESampler(
+        seed=seed,
+        n_startup_trials=n_startup_trials,
+        n_ei_candidates=n_ei_candidates,
+        multivariate=name == "tpe-multivariate",
+        constant_liar=True,
+    )
 
 
 def resumed_seed(seed: int, n_trials: int) -> int:
