@@ -132,8 +132,8 @@ def test_a_step_ends_in_a_line(console: Console) -> None:
     with reporter.step("Loading") as progress:
         progress(1)
     lines = shown(console)
-    assert "Residuals: 400 in 0 s" in lines
-    assert "Loading: 0 s" in lines
+    assert any(re.fullmatch(r"Residuals: 400 in \d+ s", line) for line in lines)
+    assert any(re.fullmatch(r"Loading: \d+ s", line) for line in lines)
 
 
 def test_brackets_are_shown_as_they_are(console: Console) -> None:
