@@ -1,0 +1,250 @@
+"""What the documentation says can be typed, followed and found."""
+
+import argparse
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heretic.cli import VERBS, main
+from heretic.config import PromptSource, Settings, given_flags, load_settings
+from heretic.config.decoding import choices
+from heretic.config.settings import RENAMED, WITHOUT_MEANING
+from heretic.errors import ConfigError
+from heretic.pipeline.demo import demo_flags
+from heretic.study.records import TrialRecord
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
+TOLD_TO_USERS = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:work|root|home|tmp|mnt|Users)/|\.\./shared|[A-Z]:\\")
+SETTING = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+PROGRAM_FILE = re.compile(r"[\w./-]+\.(?:py|toml|md)(?:::\w+)?")
+
+KEYS = {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING, *PromptSource.model_fields}
+# Words with an underscore that are values of a key, or fields of what the program writes.
+OTHER_WORDS = {word for field in Settings.model_fields.values() for word in choices(field.annotation)}
+OTHER_WORDS |= set(TrialRecord.model_fields)
+
+
+class ParsedError(Exception):
+    """Raised in the place of a verb's work, once its arguments are parsed."""
+
+
+@pytest.fixture(autouse=True)
+def clean_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No config.toml and no HERETIC_ variable of this machine counts."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("HERETIC_")]:
+        monkeypatch.delenv(name)
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return [body for found, body in FENCE.findall(text) if found == language]
+
+
+def inline(text: str) -> list[str]:
+    """What stands in single back-ticks outside fenced blocks."""
+    return INLINE.findall(FENCE.sub("", text))
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The arguments of every `heretic ...` in shell blocks and in back-ticks, variables before it included."""
+    lines = [line for body in fenced(text, "sh") for line in body.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *(code for code in inline(text) if _is_command(code))]:
+        words = shlex.split(line, comments=True)
+        variables = [word for word in words if re.match(r"HERETIC_\w+=", word)]
+        if words[len(variables) :][:1] == ["heretic"]:
+            yield words
+
+
+def _is_command(code: str) -> bool:
+    """Whether it is a command line, not the mere name of a verb."""
+    words = code.split()
+    return words[:1] == ["heretic"] and len(words) > 1 and "..." not in words and words[1:] not in [[v] for v in VERBS]
+
+
+def problem(words: list[str], monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """What is wrong with a command line: an unknown or shortened flag, a missing argument, a value that can't be."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed_only(parser: argparse.ArgumentParser, arguments: list[str], namespace: object = None) -> None:
+        parser.allow_abbrev = False
+        raise ParsedError(parse(parser, arguments))
+
+    start = words.index("heretic")
+    with monkeypatch.context() as patched:
+        for variable in words[:start]:
+            patched.setenv(*variable.split("=", 1))
+        patched.setattr(argparse.ArgumentParser, "parse_args", parsed_only)
+        try:
+            main(words[start + 1 :])
+        except ParsedError as parsed:
+            given = given_flags(parsed.args[0])
+        except SystemExit as ended:
+            # --help and --version end here, without a complaint.
+            return None if ended.code == 0 else "argparse refuses it"
+        else:
+            return "nothing was parsed"
+        try:
+            _, warnings = load_settings(given)
+        except ConfigError as error:
+            return str(error)
+    return warnings[0] if warnings else None
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that the headings of a page can be linked by."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    broken = []
+    for link in LINK.findall(text):
+        target, _, anchor = link.partition("#")
+        path = (page.parent / target).resolve() if target else page
+        if "://" in link:
+            continue
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            broken.append(link)
+    return broken
+
+
+def unknown_keys(text: str) -> set[str]:
+    """Words in back-ticks that look like a key and are none; `key = value`, `HERETIC_KEY` and `--flag` too."""
+    found = set()
+    for code in inline(text):
+        name = code.split()[0].partition("=")[0] if code.startswith("--") else code.partition("=")[0].strip()
+        if name.startswith(("HERETIC_", "--")):
+            name = name.removeprefix("HERETIC_").removeprefix("--").replace("-", "_").lower()
+            known = not name or name in KEYS or name in ("config", "against", "json", "trial", "help", "version")
+        else:
+            known = SETTING.fullmatch(name) is None or name in KEYS | OTHER_WORDS
+        if not known:
+            found.add(code)
+    return found
+
+
+def missing_files(text: str) -> list[str]:
+    """Files and tests in back-ticks that are neither in the repository nor in the program's source."""
+    missing = []
+    words = {word for code in inline(text) for word in code.split() if PROGRAM_FILE.fullmatch(word) and "/" in word}
+    for word in sorted(words):
+        name, _, test = word.partition("::")
+        path = next((base / name for base in (ROOT, ROOT / "src" / "heretic") if (base / name).is_file()), None)
+        if path is None or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            missing.append(word)
+    return missing
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_command_line_parses(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = list(command_lines(page.read_text(encoding="utf-8")))
+    assert {shlex.join(words): found for words in lines if (found := problem(words, monkeypatch))} == {}
+
+
+def test_there_are_command_lines_to_parse() -> None:
+    assert all(len(list(command_lines(page.read_text(encoding="utf-8")))) > 10 for page in TOLD_TO_USERS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "heretic model --n-trails 3",
+        "heretic model --n-tri 3",
+        "heretic model --select best",
+        "heretic model --output",
+        "heretic model other",
+        "heretic evaluate --against base",
+        "heretic results --select knee",
+        'heretic evaluate edited --bad-evaluation-prompts \'{"datasets": "x"}\'',
+        "HERETIC_N_TRAILS=3 heretic model",
+    ],
+)
+def test_a_wrong_command_line_is_noticed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    [words] = command_lines(f"```sh\n{line}\n```\n")
+    assert problem(words, monkeypatch)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert broken_links(page, page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_file_and_test_that_is_named_exists(page: Path) -> None:
+    assert missing_files(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_path_is_of_one_machine(page: Path) -> None:
+    assert MACHINE_PATH.findall(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", TOLD_TO_USERS, ids=named)
+def test_every_key_that_is_named_exists(page: Path) -> None:
+    assert unknown_keys(page.read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize("page", TOLD_TO_USERS, ids=named)
+def test_every_configuration_loads(page: Path, tmp_path: Path) -> None:
+    blocks = fenced(page.read_text(encoding="utf-8"), "toml")
+    assert blocks
+    for block in blocks:
+        assert tomllib.loads(block)
+        (tmp_path / "config.toml").write_text(block, encoding="utf-8")
+        assert load_settings({})[1] == []
+
+
+def test_what_is_broken_is_noticed() -> None:
+    readme = ROOT / "README.md"
+    assert broken_links(readme, "[a](docs/none.md) [b](README.md#none) [c](LICENSE)") == [
+        "docs/none.md",
+        "README.md#none",
+    ]
+    assert unknown_keys("`n_trails` `n_trials` `seeds = 3` `HERETIC_SEEDS` `--n-trial` `bnb_4bit` `knee`") == {
+        "n_trails",
+        "HERETIC_SEEDS",
+        "--n-trial",
+    }
+    assert missing_files("`pytest tests/test_documentation.py::test_none` `model/none.py` `model/sites.py`") == [
+        "model/none.py",
+        "tests/test_documentation.py::test_none",
+    ]
+    for path in ("/home/me/model", "see /work/main", "../shared/SPEC.md", r"C:\models"):
+        assert MACHINE_PATH.search(path)
+    assert not MACHINE_PATH.search("~/.cache/heretic path/to/home/me")
+
+
+def test_every_package_is_in_the_layout() -> None:
+    layout = "\n".join(fenced((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), "text"))
+    packages = {path.parent.name for path in (ROOT / "src" / "heretic").glob("*/__init__.py")}
+    assert {package for package in packages if f"  {package}/ " not in layout} == set()
+
+
+def test_the_readme_says_what_the_demo_does() -> None:
+    readme, flags = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()), demo_flags()
+    defaults = Settings()
+    assert f"runs {flags['n_trials']} trials of {flags['max_response_length']} tokens" in readme
+    assert f"stops its search after {flags['time_budget'].removesuffix('m')} minutes" in readme
+    assert f"{defaults.n_trials} trials of {defaults.max_response_length} tokens" in readme
+    assert flags["output"] in readme and f"prompts `{flags['preset']}`" in readme
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 170
