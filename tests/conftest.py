@@ -1,13 +1,14 @@
 """What many tests share: the planted model on disk, written once."""
 
+import os
 from pathlib import Path
 
+# Tiny models gain nothing from a second thread, and threads that wait for each other lose much on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-import torch
 
 from planted import write_planted
-
-torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")

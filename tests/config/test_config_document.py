@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.config import Settings, resolve_prompts
+from heretic.config import Settings, load_settings, resolve_prompts
 from heretic.config.document import document, toml_value
 
 COMMITTED = Path(__file__).parents[2] / "config.default.toml"
@@ -25,6 +25,7 @@ def test_the_committed_file_is_current() -> None:
 
 def test_loading_it_gives_the_defaults(load_toml: Callable[[str], Settings]) -> None:
     assert load_toml(document()) == Settings()
+    assert load_settings({}) == (Settings(), [])
 
 
 def test_it_holds_every_key_and_its_examples_are_valid(load_toml: Callable[[str], Settings]) -> None:

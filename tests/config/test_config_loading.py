@@ -10,6 +10,7 @@ import pytest
 
 from heretic.config import Benchmark, PromptSource, Settings, add_flags, given_flags, load_settings
 from heretic.config.document import toml_value
+from heretic.config.settings import WITHOUT_EFFECT
 from heretic.errors import ConfigError
 
 TABLE = {"dataset": "bad.jsonl", "column": "prompt", "system_prompt": "Be brief."}
@@ -57,6 +58,9 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "output": ("edited", "edited", Path("edited")),
     "max_shard_size": ("500MB", "500MB", "500MB"),
     "print_responses": (True, "true", True),
+    "stop_dominated": (False, "false", False),
+    "share_prefix": (False, "false", False),
+    "compact_rows": (False, "false", False),
     "print_residual_geometry": (True, "true", True),
     "plot_residuals": (True, "true", True),
     "residual_plot_path": ("pictures", "pictures", Path("pictures")),
@@ -90,6 +94,13 @@ def check_only(key: str, settings: Settings, expected: Any) -> None:
     assert settings.model_copy(update={key: getattr(Settings(), key)}) == Settings()
 
 
+def check_warned(key: str, place: str, warnings: list[str]) -> None:
+    """A key that does nothing is answered by its name and place, the others by nothing."""
+    assert [(key in warning, place in warning, "has no effect" in warning) for warning in warnings] == (
+        [(True, True, True)] if key in WITHOUT_EFFECT else []
+    )
+
+
 def test_samples_cover_the_settings_and_the_settings_cover_the_specification() -> None:
     assert set(SAMPLES) == set(Settings.model_fields)
     assert set(SPECIFIED.split()) <= set(Settings.model_fields)
@@ -106,7 +117,7 @@ def test_each_key_is_read_from_the_environment(key: str, monkeypatch: pytest.Mon
     _, text, expected = SAMPLES[key]
     monkeypatch.setenv(f"HERETIC_{key.upper()}", text)
     settings, warnings = load_settings({})
-    assert warnings == []
+    check_warned(key, f"HERETIC_{key.upper()}", warnings)
     check_only(key, settings, expected)
 
 
@@ -116,7 +127,7 @@ def test_each_key_is_read_from_its_flag(key: str) -> None:
     flag = key.replace("_", "-")
     switches = {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}
     settings, warnings = load_settings(flags_of(*switches.get(text, [f"--{flag}", text])))
-    assert warnings == []
+    check_warned(key, f"--{flag}", warnings)
     check_only(key, settings, expected)
 
 
@@ -204,7 +215,7 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(monkeypatch: pyt
     assert warnings == ["HERETIC_N_TRAILS is not a setting and is ignored: did you mean HERETIC_N_TRIALS?"]
 
 
-def test_a_configuration_of_the_existing_tool_loads_with_one_warning(tmp_path: Path) -> None:
+def test_a_configuration_of_the_existing_tool_loads_and_what_does_nothing_is_named(tmp_path: Path) -> None:
     keys = {key: raw for key, (raw, _, _) in SAMPLES.items() if key in SPECIFIED.split() and not isinstance(raw, dict)}
     lines = [f"{key} = {toml_value(raw)}" for key, raw in keys.items()]
     lines += ['export_strategy = "adapter"', "full_normalization_lora_rank = 3"]
@@ -216,7 +227,9 @@ def test_a_configuration_of_the_existing_tool_loads_with_one_warning(tmp_path: P
         lines += [f"[{name}]", 'dataset = "mlabonne/harmless_alpaca"', 'split = "test[:100]"', 'column = "text"']
     (tmp_path / "config.toml").write_text("\n".join(lines))
     settings, warnings = load_settings({})
-    assert len(warnings) == 1 and "full_normalization_lora_rank" in warnings[0] and "no meaning" in warnings[0]
+    assert "full_normalization_lora_rank" in warnings[0] and "no meaning" in warnings[0]
+    assert [warning.split()[0] for warning in warnings[1:]] == list(WITHOUT_EFFECT)
+    assert all("(config.toml, line" in warning for warning in warnings[1:])
     assert settings.export == "adapter"
     assert settings.bad_prompts is not None and settings.bad_prompts.split == "train[:400]"
     assert {key: getattr(settings, key) for key in keys} == {key: SAMPLES[key][2] for key in keys}

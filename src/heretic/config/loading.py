@@ -1,7 +1,7 @@
 """Reads the settings: config.toml, then HERETIC_ variables, then flags; later ones win."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 from heretic.errors import ConfigError
 
 from .decoding import decode, means_none
-from .origins import KeyPath, Layer, line_of, merge
+from .origins import KeyPath, Layer, line_of, merge, place_of
 from .problems import bad_values, nearest, paragraph, shortened, unknown_key
-from .settings import RENAMED, WITHOUT_MEANING, Settings
+from .settings import RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING, Settings
 
 DEFAULT_FILE = Path("config.toml")
 PREFIX = "HERETIC_"
@@ -59,7 +59,15 @@ def load_settings(flags: Mapping[str, str | bool], config_file: Path | None = No
         raise ConfigError(paragraph(problems)) from None
     if notes.problems:
         raise ConfigError(paragraph(notes.problems))
-    return settings, notes.warnings
+    return settings, [*notes.warnings, *_without_effect(settings, layers)]
+
+
+def _without_effect(settings: Settings, layers: Sequence[Layer]) -> Iterator[str]:
+    """A warning for each key that was set to something else than its default, for nothing."""
+    defaults = Settings()
+    for key, instead in WITHOUT_EFFECT.items():
+        if getattr(settings, key) != getattr(defaults, key):
+            yield f"{key} ({place_of(layers, [key])}) has no effect in this release: {instead}."
 
 
 def _layer(source: _Source, notes: _Notes) -> Layer:

@@ -63,7 +63,9 @@ class ModelSettings(Section):
         default=None, description="Most memory to take of each device.", examples=[{"0": "20GB", "cpu": "64GB"}]
     )
     offload_outputs_to_cpu: bool = Field(
-        default=True, description="Keep residuals and log-probabilities in RAM, to spare the memory of the GPU."
+        default=True,
+        description="Keep residuals and log-probabilities in RAM, to spare the memory of the GPU (always so "
+        "here: false changes nothing).",
     )
     batch_size: int = Field(default=0, ge=0, description="Prompts to run at once (0: the fastest number is measured).")
     max_batch_size: int = Field(default=128, ge=1, description="Largest batch size to try when it is measured.")
@@ -129,11 +131,24 @@ class EvaluationSettings(Section):
     refusal_markers: list[Text] = Field(
         default=list(REFUSAL_MARKERS), min_length=1, description="A response that contains one of these is a refusal."
     )
+    stop_dominated: bool = Field(
+        default=True, description="Give a candidate up once its refusals show that it can't enter the Pareto front."
+    )
+    share_prefix: bool = Field(
+        default=True, description="Run what all prompts begin with (template, system prompt) once a candidate."
+    )
+    compact_rows: bool = Field(
+        default=True, description="Let responses that have ended or are decided leave the batch."
+    )
     kl_divergence_scale: Finite = Field(default=1.0, gt=0, description="KL divergence that scores 1.")
     kl_divergence_target: Finite = Field(
         default=0.01,
         ge=0,
         description="KL divergence below which only refusals count, so that doing nothing does not win.",
+    )
+    print_responses: bool = Field(
+        default=False,
+        description="Show the responses that are counted, with their prompts (a refusal ends soon after its marker).",
     )
     evaluate_model: Name = Field(
         default=None,
@@ -141,7 +156,8 @@ class EvaluationSettings(Section):
         examples=["path/to/edited-model"],
     )
     benchmarks: Annotated[list[Benchmark], Metavar("TABLES")] = Field(
-        default=list(BENCHMARKS), description="Benchmarks that are offered for the chosen model."
+        default=list(BENCHMARKS),
+        description="Benchmarks that are offered for the chosen model (none runs in this release).",
     )
 
 
@@ -172,7 +188,7 @@ class SearchSettings(Section):
     )
     reproduce: Name = Field(
         default=None,
-        description="Repeat the recorded run that this file or hub id describes.",
+        description="Repeat the recorded run that this file or hub id describes (nothing is repeated in this release).",
         examples=["path/to/reproduce.json"],
     )
 
@@ -201,7 +217,6 @@ class ReportSettings(Section):
 
     model_config = ConfigDict(title="Report")
 
-    print_responses: bool = Field(default=False, description="Show the responses that are counted, with their prompts.")
     print_residual_geometry: bool = Field(
         default=False, description="Show how good and bad residuals lie, layer by layer."
     )

@@ -17,6 +17,12 @@ RENAMED = {"export_strategy": "export"}
 WITHOUT_MEANING = {
     "full_normalization_lora_rank": "an adapter for row_normalization = full is exact here at rank 1",
 }
+# Keys that nothing follows from in this release, with what happens instead.
+WITHOUT_EFFECT = {
+    "benchmarks": "no benchmark runs",
+    "reproduce": "no recorded run is repeated, and the run is made with the settings given",
+    "offload_outputs_to_cpu": "residuals and log-probabilities are always kept in RAM",
+}
 
 
 class Settings(

@@ -19,11 +19,13 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A greedy response. `complete` is False where generation stopped before the end of text."""
+    """A greedy response. `complete` is False where generation stopped before the end of text; `cut` is True where it
+    did because the candidate was given up: what would have followed is not known."""
 
     text: str
     n_tokens: int
     complete: bool
+    cut: bool = False
 
 
 class Engine(Protocol):
@@ -55,8 +57,10 @@ class Engine(Protocol):
         max_new_tokens: int,
         decided: Callable[[str], bool] | None,
         progress: Progress,
+        enough: Sequence[int | None] | None = None,
     ) -> list[list[Response]]:
-        """Greedy responses, by candidate and prompt. A row ends early once `decided` holds for its text so far."""
+        """Greedy responses, by candidate and prompt. A row ends early once `decided` holds for its text so far, and
+        all rows of a candidate once `enough` of them are decided (None: never)."""
         ...
 
 

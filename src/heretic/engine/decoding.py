@@ -1,28 +1,13 @@
 """Greedy decoding of a batch of rows, from which finished rows leave."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .forward import Forward
 from .prefill import Assign, Prefilled
-
-CHECK_EVERY = 4
-
-
-@dataclass
-class Row:
-    """One response in the making."""
-
-    tokens: list[int] = field(default_factory=list)
-    ended: bool = False
-    decided: bool = False
-
-    @property
-    def going(self) -> bool:
-        return not (self.ended or self.decided)
+from .watch import Row, Watch
 
 
 class GreedyDecoder:
@@ -33,11 +18,9 @@ class GreedyDecoder:
         self._end = torch.tensor(sorted(set(end_tokens)), dtype=torch.long)
         self._compact = compact
 
-    def run(
-        self, start: Prefilled, max_new_tokens: int, check: Callable[[Sequence[Row]], None], assign: Assign
-    ) -> list[Row]:
-        """Rows of at most `max_new_tokens`; `check` may set `decided` on rows that need not go on."""
-        rows = [Row() for _ in start.candidates]
+    def run(self, start: Prefilled, max_new_tokens: int, watch: Watch, assign: Assign) -> list[Row]:
+        """Rows of at most `max_new_tokens`; `watch` may end them earlier."""
+        rows = [Row(candidate) for candidate in start.candidates.tolist()]
         active = torch.arange(len(rows))
         mask, logits, cache = start.mask, start.logits, start.cache
         assign(start.candidates)
@@ -45,8 +28,7 @@ class GreedyDecoder:
             # `max` gives the same index as `argmax`, which on a CPU takes six times as long in bfloat16.
             chosen = logits.max(dim=-1).indices
             self._append(rows, active, chosen)
-            if step % CHECK_EVERY == 0 or step == max_new_tokens:
-                check([rows[i] for i in active.tolist() if rows[i].going])
+            watch(rows, step, step == max_new_tokens)
             going = torch.tensor([rows[i].going for i in active.tolist()])
             if step == max_new_tokens or not going.any():
                 break

@@ -17,9 +17,10 @@ from ..model.layers import hidden, hooks
 from ..model.loading import LoadedModel
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
-from .decoding import GreedyDecoder, Row
+from .decoding import GreedyDecoder
 from .forward import Forward
 from .prefill import Assign, Prefill, Prefilled
+from .watch import Watch
 
 
 class LocalEngine:
@@ -102,19 +103,23 @@ class LocalEngine:
         max_new_tokens: int,
         decided: Callable[[str], bool] | None,
         progress: Progress,
+        enough: Sequence[int | None] | None = None,
     ) -> list[list[Response]]:
-        responses: list[list[Response]] = [[Response("", 0, False)] * len(prompts) for _ in edits]
+        responses: list[list[Response]] = [[Response("", 0, False, True)] * len(prompts) for _ in edits]
+        watch = Watch(self.chat.decode, decided, enough or [None] * len(edits))
         decoder = GreedyDecoder(self._forward, self._end_tokens(), self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits) as applied:
             batches = self._prefill.batches(tokens, len(edits), self.batch_size, max_new_tokens, applied.assign)
             for start in batches:
-                rows = decoder.run(start, max_new_tokens, partial(self._check, decided), applied.assign)
+                rows = decoder.run(start, max_new_tokens, watch, applied.assign)
                 texts = self.chat.decode([row.tokens for row in rows])
                 for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
                     candidate, place = divmod(number, len(start.prompts))
-                    responses[candidate][start.prompts[place]] = Response(text, len(row.tokens), row.ended)
+                    responses[candidate][start.prompts[place]] = Response(text, len(row.tokens), row.ended, row.cut)
                 progress(len(start.prompts))
+                if watch.all_given_up:
+                    break
         return responses
 
     def _slices(self, prompts: Sequence[Prompt], n_candidates: int, assign: Assign) -> Iterator[Prefilled]:
@@ -125,12 +130,6 @@ class LocalEngine:
         for start in range(0, len(order), most_prompts):
             batch = order[start : start + most_prompts]
             yield from self._prefill.slices(tokens, batch, n_candidates, 0, assign)
-
-    def _check(self, decided: Callable[[str], bool] | None, rows: Sequence[Row]) -> None:
-        if decided is None or not rows:
-            return
-        for row, text in zip(rows, self.chat.decode([row.tokens for row in rows]), strict=True):
-            row.decided = decided(text)
 
     def _end_tokens(self) -> list[int]:
         configured = self.loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]

@@ -113,7 +113,8 @@ class ResponseStream:
         seen, self._seen = self._seen, None
         if seen is not None and len(seen.tokens) < len(tokens) and tokens[: len(seen.tokens)] == seen.tokens:
             return seen, tokens[len(seen.tokens) :]
-        return _Seen(DynamicCache(config=self._loaded.model.config)), tokens
+        model: Any = self._loaded.model
+        return _Seen(DynamicCache(config=model.config)), tokens
 
     @torch.inference_mode()
     def _forward(self, seen: _Seen, new: list[int]) -> Tensor:

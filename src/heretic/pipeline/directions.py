@@ -1,6 +1,6 @@
 """From prompts to directions, and the file that keeps them beside a study."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from ..files import write_atomically
 from ..prompts.prompt import PromptSet
 from ..ui.events import Reporter
 from .prompts import RunPrompts
+
+Keep = Callable[[str, Sequence[int], Tensor], None]
+"""Given each batch of residuals as it comes: its side (good, bad), the indices of its prompts, the residuals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,19 @@ def read_tensors(path: Path) -> StudyTensors:
 
 
 def fit_tensors(
-    engine: LocalEngine, prompts: RunPrompts, settings: DirectionSettings, reporter: Reporter
+    engine: LocalEngine,
+    prompts: RunPrompts,
+    settings: DirectionSettings,
+    reporter: Reporter,
+    keep: Keep | None = None,
 ) -> StudyTensors:
-    """Directions of the engine's model from the direction prompts.
+    """Directions of the engine's model from the direction prompts; `keep` sees all residuals.
 
     Raises:
         ModelError: good and bad prompts leave the same mean residual.
     """
-    good = mean_residuals(engine, prompts.good, settings, "good", reporter)
-    bad = mean_residuals(engine, prompts.bad, settings, "bad", reporter)
+    good = mean_residuals(engine, prompts.good, settings, "good", reporter, keep)
+    bad = mean_residuals(engine, prompts.bad, settings, "bad", reporter, keep)
     try:
         directions = find_directions(good, bad, orthogonalize=settings.orthogonalize_direction)
     except DegenerateDirection as error:
@@ -70,12 +77,19 @@ def fit_tensors(
 
 
 def mean_residuals(
-    engine: LocalEngine, prompts: PromptSet, settings: DirectionSettings, side: str, reporter: Reporter
+    engine: LocalEngine,
+    prompts: PromptSet,
+    settings: DirectionSettings,
+    side: str,
+    reporter: Reporter,
+    keep: Keep | None = None,
 ) -> ResidualStats:
     fitter = ResidualFitter(settings.winsorization_quantile)
     with reporter.step(f"Residuals of {side} prompts", len(prompts)) as progress:
-        for _, residuals in engine.residuals(prompts.prompts, progress):
+        for indices, residuals in engine.residuals(prompts.prompts, progress):
             fitter.update(residuals)
+            if keep is not None:
+                keep(side, indices, residuals)
     stats = fitter.fit()
     if not torch.isfinite(stats.mean).all():
         raise ModelError(

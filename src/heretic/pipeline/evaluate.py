@@ -10,6 +10,7 @@ from ..ui.events import Reporter
 from ..ui.text import kl
 from .prompts import RunPrompts, load_run_prompts
 from .session import make_evaluator, open_engine, release
+from .showing import counting_evaluator
 
 
 def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bool, reporter: Reporter) -> str:
@@ -52,7 +53,7 @@ def _measured(
 ) -> tuple[int, float | None]:
     """Refusals, and KL divergence where there is a baseline."""
     engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
-    evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
+    evaluator = counting_evaluator(engine, settings, prompts, checkpoint.name, reporter)
     with reporter.step(f"Measuring {checkpoint.name}", evaluator.rows_a_candidate) as progress:
         if baseline is None:
             return evaluator.refusals([{}], progress)[0], None

@@ -16,15 +16,19 @@ from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..study.identity import check_same
 from ..study.journal import SingleWriter, repair, set_aside, study_path, tensors_path
 from ..study.pareto import knee, pareto_front
+from ..study.records import TrialRecord
 from ..study.space import SearchSpace
 from ..study.study import Candidate, RecordedStudy, Study, has_record
 from ..ui.events import Chooser, Reporter
+from .chatting import chat_with
 from .directions import StudyTensors, fit_tensors, read_tensors
 from .prompts import RunPrompts, load_run_prompts
 from .records import identity, study_record
+from .reporting import ResidualReport, check_plots
 from .saving import Verification, save_trial
 from .search import Search
-from .session import Measured, make_evaluator, measured, open_engine, require_declining
+from .session import Measured, measured, open_engine, require_declining
+from .showing import counting_evaluator, numbered
 
 INTERRUPTED = 130
 
@@ -39,6 +43,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
     if settings.output is not None:
         check_output(settings.output)
+    check_plots(settings)
     path = study_path(settings.study_checkpoint_dir, settings.model)
     # Held before anything is mended: what looks unfinished may be what another program is writing.
     with SingleWriter(path) as writer:
@@ -109,12 +114,17 @@ class _Job:
             if returned:
                 self.reporter.say(f"{returned} trials were running when the program ended: they run again.")
             evaluator = self._evaluator(engine)
-            search = Search(study, evaluator, baseline, _compiler(engine, tensors, stats, self.settings), self.settings)
+            compiled = _compiler(engine, tensors, stats, self.settings)
+            search = Search(study, evaluator, baseline, numbered(compiled), self.settings)
             if searching and not search.run(wanted, self.reporter):
                 self._show_front(study)
                 self.reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {self.path}")
                 return INTERRUPTED
-            return self._finish(study, search, tensors, baseline, wanted)
+
+            def chat(trial: TrialRecord) -> None:
+                chat_with(trial, compiled(trial), engine, self.settings)
+
+            return self._finish(study, search, tensors, baseline, wanted, chat)
 
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
@@ -123,18 +133,22 @@ class _Job:
         return Measured(record.dtype, record.response_prefix, record.batch_size)
 
     def _evaluator(self, engine: LocalEngine) -> Evaluator:
-        good, bad = self.prompts.good_evaluation, self.prompts.bad_evaluation
-        return make_evaluator(engine, self.settings, good.prompts, bad.prompts)
+        return counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
 
     def _begin_or_resume(self, engine: LocalEngine, study: Study, space: SearchSpace) -> tuple[StudyTensors, Baseline]:
         evaluator = self._evaluator(engine)
+        report = ResidualReport(self.settings, self.path.stem.lstrip("-"), self.reporter)
         if has_record(self.path):
             check_same(study.record, identity(engine, self.prompts, self.settings, space), self.path)
             recorded = study.record.baseline
             with self.reporter.step("Baseline", len(self.prompts.good_evaluation)) as progress:
                 baseline = evaluator.baseline_of(recorded.refusals, progress)
-            return read_tensors(tensors_path(self.path)), baseline
-        tensors = fit_tensors(engine, self.prompts, self.settings, self.reporter)
+            tensors = read_tensors(tensors_path(self.path))
+            report.measure_and_show(engine, self.prompts, tensors.directions)
+            return tensors, baseline
+        keep = report.keep if report.wanted else None
+        tensors = fit_tensors(engine, self.prompts, self.settings, self.reporter, keep)
+        report.show(tensors.directions)
         with self.reporter.step("Baseline", evaluator.rows_a_candidate) as progress:
             try:
                 baseline = evaluator.baseline(progress)
@@ -156,7 +170,15 @@ class _Job:
             baseline = study.record.baseline
             self.reporter.front(front, knee(front, baseline), baseline)
 
-    def _finish(self, study: Study, search: Search, tensors: StudyTensors, baseline: Baseline, wanted: int) -> int:
+    def _finish(
+        self,
+        study: Study,
+        search: Search,
+        tensors: StudyTensors,
+        baseline: Baseline,
+        wanted: int,
+        chat: Callable[[TrialRecord], None],
+    ) -> int:
         """Shows the front and does what is chosen, until it is to leave."""
         self._show_front(study)
         while True:
@@ -173,14 +195,16 @@ class _Job:
                 save_trial(
                     action.trial, record, tensors, action.export, output, self.settings, verification, self.reporter
                 )
+            elif action.kind == "chat" and action.trial:
+                chat(action.trial)
             else:
                 return 0
 
 
 def _compiler(
     engine: LocalEngine, tensors: StudyTensors, stats: Mapping[str, WeightStats], settings: Settings
-) -> Callable[[Candidate], ModelEdit]:
-    def compile_candidate(candidate: Candidate) -> ModelEdit:
+) -> Callable[[Candidate | TrialRecord], ModelEdit]:
+    def compile_candidate(candidate: Candidate | TrialRecord) -> ModelEdit:
         return compile_edit(candidate.parameters, tensors.directions, engine.sites, stats, settings.row_normalization)
 
     return compile_candidate

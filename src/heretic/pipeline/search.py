@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..ablation.edit import ModelEdit
 from ..config import Settings
 from ..errors import CandidateError, ModelError
-from ..evaluation.evaluator import Baseline, Evaluation, Evaluator
+from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
 from ..evaluation.scores import scores
-from ..study.pareto import knee, pareto_front
+from ..study.pareto import knee, losing_refusals, pareto_front
 from ..study.records import BaselineRecord, TrialRecord
 from ..study.study import Candidate, Study
 from ..ui.events import Reporter, SearchState, SearchView
@@ -85,7 +86,7 @@ class Search:
 
     def _step(self, candidates: Sequence[Candidate], n_trials: int, clock: Clock, view: SearchView) -> None:
         edits = [self._compile(candidate) for candidate in candidates]
-        evaluations = self._evaluator.evaluate(edits, self._baseline, view.rows)
+        evaluations = self._evaluator.evaluate(edits, self._baseline, view.rows, self._enough())
         clock.lap(len(candidates))
         for candidate, evaluation in zip(candidates, evaluations, strict=True):
             if isinstance(evaluation, CandidateError):
@@ -101,7 +102,11 @@ class Search:
         objectives = scores(
             evaluation, self._baseline.refusals, settings.kl_divergence_scale, settings.kl_divergence_target
         )
-        return self._study.tell(candidate, evaluation.refusals, evaluation.kl_divergence, objectives)
+        return self._study.tell(candidate, evaluation.refusals, evaluation.kl_divergence, objectives, evaluation.bound)
+
+    def _enough(self) -> Enough | None:
+        """From a candidate's KL to the refusals that rule it out, by the trials so far."""
+        return partial(losing_refusals, self._study.trials) if self._settings.stop_dominated else None
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._study.fail(candidate, reason)

@@ -56,7 +56,7 @@ def wrap_engine(
     if chat.folds_system:
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
     check_lengths(chat, prompts, settings.max_response_length, loaded.context_length)
-    engine = LocalEngine(loaded, chat)
+    engine = LocalEngine(loaded, chat, compact=settings.compact_rows, share_prefix=settings.share_prefix)
     if known is not None:
         engine.batch_size = known.batch_size
         engine.chat = chat.with_prefix(known.response_prefix)

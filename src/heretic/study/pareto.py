@@ -7,12 +7,26 @@ from .records import BaselineRecord, TrialRecord
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trials by (refusals, KL), each kept whose KL is below every earlier one's."""
+    """Trials by (refusals, KL), each kept whose KL is below every earlier one's.
+
+    A bound is left out: a trial that was measured to the end dominates it.
+    """
     front: list[TrialRecord] = []
-    for trial in sorted(trials, key=lambda each: (each.refusals, each.kl_divergence, each.number)):
+    for trial in sorted(
+        (each for each in trials if not each.bound), key=lambda each: (each.refusals, each.kl_divergence, each.number)
+    ):
         if not front or trial.kl_divergence < front[-1].kl_divergence:
             front.append(trial)
     return front
+
+
+def losing_refusals(trials: Iterable[TrialRecord], kl_divergence: float) -> int | None:
+    """The number of refusals with which a trial of this KL can't enter the front any more; None if it enters anyway.
+
+    Some measured trial has no higher KL and that many refusals; more of them only make it worse.
+    """
+    better = [each.refusals for each in trials if not each.bound and each.kl_divergence <= kl_divergence]
+    return min(better, default=None)
 
 
 def knee(front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord:

@@ -47,9 +47,10 @@ class StudyRecord(Record):
 
 
 class TrialRecord(Record):
-    """One complete trial."""
+    """One trial with figures. A `bound` was given up as dominated: it has at least `refusals`, and is on no front."""
 
     number: int
     refusals: int
     kl_divergence: float
     parameters: AblationParameters
+    bound: bool = False

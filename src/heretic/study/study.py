@@ -127,8 +127,17 @@ class Study:
             candidates.append(Candidate(trial.number, self._space.suggest(trial), trial))
         return candidates
 
-    def tell(self, candidate: Candidate, refusals: int, kl_divergence: float, scores: Sequence[float]) -> TrialRecord:
+    def tell(
+        self,
+        candidate: Candidate,
+        refusals: int,
+        kl_divergence: float,
+        scores: Sequence[float],
+        bound: bool = False,
+    ) -> TrialRecord:
         """Records a measured candidate: figures first, then the state that makes them count.
+
+        Of a `bound` (at least that many refusals), `scores` are those of an estimate.
 
         Raises:
             ValueError: a figure is NaN or infinite; such a candidate fails.
@@ -140,6 +149,7 @@ class Study:
             refusals=refusals,
             kl_divergence=kl_divergence,
             parameters=candidate.parameters,
+            bound=bound,
         )
         candidate.trial.set_user_attr("trial", record.model_dump(mode="json"))
         self._optuna.tell(candidate.trial, list(scores))

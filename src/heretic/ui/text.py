@@ -23,7 +23,8 @@ def kl(value: float) -> str:
 
 
 def refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
-    return f"{trial.refusals}/{baseline.prompts}"
+    """Refusals of all prompts; a trial that was given up as dominated has at least these."""
+    return f"{'>=' if trial.bound else ''}{trial.refusals}/{baseline.prompts}"
 
 
 def strengths(trial: TrialRecord) -> str:

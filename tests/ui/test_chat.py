@@ -1,0 +1,158 @@
+"""The terminal's side of a chat, with a scripted one; then the whole of it in a pseudo-terminal."""
+
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heretic.errors import PromptError
+from heretic.ui.chat import HELP, Terminal, talk
+
+
+class Script(Terminal):
+    """Reads from a list; an exception in it is raised. Remembers what was written."""
+
+    def __init__(self, *lines: Any) -> None:
+        self._lines = iter([*lines, EOFError()])
+        self.pieces: list[str] = []
+
+    def read(self) -> str:
+        line = next(self._lines)
+        if isinstance(line, BaseException):
+            raise line
+        return str(line)
+
+    def write(self, text: str) -> None:
+        self.pieces.append(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class Echo:
+    """Answers with what was said, letter by letter; remembers what was asked of it."""
+
+    def __init__(self, stops_with: BaseException | None = None) -> None:
+        self.calls: list[Any] = []
+        self.closed = 0
+        self._stops_with = stops_with
+
+    def reply(self, text: str) -> Generator[str, None, None]:
+        self.calls.append(text)
+        try:
+            yield from text
+            if self._stops_with is not None:
+                raise self._stops_with
+        finally:
+            self.closed += 1
+
+    def reset(self) -> None:
+        self.calls.append("RESET")
+
+    def use_system_prompt(self, text: str) -> None:
+        self.calls.append(("SYSTEM", text))
+
+    def use_temperature(self, temperature: float) -> None:
+        self.calls.append(("TEMPERATURE", temperature))
+
+
+def test_answers_come_as_they_grow() -> None:
+    partner, terminal = Echo(), Script("abc", "", "/etc/passwd is what?")
+    talk(partner, "A chat.", terminal)
+    assert partner.calls == ["abc", "/etc/passwd is what?"]
+    assert terminal.pieces[0] == f"A chat.\n{HELP}\n"
+    assert terminal.pieces[1:6] == ["Model: ", "a", "b", "c", "\n"]
+    assert partner.closed == 2
+
+
+@pytest.mark.parametrize("end", ["/quit", "/exit", EOFError(), KeyboardInterrupt()])
+def test_it_ends(end: Any) -> None:
+    partner = Echo()
+    talk(partner, "", Script(end, "never said"))
+    assert partner.calls == []
+
+
+def test_commands_reach_the_partner() -> None:
+    partner = Echo()
+    talk(
+        partner,
+        "",
+        Script("/reset", "/system Be brief.\nAlways.", "/system none", "/temperature 0.7", "/temperature 0"),
+    )
+    assert partner.calls == [
+        "RESET",
+        ("SYSTEM", "Be brief.\nAlways."),
+        ("SYSTEM", ""),
+        ("TEMPERATURE", 0.7),
+        ("TEMPERATURE", 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/temperature hot", "Expected a number from 0 up, got 'hot'"),
+        ("/temperature -1", "Expected a number from 0 up"),
+        ("/temperature nan", "Expected a number from 0 up"),
+        ("/temperature", "Expected a number from 0 up"),
+        ("/system", "Expected a text"),
+        ("/rest", "There is no command /rest"),
+        ("/help", HELP),
+    ],
+)
+def test_what_is_no_command_is_told_and_not_sent(line: str, told: str) -> None:
+    partner, terminal = Echo(), Script(line)
+    talk(partner, "", terminal)
+    assert told in "".join(terminal.pieces[1:])
+    assert partner.calls == []
+
+
+def test_ctrl_c_stops_a_response_and_the_chat_goes_on() -> None:
+    partner, terminal = Echo(KeyboardInterrupt()), Script("ab", "cd")
+    talk(partner, "", terminal)
+    assert "ab (stopped)\n" in terminal.text
+    assert partner.calls == ["ab", "cd"] and partner.closed == 2
+
+
+def test_a_full_conversation_is_told() -> None:
+    terminal = Script("ab")
+    talk(Echo(PromptError("No room. Begin a new one.")), "", terminal)
+    assert "(No room. Begin a new one. /reset does.)" in terminal.text
+
+
+def test_a_response_does_not_move_the_cursor() -> None:
+    terminal = Script("a\x1b[2Jb")
+    talk(Echo(), "", terminal)
+    assert "a[2Jb" in terminal.text
+
+
+def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
+    pexpect = pytest.importorskip("pexpect")
+    arguments = ["-m", "heretic", str(planted_directory / "planted"), *planted_flags]
+    child = pexpect.spawn(sys.executable, arguments, timeout=90, encoding="utf-8", dimensions=(40, 120))
+    try:
+        child.expect("Which trial")
+        child.send("\r")
+        child.expect("what next")
+        child.send("\x1b[B\x1b[B\r")
+        child.expect("Chat with trial")
+        for text in ("word1 trigger1", "word2 trigger2"):
+            child.expect("You:")
+            child.send(f"{text}\r")
+            child.expect("Model: sure here")
+        child.expect("You:")
+        child.send("/temperature 0.001\r")
+        child.expect("Temperature 0.001")
+        child.expect("You:")
+        child.send("\x04")
+        child.expect("what next")
+        child.send("\x03")
+        child.expect("Which trial")
+        child.send("\x1b[A\r")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0
