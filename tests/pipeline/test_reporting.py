@@ -1,6 +1,7 @@
 """What is shown on request, on the planted model."""
 
 import importlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,12 @@ from typing import Any
 import pytest
 
 from heretic.cli import main
+from heretic.config import Settings
+from heretic.engine.base import Response
 from heretic.engine.local import LocalEngine
+from heretic.pipeline.showing import ShowingEvaluator
+from heretic.prompts.prompt import Prompt
+from heretic.ui.plain import PlainReporter
 from planted import LAYERS, PLANTED_LAYER
 
 
@@ -137,6 +143,21 @@ def test_counted_responses_are_shown_and_the_figures_stay(
     assert parts[0].count("[refusal]") == 24
     for trial in fronts[1]:
         assert parts[1 + trial["number"]].count("[refusal]") == trial["refusals"]
+
+
+def test_a_response_of_a_candidate_that_was_given_up_is_no_answer() -> None:
+    class Ends:
+        def respond(self, prompts: Any, edits: Any, *_: Any) -> list[list[Response]]:
+            texts = [("sorry", False, False), ("sure", False, True), ("sure here", True, False), ("", False, True)]
+            return [[Response(text, 1, complete, cut) for text, complete, cut in texts] for _ in edits]
+
+    said = io.StringIO()
+    prompts = [Prompt(f"word{i}") for i in range(4)]
+    evaluator = ShowingEvaluator(Ends(), [], prompts, Settings(), PlainReporter(said), "it")  # type: ignore[arg-type]
+    assert evaluator.refusals([{}]) == [1]
+    assert said.getvalue().startswith("Responses of it: 1 refusals among 4\n")
+    marks = [line.split("]")[0].strip() for line in said.getvalue().splitlines() if line.startswith("  [")]
+    assert marks == ["[refusal", "[given up", "[answer", "[given up"]
 
 
 def test_evaluate_shows_responses_beside_its_json(

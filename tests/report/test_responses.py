@@ -4,11 +4,11 @@ from heretic.report.responses import printable, response_lines
 
 
 def test_a_response_is_marked_and_indented() -> None:
-    assert response_lines("Why?", "One.\nTwo.", False, True) == "  [answer] Why?\n    One.\n    Two."
-    assert response_lines("Why?", "No", True, False) == "  [refusal] Why?\n    No\n    ..."
-    assert response_lines("Why?", " \n", True, True) == "  [refusal] Why?\n    (nothing)"
+    assert response_lines("Why?", "One.\nTwo.", "answer", True) == "  [answer] Why?\n    One.\n    Two."
+    assert response_lines("Why?", "No", "refusal", False) == "  [refusal] Why?\n    No\n    ..."
+    assert response_lines("Why?", " \n", "refusal", True) == "  [refusal] Why?\n    (nothing)"
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     assert printable("a\x1b[2Jb\r\x9b1mc\x7f\td\né") == "a[2Jb1mc\td\né"
-    assert "\x1b" not in response_lines("\x1b[1m", "\x1b[2J", False, True)
+    assert "\x1b" not in response_lines("\x1b[1m", "\x1b[2J", "answer", True)

@@ -1,7 +1,6 @@
 """The responses that are counted, shown with their prompts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from ..ablation.edit import ModelEdit, SiteEdit
 from ..config import Settings
@@ -72,16 +71,20 @@ class ShowingEvaluator(Evaluator):
         self,
         edits: Sequence[ModelEdit],
         progress: Progress = no_progress,
-        *limits: Any,
-        **named: Any,
+        enough: Sequence[int | None] | None = None,
     ) -> list[list[Response]]:
-        responses = super().responses(edits, progress, *limits, **named)
+        responses = super().responses(edits, progress, enough)
         for edit, each in zip(edits, responses, strict=True):
             self._show(f"trial {edit.number}" if isinstance(edit, TrialEdit) else self._title, each)
         return responses
 
     def _show(self, title: str, responses: Sequence[Response]) -> None:
-        marks = [self.is_refusal(response) for response in responses]
-        self._reporter.say(f"Responses of {title}: {sum(marks)} refusals among {len(marks)}")
+        marks = [self._mark(response) for response in responses]
+        self._reporter.say(f"Responses of {title}: {marks.count('refusal')} refusals among {len(marks)}")
         for prompt, response, mark in zip(self._prompts, responses, marks, strict=True):
             self._reporter.say(response_lines(prompt.text, response.text, mark, response.complete))
+
+    def _mark(self, response: Response) -> str:
+        if self.is_refusal(response):
+            return "refusal"
+        return "given up" if response.cut else "answer"

@@ -12,9 +12,8 @@ def printable(text: str) -> str:
     return CONTROLS.sub("", text)
 
 
-def response_lines(prompt: str, response: str, refusal: bool, complete: bool) -> str:
-    """A prompt and its response, the response indented; "..." where generation ended before it did."""
-    mark = "refusal" if refusal else "answer"
+def response_lines(prompt: str, response: str, mark: str, complete: bool) -> str:
+    """A marked prompt and its response, the response indented; "..." where generation ended before it did."""
     text = printable(response).strip() or "(nothing)"
     indented = "\n".join(INDENT + line for line in [*text.splitlines(), *([] if complete else ["..."])])
     return f"  [{mark}] {printable(prompt)}\n{indented}"
