@@ -28,7 +28,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _quieten_libraries()
+    _prepare_environment()
     verb = given[0] if given and given[0] in VERBS else ""
     try:
         return {"": _run, "demo": _demo, "results": _results, "export": _export, "evaluate": _evaluate}[verb](
@@ -181,8 +181,12 @@ def _chooser(settings: Settings) -> "Chooser":
     return FlagChooser(settings, settings.resume, str(settings.model))
 
 
-def _quieten_libraries() -> None:
-    """Our own steps tell of progress; two kinds of bars in one place help nobody."""
+def _prepare_environment() -> None:
+    """What libraries read when they are imported; whatever the user has set stays."""
+    # Threads that spin while they wait lose a time slice to every other busy process: on a machine that does anything
+    # else, a search on a CPU then takes several times as long (docs/decisions.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Our own steps tell of progress; two kinds of bars in one place help nobody.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
