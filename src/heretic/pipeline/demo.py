@@ -8,6 +8,7 @@ from ..errors import ExportError
 from ..model.demo_model import demo_model
 from ..ui.events import Reporter
 from ..ui.flags import FlagChooser
+from ..ui.text import duration
 from .run import run
 from .saving import MANIFEST
 
@@ -15,13 +16,12 @@ DIRECTORY = Path("demo")
 
 
 def demo_flags() -> dict[str, str]:
-    """What the demo sets where the user does not: few trials and short responses, for two cores."""
+    """What the demo sets where the user does not: fewer trials and a time budget, for two cores."""
     return {
         "preset": "disclaimer",
         "system_prompt": "none",
         "n_trials": "40",
         "n_startup_trials": "15",
-        "max_response_length": "50",
         "time_budget": "8m",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),
         "output": str(DIRECTORY / "SmolLM2-135M-Instruct-heretic"),
@@ -36,8 +36,8 @@ def run_demo(settings: Settings, reporter: Reporter) -> int:
     with reporter.step("Fetching SmolLM2-135M-Instruct (98 MB, once)"):
         model = demo_model()
     reporter.say(
-        f"The demo runs {settings.n_trials} trials of {settings.max_response_length} tokens, for at most "
-        f"{(settings.time_budget or 0) / 60:.0f} minutes; the program's own defaults are 200 trials of 100 tokens."
+        f"The demo searches for at most {duration(settings.time_budget or 0)}, or {settings.n_trials} trials; the program "
+        "itself runs 200 trials without a limit. Prompts and response length are the program's own."
     )
     _remove_earlier(settings.output)
     settings = settings.model_copy(update={"model": settings.model or str(model)})
