@@ -36,8 +36,8 @@ def run_demo(settings: Settings, reporter: Reporter) -> int:
     with reporter.step("Fetching SmolLM2-135M-Instruct (98 MB, once)"):
         model = demo_model()
     reporter.say(
-        f"The demo searches for at most {duration(settings.time_budget or 0)}, or {settings.n_trials} trials; the program "
-        "itself runs 200 trials without a limit. Prompts and response length are the program's own."
+        f"The demo searches for at most {duration(settings.time_budget or 0)}, or {settings.n_trials} trials; the "
+        "program itself runs 200 trials without a limit. Prompts and response length are the program's own."
     )
     _remove_earlier(settings.output)
     settings = settings.model_copy(update={"model": settings.model or str(model)})
