@@ -85,6 +85,8 @@ def test_the_cache_is_used_again() -> None:
     assert text_of(stream, "word1 word2", "sure here", "word1 trigger1") == "sorry cannot"
     # Both times only "<user> ... <assistant>": what stands before it is in the cache.
     assert lengths == [4, 1, 1, 4, 1, 1]
+    assert text_of(stream, "word3 " * 20) == "sure here"
+    assert lengths[6] == 22, "as long, but another conversation"
 
 
 def test_a_stream_that_is_left_early_leaves_nothing_behind() -> None:

@@ -117,6 +117,24 @@ def test_ctrl_c_stops_a_response_and_the_chat_goes_on() -> None:
     assert partner.calls == ["ab", "cd"] and partner.closed == 2
 
 
+def test_a_response_that_is_stopped_between_two_pieces_is_closed() -> None:
+    class Interrupted(Script):
+        def write(self, text: str) -> None:
+            super().write(text)
+            if text == "b":
+                raise KeyboardInterrupt
+
+    class Held(Echo):
+        def reply(self, text: str) -> Generator[str, None, None]:
+            self.held = super().reply(text)
+            return self.held
+
+    partner = Held()
+    talk(partner, "", Interrupted("abc"))
+    # Not by the collector: the edit's hooks hang on the model until it is closed.
+    assert partner.closed == 1
+
+
 def test_a_full_conversation_is_told() -> None:
     terminal = Script("ab")
     talk(Echo(PromptError("No room. Begin a new one.")), "", terminal)
