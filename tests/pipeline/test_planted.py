@@ -88,3 +88,23 @@ def test_the_same_seed_gives_the_same_study(planted_directory: Path, planted_fla
         fronts.append([entry["user_attr"]["trial"] for entry in lines if "trial" in entry.get("user_attr", {})])
     assert len(fronts[0]) == 4
     assert fronts[0] == fronts[1]
+
+
+def test_a_search_in_4_bits_writes_full_precision(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path
+) -> None:
+    """The edit is compiled from the stored weights, and merged into them; 4 bits are the search's alone."""
+    output = tmp_path / "edited"
+    flags = ["--quantization", "bnb_4bit", "--select", "lowest-refusals", "--output", str(output), "--n-trials", "4"]
+    assert main([str(planted_directory / "planted"), *planted_flags, *flags]) == 0
+    original, edited = (
+        load_file(planted_directory / "planted" / "model.safetensors"),
+        load_file(output / "model.safetensors"),
+    )
+    assert {key: (value.dtype, value.shape) for key, value in edited.items()} == {
+        key: (value.dtype, value.shape) for key, value in original.items()
+    }
+    assert json.loads((output / "heretic.json").read_text())["trial"]["refusals"] == 0
+    assert torch.equal(
+        edited["model.layers.0.self_attn.q_proj.weight"], original["model.layers.0.self_attn.q_proj.weight"]
+    )

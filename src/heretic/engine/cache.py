@@ -37,7 +37,9 @@ class RoomyLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         if self._buffers is not None:
-            self._show(self._buffers[0][indices], self._buffers[1][indices], self._length)
+            # Layers may lie on several devices.
+            index = indices.to(self._buffers[0].device)
+            self._show(self._buffers[0][index], self._buffers[1][index], self._length)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         if self._buffers is not None:

@@ -11,9 +11,15 @@ from torch import Tensor
 
 from ..ablation.directions import DegenerateDirection, Directions, find_directions
 from ..ablation.residuals import ResidualFitter, ResidualStats
+from ..ablation.sites import Site
+from ..ablation.weight_stats import WeightStats, weight_stats
 from ..config import DirectionSettings
+from ..engine.base import Progress
 from ..engine.local import LocalEngine
 from ..errors import ModelError, StudyError
+from ..export.matching import match_sites
+from ..export.merge import site_weight
+from ..export.reader import CheckpointReader
 from ..files import write_atomically
 from ..prompts.prompt import PromptSet
 from ..ui.events import Reporter
@@ -74,6 +80,18 @@ def fit_tensors(
         ) from error
     gains = {site.module: gain for site in engine.sites if (gain := engine.gain(site)) is not None}
     return StudyTensors(directions, {module: gain.cpu() for module, gain in gains.items()})
+
+
+def stats_from_checkpoint(
+    reader: CheckpointReader, sites: Sequence[Site], tensors: StudyTensors, progress: Progress
+) -> Mapping[str, WeightStats]:
+    """Statistics of every site's stored weight, by module name: for a model whose weights in memory are quantised."""
+    stats = {}
+    for key, site in match_sites(sites, reader.tensors()).items():
+        weight = site_weight(reader.read(key), site)
+        stats[site.module] = weight_stats(weight, tensors.directions.vectors, tensors.gains.get(site.module))
+        progress(1)
+    return stats
 
 
 def mean_residuals(

@@ -12,6 +12,7 @@ from ..engine.local import LocalEngine
 from ..errors import CandidateError, ConfigError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..export.directory import check_output
+from ..export.reader import open_checkpoint
 from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..study.identity import check_same
 from ..study.journal import SingleWriter, repair, set_aside, study_path, tensors_path
@@ -21,7 +22,7 @@ from ..study.space import SearchSpace
 from ..study.study import Candidate, RecordedStudy, Study, has_record
 from ..ui.events import Chooser, Reporter
 from .chatting import chat_with
-from .directions import StudyTensors, fit_tensors, read_tensors
+from .directions import StudyTensors, fit_tensors, read_tensors, stats_from_checkpoint
 from .prompts import RunPrompts, load_run_prompts
 from .records import identity, study_record
 from .reporting import ResidualReport, check_plots
@@ -162,7 +163,10 @@ class _Job:
 
     def _weight_stats(self, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
         with self.reporter.step("Weight statistics", len(engine.sites)) as progress:
-            return engine.weight_stats(tensors.directions, progress)
+            if self.settings.quantization == "none":
+                return engine.weight_stats(tensors.directions, progress)
+            reader = open_checkpoint(self.checkpoint.directory, self.checkpoint.gguf_file)
+            return stats_from_checkpoint(reader, engine.sites, tensors, progress)
 
     def _show_front(self, study: Study) -> None:
         front = pareto_front(study.trials)

@@ -119,8 +119,8 @@ def _verify(
     verification: Verification,
     reporter: Reporter,
 ) -> Evaluation:
-    """Loads what was written as anybody would and scores it."""
-    pinned = settings.model_copy(update={"dtypes": [verification.known.dtype], "quantization": "none"})
+    """Loads what was written as the search loaded the original, quantised if that was, and scores it."""
+    pinned = settings.model_copy(update={"dtypes": [verification.known.dtype]})
     with reporter.step("Loading what was written"):
         loader: Callable[[], LoadedModel] = (
             (lambda: _load_adapter(directory, base, pinned, reporter))

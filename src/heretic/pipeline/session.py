@@ -106,8 +106,10 @@ def _summary(loaded: LoadedModel) -> str:
 
 
 def release(engine: LocalEngine) -> None:
-    """Gives a model's memory back."""
-    engine.loaded.model.to("meta")
+    """Gives a model's memory back, whoever still holds it."""
+    for parameter in engine.loaded.model.parameters():
+        # Moving to the meta device would do for plain weights; 4-bit ones refuse it.
+        parameter.data = torch.empty(0, dtype=parameter.dtype)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
