@@ -1,6 +1,7 @@
 """The command line: parses, calls the pipeline, renders. Nothing heavy is imported before a verb runs."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -191,3 +192,5 @@ def _prepare_environment() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # It complains at import of kernels that only a search in 4 bits on a CPU would be faster with.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

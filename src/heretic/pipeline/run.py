@@ -9,7 +9,7 @@ from ..ablation.sites import components_of
 from ..ablation.weight_stats import WeightStats
 from ..config import Settings
 from ..engine.local import LocalEngine
-from ..errors import CandidateError, ConfigError, ModelError
+from ..errors import CandidateError, ConfigError, ExportError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..export.directory import check_output
 from ..export.reader import open_checkpoint
@@ -186,23 +186,30 @@ class _Job:
         """Shows the front and does what is chosen, until it is to leave."""
         self._show_front(study)
         while True:
-            record = study.record
-            action = self.chooser.next_action(pareto_front(study.trials), record.baseline)
+            action = self.chooser.next_action(pareto_front(study.trials), study.record.baseline)
             if action.kind == "more":
                 wanted = study.n_finished() + action.n_trials
                 search.run(wanted, self.reporter)
                 self._show_front(study)
             elif action.kind == "save" and action.trial and action.export and action.output:
-                output = Path(action.output)
-                assert self.known is not None
-                verification = Verification(self.prompts, baseline, self.known)
-                save_trial(
-                    action.trial, record, tensors, action.export, output, self.settings, verification, self.reporter
-                )
+                self._save(action.trial, action.export, Path(action.output), study, tensors, baseline)
             elif action.kind == "chat" and action.trial:
                 chat(action.trial)
             else:
                 return 0
+
+    def _save(
+        self, trial: TrialRecord, export: str, output: Path, study: Study, tensors: StudyTensors, baseline: Baseline
+    ) -> None:
+        """Writes and verifies; where a person chose, a failure leads back to the choice."""
+        assert self.known is not None
+        verification = Verification(self.prompts, baseline, self.known)
+        try:
+            save_trial(trial, study.record, tensors, export, output, self.settings, verification, self.reporter)
+        except ExportError as error:
+            if not self.chooser.asks:
+                raise
+            self.reporter.warn(str(error))
 
 
 def _compiler(

@@ -74,7 +74,12 @@ class Action:
 
 
 class Chooser(Protocol):
-    """Answers the program's questions: a person at a terminal, or the flags."""
+    """Answers the program's questions: a person at a terminal, or the flags.
+
+    `asks` tells whether a choice that can't be carried out may be made again.
+    """
+
+    asks: bool
 
     def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
         """What to do with a study of this model that is on disk."""

@@ -12,6 +12,8 @@ from .events import Action, ResumeChoice
 class FlagChooser:
     """Continues a recorded study, then exports what the flags name, once."""
 
+    asks = False
+
     def __init__(self, settings: ExportSettings, resume: str | None, model: str) -> None:
         self._settings = settings
         self._resume = resume

@@ -17,6 +17,8 @@ Answer = TypeVar("Answer")
 class MenuChooser:
     """Asks a person."""
 
+    asks = True
+
     def __init__(self, model: str) -> None:
         self._model = model
         self._trial: TrialRecord | None = None
