@@ -226,7 +226,7 @@ def test_what_is_broken_is_noticed() -> None:
         "model/none.py",
         "tests/test_documentation.py::test_none",
     ]
-    for path in ("/home/me/model", "see /work/main", "../shared/SPEC.md", r"C:\models"):
+    for path in ("/home/me/model", "see /tmp/main", "../shared/SPEC.md", r"C:\models"):
         assert MACHINE_PATH.search(path)
     assert not MACHINE_PATH.search("~/.cache/heretic path/to/home/me")
 
