@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_environment()
+    _heed_interrupts()
     verb = given[0] if given and given[0] in VERBS else ""
     try:
         return {"": _run, "demo": _demo, "results": _results, "export": _export, "evaluate": _evaluate}[verb](
@@ -180,6 +183,12 @@ def _chooser(settings: Settings) -> "Chooser":
     from .ui.flags import FlagChooser
 
     return FlagChooser(settings, settings.resume, str(settings.model))
+
+
+def _heed_interrupts() -> None:
+    """A shell that is not interactive has its background jobs ignore SIGINT; who sends it to this one means it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _prepare_environment() -> None:

@@ -16,9 +16,17 @@ import pytest
 
 @contextmanager
 def started(planted_directory: Path, flags: list[str], *more: str) -> Iterator[subprocess.Popen[str]]:
-    """The program on the planted model; gone at the end, however the test ends."""
+    """The program on the planted model; gone at the end, however the test ends.
+
+    It begins with SIGINT ignored, as in a background job of a shell script or of a CI.
+    """
     command = [sys.executable, "-m", "heretic", str(planted_directory / "planted"), *flags, *more]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        begun = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with begun as process:
         try:
             yield process
         finally:
