@@ -194,7 +194,7 @@ def _heed_interrupts() -> None:
 def _prepare_environment() -> None:
     """What libraries read when they are imported; whatever the user has set stays."""
     # Threads that spin while they wait lose a time slice to every other busy process: on a machine that does anything
-    # else, a search on a CPU then takes several times as long (docs/decisions.md).
+    # else, a search on a CPU then takes twice as long (docs/decisions.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Our own steps tell of progress; two kinds of bars in one place help nobody.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
