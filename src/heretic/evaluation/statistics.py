@@ -1,0 +1,86 @@
+"""How sure a figure is: intervals and paired tests, by SciPy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .figures import KLFigures, Paired, Rate
+
+CONFIDENCE = 0.95
+TRIMMED = 0.1
+RESAMPLES = 2000
+
+
+def rate(count: int, of: int) -> Rate:
+    """A share with its Wilson interval (Wilson 1927); of nothing, anything is possible."""
+    from scipy.stats import binomtest
+
+    if of == 0:
+        return Rate(count=0, of=0, low=0.0, high=1.0)
+    interval = binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
+    return Rate(count=count, of=of, low=float(interval.low), high=float(interval.high))
+
+
+def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+    """Exact McNemar test (McNemar 1947) of two models' verdicts on the same prompts.
+
+    Under the null hypothesis a prompt on which they differ is as likely to be the one's as the other's: a binomial
+    test of the pairs that differ. With none of them, p is 1.
+    """
+    from scipy.stats import binomtest
+
+    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
+    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    differing = only_first + only_second
+    p_value = float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
+    return Paired(only_first=only_first, only_second=only_second, p_value=min(1.0, p_value))
+
+
+def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
+    """The distribution of one KL divergence a prompt; None where none is finite.
+
+    Raises:
+        ValueError: one of them is NaN.
+    """
+    from scipy.stats import sem, trim_mean
+
+    values = np.asarray(divergences, dtype=np.float64)
+    if np.isnan(values).any():
+        raise ValueError("a KL divergence is NaN")
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None
+    low, high = _bootstrap(finite)
+    worst = int(np.where(np.isfinite(values), values, -np.inf).argmax())
+    total = float(finite.sum())
+    return KLFigures(
+        prompts=len(values),
+        infinite=len(values) - len(finite),
+        mean=float(finite.mean()),
+        median=float(np.median(finite)),
+        trimmed_mean=float(trim_mean(finite, TRIMMED)),
+        standard_error=float(sem(finite)) if len(finite) > 1 else 0.0,
+        low=low,
+        high=high,
+        worst=float(values[worst]),
+        worst_prompt=worst,
+        worst_share=float(values[worst]) / total if total > 0 else 0.0,
+    )
+
+
+def _bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """The interval of the mean by the BCa bootstrap (Efron 1987); its seed is fixed: equal data, equal interval."""
+    from scipy.stats import bootstrap
+
+    if np.ptp(values) == 0:
+        # All resamples are alike: the method divides by their spread.
+        return float(values[0]), float(values[0])
+    result = bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
