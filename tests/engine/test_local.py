@@ -12,6 +12,7 @@ from families import tiny
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
+from heretic.engine.prefill import Work
 from heretic.model.chat import chat_format
 from heretic.model.checkpoint import Checkpoint
 from heretic.model.loading import LoadedModel
@@ -23,12 +24,20 @@ PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
 FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "bloom"]
 
 
-def engine_for(family: str, batch_size: int, compact: bool = True, share_prefix: bool = True) -> LocalEngine:
+def engine_for(
+    family: str,
+    batch_size: int,
+    compact: bool = True,
+    share_prefix: bool = True,
+    reuse_layers: bool = True,
+    n_layers: int | None = None,
+) -> LocalEngine:
     tokenizer = planted_tokenizer()
     # Tied embeddings make a random model repeat its last token, which would prove little.
-    model = tiny(family, tie_word_embeddings=False, eos_token_id=1)
+    layers = {} if n_layers is None else {"num_hidden_layers": n_layers}
+    model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix)
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix, reuse_layers)
 
 
 def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:
@@ -132,9 +141,10 @@ def test_a_shared_prefix_changes_nothing(family: str) -> None:
     edits = [{}, some_edit(shared, 4)]
     tokens = [shared.chat.tokens(prompt) for prompt in many]
     order = sorted(range(len(many)), key=lambda index: len(tokens[index]))
-    assert len(list(shared._prefill.slices(tokens, order, 1, 8, lambda _: None))) > 2
+    work = Work(1, lambda _: None, room=8)
+    assert len(list(shared._prefill.slices(tokens, order, work))) > 2
     for engine in (plain, shared):
-        assert next(engine._slices(many, 1, lambda _: None)).shared == (8 if engine is shared else 0)
+        assert next(engine._slices(many, work)).shared == (8 if engine is shared else 0)
     assert shared.respond(many, edits, 10, None, no_progress) == plain.respond(many, edits, 10, None, no_progress)
     expected = plain.first_token_log_probabilities(many, edits, no_progress)
     found = shared.first_token_log_probabilities(many, edits, no_progress)
@@ -147,7 +157,7 @@ def test_a_sliding_window_shorter_than_the_prompts_is_left_to_the_library() -> N
     model = tiny("gemma3_text", sliding_window=8, eos_token_id=1, tie_word_embeddings=False)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     engine = LocalEngine(loaded, chat_format(tokenizer, "word1 word2 word3 word4 word5", "tiny"), 1)
-    assert next(engine._slices(PROMPTS, 1, lambda _: None)).shared == 0
+    assert next(engine._slices(PROMPTS, Work(1, lambda _: None))).shared == 0
     texts = [r.text for r in engine.respond(PROMPTS, [{}], 8, None, no_progress)[0]]
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = torch.tensor([engine.chat.tokens(prompt)])

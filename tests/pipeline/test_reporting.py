@@ -12,7 +12,7 @@ from heretic.cli import main
 from heretic.config import Settings
 from heretic.engine.base import Response
 from heretic.engine.local import LocalEngine
-from heretic.pipeline.showing import ShowingEvaluator
+from heretic.pipeline.showing import response_shower
 from heretic.prompts.prompt import Prompt
 from heretic.ui.plain import PlainReporter
 from planted import LAYERS, PLANTED_LAYER
@@ -146,15 +146,13 @@ def test_counted_responses_are_shown_and_the_figures_stay(
 
 
 def test_a_response_of_a_candidate_that_was_given_up_is_no_answer() -> None:
-    class Ends:
-        def respond(self, prompts: Any, edits: Any, *_: Any) -> list[list[Response]]:
-            texts = [("sorry", False, False), ("sure", False, True), ("sure here", True, False), ("", False, True)]
-            return [[Response(text, 1, complete, cut) for text, complete, cut in texts] for _ in edits]
-
+    texts = [("sorry", False, False), ("sure", False, True), ("sure here", True, False), ("", False, True)]
+    responses = {i: Response(text, 1, complete, cut) for i, (text, complete, cut) in enumerate(texts)}
     said = io.StringIO()
-    prompts = [Prompt(f"word{i}") for i in range(4)]
-    evaluator = ShowingEvaluator(Ends(), [], prompts, Settings(), PlainReporter(said), "it")  # type: ignore[arg-type]
-    assert evaluator.refusals([{}]) == [1]
+    show = response_shower(
+        [Prompt(f"word{i}") for i in range(4)], Settings().refusal_markers, "it", PlainReporter(said)
+    )
+    show(None, responses)
     assert said.getvalue().startswith("Responses of it: 1 refusals among 4\n")
     marks = [line.split("]")[0].strip() for line in said.getvalue().splitlines() if line.startswith("  [")]
     assert marks == ["[refusal", "[given up", "[answer", "[given up"]

@@ -3,6 +3,8 @@
 import optuna
 import pytest
 
+from heretic.ablation.parameters import AblationParameters, DirectionScope, WeightKernel
+from heretic.errors import StudyError
 from heretic.study.space import SearchSpace
 
 COMPONENTS = ("attn.o_proj", "mlp.down_proj")
@@ -65,3 +67,70 @@ def test_descriptions_agree_only_if_the_spaces_do() -> None:
     assert space.describe() == SearchSpace(COMPONENTS, 11).describe()
     assert space.describe() != SearchSpace(COMPONENTS, 12).describe()
     assert space.describe() != SearchSpace(COMPONENTS[:1], 11).describe()
+
+
+def test_what_is_encoded_is_what_would_be_drawn() -> None:
+    space = SearchSpace(COMPONENTS, 30)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(20):
+        drawn = study.ask()
+        parameters = space.suggest(drawn)
+        assert space.encode(parameters) == pytest.approx(drawn.params)
+
+
+def test_what_lies_outside_is_moved_in() -> None:
+    kernel = WeightKernel(max_weight=3.0, max_weight_position=1.0, min_weight=1.5, min_weight_distance=90.0)
+    outside = AblationParameters(
+        direction_scope="global", direction_index=29.5, kernels=dict.fromkeys(COMPONENTS, kernel)
+    )
+    encoded = SearchSpace(COMPONENTS, 30).encode(outside)
+    assert encoded["direction_index"] == pytest.approx(27)
+    assert encoded["mlp.down_proj.max_weight"] == 1.5
+    assert encoded["mlp.down_proj.max_weight_position"] == pytest.approx(18)
+    assert encoded["mlp.down_proj.min_weight"] == 0.5
+    assert encoded["mlp.down_proj.min_weight_distance"] == pytest.approx(18)
+
+
+@pytest.mark.parametrize("last_layer", LAST_LAYERS)
+def test_textbook_settings_edit_every_layer_at_full_strength(last_layer: int) -> None:
+    settings = SearchSpace(COMPONENTS, last_layer).textbook()
+    assert [each.direction_scope for each in settings] == ["per layer"] + ["global"] * (len(settings) - 1)
+    for each in settings:
+        for kernel in each.kernels.values():
+            assert [kernel.weight(layer) for layer in range(last_layer + 1)] == [1.0] * (last_layer + 1)
+    assert len({each.direction_index for each in settings[1:]}) == len(settings) - 1
+
+
+def test_seeds_keep_their_relative_depth() -> None:
+    source = SearchSpace(COMPONENTS, 20).suggest(asked(20, 1)[0])
+    adopted = SearchSpace(COMPONENTS, 40).adopt(source, 20)
+    for layer in range(21):
+        for component in COMPONENTS:
+            assert adopted.kernels[component].weight(2 * layer) == pytest.approx(
+                source.kernels[component].weight(layer)
+            )
+    assert adopted.direction_index == 2 * source.direction_index
+    with pytest.raises(
+        StudyError, match=r"Expected seeds with kernels for .*router.*found attn\.o_proj, mlp\.down_proj"
+    ):
+        SearchSpace((*COMPONENTS, "router"), 40).adopt(source, 20)
+
+
+def test_a_front_on_the_edge_of_the_space_is_told() -> None:
+    space = SearchSpace(COMPONENTS, 30)
+    inside = WeightKernel(max_weight=1.2, max_weight_position=25.0, min_weight=0.5, min_weight_distance=9.0)
+    strongest = inside.model_copy(update={"max_weight": 1.499})
+    last = inside.model_copy(update={"max_weight_position": 30.0})
+
+    def on_bounds(index: float, scope: DirectionScope, *kernels: WeightKernel) -> list[str]:
+        parameters = AblationParameters(
+            direction_scope=scope, direction_index=index, kernels=dict(zip(COMPONENTS, kernels, strict=True))
+        )
+        return space.on_bounds([parameters])
+
+    assert on_bounds(20.0, "global", inside, inside) == []
+    assert on_bounds(20.0, "global", inside, strongest) == ["mlp.down_proj.max_weight at 1.5"]
+    assert on_bounds(12.0, "global", inside, inside) == ["direction_index at 12"]
+    assert on_bounds(12.0, "per layer", inside, inside) == [], "not used there"
+    assert on_bounds(20.0, "global", last, inside) == [], "there is nothing behind the last layer"
+    assert space.on_bounds(space.textbook()) == []

@@ -137,6 +137,9 @@ class EvaluationSettings(Section):
     share_prefix: bool = Field(
         default=True, description="Run what all prompts begin with (template, system prompt) once a candidate."
     )
+    reuse_layers: bool = Field(
+        default=True, description="Keep what the layers below the first edited one give, for all candidates."
+    )
     compact_rows: bool = Field(
         default=True, description="Let responses that have ended or are decided leave the batch."
     )
@@ -169,6 +172,15 @@ class SearchSettings(Section):
     n_trials: int = Field(default=200, ge=1, description="Number of trials of the study.")
     n_startup_trials: int = Field(
         default=60, ge=0, description="Number of trials that are drawn at random, at the beginning."
+    )
+    textbook_trials: bool = Field(
+        default=True,
+        description="Begin with the ablations of the literature: every site at full strength, along a few directions.",
+    )
+    seeds: Name = Field(
+        default=None,
+        description="Begin with the Pareto front of this study: its .jsonl file, or the name of its model.",
+        examples=["checkpoints/Qwen--Qwen3-4B.jsonl"],
     )
     time_budget: Duration = Field(
         default=None, description="Stop the search after this time, as in 90s, 30m or 1h30m.", examples=["1h30m"]

@@ -46,6 +46,11 @@ class RoomyLayer(DynamicLayer):
             keys, values = (buffer.repeat_interleave(repeats, dim=0) for buffer in self._buffers)
             self._show(keys, values, self._length)
 
+    def shorten(self, length: int) -> None:
+        """Forgets the positions behind the first `length`."""
+        if self._buffers is not None and length < self._length:
+            self._show(*self._buffers, length)
+
     def _with_room(self, keys: Tensor, values: Tensor, end: int) -> tuple[Tensor, Tensor]:
         if self._buffers is not None and end <= self._buffers[0].shape[-2]:
             return self._buffers

@@ -19,15 +19,16 @@ from ..prompts.prompt import Prompt
 from .base import Progress, Response
 from .decoding import GreedyDecoder
 from .forward import Forward
-from .prefill import Assign, Prefill, Prefilled
+from .prefill import Assign, Prefill, Prefilled, Work
+from .untouched import UntouchedLayers
 from .watch import Watch
 
 
 class LocalEngine:
     """Prompts through one model, `batch_size` rows a forward.
 
-    `share_prefix` runs what all prompts begin with once; `compact` lets finished rows leave. Without either the
-    results are the same, and later.
+    `share_prefix` runs what all prompts begin with once, `reuse_layers` the layers below the first edited one;
+    `compact` lets finished rows leave. Without them the results are the same, and later.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LocalEngine:
         batch_size: int = 1,
         compact: bool = True,
         share_prefix: bool = True,
+        reuse_layers: bool = True,
     ) -> None:
         self.loaded = loaded
         self.chat = chat
@@ -44,7 +46,8 @@ class LocalEngine:
         self._compact = compact
         self._forward = Forward(loaded.model)
         pad = chat.tokenizer.pad_token_id
-        self._prefill = Prefill(self._forward, loaded.model.config, loaded.device, pad, share_prefix)
+        untouched = UntouchedLayers(loaded.layers) if reuse_layers else None
+        self._prefill = Prefill(self._forward, loaded.model.config, loaded.device, pad, share_prefix, untouched)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -55,7 +58,7 @@ class LocalEngine:
         layers = self.loaded.layers
         seen: dict[int, Tensor] = {}
         with hooks(*_residual_hooks(layers, seen)):
-            for prefilled in self._slices(prompts, 1, _unedited):
+            for prefilled in self._slices(prompts, Work(1, _unedited)):
                 yield prefilled.prompts, torch.stack([seen[index] for index in range(len(layers) + 1)], dim=1)
                 progress(len(prefilled.prompts))
 
@@ -86,7 +89,7 @@ class LocalEngine:
         order: list[int] = []
         results: list[list[Tensor]] = [[] for _ in edits]
         with edited_model(self.loaded.model, edits) as applied:
-            for prefilled in self._slices(prompts, len(edits), applied.assign):
+            for prefilled in self._slices(prompts, self._work(edits, applied.assign)):
                 log_probabilities = prefilled.logits.float().log_softmax(dim=-1).cpu()
                 for candidate, rows in enumerate(log_probabilities.split(len(prefilled.prompts))):
                     results[candidate].append(rows)
@@ -110,8 +113,8 @@ class LocalEngine:
         decoder = GreedyDecoder(self._forward, self._end_tokens(), self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits) as applied:
-            batches = self._prefill.batches(tokens, len(edits), self.batch_size, max_new_tokens, applied.assign)
-            for start in batches:
+            work = self._work(edits, applied.assign, max_new_tokens)
+            for start in self._prefill.batches(tokens, self.batch_size, work):
                 rows = decoder.run(start, max_new_tokens, watch, applied.assign)
                 texts = self.chat.decode([row.tokens for row in rows])
                 for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
@@ -122,14 +125,18 @@ class LocalEngine:
                     break
         return responses
 
-    def _slices(self, prompts: Sequence[Prompt], n_candidates: int, assign: Assign) -> Iterator[Prefilled]:
+    def _work(self, edits: Sequence[ModelEdit], assign: Assign, room: int = 0) -> Work:
+        edited = {module for edit in edits for module in edit}
+        layers = [site.layer for site in self.sites if site.module in edited]
+        return Work(len(edits), assign, min(layers, default=len(self.loaded.layers)), room)
+
+    def _slices(self, prompts: Sequence[Prompt], work: Work) -> Iterator[Prefilled]:
         """All prompts, a slice at a time; nothing is kept for going on."""
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
-        most_prompts = max(1, self.batch_size // n_candidates)
+        most_prompts = max(1, self.batch_size // work.n_candidates)
         for start in range(0, len(order), most_prompts):
-            batch = order[start : start + most_prompts]
-            yield from self._prefill.slices(tokens, batch, n_candidates, 0, assign)
+            yield from self._prefill.slices(tokens, order[start : start + most_prompts], work)
 
     def _end_tokens(self) -> list[int]:
         configured = self.loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]

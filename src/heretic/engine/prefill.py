@@ -1,14 +1,15 @@
 """Prompts through the model: what all of them begin with once, the rest in slices of like length."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .cache import can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
+from .cache import RoomyLayer, can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
 from .forward import Forward
+from .untouched import UntouchedLayers
 
 SHORTEST_PREFIX = 4
 SLICE_ROWS = 8
@@ -34,60 +35,83 @@ class Prefilled:
     shared: int
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a forward is for: `n_candidates` whose rows `assign` tells apart, none of which edits the first `untouched`
+    layers, with `room` positions to follow the prompts (0: nothing follows)."""
+
+    n_candidates: int
+    assign: Assign
+    untouched: int = 0
+    room: int = 0
+
+
 class Prefill:
     """Runs token rows, one a prompt, for several candidates at once."""
 
     def __init__(
-        self, forward: Forward, config: Any, device: torch.device, pad: int, share_prefix: bool = True
+        self,
+        forward: Forward,
+        config: Any,
+        device: torch.device,
+        pad: int,
+        share_prefix: bool = True,
+        untouched: UntouchedLayers | None = None,
     ) -> None:
         self._forward = forward
         self._config = config
         self._device = device
         self._pad = pad
         self._share_prefix = share_prefix
+        self._untouched = untouched
 
-    def batches(
-        self, rows: Sequence[Sequence[int]], n_candidates: int, most_rows: int, room: int, assign: Assign
-    ) -> Iterator[Prefilled]:
-        """All prompts, shortest first, `most_rows` rows of prompts and candidates a batch, with `room` to go on.
+    def batches(self, rows: Sequence[Sequence[int]], most_rows: int, work: Work) -> Iterator[Prefilled]:
+        """All prompts, shortest first, `most_rows` rows of prompts and candidates a batch.
 
         The slices of a batch run one by one and are joined.
         """
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        most_prompts = max(1, most_rows // n_candidates)
+        most_prompts = max(1, most_rows // work.n_candidates)
         for start in range(0, len(order), most_prompts):
-            batch = order[start : start + most_prompts]
-            slices = list(self.slices(rows, batch, n_candidates, room, assign))
-            yield slices[0] if len(slices) == 1 else _join(slices, n_candidates)
+            slices = list(self.slices(rows, order[start : start + most_prompts], work))
+            yield slices[0] if len(slices) == 1 else _join(slices, work.n_candidates)
 
-    def slices(
-        self, rows: Sequence[Sequence[int]], batch: Sequence[int], n_candidates: int, room: int, assign: Assign
-    ) -> Iterator[Prefilled]:
+    def slices(self, rows: Sequence[Sequence[int]], batch: Sequence[int], work: Work) -> Iterator[Prefilled]:
         """The prompts of `batch`, which ascend in length, a slice of like lengths at a time."""
-        most_positions = len(rows[batch[-1]]) + room
-        divisible = can_be_divided(make_cache(self._config, most_positions), most_positions)
+        most_positions = len(rows[batch[-1]]) + work.room
+        prefix = make_cache(self._config, most_positions)
+        divisible = can_be_divided(prefix, most_positions)
         shared = common_prefix_length([rows[index] for index in batch]) if self._share_prefix and divisible else 0
         if shared < SHORTEST_PREFIX:
             shared = 0
-        prefix = make_cache(self._config, most_positions)
         if shared:
-            assign(torch.arange(n_candidates))
-            ids = torch.tensor([rows[batch[0]][:shared]] * n_candidates, device=self._device)
-            self._forward(ids, torch.ones_like(ids), prefix)
+            start = tuple(rows[batch[0]][:shared])
+            work.assign(torch.arange(work.n_candidates))
+            ids = torch.tensor([start] * work.n_candidates, device=self._device)
+            self._run(start, ids, torch.ones_like(ids), prefix, work, going_on=True)
         for part in _parts(batch, [len(row) - shared for row in rows]) if divisible else [list(batch)]:
-            yield self._slice([rows[index] for index in part], part, n_candidates, prefix, shared, assign)
+            yield self._slice([rows[index] for index in part], part, prefix, shared, work)
 
-    def _slice(
-        self, rows: list[Sequence[int]], part: list[int], n_candidates: int, prefix: Any, shared: int, assign: Assign
-    ) -> Prefilled:
+    def _slice(self, rows: list[Sequence[int]], part: list[int], prefix: Any, shared: int, work: Work) -> Prefilled:
         longest = max(map(len, rows))
-        ids = [[self._pad] * (longest - len(row)) + list(row[shared:]) for row in rows] * n_candidates
-        mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in rows] * n_candidates
-        candidates = torch.arange(n_candidates).repeat_interleave(len(rows))
+        ids = [[self._pad] * (longest - len(row)) + list(row[shared:]) for row in rows] * work.n_candidates
+        mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in rows]
+        candidates = torch.arange(work.n_candidates).repeat_interleave(len(rows))
         cache = copy_rows(prefix, len(rows)) if shared else make_cache_like(prefix)
-        tensors = torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
-        assign(candidates)
-        return Prefilled(part, candidates, self._forward(*tensors, cache), tensors[1], cache, shared)
+        tokens = torch.tensor(ids, device=self._device)
+        attended = torch.tensor(mask * work.n_candidates, device=self._device)
+        work.assign(candidates)
+        key = (shared, *(tuple(row) for row in rows))
+        logits = self._run(key, tokens, attended, cache, work, going_on=work.room > 0)
+        return Prefilled(part, candidates, logits, attended, cache, shared)
+
+    def _run(self, key: Hashable, ids: Tensor, mask: Tensor, cache: Any, work: Work, going_on: bool) -> Tensor:
+        def forward() -> Tensor:
+            return self._forward(ids, mask, cache)
+
+        if self._untouched is None or not all(isinstance(layer, RoomyLayer) for layer in cache.layers):
+            return forward()
+        return self._untouched.run(key, work.untouched, work.n_candidates, cache, going_on, forward)
 
 
 def make_cache_like(empty: Any) -> Any:

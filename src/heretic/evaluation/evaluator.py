@@ -1,7 +1,7 @@
 """Measures candidates against the baseline."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,7 @@ from ..ablation.edit import ModelEdit
 from ..engine.base import Engine, Progress, Response, no_progress
 from ..errors import CandidateError
 from ..prompts.prompt import Prompt
+from .informative import Informative
 from .kl import kl_divergence
 from .refusals import MarkerClassifier
 from .seen_by import SeenBy
@@ -34,6 +35,9 @@ class Evaluation(BaseModel):
     bound: bool = False
     estimate: float | None = None
 
+
+Seen = Callable[[int | None, Mapping[int, Response]], None]
+"""Told a trial's number (None: no trial's) and its responses by prompt, as far as they were generated."""
 
 Enough = Callable[[float], int | None]
 """From a KL divergence to the number of refusals with which a candidate of that KL has lost; None if it can't."""
@@ -59,14 +63,18 @@ class Evaluator:
         markers: Sequence[str],
         max_response_length: int,
         stop_decided: bool = True,
+        seen: Seen | None = None,
     ) -> None:
         self._engine = engine
         self._good = good
         self._bad = bad
         self._classifier = MarkerClassifier(markers)
         self._length = max_response_length
-        self._stop_decided = stop_decided
+        # The moment a marker stands in a response, it is a refusal, whatever follows.
+        self._decided = self._classifier.holds_marker if stop_decided else None
+        self._seen = seen
         self._seen_by = SeenBy()
+        self._informative = Informative(len(bad))
 
     @property
     def rows_a_candidate(self) -> int:
@@ -80,7 +88,9 @@ class Evaluator:
             CandidateError: its logits hold NaN.
         """
         baseline = self.baseline_of(0, progress)
-        return replace(baseline, refusals=self.refusals([{}], progress)[0])
+        [responses] = self.responses([{}], progress)
+        self._learn(responses)
+        return replace(baseline, refusals=sum(map(self.is_refusal, responses)))
 
     def baseline_of(self, refusals: int, progress: Progress = no_progress) -> Baseline:
         """The unmodified model's measures where its refusals have been counted before."""
@@ -95,16 +105,22 @@ class Evaluator:
         baseline: Baseline,
         progress: Progress = no_progress,
         enough: Enough | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> list[Evaluation | CandidateError]:
-        """One evaluation a candidate, or why it could not be measured; with `enough`, lost candidates end early."""
+        """One evaluation a candidate, or why it could not be measured; with `enough`, lost candidates end early.
+
+        `numbers` are those of the candidates' trials.
+        """
         log_probabilities = self._engine.first_token_log_probabilities(self._good, edits, progress)
         divergences = [
             float(kl_divergence(baseline.log_probabilities, each).double().mean()) for each in log_probabilities
         ]
         finite = [index for index, kl in enumerate(divergences) if math.isfinite(kl)]
         limits = [enough(divergences[index]) if enough else None for index in finite]
-        answered = self.responses([edits[i] for i in finite], progress, limits) if finite else []
+        answered = self._answered([edits[i] for i in finite], limits, progress) if finite else []
         counted = dict(zip(finite, answered, strict=True))
+        for index, responses in counted.items():
+            self._show(numbers[index] if numbers else None, responses)
         return [
             self._evaluation(counted[index], kl)
             if index in counted
@@ -112,30 +128,70 @@ class Evaluator:
             for index, kl in enumerate(divergences)
         ]
 
-    def _evaluation(self, responses: Sequence[Response], kl: float) -> Evaluation:
-        refusals = sum(self.is_refusal(response) for response in responses)
-        bound = any(response.cut for response in responses)
+    def _answered(
+        self, edits: Sequence[ModelEdit], limits: Sequence[int | None], progress: Progress
+    ) -> list[dict[int, Response]]:
+        """Responses by prompt, one dictionary a candidate: of a candidate that has lost, some are missing or cut."""
+        known = [limit for limit in limits if limit is not None]
+        everything = list(range(len(self._bad)))
+        first = self._informative.first(max(known)) if len(known) == len(limits) else everything
+        answered = self._ask(first, edits, limits, progress)
+        left = [
+            None if limit is None else limit - self._count(each) for each, limit in zip(answered, limits, strict=True)
+        ]
+        going = [
+            number
+            for number, (each, still) in enumerate(zip(answered, left, strict=True))
+            if (still is None or still > 0) and not any(response.cut for response in each.values())
+        ]
+        rest = [prompt for prompt in everything if prompt not in set(first)]
+        if rest and going:
+            more = self._ask(rest, [edits[n] for n in going], [left[n] for n in going], progress)
+            for number, responses in zip(going, more, strict=True):
+                answered[number] |= responses
+        return answered
+
+    def _ask(
+        self, prompts: Sequence[int], edits: Sequence[ModelEdit], enough: Sequence[int | None], progress: Progress
+    ) -> list[dict[int, Response]]:
+        asked = [self._bad[prompt] for prompt in prompts]
+        answers = self._engine.respond(asked, edits, self._length, self._decided, progress, enough)
+        return [dict(zip(prompts, responses, strict=True)) for responses in answers]
+
+    def _count(self, responses: Mapping[int, Response]) -> int:
+        return sum(map(self.is_refusal, responses.values()))
+
+    def _evaluation(self, responses: Mapping[int, Response], kl: float) -> Evaluation:
+        refusals = self._count(responses)
+        bound = len(responses) < len(self._bad) or any(response.cut for response in responses.values())
         estimate = None
         if bound:
-            reached = max(response.n_tokens for response in responses)
-            estimate = min(float(len(responses)), refusals / self._seen_by.share(reached))
+            cut = [response.n_tokens for response in responses.values() if response.cut]
+            seen = self._seen_by.share(max(cut)) if cut else 1.0
+            estimate = min(float(len(self._bad)), refusals / (seen * self._informative.share(responses)))
         else:
-            self._seen_by.learn([r.n_tokens for r in responses if self.is_refusal(r)])
+            self._learn([responses[prompt] for prompt in range(len(self._bad))])
         return Evaluation(refusals=refusals, prompts=len(self._bad), kl_divergence=kl, bound=bound, estimate=estimate)
+
+    def _learn(self, responses: Sequence[Response]) -> None:
+        declined = [self.is_refusal(response) for response in responses]
+        self._informative.learn(declined)
+        self._seen_by.learn([r.n_tokens for r, each in zip(responses, declined, strict=True) if each])
 
     def refusals(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[int]:
         """Refusals of each candidate on the bad prompts."""
         return [sum(self.is_refusal(r) for r in responses) for responses in self.responses(edits, progress)]
 
-    def responses(
-        self,
-        edits: Sequence[ModelEdit],
-        progress: Progress = no_progress,
-        enough: Sequence[int | None] | None = None,
-    ) -> list[list[Response]]:
+    def responses(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[list[Response]]:
         """Responses to the bad prompts; those that hold a marker may end with it."""
-        decided = self._classifier.holds_marker if self._stop_decided else None
-        return self._engine.respond(self._bad, edits, self._length, decided, progress, enough)
+        answered = self._engine.respond(self._bad, edits, self._length, self._decided, progress)
+        for responses in answered:
+            self._show(None, dict(enumerate(responses)))
+        return answered
+
+    def _show(self, number: int | None, responses: Mapping[int, Response]) -> None:
+        if self._seen is not None:
+            self._seen(number, responses)
 
     def is_refusal(self, response: Response) -> bool:
         """Whether the response is known to be a refusal: one that was cut short is none for being empty."""

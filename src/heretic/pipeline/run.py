@@ -21,6 +21,7 @@ from ..study.records import TrialRecord
 from ..study.space import SearchSpace
 from ..study.study import Candidate, RecordedStudy, Study, has_record
 from ..ui.events import Chooser, Reporter
+from .beginning import first_candidates
 from .chatting import chat_with
 from .directions import StudyTensors, fit_tensors, read_tensors, stats_from_checkpoint
 from .prompts import RunPrompts, load_run_prompts
@@ -29,7 +30,7 @@ from .reporting import ResidualReport, check_plots
 from .saving import Verification, save_trial
 from .search import Search
 from .session import Measured, measured, open_engine, require_declining
-from .showing import counting_evaluator, numbered
+from .showing import counting_evaluator
 
 INTERRUPTED = 130
 
@@ -116,7 +117,7 @@ class _Job:
                 self.reporter.say(f"{returned} trials were running when the program ended: they run again.")
             evaluator = self._evaluator(engine)
             compiled = _compiler(engine, tensors, stats, self.settings)
-            search = Search(study, evaluator, baseline, numbered(compiled), self.settings)
+            search = Search(study, evaluator, baseline, compiled, self.settings)
             if searching and not search.run(wanted, self.reporter):
                 self._show_front(study)
                 self.reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {self.path}")
@@ -147,6 +148,7 @@ class _Job:
             tensors = read_tensors(tensors_path(self.path))
             report.measure_and_show(engine, self.prompts, tensors.directions)
             return tensors, baseline
+        seeds = first_candidates(space, self.settings)
         keep = report.keep if report.wanted else None
         tensors = fit_tensors(engine, self.prompts, self.settings, self.reporter, keep)
         report.show(tensors.directions)
@@ -159,6 +161,7 @@ class _Job:
         require_declining(baseline.refusals, baseline.prompts)
         tensors.write(tensors_path(self.path))
         study.begin(study_record(engine, self.prompts, self.settings, space, baseline))
+        study.enqueue(seeds)
         return tensors, baseline
 
     def _weight_stats(self, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
@@ -173,6 +176,9 @@ class _Job:
         if front:
             baseline = study.record.baseline
             self.reporter.front(front, knee(front, baseline), baseline)
+            bounds = study.space.on_bounds(trial.parameters for trial in front)
+            if bounds:
+                self.reporter.say(f"The front lies on bounds of the search space: {'; '.join(bounds)}.")
 
     def _finish(
         self,

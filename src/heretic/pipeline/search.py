@@ -86,7 +86,8 @@ class Search:
 
     def _step(self, candidates: Sequence[Candidate], n_trials: int, clock: Clock, view: SearchView) -> None:
         edits = [self._compile(candidate) for candidate in candidates]
-        evaluations = self._evaluator.evaluate(edits, self._baseline, view.rows, self._enough())
+        numbers = [candidate.number for candidate in candidates]
+        evaluations = self._evaluator.evaluate(edits, self._baseline, view.rows, self._enough(), numbers)
         clock.lap(len(candidates))
         for candidate, evaluation in zip(candidates, evaluations, strict=True):
             if isinstance(evaluation, CandidateError):

@@ -11,7 +11,7 @@ from ..engine.base import no_progress
 from ..engine.batch_size import find_batch_size
 from ..engine.local import LocalEngine
 from ..errors import ModelError
-from ..evaluation.evaluator import Evaluator
+from ..evaluation.evaluator import Evaluator, Seen
 from ..evaluation.prefix import find_response_prefix
 from ..model.chat import chat_format, check_lengths
 from ..model.checkpoint import Checkpoint
@@ -56,7 +56,13 @@ def wrap_engine(
     if chat.folds_system:
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
     check_lengths(chat, prompts, settings.max_response_length, loaded.context_length)
-    engine = LocalEngine(loaded, chat, compact=settings.compact_rows, share_prefix=settings.share_prefix)
+    engine = LocalEngine(
+        loaded,
+        chat,
+        compact=settings.compact_rows,
+        share_prefix=settings.share_prefix,
+        reuse_layers=settings.reuse_layers,
+    )
     if known is not None:
         engine.batch_size = known.batch_size
         engine.chat = chat.with_prefix(known.response_prefix)
@@ -70,8 +76,14 @@ def measured(engine: LocalEngine) -> Measured:
     return Measured(str(engine.loaded.dtype).removeprefix("torch."), engine.chat.response_prefix, engine.batch_size)
 
 
-def make_evaluator(engine: LocalEngine, settings: Settings, good: Sequence[Prompt], bad: Sequence[Prompt]) -> Evaluator:
-    return Evaluator(engine, good, bad, settings.refusal_markers, settings.max_response_length)
+def make_evaluator(
+    engine: LocalEngine,
+    settings: Settings,
+    good: Sequence[Prompt],
+    bad: Sequence[Prompt],
+    seen: Seen | None = None,
+) -> Evaluator:
+    return Evaluator(engine, good, bad, settings.refusal_markers, settings.max_response_length, seen=seen)
 
 
 def _batch_size(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> int:

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Study:
             StudyError: another process holds it, or it is damaged, or it is another program's.
         """
         self.path = path
-        self._space = space
+        self.space = space
         self._writer = writer or SingleWriter(path)
         # Locks of one process count: a writer that was given is released as often as it was acquired.
         self._writer.acquire()
@@ -120,11 +120,16 @@ class Study:
             self._optuna.tell(trial.number, state=TrialState.FAIL)
         return len(left)
 
+    def enqueue(self, parameters: Iterable[AblationParameters]) -> None:
+        """Candidates to be asked for before the sampler chooses any."""
+        for each in parameters:
+            self._optuna.enqueue_trial(self.space.encode(each))
+
     def ask(self, count: int) -> list[Candidate]:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
-            candidates.append(Candidate(trial.number, self._space.suggest(trial), trial))
+            candidates.append(Candidate(trial.number, self.space.suggest(trial), trial))
         return candidates
 
     def tell(
