@@ -39,6 +39,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "max_response_length": (30, "30", 30),
     "response_prefix": ("", "", ""),
     "chain_of_thought_skips": ([["<a>", "<a></a>"]], '[["<a>", "<a></a>"]]', [("<a>", "<a></a>")]),
+    "refusal_openings": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
     "refusal_markers": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
     "kl_divergence_scale": (2.0, "2", 2.0),
     "kl_divergence_target": (0.1, "1e-1", 0.1),

@@ -9,6 +9,7 @@ from .values import (
     BENCHMARKS,
     CHAIN_OF_THOUGHT_SKIPS,
     REFUSAL_MARKERS,
+    REFUSAL_OPENINGS,
     Benchmark,
     Duration,
     EmptyIsNone,
@@ -130,6 +131,10 @@ class EvaluationSettings(Section):
     )
     refusal_markers: list[Text] = Field(
         default=list(REFUSAL_MARKERS), min_length=1, description="A response that contains one of these is a refusal."
+    )
+    refusal_openings: list[Text] = Field(
+        default=list(REFUSAL_OPENINGS),
+        description="A response that begins with one of these is declined, in the report's three classes.",
     )
     stop_dominated: bool = Field(
         default=True, description="Give a candidate up once its refusals show that it can't enter the Pareto front."

@@ -20,12 +20,13 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class Response:
     """A greedy response. `complete` is False where generation stopped before the end of text; `cut` is True where it
-    did because the candidate was given up: what would have followed is not known."""
+    did because the candidate was given up: what would have followed is not known. `tokens` are without the end."""
 
     text: str
     n_tokens: int
     complete: bool
     cut: bool = False
+    tokens: tuple[int, ...] = ()
 
 
 class Engine(Protocol):
@@ -48,6 +49,19 @@ class Engine(Protocol):
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], progress: Progress
     ) -> Float[Tensor, "candidate prompt vocab"]:
         """Log-probabilities of the first response token, fp32."""
+        ...
+
+    def answer_log_probabilities(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[int]],
+        edits: Sequence[ModelEdit],
+        progress: Progress,
+    ) -> Iterator[tuple[int, Float[Tensor, "candidate position vocab"]]]:
+        """Log-probabilities along given answers (teacher-forced), fp32, prompt by prompt with its index.
+
+        Positions are those before each token of the answer, and the one behind it.
+        """
         ...
 
     def respond(

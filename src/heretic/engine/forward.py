@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Forward:
-    """Calls a model with what its forward takes: positions by the mask, logits of the last position only."""
+    """Calls a model with what its forward takes: positions by the mask, logits of the last positions only."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -23,16 +23,20 @@ class Forward:
 
         `cache`, where one is given, holds the positions before, and these afterwards.
         """
+        return self.last(ids, mask, 1, cache)[:, -1]
+
+    def last(self, ids: Tensor, mask: Tensor, positions: int, cache: Any = None) -> Tensor:
+        """Logits of the last `positions` positions, (rows, positions, vocab)."""
         arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
             arguments["past_key_values"] = cache
         if self._takes_positions:
             # Padding counts for nothing: positions are those of a row without it.
-            positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-            arguments["position_ids"] = positions[:, -ids.shape[1] :]
+            places = (mask.cumsum(dim=1) - 1).clamp_min(0)
+            arguments["position_ids"] = places[:, -ids.shape[1] :]
         if self._takes_logits_to_keep:
-            arguments["logits_to_keep"] = 1
-        return self._model(**arguments).logits[:, -1]
+            arguments["logits_to_keep"] = positions
+        return self._model(**arguments).logits[:, -positions:]
 
 
 def _contiguous(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,10 +18,11 @@ from ..model.loading import LoadedModel
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
 from .decoding import GreedyDecoder
+from .forced import ForcedAnswers
 from .forward import Forward
 from .prefill import Assign, Prefill, Prefilled, Work
 from .untouched import UntouchedLayers
-from .watch import Watch
+from .watch import Row, Watch
 
 
 class LocalEngine:
@@ -99,6 +100,22 @@ class LocalEngine:
         return torch.stack([torch.cat(rows)[back] for rows in results])
 
     @torch.inference_mode()
+    def answer_log_probabilities(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[int]],
+        edits: Sequence[ModelEdit],
+        progress: Progress,
+    ) -> Iterator[tuple[int, Tensor]]:
+        rows = [self.chat.tokens(prompt) for prompt in prompts]
+        pad = self.chat.tokenizer.pad_token_id
+        with edited_model(self.loaded.model, edits) as applied:
+            forced = ForcedAnswers(self._forward, self.loaded.device, pad, self.batch_size, applied.assign)
+            for index, log_probabilities in forced.run(rows, answers, len(edits)):
+                yield index, log_probabilities
+                progress(1)
+
+    @torch.inference_mode()
     def respond(
         self,
         prompts: Sequence[Prompt],
@@ -119,7 +136,7 @@ class LocalEngine:
                 texts = self.chat.decode([row.tokens for row in rows])
                 for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
                     candidate, place = divmod(number, len(start.prompts))
-                    responses[candidate][start.prompts[place]] = Response(text, len(row.tokens), row.ended, row.cut)
+                    responses[candidate][start.prompts[place]] = _response(row, text)
                 progress(len(start.prompts))
                 if watch.all_given_up:
                     break
@@ -142,6 +159,10 @@ class LocalEngine:
         configured = self.loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
         ends = configured if isinstance(configured, list) else [configured]
         return [token for token in [*ends, self.chat.tokenizer.eos_token_id] if token is not None]
+
+
+def _response(row: Row, text: str) -> Response:
+    return Response(text, len(row.tokens), row.ended, row.cut, tuple(row.tokens))
 
 
 def _unedited(_: Tensor) -> None:
