@@ -1,10 +1,15 @@
 """The batch size is measured, and an out-of-memory ends the measuring, not the program."""
 
+from typing import Any
+
 import pytest
 from test_local import PROMPTS, engine_for
+from torch import Tensor
 
 from heretic.engine.base import no_progress
-from heretic.engine.batch_size import find_batch_size
+from heretic.engine.batch_size import find_batch_size, find_candidates
+from heretic.engine.forward import Forward
+from heretic.engine.local import LocalEngine
 from heretic.errors import ModelError
 
 
@@ -17,17 +22,33 @@ def test_sizes_double_up_to_the_largest() -> None:
     assert engine.batch_size == 3
 
 
+def limited(engine: LocalEngine, most_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for so many rows a forward."""
+    forward = engine._forward.__call__
+
+    def call(self: Forward, ids: Tensor, *rest: Any) -> Tensor:
+        if len(ids) > most_rows:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(ids, *rest)
+
+    monkeypatch.setattr(Forward, "__call__", call)
+
+
 def test_out_of_memory_ends_the_doubling(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_for("llama", 1)
-    respond = engine.respond
-
-    def small(prompts, *rest):  # type: ignore[no-untyped-def]
-        if len(prompts) > 2:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return respond(prompts, *rest)
-
-    monkeypatch.setattr(engine, "respond", small)
+    limited(engine, 2, monkeypatch)
     assert find_batch_size(engine, PROMPTS, 128, no_progress) in (1, 2)
-    monkeypatch.setattr(engine, "respond", lambda *_: small([1, 2, 3]))
+    assert find_candidates(engine, PROMPTS[:1], no_progress) in (1, 2)
+    limited(engine, 0, monkeypatch)
     with pytest.raises(ModelError, match="no memory for even one"):
         find_batch_size(engine, PROMPTS, 128, no_progress)
+
+
+def test_candidates_double_while_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_for("llama", 4)
+    rates = {1: 100.0, 2: 150.0, 4: 200.0, 8: 205.0, 16: 900.0}
+    monkeypatch.setattr(engine, "decoding_rate", lambda prompts, count, _: rates[count])
+    tried: list[int] = []
+    assert find_candidates(engine, PROMPTS, tried.append) == 4
+    assert tried == [1, 2, 4, 8]
+    assert engine.batch_size == 4

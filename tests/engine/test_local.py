@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from families import tiny
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.base import no_progress
+from heretic.engine.cache import make_cache
 from heretic.engine.local import LocalEngine
 from heretic.engine.prefill import Work
 from heretic.model.chat import chat_format
@@ -31,13 +32,17 @@ def engine_for(
     share_prefix: bool = True,
     reuse_layers: bool = True,
     n_layers: int | None = None,
+    fast_attention: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> LocalEngine:
     tokenizer = planted_tokenizer()
     # Tied embeddings make a random model repeat its last token, which would prove little.
     layers = {} if n_layers is None else {"num_hidden_layers": n_layers}
-    model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers)
+    model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers).to(dtype)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix, reuse_layers)
+    return LocalEngine(
+        loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix, reuse_layers, fast_attention
+    )
 
 
 def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:
@@ -165,3 +170,37 @@ def test_a_sliding_window_shorter_than_the_prompts_is_left_to_the_library() -> N
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
         )
         assert engine.chat.decode([generated[0, ids.shape[1] :].tolist()]) == [text]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "qwen3", "gpt2", "phi3"])
+def test_fast_attention_differs_by_rounding_alone(family: str) -> None:
+    """In bfloat16 both paths round: each is held against fp32, and the fast one is no further off than twice the other.
+
+    Long rows, a padded prefix and rows that leave: all that the transposed keys go through.
+    """
+    exact = engine_for(family, 64)
+    engines = [engine_for(family, 64, dtype=torch.bfloat16, fast_attention=fast) for fast in (False, True)]
+    expected = decoded_log_probabilities(exact)
+    plain, fast = (float((decoded_log_probabilities(engine) - expected).abs().mean()) for engine in engines)
+    assert any(layer.transposed for layer in make_cache(engines[1].loaded.model.config, 8).layers)
+    assert fast < 2 * plain
+    assert fast > 0
+
+
+def decoded_log_probabilities(engine: LocalEngine) -> torch.Tensor:
+    """Log-probabilities after each of some given tokens, for rows of which half leave halfway."""
+    tokens = [engine.chat.tokens(prompt) for prompt in PROMPTS]
+    work = Work(1, lambda _: None, room=90)
+    seen = []
+    with torch.inference_mode():
+        [start] = engine._prefill.batches(tokens, 64, work)
+        mask, cache = start.mask, start.cache
+        for step in range(80):
+            if step == 40:
+                half = torch.arange(0, len(mask), 2)
+                cache.batch_select_indices(half)
+                mask = mask[half]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = engine._forward(torch.full((len(mask), 1), 3 + step % 60), mask, cache)
+            seen.append(logits.float().log_softmax(-1)[: len(PROMPTS) // 2].flatten())
+    return torch.cat(seen)

@@ -62,8 +62,8 @@ def test_what_is_kept_changes_nothing(family: str) -> None:
         assert reusing.respond(PROMPTS, edits, LENGTH, None, no_progress) == plain.respond(
             PROMPTS, edits, LENGTH, None, no_progress
         )
-    assert reusing._prefill._untouched is not None
-    assert reusing._prefill._untouched.works
+    assert reusing._prefill.untouched is not None
+    assert reusing._prefill.untouched.works
 
 
 def test_untouched_layers_run_once() -> None:
@@ -90,12 +90,12 @@ def test_without_a_baseline_run_candidates_leave_behind_what_they_do_not_edit() 
 @pytest.mark.parametrize("budget", [0, 10_000, 40_000])
 def test_little_memory_keeps_less_and_changes_nothing(budget: int) -> None:
     reusing, plain = engines("llama")
-    reusing._prefill._untouched = UntouchedLayers(reusing.loaded.layers, budget)
+    reusing._prefill.untouched = UntouchedLayers(reusing.loaded.layers, budget)
     for edit in ({}, edit_from(reusing, 3, 1), edit_from(reusing, 2, 2)):
         assert reusing.respond(PROMPTS, [edit], LENGTH, None, no_progress) == plain.respond(
             PROMPTS, [edit], LENGTH, None, no_progress
         )
-    assert reusing._prefill._untouched._left >= 0
+    assert reusing._prefill.untouched._left >= 0
 
 
 def test_layers_that_hand_on_more_than_their_state_are_found_out() -> None:
@@ -117,5 +117,5 @@ def test_layers_that_hand_on_more_than_their_state_are_found_out() -> None:
             reusing.first_token_log_probabilities(PROMPTS, [edit], no_progress),
             plain.first_token_log_probabilities(PROMPTS, [edit], no_progress),
         )
-    assert reusing._prefill._untouched is not None
-    assert not reusing._prefill._untouched.works
+    assert reusing._prefill.untouched is not None
+    assert not reusing._prefill.untouched.works

@@ -69,6 +69,12 @@ class ModelSettings(Section):
         "here: false changes nothing).",
     )
     batch_size: int = Field(default=0, ge=0, description="Prompts to run at once (0: the fastest number is measured).")
+    candidates: int = Field(
+        default=0, ge=0, description="Candidates to run in the same forward (0: the fastest number is measured)."
+    )
+    workers: int = Field(
+        default=0, ge=0, description="Processes that measure candidates at once on a CPU (0: measured)."
+    )
     max_batch_size: int = Field(default=128, ge=1, description="Largest batch size to try when it is measured.")
 
 
@@ -144,6 +150,9 @@ class EvaluationSettings(Section):
     )
     reuse_layers: bool = Field(
         default=True, description="Keep what the layers below the first edited one give, for all candidates."
+    )
+    fast_attention: bool = Field(
+        default=True, description="Attend by plain matrix products while decoding in bfloat16 on a CPU."
     )
     compact_rows: bool = Field(
         default=True, description="Let responses that have ended or are decided leave the batch."

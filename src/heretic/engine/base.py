@@ -35,6 +35,10 @@ class Engine(Protocol):
     @property
     def sites(self) -> tuple[Site, ...]: ...
 
+    def halve(self) -> bool:
+        """Takes half as many rows a forward from now on; False if it is one already."""
+        ...
+
     def residuals(
         self, prompts: Sequence[Prompt], progress: Progress
     ) -> Iterator[tuple[list[int], Float[Tensor, "prompt residual d_model"]]]:

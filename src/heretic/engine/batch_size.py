@@ -1,24 +1,24 @@
 """How many rows a forward takes: found by measuring."""
 
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 
 from ..errors import ModelError
 from ..prompts.prompt import Prompt
-from .base import no_progress
 from .local import LocalEngine
 
 NEW_TOKENS = 10
-WORSE = 0.9
+WORSE, BETTER = 0.9, 1.1
+MOST_CANDIDATES = 32
 
 
 def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], most: int, tried: Callable[[int], None]) -> int:
     """The batch size, doubled from 1 to `most`, with the most generated tokens a second.
 
-    Each size has a warm-up and a timed run; the first out-of-memory ends it, and so do two sizes in a row that are
-    clearly slower than the best (one may be another program's doing). `engine.batch_size` is left as it was.
+    Each size has a step that is not timed, and a timed run; the first out-of-memory ends it, and so do two sizes in a
+    row that are clearly slower than the best (one may be another program's doing). `engine.batch_size` is left as it
+    was.
 
     Raises:
         ModelError: not even one row fits the memory.
@@ -31,7 +31,7 @@ def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], most: int, t
             engine.batch_size = size
             rows = [prompts[i % len(prompts)] for i in range(size)]
             try:
-                rate = _rate(engine, rows)
+                rate = engine.decoding_rate(rows, 1, NEW_TOKENS)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -49,16 +49,31 @@ def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], most: int, t
     return best_size
 
 
-def _rate(engine: LocalEngine, rows: Sequence[Prompt]) -> float:
-    """Generated tokens a second, prefill left out: a response has many more tokens than this run."""
-    engine.respond(rows, [{}], 1, None, no_progress)
-    start = time.perf_counter()
-    engine.respond(rows, [{}], 1, None, no_progress)
-    middle = time.perf_counter()
-    engine.respond(rows, [{}], NEW_TOKENS, None, no_progress)
-    decoding = (time.perf_counter() - middle) - (middle - start)
-    # A disturbed run can seem to decode in no time.
-    return len(rows) * (NEW_TOKENS - 1) / max(decoding, 0.1 * (middle - start))
+def find_candidates(engine: LocalEngine, prompts: Sequence[Prompt], tried: Callable[[int], None]) -> int:
+    """How many candidates a forward, doubled from 1 while that clearly gives more tokens a second and memory lasts.
+
+    `engine.batch_size` is left as it was.
+    """
+    before = engine.batch_size
+    best, best_rate, count = 1, 0.0, 1
+    try:
+        while count <= MOST_CANDIDATES:
+            engine.batch_size = count * len(prompts)
+            try:
+                rate = engine.decoding_rate(prompts, count, NEW_TOKENS)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                torch.cuda.empty_cache()
+                break
+            tried(count)
+            if count > 1 and rate < BETTER * best_rate:
+                break
+            best, best_rate = count, rate
+            count *= 2
+    finally:
+        engine.batch_size = before
+    return best
 
 
 def out_of_memory(error: RuntimeError) -> bool:

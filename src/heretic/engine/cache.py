@@ -7,17 +7,21 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from ..model.attention import NAME as DECODE_ATTENTION
+
 ROOM = 64
 
 
 class RoomyLayer(DynamicLayer):
     """One layer's keys and values, (rows, heads, positions, head_dim), with room behind the last position.
 
-    The library's own layer copies all it holds at every new token.
+    The library's own layer copies all it holds at every new token. `transposed` keys lie in memory as (rows, heads,
+    head_dim, positions), which only the attention of model/attention.py gains by.
     """
 
-    def __init__(self, is_sliding: bool = False) -> None:
+    def __init__(self, is_sliding: bool = False, transposed: bool = False) -> None:
         super().__init__()
+        self.transposed = transposed
         # While all positions fit the window, a sliding layer differs in its mask alone, which asks for this.
         self.is_sliding = is_sliding
         self._length = 0
@@ -28,12 +32,17 @@ class RoomyLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         end = self._length + key_states.shape[-2]
         keys, values = self._with_room(key_states, value_states, end)
-        keys[:, :, self._length : end] = key_states
+        (keys.mT if self.transposed else keys)[:, :, self._length : end] = key_states
         values[:, :, self._length : end] = value_states
         self._show(keys, values, end)
         assert self.keys is not None
         assert self.values is not None
-        return self.keys, self.values
+        # The library's kernel, which runs several new positions, wants features side by side.
+        return self.keys if key_states.shape[-2] == 1 else self.keys.contiguous(), self.values
+
+    def like(self) -> "RoomyLayer":
+        """An empty layer of this kind."""
+        return RoomyLayer(bool(self.is_sliding), self.transposed)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         if self._buffers is not None:
@@ -52,17 +61,25 @@ class RoomyLayer(DynamicLayer):
             self._show(*self._buffers, length)
 
     def _with_room(self, keys: Tensor, values: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        if self._buffers is not None and end <= self._buffers[0].shape[-2]:
+        if self._buffers is not None and end <= self._buffers[1].shape[-2]:
             return self._buffers
-        grown = tuple(part.new_zeros(*part.shape[:-2], end + ROOM, part.shape[-1]) for part in (keys, values))
+        grown = [part.new_zeros(*part.shape[:-2], end + ROOM, part.shape[-1]) for part in (keys, values)]
+        if self.transposed:
+            grown[0] = grown[0].mT.contiguous()
         if self._buffers is not None:
-            for new, old in zip(grown, self._buffers, strict=True):
-                new[:, :, : self._length] = old[:, :, : self._length]
+            old = self._buffers
+            grown[0].narrow(self._positions, 0, self._length).copy_(old[0].narrow(self._positions, 0, self._length))
+            grown[1][:, :, : self._length] = old[1][:, :, : self._length]
         return grown[0], grown[1]
+
+    @property
+    def _positions(self) -> int:
+        """The dimension of positions in the buffer of keys."""
+        return -1 if self.transposed else -2
 
     def _show(self, keys: Tensor, values: Tensor, length: int) -> None:
         self._buffers, self._length = (keys, values), length
-        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
+        self.keys, self.values = (keys.mT if self.transposed else keys)[:, :, :length], values[:, :, :length]
 
 
 def make_cache(config: Any, most_positions: int) -> Any:
@@ -70,7 +87,8 @@ def make_cache(config: Any, most_positions: int) -> Any:
     otherwise."""
     cache: Any = DynamicCache(config=config)
     if can_be_divided(cache, most_positions):
-        cache.layers = [RoomyLayer(bool(layer.is_sliding)) for layer in cache.layers]
+        transposed = getattr(config, "_attn_implementation", None) == DECODE_ATTENTION
+        cache.layers = [RoomyLayer(bool(layer.is_sliding), transposed) for layer in cache.layers]
     return cache
 
 
@@ -85,7 +103,7 @@ def can_be_divided(cache: Any, most_positions: int) -> bool:
 
 def copy_rows(cache: Any, repeats: int) -> Any:
     """A cache with each row of `cache` `repeats` times; `cache` stays as it is."""
-    copied: Any = Cache(layers=[RoomyLayer(bool(layer.is_sliding)) for layer in cache.layers])
+    copied: Any = Cache(layers=[layer.like() for layer in cache.layers])
     for new, old in zip(copied.layers, cache.layers, strict=True):
         if old.get_seq_length():
             new.update(old.keys.repeat_interleave(repeats, dim=0), old.values.repeat_interleave(repeats, dim=0))
@@ -98,7 +116,7 @@ def join_rows(caches: Sequence[Any], shared: int) -> Any:
     Between the two, shorter caches get positions that their mask must leave out.
     """
     longest = max(cache.get_seq_length() for cache in caches)
-    joined: Any = Cache(layers=[RoomyLayer(bool(layer.is_sliding)) for layer in caches[0].layers])
+    joined: Any = Cache(layers=[layer.like() for layer in caches[0].layers])
     for number, new in enumerate(joined.layers):
         parts = [cache.layers[number] for cache in caches]
         if parts[0].get_seq_length():

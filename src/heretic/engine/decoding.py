@@ -1,13 +1,13 @@
 """Greedy decoding of a batch of rows, from which finished rows leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .forward import Forward
 from .prefill import Assign, Prefilled
-from .watch import Row, Watch
+from .watch import Row
 
 
 class GreedyDecoder:
@@ -18,8 +18,14 @@ class GreedyDecoder:
         self._end = torch.tensor(sorted(set(end_tokens)), dtype=torch.long)
         self._compact = compact
 
-    def run(self, start: Prefilled, max_new_tokens: int, watch: Watch, assign: Assign) -> list[Row]:
-        """Rows of at most `max_new_tokens`; `watch` may end them earlier."""
+    def run(
+        self,
+        start: Prefilled,
+        max_new_tokens: int,
+        watch: Callable[[Sequence[Row], int, bool], None],
+        assign: Assign,
+    ) -> list[Row]:
+        """Rows of at most `max_new_tokens`; `watch`, called after each token, may end them earlier."""
         rows = [Row(candidate) for candidate in start.candidates.tolist()]
         active = torch.arange(len(rows))
         mask, logits, cache = start.mask, start.logits, start.cache

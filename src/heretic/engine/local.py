@@ -1,6 +1,8 @@
 """The engine that runs a transformers model in this process."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,7 @@ from ..ablation.directions import Directions
 from ..ablation.edit import ModelEdit
 from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats, weight_stats
+from ..model.attention import use_decode_attention
 from ..model.chat import ChatFormat
 from ..model.hooks import edited_model, measured_gain
 from ..model.layers import hidden, hooks
@@ -29,7 +32,8 @@ class LocalEngine:
     """Prompts through one model, `batch_size` rows a forward.
 
     `share_prefix` runs what all prompts begin with once, `reuse_layers` the layers below the first edited one;
-    `compact` lets finished rows leave. Without them the results are the same, and later.
+    `compact` lets finished rows leave; `fast_attention` is that of model/attention.py, where it helps. Without them the
+    results are the same, and later.
     """
 
     def __init__(
@@ -40,11 +44,14 @@ class LocalEngine:
         compact: bool = True,
         share_prefix: bool = True,
         reuse_layers: bool = True,
+        fast_attention: bool = True,
     ) -> None:
         self.loaded = loaded
         self.chat = chat
         self.batch_size = batch_size
         self._compact = compact
+        if fast_attention:
+            use_decode_attention(loaded.model)
         self._forward = Forward(loaded.model)
         pad = chat.tokenizer.pad_token_id
         untouched = UntouchedLayers(loaded.layers) if reuse_layers else None
@@ -53,6 +60,38 @@ class LocalEngine:
     @property
     def sites(self) -> tuple[Site, ...]:
         return self.loaded.sites
+
+    @contextmanager
+    def keeping_nothing(self) -> Iterator[None]:
+        """Every forward in full, and nothing kept of it: for measuring how long forwards take."""
+        untouched, self._prefill.untouched = self._prefill.untouched, None
+        try:
+            yield
+        finally:
+            self._prefill.untouched = untouched
+
+    @torch.inference_mode()
+    def decoding_rate(self, prompts: Sequence[Prompt], n_candidates: int, n_tokens: int) -> float:
+        """Generated tokens a second of the baseline, prefill and the first step left out."""
+        times: list[float] = []
+        decoder = GreedyDecoder(self._forward, [], self._compact)
+        tokens = [self.chat.tokens(prompt) for prompt in prompts]
+        edits: list[ModelEdit] = [{}] * n_candidates
+        with self.keeping_nothing(), edited_model(self.loaded.model, edits) as applied:
+            work = self._work(edits, applied.assign, n_tokens)
+            for start in self._prefill.batches(tokens, self.batch_size, work):
+                decoder.run(start, n_tokens, lambda *_: times.append(time.perf_counter()), applied.assign)
+        # The first step may warm things up.
+        return n_candidates * len(prompts) * (len(times) - 2) / (times[-1] - times[1])
+
+    def halve(self) -> bool:
+        """Takes half as many rows a forward from now on; False if it is one already."""
+        if self.batch_size == 1:
+            return False
+        self.batch_size //= 2
+        if self.loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     @torch.inference_mode()
     def residuals(self, prompts: Sequence[Prompt], progress: Progress) -> Iterator[tuple[list[int], Tensor]]:

@@ -63,7 +63,7 @@ class Prefill:
         self._device = device
         self._pad = pad
         self._share_prefix = share_prefix
-        self._untouched = untouched
+        self.untouched = untouched
 
     def batches(self, rows: Sequence[Sequence[int]], most_rows: int, work: Work) -> Iterator[Prefilled]:
         """All prompts, shortest first, `most_rows` rows of prompts and candidates a batch.
@@ -109,9 +109,9 @@ class Prefill:
         def forward() -> Tensor:
             return self._forward(ids, mask, cache)
 
-        if self._untouched is None or not all(isinstance(layer, RoomyLayer) for layer in cache.layers):
+        if self.untouched is None or not all(isinstance(layer, RoomyLayer) for layer in cache.layers):
             return forward()
-        return self._untouched.run(key, work.untouched, work.n_candidates, cache, going_on, forward)
+        return self.untouched.run(key, work.untouched, work.n_candidates, cache, going_on, forward)
 
 
 def make_cache_like(empty: Any) -> Any:

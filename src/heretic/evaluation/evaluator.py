@@ -13,17 +13,17 @@ from ..ablation.edit import ModelEdit
 from ..engine.base import Engine, Progress, Response, no_progress
 from ..errors import CandidateError
 from ..prompts.prompt import Prompt
-from .informative import Informative
 from .kl import kl_divergence
+from .learned import Learned
 from .refusals import MarkerClassifier
-from .seen_by import SeenBy
 
 
 class Evaluation(BaseModel):
     """What was measured of one candidate: refusals among `prompts` bad prompts, mean KL (nats) on the good ones.
 
     Where the candidate was given up as dominated, `bound` is True: it has at least `refusals`, and `estimate` is what
-    it would probably have had.
+    it would probably have had. Where all was measured, `declined_at` holds for each bad prompt the token at which its
+    response was known to be a refusal, None where it was none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +34,7 @@ class Evaluation(BaseModel):
     kl_divergence: float
     bound: bool = False
     estimate: float | None = None
+    declined_at: tuple[int | None, ...] | None = None
 
 
 Seen = Callable[[int | None, Mapping[int, Response]], None]
@@ -65,7 +66,7 @@ class Evaluator:
         stop_decided: bool = True,
         seen: Seen | None = None,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._good = good
         self._bad = bad
         self._classifier = MarkerClassifier(markers)
@@ -73,8 +74,7 @@ class Evaluator:
         # The moment a marker stands in a response, it is a refusal, whatever follows.
         self._decided = self._classifier.holds_marker if stop_decided else None
         self._seen = seen
-        self._seen_by = SeenBy()
-        self._informative = Informative(len(bad))
+        self.learned = Learned(len(bad))
 
     @property
     def rows_a_candidate(self) -> int:
@@ -89,12 +89,13 @@ class Evaluator:
         """
         baseline = self.baseline_of(0, progress)
         [responses] = self.responses([{}], progress)
-        self._learn(responses)
-        return replace(baseline, refusals=sum(map(self.is_refusal, responses)))
+        declined_at = self._declined_at(responses)
+        self.learned.learn(declined_at)
+        return replace(baseline, refusals=sum(token is not None for token in declined_at))
 
     def baseline_of(self, refusals: int, progress: Progress = no_progress) -> Baseline:
         """The unmodified model's measures where its refusals have been counted before."""
-        log_probabilities = self._engine.first_token_log_probabilities(self._good, [{}], progress)[0]
+        log_probabilities = self.engine.first_token_log_probabilities(self._good, [{}], progress)[0]
         if log_probabilities.isnan().any():
             raise CandidateError("the logits of the first response token hold NaN")
         return Baseline(log_probabilities, refusals, len(self._bad))
@@ -106,35 +107,37 @@ class Evaluator:
         progress: Progress = no_progress,
         enough: Enough | None = None,
         numbers: Sequence[int] | None = None,
+        learned: Learned | None = None,
     ) -> list[Evaluation | CandidateError]:
         """One evaluation a candidate, or why it could not be measured; with `enough`, lost candidates end early.
 
-        `numbers` are those of the candidates' trials.
+        `numbers` are those of the candidates' trials; `learned` stands in for what this evaluator has learnt itself.
         """
-        log_probabilities = self._engine.first_token_log_probabilities(self._good, edits, progress)
+        learned = learned or self.learned
+        log_probabilities = self.engine.first_token_log_probabilities(self._good, edits, progress)
         divergences = [
             float(kl_divergence(baseline.log_probabilities, each).double().mean()) for each in log_probabilities
         ]
         finite = [index for index, kl in enumerate(divergences) if math.isfinite(kl)]
         limits = [enough(divergences[index]) if enough else None for index in finite]
-        answered = self._answered([edits[i] for i in finite], limits, progress) if finite else []
+        answered = self._answered([edits[i] for i in finite], limits, learned, progress) if finite else []
         counted = dict(zip(finite, answered, strict=True))
         for index, responses in counted.items():
             self._show(numbers[index] if numbers else None, responses)
         return [
-            self._evaluation(counted[index], kl)
+            self._evaluation(counted[index], kl, learned)
             if index in counted
             else CandidateError(f"the KL divergence on the good prompts is {kl}")
             for index, kl in enumerate(divergences)
         ]
 
     def _answered(
-        self, edits: Sequence[ModelEdit], limits: Sequence[int | None], progress: Progress
+        self, edits: Sequence[ModelEdit], limits: Sequence[int | None], learned: Learned, progress: Progress
     ) -> list[dict[int, Response]]:
         """Responses by prompt, one dictionary a candidate: of a candidate that has lost, some are missing or cut."""
         known = [limit for limit in limits if limit is not None]
         everything = list(range(len(self._bad)))
-        first = self._informative.first(max(known)) if len(known) == len(limits) else everything
+        first = learned.first(max(known)) if len(known) == len(limits) else everything
         answered = self._ask(first, edits, limits, progress)
         left = [
             None if limit is None else limit - self._count(each) for each, limit in zip(answered, limits, strict=True)
@@ -155,28 +158,33 @@ class Evaluator:
         self, prompts: Sequence[int], edits: Sequence[ModelEdit], enough: Sequence[int | None], progress: Progress
     ) -> list[dict[int, Response]]:
         asked = [self._bad[prompt] for prompt in prompts]
-        answers = self._engine.respond(asked, edits, self._length, self._decided, progress, enough)
+        answers = self.engine.respond(asked, edits, self._length, self._decided, progress, enough)
         return [dict(zip(prompts, responses, strict=True)) for responses in answers]
 
     def _count(self, responses: Mapping[int, Response]) -> int:
         return sum(map(self.is_refusal, responses.values()))
 
-    def _evaluation(self, responses: Mapping[int, Response], kl: float) -> Evaluation:
+    def _evaluation(self, responses: Mapping[int, Response], kl: float, learned: Learned) -> Evaluation:
         refusals = self._count(responses)
         bound = len(responses) < len(self._bad) or any(response.cut for response in responses.values())
-        estimate = None
+        estimate, declined_at = None, None
         if bound:
             cut = [response.n_tokens for response in responses.values() if response.cut]
-            seen = self._seen_by.share(max(cut)) if cut else 1.0
-            estimate = min(float(len(self._bad)), refusals / (seen * self._informative.share(responses)))
+            share = learned.share(responses, max(cut) if cut else None)
+            estimate = min(float(len(self._bad)), refusals / share)
         else:
-            self._learn([responses[prompt] for prompt in range(len(self._bad))])
-        return Evaluation(refusals=refusals, prompts=len(self._bad), kl_divergence=kl, bound=bound, estimate=estimate)
+            declined_at = self._declined_at([responses[prompt] for prompt in range(len(self._bad))])
+        return Evaluation(
+            refusals=refusals,
+            prompts=len(self._bad),
+            kl_divergence=kl,
+            bound=bound,
+            estimate=estimate,
+            declined_at=declined_at,
+        )
 
-    def _learn(self, responses: Sequence[Response]) -> None:
-        declined = [self.is_refusal(response) for response in responses]
-        self._informative.learn(declined)
-        self._seen_by.learn([r.n_tokens for r, each in zip(responses, declined, strict=True) if each])
+    def _declined_at(self, responses: Sequence[Response]) -> tuple[int | None, ...]:
+        return tuple(response.n_tokens if self.is_refusal(response) else None for response in responses)
 
     def refusals(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[int]:
         """Refusals of each candidate on the bad prompts."""
@@ -184,7 +192,7 @@ class Evaluator:
 
     def responses(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[list[Response]]:
         """Responses to the bad prompts; those that hold a marker may end with it."""
-        answered = self._engine.respond(self._bad, edits, self._length, self._decided, progress)
+        answered = self.engine.respond(self._bad, edits, self._length, self._decided, progress)
         for responses in answered:
             self._show(None, dict(enumerate(responses)))
         return answered

@@ -43,6 +43,9 @@ class ChatFormat:
         return self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
 
     def decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        if not tokens:
+            # The library takes an empty list for one text of no tokens.
+            return []
         return self.tokenizer.batch_decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..ablation.compile import compile_edit
 from ..ablation.edit import ModelEdit
+from ..ablation.parameters import AblationParameters
 from ..ablation.sites import components_of
 from ..ablation.weight_stats import WeightStats
 from ..config import Settings
@@ -19,11 +20,12 @@ from ..study.journal import SingleWriter, repair, set_aside, study_path, tensors
 from ..study.pareto import knee, pareto_front
 from ..study.records import TrialRecord
 from ..study.space import SearchSpace
-from ..study.study import Candidate, RecordedStudy, Study, has_record
+from ..study.study import RecordedStudy, Study, has_record
 from ..ui.events import Chooser, Reporter
 from .beginning import first_candidates
 from .chatting import chat_with
 from .directions import StudyTensors, fit_tensors, read_tensors, stats_from_checkpoint
+from .measuring import Compile, InProcess
 from .prompts import RunPrompts, load_run_prompts
 from .records import identity, study_record
 from .reporting import ResidualReport, check_plots
@@ -31,6 +33,8 @@ from .saving import Verification, save_trial
 from .search import Search
 from .session import Measured, measured, open_engine, require_declining
 from .showing import counting_evaluator
+from .tuning import Tuning
+from .workers import workers
 
 INTERRUPTED = 130
 
@@ -117,16 +121,21 @@ class _Job:
                 self.reporter.say(f"{returned} trials were running when the program ended: they run again.")
             evaluator = self._evaluator(engine)
             compiled = _compiler(engine, tensors, stats, self.settings)
-            search = Search(study, evaluator, baseline, compiled, self.settings)
-            if searching and not search.run(wanted, self.reporter):
+
+            def search(n_trials: int) -> bool:
+                count, alone = self._measurers(engine, evaluator, baseline, compiled)
+                with workers(count, alone) as measurer:
+                    return Search(study, measurer, evaluator, baseline, self.settings).run(n_trials, self.reporter)
+
+            if searching and not search(wanted):
                 self._show_front(study)
                 self.reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {self.path}")
                 return INTERRUPTED
 
             def chat(trial: TrialRecord) -> None:
-                chat_with(trial, compiled(trial), engine, self.settings)
+                chat_with(trial, compiled(trial.parameters), engine, self.settings)
 
-            return self._finish(study, search, tensors, baseline, wanted, chat)
+            return self._finish(study, search, tensors, baseline, chat)
 
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
@@ -171,6 +180,20 @@ class _Job:
             reader = open_checkpoint(self.checkpoint.directory, self.checkpoint.gguf_file)
             return stats_from_checkpoint(reader, engine.sites, tensors, progress)
 
+    def _measurers(
+        self, engine: LocalEngine, evaluator: Evaluator, baseline: Baseline, compiled: Compile
+    ) -> tuple[int, InProcess]:
+        """How many processes measure candidates, and what each of them does."""
+        tuning = Tuning(engine, self.settings, self.reporter)
+        bad = self.prompts.bad_evaluation.prompts
+        count = tuning.workers(bad, baseline.log_probabilities.shape[-1])
+        candidates = tuning.candidates(bad) if count == 1 else 1
+        if count > 1:
+            self.reporter.say(f"{count} candidates are measured at once, each by a process of its own.")
+        elif candidates > 1:
+            self.reporter.say(f"{candidates} candidates are measured at once, in the same forwards.")
+        return count, InProcess(evaluator, baseline, compiled, candidates)
+
     def _show_front(self, study: Study) -> None:
         front = pareto_front(study.trials)
         if front:
@@ -183,10 +206,9 @@ class _Job:
     def _finish(
         self,
         study: Study,
-        search: Search,
+        search: Callable[[int], bool],
         tensors: StudyTensors,
         baseline: Baseline,
-        wanted: int,
         chat: Callable[[TrialRecord], None],
     ) -> int:
         """Shows the front and does what is chosen, until it is to leave."""
@@ -194,8 +216,7 @@ class _Job:
         while True:
             action = self.chooser.next_action(pareto_front(study.trials), study.record.baseline)
             if action.kind == "more":
-                wanted = study.n_finished() + action.n_trials
-                search.run(wanted, self.reporter)
+                search(study.n_finished() + action.n_trials)
                 self._show_front(study)
             elif action.kind == "save" and action.trial and action.export and action.output:
                 self._save(action.trial, action.export, Path(action.output), study, tensors, baseline)
@@ -220,8 +241,8 @@ class _Job:
 
 def _compiler(
     engine: LocalEngine, tensors: StudyTensors, stats: Mapping[str, WeightStats], settings: Settings
-) -> Callable[[Candidate | TrialRecord], ModelEdit]:
-    def compile_candidate(candidate: Candidate | TrialRecord) -> ModelEdit:
-        return compile_edit(candidate.parameters, tensors.directions, engine.sites, stats, settings.row_normalization)
+) -> Callable[[AblationParameters], ModelEdit]:
+    def compiled(parameters: AblationParameters) -> ModelEdit:
+        return compile_edit(parameters, tensors.directions, engine.sites, stats, settings.row_normalization)
 
-    return compile_candidate
+    return compiled

@@ -1,10 +1,10 @@
 """The search: ask, measure, tell, until trials or time are used up."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from copy import deepcopy
 from functools import partial
 
-from ..ablation.edit import ModelEdit
 from ..config import Settings
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
@@ -13,6 +13,7 @@ from ..study.pareto import knee, losing_refusals, pareto_front
 from ..study.records import BaselineRecord, TrialRecord
 from ..study.study import Candidate, Study
 from ..ui.events import Reporter, SearchState, SearchView
+from .measuring import Job, Measurer, Outcome
 
 FAILURES_IN_A_ROW = 10
 
@@ -39,32 +40,29 @@ class Clock:
         needed = trials * self.elapsed / self._trials
         return needed if self._budget is None else max(0.0, min(needed, self._budget - self.elapsed))
 
-    @property
-    def over(self) -> bool:
-        """Whether another trial would end more than half of itself after the budget."""
+    def over(self, open_trials: int = 0) -> bool:
+        """Whether another trial, behind those that are open, would end more than half of itself after the budget."""
         if self._budget is None:
             return False
         trial = self.elapsed / self._trials if self._trials else 0.0
-        return self.elapsed + trial / 2 >= self._budget
+        return self.elapsed + (open_trials + 0.5) * trial >= self._budget
 
 
 class Search:
-    """Runs trials of one study on one evaluator."""
+    """Runs trials of one study. What a candidate gives is told in the order of asking, whatever ends first: the same
+    seed gives the same study, however many are measured at once."""
 
     def __init__(
-        self,
-        study: Study,
-        evaluator: Evaluator,
-        baseline: Baseline,
-        compile_candidate: Callable[[Candidate], ModelEdit],
-        settings: Settings,
+        self, study: Study, measurer: Measurer, evaluator: Evaluator, baseline: Baseline, settings: Settings
     ) -> None:
         self._study = study
+        self._measurer = measurer
         self._evaluator = evaluator
         self._baseline = baseline
-        self._compile = compile_candidate
         self._settings = settings
         self._failures = 0
+        self._open: deque[Candidate] = deque()
+        self._outcomes: dict[int, Outcome] = {}
 
     def run(self, n_trials: int, reporter: Reporter) -> bool:
         """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
@@ -75,8 +73,10 @@ class Search:
         clock = Clock(self._settings.time_budget)
         with reporter.search(self._state(n_trials, clock), self._evaluator.rows_a_candidate) as view:
             try:
-                while self._study.n_finished() < n_trials and not clock.over:
-                    self._step(self._study.ask(1), n_trials, clock, view)
+                self._ask(n_trials, clock)
+                while self._open:
+                    self._outcomes |= self._measurer.outcomes(view.rows)
+                    self._tell_in_turn(n_trials, clock, view)
             except KeyboardInterrupt:
                 self._study.take_back_running()
                 return False
@@ -84,21 +84,37 @@ class Search:
             reporter.say(f"The time budget is over: {self._study.n_finished()} of {n_trials} trials are done.")
         return True
 
-    def _step(self, candidates: Sequence[Candidate], n_trials: int, clock: Clock, view: SearchView) -> None:
-        edits = [self._compile(candidate) for candidate in candidates]
-        numbers = [candidate.number for candidate in candidates]
-        evaluations = self._evaluator.evaluate(edits, self._baseline, view.rows, self._enough(), numbers)
-        clock.lap(len(candidates))
-        for candidate, evaluation in zip(candidates, evaluations, strict=True):
-            if isinstance(evaluation, CandidateError):
-                self._fail(candidate, str(evaluation))
-                view.failed(candidate.number, str(evaluation), self._state(n_trials, clock))
-            else:
-                self._failures = 0
-                trial = self._tell(candidate, evaluation)
-                view.complete(trial, self._state(n_trials, clock))
+    def _ask(self, n_trials: int, clock: Clock) -> None:
+        """As many candidates as may be open; each is measured with what is known now."""
+        while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
+            if self._study.n_finished() + len(self._open) >= n_trials:
+                return
+            [candidate] = self._study.ask(1)
+            self._open.append(candidate)
+            self._measurer.submit(
+                Job(candidate.number, candidate.parameters, self._enough(), deepcopy(self._evaluator.learned))
+            )
 
-    def _tell(self, candidate: Candidate, evaluation: Evaluation) -> TrialRecord:
+    def _tell_in_turn(self, n_trials: int, clock: Clock, view: SearchView) -> None:
+        while self._open and self._open[0].number in self._outcomes:
+            candidate = self._open.popleft()
+            self._tell(candidate, self._outcomes.pop(candidate.number), n_trials, clock, view)
+            # At once: what a candidate is asked with must not depend on what else happens to be done.
+            self._ask(n_trials, clock)
+
+    def _tell(self, candidate: Candidate, outcome: Outcome, n_trials: int, clock: Clock, view: SearchView) -> None:
+        clock.lap(1)
+        if isinstance(outcome, CandidateError):
+            self._fail(candidate, str(outcome))
+            view.failed(candidate.number, str(outcome), self._state(n_trials, clock))
+            return
+        self._failures = 0
+        if outcome.declined_at is not None:
+            self._evaluator.learned.learn(outcome.declined_at)
+        trial = self._record(candidate, outcome)
+        view.complete(trial, self._state(n_trials, clock))
+
+    def _record(self, candidate: Candidate, evaluation: Evaluation) -> TrialRecord:
         settings = self._settings
         objectives = scores(
             evaluation, self._baseline.refusals, settings.kl_divergence_scale, settings.kl_divergence_target
@@ -107,7 +123,8 @@ class Search:
 
     def _enough(self) -> Enough | None:
         """From a candidate's KL to the refusals that rule it out, by the trials so far."""
-        return partial(losing_refusals, self._study.trials) if self._settings.stop_dominated else None
+        # The front rules out what all trials together do, and is small enough to be sent with every candidate.
+        return partial(losing_refusals, pareto_front(self._study.trials)) if self._settings.stop_dominated else None
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._study.fail(candidate, reason)

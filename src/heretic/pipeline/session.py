@@ -8,7 +8,6 @@ import torch
 
 from ..config import Settings
 from ..engine.base import no_progress
-from ..engine.batch_size import find_batch_size
 from ..engine.local import LocalEngine
 from ..errors import ModelError
 from ..evaluation.evaluator import Evaluator, Seen
@@ -18,6 +17,7 @@ from ..model.checkpoint import Checkpoint
 from ..model.loading import LoadedModel, load_model
 from ..prompts.prompt import Prompt
 from ..ui.events import Reporter
+from .tuning import Tuning
 
 PREFIX_PROMPTS = 24
 
@@ -62,12 +62,14 @@ def wrap_engine(
         compact=settings.compact_rows,
         share_prefix=settings.share_prefix,
         reuse_layers=settings.reuse_layers,
+        fast_attention=settings.fast_attention,
     )
     if known is not None:
         engine.batch_size = known.batch_size
         engine.chat = chat.with_prefix(known.response_prefix)
         return engine
-    engine.batch_size = _batch_size(engine, settings, prompts, reporter)
+    engine.batch_size = Tuning(engine, settings, reporter).batch_size(tuple(prompts))
+    reporter.say(f"Batch size: {engine.batch_size}")
     engine.chat = chat.with_prefix(_response_prefix(engine, settings, prompts, reporter))
     return engine
 
@@ -84,15 +86,6 @@ def make_evaluator(
     seen: Seen | None = None,
 ) -> Evaluator:
     return Evaluator(engine, good, bad, settings.refusal_markers, settings.max_response_length, seen=seen)
-
-
-def _batch_size(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> int:
-    if settings.batch_size:
-        return settings.batch_size
-    with reporter.step("Finding the batch size") as progress:
-        size = find_batch_size(engine, prompts, settings.max_batch_size, lambda _: progress(1))
-    reporter.say(f"Batch size: {size}")
-    return size
 
 
 def _response_prefix(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> str:
