@@ -113,12 +113,12 @@ def planted_prompts(count: int, bad: bool, seed: int) -> list[str]:
 
 
 def write_planted(directory: Path) -> Path:
-    """Model, tokenizer and four prompt files in `directory`; returns the model's own directory."""
+    """Model, tokenizer and six prompt files in `directory`; returns the model's own directory."""
     model_directory = directory / "planted"
     model, _ = planted_model()
     model.save_pretrained(model_directory)
     planted_tokenizer().save_pretrained(model_directory)
-    for number, (name, count) in enumerate([("direction", 60), ("search", 24)]):
+    for number, (name, count) in enumerate([("direction", 60), ("search", 24), ("report", 20)]):
         for side in ("good", "bad"):
             prompts = planted_prompts(count, side == "bad", seed=10 * number + (side == "bad"))
             (directory / f"{side}_{name}.txt").write_text("\n".join(prompts) + "\n")

@@ -1,6 +1,7 @@
-"""Makes a packaged prompt set from a pool of pairs: `python tools/split_prompts.py POOL.jsonl NAME`.
+"""Makes a packaged prompt set from a pool of pairs: `python tools/split_prompts.py POOL.jsonl NAME [SIZE SIZE SIZE]`.
 
-The pool has one object a line: kind, bad, good. Near-duplicate pairs are clustered first and never straddle parts.
+The pool has one object a line: kind, bad, good, and whatever else is to be kept. The sizes are those of the parts
+direction, search and report. Near-duplicate pairs are clustered first and never straddle parts.
 """
 
 import json
@@ -11,15 +12,18 @@ from heretic.prompts.files import read_rows
 from heretic.prompts.loading import SETS
 from heretic.prompts.parts import clusters, split_into_parts
 
+ORDER = ["kind", "bad", "good", "reading"]
 SIZES = {"direction": 200, "search": 100, "report": 100}
 
 
-def main(pool: Path, name: str) -> None:
+def main(pool: Path, name: str, sizes: dict[str, int]) -> None:
     pairs = read_rows(pool)
     groups = clusters([pair["bad"] for pair in pairs], [pair["good"] for pair in pairs])
-    parts = split_into_parts(groups, [pair["kind"] for pair in pairs], SIZES)
+    parts = split_into_parts(groups, [pair["kind"] for pair in pairs], sizes)
     lines = [
-        json.dumps({"part": part} | {key: pairs[i][key] for key in ("kind", "bad", "good")}, ensure_ascii=False)
+        json.dumps(
+            {"part": part} | {key: pairs[i][key] for key in sorted(pairs[i], key=ORDER.index)}, ensure_ascii=False
+        )
         for part, indices in parts.items()
         for i in indices
     ]
@@ -28,4 +32,6 @@ def main(pool: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(
+        Path(sys.argv[1]), sys.argv[2], dict(zip(SIZES, map(int, sys.argv[3:]), strict=True)) if sys.argv[3:] else SIZES
+    )

@@ -13,6 +13,7 @@ from heretic.prompts.loading import SETS, load_prompts
 from heretic.prompts.parts import SIMILAR, similarities
 
 NAMES = ("refusal", "disclaimer")
+OVER_REFUSAL = "over-refusal"
 SIZES = {"direction": 200, "search": 100, "report": 100}
 COLUMNS = ("good", "bad")
 
@@ -44,7 +45,7 @@ def words(text: str) -> list[str]:
 
 
 def test_these_are_the_packaged_sets() -> None:
-    assert sorted(path.stem for path in SETS.iterdir()) == sorted(NAMES)
+    assert sorted(path.stem for path in SETS.iterdir()) == sorted([*NAMES, OVER_REFUSAL])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,7 +127,9 @@ def test_nothing_is_about_what_does_harm(name: str, column: str) -> None:
 
 
 def test_an_unknown_set_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(PromptError, match="Expected one of the packaged prompt sets disclaimer, refusal, got 'harm'"):
+    with pytest.raises(
+        PromptError, match="Expected one of the packaged prompt sets disclaimer, over-refusal, refusal, got"
+    ):
         load_prompts(PromptSource(dataset="packaged:harm"))
 
 
@@ -142,3 +145,29 @@ def test_rows_of_a_part_can_be_sliced() -> None:
         load_prompts(PromptSource(dataset="packaged:refusal", split="search[:101]", column="bad"))
     with pytest.raises(PromptError, match="'part', 'kind', 'bad', 'good'"):
         load_prompts(PromptSource(dataset="packaged:refusal", split="search"))
+
+
+def test_the_over_refusal_set_has_pairs_of_a_harmless_and_a_plain_prompt_with_their_reading() -> None:
+    rows = rows_of(OVER_REFUSAL)
+    assert len(rows) >= 100
+    assert Counter(row["part"] for row in rows) == {"direction": 60, "search": 40, "report": 60}
+    for row in rows:
+        assert row.keys() == {"part", "kind", "good", "bad", "reading"}
+        assert all(value.strip() == value != "" for value in row.values())
+    for column in COLUMNS:
+        assert len({row[column] for row in rows}) == len(rows)
+        alike = similarities([row[column] for row in rows])
+        parts = np.array([row["part"] for row in rows])
+        assert alike[parts[:, None] != parts[None, :]].max() <= SIMILAR
+
+
+def test_the_over_refusal_set_looks_harmful_and_its_counterparts_do_not() -> None:
+    """The words that the other sets keep out stand in it on purpose, with another meaning."""
+    looks = re.compile(
+        "kill|shoot|shot|bomb|attack|murder|poison|weapon|steal|rob|crash|burn|blow|die|dead|stab|bullet|massacre|nuke|"
+        "hijack|punch|beat|bleed|execut|destroy|crack|explo|assassin|hostage|choke|strangle|drown|torch|fight|inject|"
+        "sniper|raid|terminat|sacrific|suicid|smash|launder|trigger|gun |drug|behead|lynch|blast|smother|ambush|trap"
+    )
+    bad, good = ([bool(looks.search(text.lower())) for text in texts(OVER_REFUSAL, column)] for column in COLUMNS[::-1])
+    assert sum(bad) > 120
+    assert sum(good) < 5

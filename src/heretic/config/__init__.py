@@ -2,7 +2,8 @@
 
 from .flags import add_flags, given_flags
 from .loading import load_settings
-from .presets import PromptSources, resolve_prompts
+from .measuring import MeasuringSettings
+from .presets import PromptSources, ReportSources, resolve_prompts, resolve_report_prompts
 from .sections import (
     SECTIONS,
     DirectionSettings,
@@ -22,15 +23,18 @@ __all__ = [
     "DirectionSettings",
     "EvaluationSettings",
     "ExportSettings",
+    "MeasuringSettings",
     "ModelSettings",
     "PromptSettings",
     "PromptSource",
     "PromptSources",
     "ReportSettings",
+    "ReportSources",
     "SearchSettings",
     "Settings",
     "add_flags",
     "given_flags",
     "load_settings",
     "resolve_prompts",
+    "resolve_report_prompts",
 ]

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from .decoding import choices
-from .presets import PromptSources, preset_source
+from .measuring import MeasuringSettings
+from .presets import PromptSources, ReportSources, preset_source, resolve_report_prompts
 from .sections import SECTIONS, PromptSettings
 from .values import PromptSource
 
@@ -31,7 +32,8 @@ PROMPTS = """\
 
 # Tables must stand below all other keys. Keys of a prompt table:
 {keys}
-# Without a table the preset fills it in. These are the tables of the preset "hub", public sets of the hub:
+# Without a table the preset fills it in. These are the tables of the preset "hub", public sets of the hub (those of
+# the measurement at the end are packaged):
 """
 
 
@@ -84,6 +86,16 @@ def prompt_tables() -> str:
         source = preset_source("hub", split, name.split("_")[0])
         text += "\n" + _comment(str(PromptSettings.model_fields[name].description)) + f"# [{name}]\n"
         text += "".join(f"# {key} = {toml_value(value)}\n" for key, value in source.model_dump().items() if value)
+    return text + report_tables()
+
+
+def report_tables() -> str:
+    """The prompt tables of the measurement at the end, commented out: those of the preset "hub", which are packaged."""
+    sources = resolve_report_prompts(PromptSettings(preset="hub"), MeasuringSettings())
+    text = ""
+    for name, source in (sources._asdict() if sources else {}).items():
+        text += "\n" + _comment(str(MeasuringSettings.model_fields[name].description)) + f"# [{name}]\n"
+        text += "".join(f"# {key} = {toml_value(value)}\n" for key, value in source.model_dump().items() if value)
     return text
 
 
@@ -92,7 +104,7 @@ def _key(key: object) -> str:
 
 
 def _is_prompts(name: str) -> bool:
-    return name in PromptSources._fields
+    return name in PromptSources._fields or name in ReportSources._fields
 
 
 def _comment(text: str) -> str:

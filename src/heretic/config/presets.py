@@ -2,11 +2,15 @@
 
 from typing import NamedTuple
 
+from .measuring import MeasuringSettings
 from .sections import PromptSettings
 from .values import PromptSource
 
 _HUB = {"good": "mlabonne/harmless_alpaca", "bad": "mlabonne/harmful_behaviors"}
 _HUB_SPLITS = {"direction": "train[:400]", "search": "test[:100]"}
+
+
+OVER_REFUSAL = "over-refusal"
 
 
 class PromptSources(NamedTuple):
@@ -33,3 +37,31 @@ def resolve_prompts(settings: PromptSettings) -> PromptSources:
         settings.good_evaluation_prompts or preset_source(settings.preset, "search", "good"),
         settings.bad_evaluation_prompts or preset_source(settings.preset, "search", "bad"),
     )
+
+
+class ReportSources(NamedTuple):
+    """The prompt sets of the measurement at the end, under the names of their keys."""
+
+    good_report_prompts: PromptSource
+    bad_report_prompts: PromptSource
+    over_refusal_prompts: PromptSource | None
+
+
+def resolve_report_prompts(prompts: PromptSettings, measuring: MeasuringSettings) -> ReportSources | None:
+    """The report part of the prompts that the search uses; None where the user's own have none.
+
+    Over-refusal is measured on the packaged set, unless that is what the run is about.
+    """
+    preset = "refusal" if prompts.preset == "hub" else prompts.preset
+    found = {}
+    for kind, given, own in (
+        ("good", measuring.good_report_prompts, prompts.good_evaluation_prompts),
+        ("bad", measuring.bad_report_prompts, prompts.bad_evaluation_prompts),
+    ):
+        if given is None and own is not None:
+            return None
+        found[kind] = given or preset_source(preset, "report", kind)
+    over = measuring.over_refusal_prompts
+    if over is None and found["bad"].dataset != f"packaged:{OVER_REFUSAL}":
+        over = preset_source(OVER_REFUSAL, "report", "bad")
+    return ReportSources(found["good"], found["bad"], over)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from .measuring import MeasuringSettings
+from .section import Section
 from .values import (
     BENCHMARKS,
     CHAIN_OF_THOUGHT_SKIPS,
@@ -25,12 +27,6 @@ from .values import (
 )
 
 Dtype = Literal["auto", "float16", "bfloat16", "float32"]
-
-
-class Section(BaseModel):
-    """Settings of one stage. The title of its config heads its flags and its part of config.default.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class ModelSettings(Section):
@@ -83,7 +79,7 @@ class PromptSettings(Section):
 
     model_config = ConfigDict(title="Prompts")
 
-    preset: Literal["refusal", "disclaimer", "hub"] = Field(
+    preset: Literal["refusal", "disclaimer", "over-refusal", "hub"] = Field(
         default="refusal",
         description="Prompts for the keys that are not given: packaged ones, or public ones of the hub (hub).",
     )
@@ -262,6 +258,7 @@ SECTIONS: tuple[type[Section], ...] = (
     DirectionSettings,
     EvaluationSettings,
     SearchSettings,
+    MeasuringSettings,
     ExportSettings,
     ReportSettings,
 )

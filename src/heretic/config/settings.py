@@ -2,6 +2,7 @@
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .measuring import MeasuringSettings
 from .sections import (
     DirectionSettings,
     EvaluationSettings,
@@ -31,6 +32,7 @@ class Settings(
     DirectionSettings,
     EvaluationSettings,
     SearchSettings,
+    MeasuringSettings,
     ExportSettings,
     ReportSettings,
     BaseSettings,

@@ -30,7 +30,9 @@ class Response:
 
 
 class Engine(Protocol):
-    """One model, measured under edits; an empty edit is the baseline."""
+    """One model, measured under edits; an empty edit is the baseline. `batch_size` rows run at once."""
+
+    batch_size: int
 
     @property
     def sites(self) -> tuple[Site, ...]: ...

@@ -1,6 +1,7 @@
 """KL divergences of candidates from the baseline, prompt by prompt: at the first token, and along its answers."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -50,3 +51,31 @@ def _forced(answer: Response) -> tuple[int, ...]:
     """The tokens behind which a token of the answer was chosen, among its first: all but the last chosen one."""
     chosen = len(answer.tokens) + answer.complete
     return answer.tokens[: max(0, min(chosen, ANSWER_POSITIONS) - 1)]
+
+
+def null_divergences(
+    engine: Engine, prompts: Sequence[Prompt], answers: Sequence[Response]
+) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:
+    """The unedited model's divergence from itself under another batching, at the first token and along its answers.
+
+    In exact arithmetic both are 0: what they are is the rounding that every other divergence holds as well.
+    """
+    usual = engine.batch_size
+    other = 8 if usual > 8 else usual + 4
+    first = engine.first_token_log_probabilities(prompts, [{}], no_progress)[0]
+    forced = [_forced(answer) for answer in answers]
+    rows = engine.answer_log_probabilities(prompts, forced, [{}], no_progress)
+    along = torch.zeros(len(prompts), dtype=torch.float64)
+    begun = [next(rows)]
+    try:
+        engine.batch_size = other
+        again = engine.first_token_log_probabilities(prompts, [{}], no_progress)[0]
+        # Both run side by side, so that no more than a batch of log-probabilities is held.
+        for (index, ours), (same, theirs) in zip(
+            chain(begun, rows), engine.answer_log_probabilities(prompts, forced, [{}], no_progress), strict=True
+        ):
+            assert index == same
+            along[index] = kl_divergence(ours[0], theirs[0]).double().mean()
+    finally:
+        engine.batch_size = usual
+    return kl_divergence(first, again).double(), along

@@ -6,7 +6,7 @@ intervals, the distribution of KL divergences, over-refusal, paired tests, the r
 candidate what the search had said of it. Everything in it is finite; what could not be measured is None.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -143,16 +143,19 @@ class PairFigure(Figure):
 
 
 class Flattery(Figure):
-    """How much better the search's figures look than the report's, over the whole front.
+    """How much better the search's figures look than the report's, over the whole front that was measured.
 
-    Mean differences in shares (refusals by markers) and nats (first-token KL); the front is the best of `trials`.
+    Means of shares of refusals (by markers) and of first-token KL in nats; the front is the best of `trials`. The
+    baseline was not selected: what its own shares differ by is the difference of the two prompt sets.
     """
 
     trials: int
     refusals_searched: float
     refusals_reported: float
     kl_searched: float
-    kl_reported: float
+    kl_reported: float | None
+    baseline_searched: float
+    baseline_reported: float
 
 
 class JudgeFigures(Figure):
@@ -182,7 +185,9 @@ class Figures(Figure):
     prompts: dict[str, PromptsFigure]
     """By key: good_report_prompts, bad_report_prompts, over_refusal_prompts."""
     max_response_length: int
-    null_kl_first: KLFigures
+    settings: dict[str, Any]
+    """The lists that tell refusals."""
+    null_kl_first: KLFigures | None
     """The baseline against itself under another batching: what is no more than this is rounding."""
     null_kl_answers: KLFigures | None
     baseline: ModelFigures

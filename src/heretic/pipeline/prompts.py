@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..config import PromptSettings, PromptSource, resolve_prompts
+from ..config import MeasuringSettings, PromptSettings, PromptSource, resolve_prompts, resolve_report_prompts
+from ..errors import PromptError
+from ..evaluation.report_part import ReportPart
 from ..prompts.loading import load_prompts
 from ..prompts.prompt import Prompt, PromptSet
 
@@ -41,3 +43,30 @@ def load_run_prompts(settings: PromptSettings) -> RunPrompts:
     sources = resolve_prompts(settings)
     good, bad, good_evaluation, bad_evaluation = map(load_prompts, sources)
     return RunPrompts(good, bad, good_evaluation, bad_evaluation, sources._asdict())
+
+
+def load_report_part(settings: PromptSettings, measuring: MeasuringSettings, prompts: RunPrompts) -> ReportPart | None:
+    """The prompts of the measurement at the end; None where the user's own sets have no report part.
+
+    Raises:
+        PromptError: one of the sets is not as it must be, or has prompts that the run uses otherwise.
+    """
+    sources = resolve_report_prompts(settings, measuring)
+    if sources is None or measuring.report_candidates == 0:
+        return None
+    over = sources.over_refusal_prompts
+    part = ReportPart(
+        load_prompts(sources.good_report_prompts),
+        load_prompts(sources.bad_report_prompts),
+        load_prompts(over) if over is not None else None,
+    )
+    used = {prompt.text: name for name, each in prompts.sets().items() for prompt in each}
+    for name, each in part.sets().items():
+        seen = [prompt.text for prompt in each if prompt.text in used]
+        if seen:
+            raise PromptError(
+                f"Expected {name} that directions and search have not seen, but {len(seen)} of {len(each)} are in "
+                f"{used[seen[0]]} too ({seen[0][:60]!r}...). Give prompts of their own (heretic split makes disjoint "
+                "parts of a set), or measure nothing at the end (report_candidates = 0)."
+            )
+    return part

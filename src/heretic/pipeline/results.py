@@ -8,6 +8,8 @@ from ..study.journal import study_path
 from ..study.pareto import knee, pareto_front
 from ..study.study import RecordedStudy
 from ..ui.events import Reporter
+from ..ui.figures import show_figures
+from .figures import read_figures
 
 
 def find_study(name: str | None, directory: Path) -> RecordedStudy:
@@ -27,13 +29,15 @@ def find_study(name: str | None, directory: Path) -> RecordedStudy:
 
 
 def results(study: RecordedStudy) -> dict[str, object]:
-    """The front as JSON: `version`, `model`, `baseline`, `trials` by state, `front`."""
+    """The front as JSON: `version`, `model`, `baseline`, `trials` by state, `front`, and `measured` at the end."""
+    figures = read_figures(study.path)
     return {
         "version": 1,
         "model": study.record.model,
         "baseline": study.baseline.model_dump(),
         "trials": study.count_by_state(),
         "front": [trial.model_dump(mode="json") for trial in pareto_front(study.trials)],
+        "measured": None if figures is None else figures.model_dump(mode="json"),
     }
 
 
@@ -46,3 +50,6 @@ def print_results(study: RecordedStudy, as_json: bool, reporter: Reporter) -> No
     front = pareto_front(study.trials)
     if front:
         reporter.front(front, knee(front, study.baseline), study.baseline)
+    figures = read_figures(study.path)
+    if figures is not None:
+        show_figures(figures, reporter)

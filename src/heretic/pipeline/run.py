@@ -12,6 +12,7 @@ from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ConfigError, ExportError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluator
+from ..evaluation.report_part import ReportPart
 from ..export.directory import check_output
 from ..export.reader import open_checkpoint
 from ..model.checkpoint import Checkpoint, find_checkpoint
@@ -25,8 +26,9 @@ from ..ui.events import Chooser, Reporter
 from .beginning import first_candidates
 from .chatting import chat_with
 from .directions import StudyTensors, fit_tensors, read_tensors, stats_from_checkpoint
+from .front import FrontMeasurement
 from .measuring import Compile, InProcess
-from .prompts import RunPrompts, load_run_prompts
+from .prompts import RunPrompts, load_report_part, load_run_prompts
 from .records import identity, study_record
 from .reporting import ResidualReport, check_plots
 from .saving import Verification, save_trial
@@ -55,8 +57,11 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
     with SingleWriter(path) as writer:
         wanted, searching = _settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings)
+        part = load_report_part(settings, settings, prompts)
+        if part is None and settings.report_candidates:
+            reporter.say("Nothing is measured at the end: good_report_prompts and bad_report_prompts are not given.")
         checkpoint = find_checkpoint(settings.model, settings.model_commit)
-        return _Job(settings, path, writer, prompts, checkpoint, chooser, reporter).run(wanted, searching)
+        return _Job(settings, path, writer, prompts, part, checkpoint, chooser, reporter).run(wanted, searching)
 
 
 def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> tuple[int, bool]:
@@ -90,6 +95,7 @@ class _Job:
         path: Path,
         writer: SingleWriter,
         prompts: RunPrompts,
+        part: ReportPart | None,
         checkpoint: Checkpoint,
         chooser: Chooser,
         reporter: Reporter,
@@ -98,6 +104,7 @@ class _Job:
         self.path = path
         self.writer = writer
         self.prompts = prompts
+        self.part = part
         self.checkpoint = checkpoint
         self.chooser = chooser
         self.reporter = reporter
@@ -106,6 +113,7 @@ class _Job:
     def run(self, wanted: int, searching: bool) -> int:
         engine = open_engine(self.checkpoint, self.settings, self.prompts.all(), self.known, self.reporter)
         self.known = measured(engine)
+        measurement = FrontMeasurement(engine, self.part, self.settings, self.path, self.reporter)
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
         with Study(self.path, space, self.writer) as study:
             tensors, baseline = self._begin_or_resume(engine, study, space)
@@ -135,7 +143,10 @@ class _Job:
             def chat(trial: TrialRecord) -> None:
                 chat_with(trial, compiled(trial.parameters), engine, self.settings)
 
-            return self._finish(study, search, tensors, baseline, chat)
+            def measure() -> None:
+                self._measure(measurement, study, compiled)
+
+            return self._finish(study, search, tensors, baseline, chat, measure)
 
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
@@ -210,20 +221,32 @@ class _Job:
         tensors: StudyTensors,
         baseline: Baseline,
         chat: Callable[[TrialRecord], None],
+        measure: Callable[[], None],
     ) -> int:
-        """Shows the front and does what is chosen, until it is to leave."""
+        """Shows the front, measures it and does what is chosen, until it is to leave."""
         self._show_front(study)
+        measure()
         while True:
             action = self.chooser.next_action(pareto_front(study.trials), study.record.baseline)
             if action.kind == "more":
                 search(study.n_finished() + action.n_trials)
                 self._show_front(study)
+                measure()
             elif action.kind == "save" and action.trial and action.export and action.output:
                 self._save(action.trial, action.export, Path(action.output), study, tensors, baseline)
             elif action.kind == "chat" and action.trial:
                 chat(action.trial)
             else:
                 return 0
+
+    def _measure(self, measurement: FrontMeasurement, study: Study, compiled: Compile) -> None:
+        """The measurement at the end; a person may stop it and choose without."""
+        try:
+            measurement.run(study, compiled)
+        except KeyboardInterrupt:
+            if not self.chooser.asks:
+                raise
+            self.reporter.say("The measurement was stopped; the rest of it follows when the study is opened again.")
 
     def _save(
         self, trial: TrialRecord, export: str, output: Path, study: Study, tensors: StudyTensors, baseline: Baseline

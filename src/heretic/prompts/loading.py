@@ -20,12 +20,14 @@ def load_prompts(source: PromptSource) -> PromptSet:
     Raises:
         PromptError: the source, its split or its column is missing, or it gives fewer prompts than asked for.
     """
+    public = False
     if source.dataset.startswith(PACKAGED):
         texts = _packaged(source)
     elif Path(source.dataset).expanduser().is_file() or _looks_like_file(source.dataset):
         texts = _file(source)
     else:
         texts = _dataset(source)
+        public = not Path(source.dataset).expanduser().is_dir()
     asked = parse_split(source.split).asked
     prompts = [text for text in texts if text.strip()]
     if not prompts:
@@ -36,7 +38,7 @@ def load_prompts(source: PromptSource) -> PromptSet:
             f"Expected {asked} prompts from {_described(source)}, found {len(texts)}. Ask for fewer, or give more."
         )
     whole = (Prompt(f"{source.prefix}{text}{source.suffix}", source.system_prompt) for text in prompts)
-    return PromptSet(_described(source), tuple(whole))
+    return PromptSet(_described(source), tuple(whole), public)
 
 
 def _packaged(source: PromptSource) -> list[str]:

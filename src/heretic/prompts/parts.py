@@ -6,13 +6,15 @@ measure what the first has seen.
 
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 SHINGLE = 5
 BUCKETS = 1 << 14
 SIMILAR = 0.4
+BLOCK = 512
 
 
 def similarities(texts: Sequence[str]) -> np.ndarray:
@@ -20,14 +22,38 @@ def similarities(texts: Sequence[str]) -> np.ndarray:
 
     The 5-grams are hashed into 16,384 buckets: a collision moves a similarity by a few hundredths.
     """
-    marks = np.zeros((len(texts), BUCKETS), dtype=np.float32)
-    for row, text in enumerate(texts):
-        folded = f" {' '.join(text.lower().split())} "
-        for start in range(max(1, len(folded) - SHINGLE + 1)):
-            marks[row, zlib.crc32(folded[start : start + SHINGLE].encode()) % BUCKETS] = 1.0
-    shared = marks @ marks.T
-    sizes = marks.sum(axis=1)
-    return shared / (sizes[:, None] + sizes[None, :] - shared)
+    marks = _marks(texts)
+    return _jaccard(marks, marks)
+
+
+def _marks(texts: Sequence[str]) -> Any:
+    """Which 5-grams each text has, (text, bucket), sparse."""
+    from scipy.sparse import csr_array
+
+    rows = [
+        sorted(
+            {zlib.crc32(folded[i : i + SHINGLE].encode()) % BUCKETS for i in range(max(1, len(folded) - SHINGLE + 1))}
+        )
+        for folded in (f" {' '.join(text.lower().split())} " for text in texts)
+    ]
+    starts = np.cumsum([0, *map(len, rows)])
+    columns = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+    return csr_array((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(texts), BUCKETS))
+
+
+def _jaccard(marks: Any, others: Any) -> np.ndarray:
+    shared = (marks @ others.T).toarray()
+    return shared / (marks.sum(axis=1)[:, None] + others.sum(axis=1)[None, :] - shared)
+
+
+def alike(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, int]]:
+    """Pairs (first < second) of texts whose similarity is above the threshold; a block of rows at a time."""
+    marks = _marks(texts)
+    for start in range(0, len(texts), BLOCK):
+        above = _jaccard(marks[start : start + BLOCK], marks) > threshold
+        for first, second in zip(*np.nonzero(above), strict=True):
+            if start + first < second:
+                yield start + int(first), int(second)
 
 
 def clusters(*columns: Sequence[str], threshold: float = SIMILAR) -> list[list[int]]:
@@ -42,8 +68,8 @@ def clusters(*columns: Sequence[str], threshold: float = SIMILAR) -> list[list[i
         return index
 
     for column in columns:
-        for first, second in zip(*np.nonzero(np.triu(similarities(column), 1) > threshold), strict=True):
-            parent[root(int(second))] = root(int(first))
+        for first, second in alike(column, threshold):
+            parent[root(second)] = root(first)
     groups: dict[int, list[int]] = {}
     for index in range(len(parent)):
         groups.setdefault(root(index), []).append(index)

@@ -16,10 +16,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """Prompts in order, with the name of where they came from."""
+    """Prompts in order, with the name of where they came from; `public` if that is a data set of the hub."""
 
     source: str
     prompts: tuple[Prompt, ...]
+    public: bool = False
 
     def __len__(self) -> int:
         return len(self.prompts)

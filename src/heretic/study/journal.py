@@ -56,16 +56,21 @@ def set_aside(path: Path) -> Path:
     while target.exists() or tensors_path(target).exists():
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
-    tensors = tensors_path(path)
     path.rename(target)
-    if tensors.exists():
-        tensors.rename(tensors_path(target))
+    for beside in (tensors_path, figures_path):
+        if beside(path).exists():
+            beside(path).rename(beside(target))
     return target
 
 
 def tensors_path(path: Path) -> Path:
     """The file beside a journal that holds the study's directions."""
     return path.with_suffix(".safetensors")
+
+
+def figures_path(path: Path) -> Path:
+    """The file beside a journal that holds what was measured at the end."""
+    return path.with_suffix(".figures.json")
 
 
 class SingleWriter:
