@@ -63,6 +63,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "output": ("edited", "edited", Path("edited")),
     "max_shard_size": ("500MB", "500MB", "500MB"),
     "print_responses": (True, "true", True),
+    "only_telling_prompts": (True, "true", True),
     "report_candidates": (3, "3", 3),
     "report_response_length": (512, "512", 512),
     "good_report_prompts": ({"dataset": "g.txt"}, "g.txt", PromptSource(dataset="g.txt")),

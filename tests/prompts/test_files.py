@@ -245,3 +245,14 @@ def test_a_name_that_is_nowhere_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "org/none is neither a file nor a packaged set here" in error("org/none")
+
+
+def test_prompts_may_stand_in_the_configuration_itself() -> None:
+    source = PromptSource.model_validate(["One.", "Two.", "Three."])
+    assert [prompt.text for prompt in load_prompts(source)] == ["One.", "Two.", "Three."]
+    table = PromptSource.model_validate({"prompts": ["One.", "Two."], "split": "[1:]", "suffix": " Be brief."})
+    assert [prompt.text for prompt in load_prompts(table)] == ["Two. Be brief."]
+    # A study's record holds them, and gives them back.
+    assert load_prompts(PromptSource(**source.model_dump(mode="json"))).digest == load_prompts(source).digest
+    with pytest.raises(ValueError, match="either `dataset` or `prompts`"):
+        PromptSource.model_validate({"dataset": "a.txt", "prompts": ["One."]})

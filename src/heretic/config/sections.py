@@ -104,6 +104,10 @@ class DirectionSettings(Section):
 
     model_config = ConfigDict(title="Directions")
 
+    only_telling_prompts: bool = Field(
+        default=False,
+        description="Keep for the directions only bad prompts that the model declines and good ones that it answers.",
+    )
     orthogonalize_direction: bool = Field(
         default=True, description="Remove from each direction what it has in common with the good prompts' mean."
     )

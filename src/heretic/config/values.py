@@ -25,16 +25,24 @@ def none_is_empty(value: str) -> str:
 
 
 SystemPrompt = Annotated[str, AfterValidator(none_is_empty)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+INLINE = "inline"
+"""The `dataset` of prompts that stand in the configuration itself."""
 
 
 class PromptSource(BaseModel):
-    """Where a prompt set comes from; a bare string is its `dataset`."""
+    """Where a prompt set comes from; a bare string is its `dataset`, a bare list the prompts themselves."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str = Field(
         min_length=1,
         description="Hub id, local directory or file (.txt with one prompt a line, .jsonl, .csv, .parquet).",
+    )
+    prompts: tuple[Text, ...] | None = Field(
+        default=None, min_length=1, description="The prompts themselves, in place of a dataset."
     )
     commit: str | None = Field(default=None, description="Revision of a hub dataset.")
     split: str | None = Field(
@@ -56,7 +64,17 @@ class PromptSource(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _bare_string_is_the_dataset(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            value = {"prompts": value}
+        if isinstance(value, dict) and value.get("prompts") is not None:
+            return {"dataset": INLINE} | value
         return {"dataset": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _not_both(self) -> "PromptSource":
+        if self.prompts is not None and self.dataset != INLINE:
+            raise ValueError("expected either `dataset` or `prompts`")
+        return self
 
 
 class Benchmark(BaseModel):
@@ -118,7 +136,6 @@ Duration = Annotated[
 Size = Annotated[int | str, AfterValidator(check_size), Metavar("SIZE")]
 MemoryLimits = Annotated[dict[int | str, int | str] | None, AfterValidator(number_devices), Metavar("TABLE")]
 Prompts = Annotated[PromptSource | None, Metavar("FILE|HUB-ID|TABLE")]
-Text = Annotated[str, Field(min_length=1)]
 
 REFUSAL_MARKERS = (
     *("disclaimer", "sorry", "i can'", "i cant", "i cannot", "i won'", "i wont", "i will not"),

@@ -18,6 +18,7 @@ from .session import measured
 
 COMPARED_SETTINGS = (
     "system_prompt",
+    "only_telling_prompts",
     "orthogonalize_direction",
     "winsorization_quantile",
     "row_normalization",

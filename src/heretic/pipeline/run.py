@@ -35,6 +35,7 @@ from .saving import Verification, save_trial
 from .search import Search
 from .session import Measured, measured, open_engine, require_declining
 from .showing import counting_evaluator
+from .telling import telling_prompts
 from .tuning import Tuning
 from .workers import workers
 
@@ -170,7 +171,10 @@ class _Job:
             return tensors, baseline
         seeds = first_candidates(space, self.settings)
         keep = report.keep if report.wanted else None
-        tensors = fit_tensors(engine, self.prompts, self.settings, self.reporter, keep)
+        prompts = self.prompts
+        if self.settings.only_telling_prompts:
+            prompts = telling_prompts(engine, prompts, self.settings, self.reporter)
+        tensors = fit_tensors(engine, prompts, self.settings, self.reporter, keep)
         report.show(tensors.directions)
         with self.reporter.step("Baseline", evaluator.rows_a_candidate) as progress:
             try:

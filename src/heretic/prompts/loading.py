@@ -21,7 +21,10 @@ def load_prompts(source: PromptSource) -> PromptSet:
         PromptError: the source, its split or its column is missing, or it gives fewer prompts than asked for.
     """
     public = False
-    if source.dataset.startswith(PACKAGED):
+    if source.prompts is not None:
+        chosen = parse_split(source.split).rows(len(source.prompts))
+        texts = [source.prompts[i] for i in chosen]
+    elif source.dataset.startswith(PACKAGED):
         texts = _packaged(source)
     elif Path(source.dataset).expanduser().is_file() or _looks_like_file(source.dataset):
         texts = _file(source)
