@@ -217,9 +217,9 @@ def test_what_is_broken_is_noticed() -> None:
         "docs/none.md",
         "README.md#none",
     ]
-    assert unknown_keys("`n_trails` `n_trials` `seeds = 3` `HERETIC_SEEDS` `--n-trial` `bnb_4bit` `knee`") == {
+    assert unknown_keys("`n_trails` `n_trials` `seeds = 3` `HERETIC_SEED_S` `--n-trial` `bnb_4bit` `knee`") == {
         "n_trails",
-        "HERETIC_SEEDS",
+        "HERETIC_SEED_S",
         "--n-trial",
     }
     assert missing_files("`pytest tests/test_documentation.py::test_none` `model/none.py` `model/sites.py`") == [

@@ -23,6 +23,7 @@ VERBS = {
     "results": "print the Pareto front of a recorded study, without loading a model",
     "export": "write a trial of a recorded study as a model or an adapter",
     "evaluate": "measure any model as a candidate is measured",
+    "upload": "upload what an export wrote to the Hugging Face hub",
 }
 STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
 INTERRUPTED = 130
@@ -35,9 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _heed_interrupts()
     verb = given[0] if given and given[0] in VERBS else ""
     try:
-        return {"": _run, "demo": _demo, "results": _results, "export": _export, "evaluate": _evaluate}[verb](
-            given[1:] if verb else given
-        )
+        return {
+            "": _run,
+            "demo": _demo,
+            "results": _results,
+            "export": _export,
+            "evaluate": _evaluate,
+            "upload": _upload,
+        }[verb](given[1:] if verb else given)
     except UserError as error:
         print(f"heretic: {error}", file=sys.stderr)
         return 2
@@ -116,6 +122,18 @@ def _evaluate(given: list[str]) -> int:
     return _measure(settings, namespace.name, namespace.against, namespace.json, reporter)
 
 
+def _upload(given: list[str]) -> int:
+    parser = _parser("upload", "DIRECTORY REPOSITORY", "Uploads what an export wrote to the Hugging Face hub.")
+    parser.add_argument("directory", metavar="DIRECTORY", help="a model or an adapter that heretic wrote")
+    parser.add_argument("repository", metavar="REPOSITORY", help="OWNER/NAME, new or existing")
+    parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
+    namespace = parser.parse_args(given)
+    from .pipeline.uploading import upload_directory
+
+    upload_directory(Path(namespace.directory), namespace.repository, namespace.public, _reporter(sys.stderr))
+    return 0
+
+
 def _measure(settings: Settings, model: str, base: str | None, as_json: bool, reporter: "Reporter") -> int:
     from .pipeline.evaluate import evaluate_model
 
@@ -175,7 +193,10 @@ def _reporter(stream: TextIO) -> "Reporter":
 
 def _chooser(settings: Settings) -> "Chooser":
     """A person is asked on a terminal, unless a flag has answered."""
-    answered = any(value is not None for value in (settings.select, settings.export, settings.output, settings.resume))
+    answered = any(
+        value is not None
+        for value in (settings.select, settings.export, settings.output, settings.resume, settings.upload)
+    )
     if sys.stdin.isatty() and sys.stderr.isatty() and not answered:
         from .ui.menus import MenuChooser
 

@@ -61,6 +61,8 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "select": (12, "12", 12),
     "export": ("none", "none", "none"),
     "output": ("edited", "edited", Path("edited")),
+    "upload": ("me/model", "me/model", "me/model"),
+    "upload_public": (True, "true", True),
     "max_shard_size": ("500MB", "500MB", "500MB"),
     "print_responses": (True, "true", True),
     "only_telling_prompts": (True, "true", True),

@@ -40,6 +40,12 @@ def test_what_is_named_is_saved_once(settings: dict[str, Any], export: Any, outp
     assert flags.next_action(FRONT, BASELINE) == Action("leave")
 
 
+def test_what_is_to_be_uploaded_is_written_first() -> None:
+    flags = chooser(upload="me/edited", upload_public=True)
+    expected = Action("upload", FRONT[1], "merge", "model-heretic", repository="me/edited", public=True)
+    assert flags.next_action(FRONT, BASELINE) == expected
+
+
 @pytest.mark.parametrize("settings", [{}, {"export": "none"}, {"export": "none", "output": Path("out")}])
 def test_nothing_is_saved_where_nothing_is_named(settings: dict[str, Any]) -> None:
     assert chooser(**settings).next_action(FRONT, BASELINE) == Action("leave")

@@ -17,6 +17,7 @@ import pytest
 from pexpect.fdpexpect import fdspawn
 
 UP, DOWN, ENTER, ESCAPE, CTRL_C, BACKSPACE = "\x1b[A", "\x1b[B", "\r", "\x1b", "\x03", "\x7f"
+UPLOAD = (UP, UP)  # above "Back", the last
 SCRIPT = """
 import json
 from ui.toys import BASELINE, FRONT
@@ -24,7 +25,9 @@ from heretic.ui.menus import MenuChooser
 chooser = MenuChooser("org/model")
 def tell(action):
     number = action.trial.number if action.trial else None
-    print("ANSWER " + json.dumps([action.kind, number, action.export, action.output, action.n_trials]) + " END")
+    upload = [action.repository, action.public] if action.repository else []
+    answer = [action.kind, number, action.export, action.output, action.n_trials, *upload]
+    print("ANSWER " + json.dumps(answer) + " END")
 """
 NEXT = "tell(chooser.next_action(FRONT, BASELINE))\n"
 RESUME = """
@@ -108,6 +111,44 @@ def test_back_leads_to_the_front_and_leave_leaves() -> None:
         terminal.see("Which trial?")
         terminal.type(UP, ENTER)
         assert terminal.answer() == ["leave", None, None, None, 0]
+        terminal.see("Which trial?")
+        terminal.type(ESCAPE)
+        assert terminal.answer() == ["leave", None, None, None, 0]
+
+
+def test_an_upload_is_private_unless_said_otherwise() -> None:
+    with running(NEXT * 2) as terminal:
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        for keys, public in (((ENTER,), False), ((DOWN, ENTER), True)):
+            terminal.see("what next?")
+            terminal.type(*UPLOAD, ENTER)
+            terminal.see("Upload what?")
+            terminal.type(DOWN, ENTER)
+            terminal.see("Repository (OWNER/NAME")
+            terminal.type(BACKSPACE * len("model-heretic-adapter"), "me/edited", ENTER)
+            terminal.see("Who may see it?")
+            terminal.type(*keys)
+            terminal.see("Directory to write to first")
+            terminal.type(ENTER)
+            assert terminal.answer() == ["upload", 123, "adapter", "model-heretic-adapter", 0, "me/edited", public]
+
+
+def test_an_upload_may_be_given_up_at_every_question() -> None:
+    with running(NEXT) as terminal:
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        questions = ["Upload what?", "Repository (OWNER/NAME", "Who may see it?", "Directory to write to first"]
+        for number in range(len(questions)):
+            terminal.see("what next?")
+            terminal.type(*UPLOAD, ENTER)
+            for question in questions[:number]:
+                terminal.see(question)
+                terminal.type(ENTER)
+            terminal.see(questions[number])
+            terminal.type(ESCAPE)
+        terminal.see("what next?")
+        terminal.type(ESCAPE)
         terminal.see("Which trial?")
         terminal.type(ESCAPE)
         assert terminal.answer() == ["leave", None, None, None, 0]

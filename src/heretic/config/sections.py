@@ -236,6 +236,14 @@ class ExportSettings(Section):
         default=None, description="Directory to write to.", examples=["path/to/edited-model"]
     )
     max_shard_size: Size = Field(default="5GB", description="Largest size of a file of weights.")
+    upload: Name = Field(
+        default=None,
+        description="Repository of the Hugging Face hub to upload what was written to, new or existing.",
+        examples=["OWNER/NAME"],
+    )
+    upload_public: bool = Field(
+        default=False, description="Make a new repository public (one that exists stays as it is)."
+    )
 
 
 class ReportSettings(Section):

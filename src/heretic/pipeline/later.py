@@ -13,9 +13,11 @@ from ..study.study import RecordedStudy
 from ..ui.events import Reporter
 from ..ui.flags import default_output
 from .directions import read_tensors
+from .figures import read_figures
 from .prompts import RunPrompts
 from .saving import Verification, checkpoint_of, save_trial
 from .session import Measured, make_evaluator, open_engine, release
+from .uploading import check_upload, upload_directory
 
 
 def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -> int:
@@ -32,6 +34,8 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
         raise ExportError("Expected --export merge or adapter, got none: there is nothing to write.")
     output = Path(settings.output or default_output(record.model))
     check_output(output)
+    if settings.upload is not None:
+        check_upload(settings.upload)
     prompts = recorded_prompts(record)
     settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
     known = Measured(record.dtype, record.response_prefix, record.batch_size)
@@ -41,7 +45,10 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
         baseline = make_evaluator(engine, settings, good, bad).baseline_of(record.baseline.refusals, progress)
     release(engine)
     tensors = read_tensors(tensors_path(study.path))
-    save_trial(trial, record, tensors, export, output, settings, Verification(prompts, baseline, known), reporter)
+    verification, figures = Verification(prompts, baseline, known), read_figures(study.path)
+    save_trial(trial, record, tensors, export, output, settings, verification, reporter, figures)
+    if settings.upload is not None:
+        upload_directory(output, settings.upload, settings.upload_public, reporter)
     return 0
 
 

@@ -10,7 +10,7 @@ from ..ablation.sites import components_of
 from ..ablation.weight_stats import WeightStats
 from ..config import Settings
 from ..engine.local import LocalEngine
-from ..errors import CandidateError, ConfigError, ExportError, ModelError
+from ..errors import CandidateError, ConfigError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..evaluation.report_part import ReportPart
 from ..export.directory import check_output
@@ -26,17 +26,19 @@ from ..ui.events import Chooser, Reporter
 from .beginning import first_candidates
 from .chatting import chat_with
 from .directions import StudyTensors, fit_tensors, read_tensors, stats_from_checkpoint
+from .exporting import Exporter
 from .front import FrontMeasurement
 from .measuring import Compile, InProcess
 from .prompts import RunPrompts, load_report_part, load_run_prompts
 from .records import identity, study_record
 from .reporting import ResidualReport, check_plots
-from .saving import Verification, save_trial
+from .saving import Verification
 from .search import Search
 from .session import Measured, measured, open_engine, require_declining
 from .showing import counting_evaluator
 from .telling import telling_prompts
 from .tuning import Tuning
+from .uploading import check_upload
 from .workers import workers
 
 INTERRUPTED = 130
@@ -52,6 +54,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
     if settings.output is not None:
         check_output(settings.output)
+    if settings.upload is not None:
+        check_upload(settings.upload)
     check_plots(settings)
     path = study_path(settings.study_checkpoint_dir, settings.model)
     # Held before anything is mended: what looks unfinished may be what another program is writing.
@@ -141,13 +145,16 @@ class _Job:
                 self.reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {self.path}")
                 return INTERRUPTED
 
+            verification = Verification(self.prompts, baseline, self.known)
+            exporter = Exporter(study, tensors, verification, self.settings, self.reporter)
+
             def chat(trial: TrialRecord) -> None:
                 chat_with(trial, compiled(trial.parameters), engine, self.settings)
 
             def measure() -> None:
                 self._measure(measurement, study, compiled)
 
-            return self._finish(study, search, tensors, baseline, chat, measure)
+            return self._finish(study, search, exporter, chat, measure)
 
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
@@ -222,8 +229,7 @@ class _Job:
         self,
         study: Study,
         search: Callable[[int], bool],
-        tensors: StudyTensors,
-        baseline: Baseline,
+        exporter: Exporter,
         chat: Callable[[TrialRecord], None],
         measure: Callable[[], None],
     ) -> int:
@@ -236,8 +242,8 @@ class _Job:
                 search(study.n_finished() + action.n_trials)
                 self._show_front(study)
                 measure()
-            elif action.kind == "save" and action.trial and action.export and action.output:
-                self._save(action.trial, action.export, Path(action.output), study, tensors, baseline)
+            elif action.kind in ("save", "upload"):
+                exporter.run(action, may_fail=self.chooser.asks)
             elif action.kind == "chat" and action.trial:
                 chat(action.trial)
             else:
@@ -251,19 +257,6 @@ class _Job:
             if not self.chooser.asks:
                 raise
             self.reporter.say("The measurement was stopped; the rest of it follows when the study is opened again.")
-
-    def _save(
-        self, trial: TrialRecord, export: str, output: Path, study: Study, tensors: StudyTensors, baseline: Baseline
-    ) -> None:
-        """Writes and verifies; where a person chose, a failure leads back to the choice."""
-        assert self.known is not None
-        verification = Verification(self.prompts, baseline, self.known)
-        try:
-            save_trial(trial, study.record, tensors, export, output, self.settings, verification, self.reporter)
-        except ExportError as error:
-            if not self.chooser.asks:
-                raise
-            self.reporter.warn(str(error))
 
 
 def _compiler(

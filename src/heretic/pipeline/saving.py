@@ -13,7 +13,9 @@ from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ExportError
 from ..evaluation.evaluator import Baseline, Evaluation
+from ..evaluation.figures import Figures
 from ..export.adapter import write_adapter
+from ..export.card import write_card
 from ..export.merge import edit_from, merge
 from ..export.reader import open_checkpoint
 from ..model.checkpoint import Checkpoint, find_checkpoint
@@ -46,8 +48,11 @@ def save_trial(
     settings: Settings,
     verification: Verification,
     reporter: Reporter,
+    figures: Figures | None = None,
 ) -> Evaluation:
     """Writes the trial as a model (merge) or adapter, scores what was written, then gives it its name.
+
+    `figures`, where the report part was measured, stand in its model card.
 
     Raises:
         ExportError: it can't be written, or does not measure as it did in the search; nothing is left then.
@@ -64,6 +69,7 @@ def save_trial(
         write_manifest(directory, trial, record)
         written.append(_verify(directory, export, checkpoint, settings, verification, reporter))
         compare(trial, written[0], verification.known.dtype, reporter)
+        write_card(directory, trial, record, export, checkpoint.directory, figures, written[0])
 
     if export == "adapter":
         write_adapter(reader, output, sites, edit_of, record.model, record.model_revision, check=check)

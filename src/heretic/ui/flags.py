@@ -24,12 +24,16 @@ class FlagChooser:
         return "restart" if self._resume == "restart" else "continue"
 
     def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
-        export = self._settings.export or ("merge" if self._settings.output else "none")
+        settings = self._settings
+        export = settings.export or ("merge" if settings.output or settings.upload else "none")
         if self._done or export == "none":
             return Action("leave")
         self._done = True
-        trial = select(front, baseline, self._settings.select if self._settings.select is not None else "knee")
-        return Action("save", trial, export, str(self._settings.output or default_output(self._model)))
+        trial = select(front, baseline, settings.select if settings.select is not None else "knee")
+        output = str(settings.output or default_output(self._model))
+        if settings.upload is None:
+            return Action("save", trial, export, output)
+        return Action("upload", trial, export, output, repository=settings.upload, public=settings.upload_public)
 
 
 def default_output(model: str) -> str:

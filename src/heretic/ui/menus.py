@@ -12,6 +12,7 @@ from .flags import default_output
 from .text import kl, refusals
 
 Answer = TypeVar("Answer")
+SUFFIX: dict[Export, str] = {"merge": "", "adapter": "-adapter"}
 
 
 class MenuChooser:
@@ -72,6 +73,7 @@ class MenuChooser:
             ("Save the model", "merge"),
             ("Save an adapter (small; needs the original model beside it)", "adapter"),
             ("Chat with it", "chat"),
+            ("Upload it to the Hugging Face hub", "upload"),
             ("Back to the front", "back"),
         ]
         answer = _select(f"Trial {trial.number}: what next?", choices)
@@ -79,13 +81,38 @@ class MenuChooser:
             return Action("chat", trial)
         if answer in ("merge", "adapter"):
             return self._save(trial, answer)
+        if answer == "upload":
+            return self._upload(trial) or self._act(trial)
         return None
 
     def _save(self, trial: TrialRecord, export: Any) -> Action | None:
-        suffix = "-adapter" if export == "adapter" else ""
-        output = _ask(questionary.path("Directory to write to:", default=default_output(self._model) + suffix))
+        output = self._directory(export, "Directory to write to:")
         chosen: Export = export
         return Action("save", trial, chosen, output) if output else self._act(trial)
+
+    def _upload(self, trial: TrialRecord) -> Action | None:
+        """Escape at any question is no upload."""
+        export: Export | None = _select(
+            "Upload what?", [("The model", "merge"), ("An adapter (small; needs the original model)", "adapter")]
+        )
+        if export is None:
+            return None
+        default = default_output(self._model) + SUFFIX[export]
+        repository = _ask(questionary.text("Repository (OWNER/NAME, new or existing):", default=default))
+        if not repository:
+            return None
+        public = _select(
+            "Who may see it? (A repository that exists stays as it is.)",
+            [("Only you and your organisation", False), ("Everybody", True)],
+        )
+        if public is None:
+            return None
+        output = self._directory(export, "Directory to write to first (it stays):")
+        return Action("upload", trial, export, output, repository=repository, public=public) if output else None
+
+    def _directory(self, export: Export, question: str) -> str | None:
+        directory: str | None = _ask(questionary.path(question, default=default_output(self._model) + SUFFIX[export]))
+        return directory
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:

@@ -1,0 +1,274 @@
+"""The model card of an export: what was edited, how, and what was measured, above the base model's own card."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import Settings
+from ..evaluation.evaluator import Evaluation
+from ..evaluation.figures import Figures, KLFigures, ModelFigures, Rate
+from ..evaluation.statistics import rate
+from ..study.records import StudyRecord, TrialRecord
+
+CARD = "README.md"
+TAGS = ("heretic", "abliterated")
+# Metadata that says what the base model is or does; what it was measured to do there is not true of the edited one.
+NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
+ADAPTER_LIBRARY, MODEL_LIBRARY = "peft", "transformers"
+
+
+def write_card(
+    directory: Path,
+    trial: TrialRecord,
+    record: StudyRecord,
+    export: str,
+    base: Path,
+    figures: Figures | None = None,
+    written: Evaluation | None = None,
+) -> None:
+    """Writes the card of a `merge` or `adapter` of `trial` into `directory`.
+
+    `base` is the base model's directory, whose card it takes licence and text from; `figures` are those of the report
+    part, where they were measured, and `written` those of what was written.
+    """
+    text = model_card(trial, record, export, read_base_card(base), figures, written, licence_files(directory))
+    (directory / CARD).write_text(text, encoding="utf-8")
+
+
+def read_base_card(directory: Path) -> tuple[dict[str, Any], str]:
+    """Metadata and text of the card in `directory`; nothing of either where there is none."""
+    import yaml
+    from huggingface_hub import ModelCard
+
+    path = directory / CARD
+    if not path.is_file():
+        return {}, ""
+    content = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        card = ModelCard(content, ignore_metadata_errors=True)
+        metadata = card.data.to_dict()
+    except (ValueError, yaml.YAMLError):
+        # A head that is no metadata: its text is kept all the same.
+        return {}, content
+    return metadata, card.text
+
+
+def licence_files(directory: Path) -> list[str]:
+    """Names of the licence's files that came with the base model."""
+    words = ("license", "licence", "notice", "copying", "use_policy")
+    return sorted(path.name for path in directory.iterdir() if path.name.lower().startswith(words))
+
+
+def model_card(
+    trial: TrialRecord,
+    record: StudyRecord,
+    export: str,
+    base_card: tuple[dict[str, Any], str],
+    figures: Figures | None = None,
+    written: Evaluation | None = None,
+    licences: Sequence[str] = (),
+) -> str:
+    """The card's text, metadata first."""
+    metadata, base_text = base_card
+    parts = [
+        _metadata(record, export, metadata),
+        _heading(record, export),
+        _figures(trial, record, figures, written),
+        _making(trial, record),
+        _reproduction(record),
+        _licence(metadata, licences),
+    ]
+    if base_text.strip():
+        parts.append(f"## The base model's own card\n\n{base_text.strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def public_name(record: StudyRecord) -> str:
+    """The base model as others know it: its hub id, or the last part of a path of this machine."""
+    return record.model if is_hub_id(record) else Path(record.model).name or Path(record.model_path).name
+
+
+def is_hub_id(record: StudyRecord) -> bool:
+    """Whether the study's model came from the hub: what lies elsewhere is known by its path."""
+    return record.model.count("/") == 1 and not record.model.startswith((".", "/", "~")) and not record.gguf_file
+
+
+def _metadata(record: StudyRecord, export: str, base: dict[str, Any]) -> str:
+    from huggingface_hub import ModelCardData
+
+    kept = {key: value for key, value in base.items() if key not in NOT_KEPT and value is not None}
+    tags = [*(tag for tag in kept.pop("tags", None) or [] if tag not in TAGS), *TAGS]
+    if is_hub_id(record):
+        kept["base_model"] = record.model
+        kept["base_model_relation"] = "adapter" if export == "adapter" else "finetune"
+    library = ADAPTER_LIBRARY if export == "adapter" else MODEL_LIBRARY
+    data = ModelCardData(**kept, library_name=library, tags=tags)
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def _heading(record: StudyRecord, export: str) -> str:
+    name = public_name(record)
+    shown = f"[{name}](https://huggingface.co/{name})" if is_hub_id(record) else name
+    revision = f", revision `{record.model_revision}`" if record.model_revision else ""
+    kind = "An adapter (PEFT) for" if export == "adapter" else "This is"
+    edited = "It edits" if export == "adapter" else "edited"
+    joint = ". " if export == "adapter" else ", "
+    return (
+        f"# {name.rpartition('/')[2].removesuffix('.gguf')}, refusals reduced\n\n"
+        f"{kind} {shown}{revision}{joint}{edited} so that the model declines less. The direction in the residual "
+        "stream that tells prompts that it declines from prompts that it answers was ablated from the weights that "
+        "write to the stream; nothing was trained. The ablation was searched for with "
+        f"heretic {record.versions['heretic']}: as few refusals, and as little other change, as it could find.\n\n"
+        "It follows requests that the base model declines, harmful ones among them, and cannot tell the two apart. "
+        "What it says is not more true or better for that. Whoever runs it, shares it or builds on it answers for "
+        "what it does."
+    )
+
+
+def _figures(trial: TrialRecord, record: StudyRecord, figures: Figures | None, written: Evaluation | None) -> str:
+    candidate = _candidate(trial, figures)
+    if figures is None or candidate is None:
+        return "## Figures\n\n" + _search_table(trial, record, written)
+    return (
+        "## Figures\n\n"
+        "On prompts that neither the directions nor the search had seen, with intervals of 95 %:\n\n"
+        + _report_table(figures, candidate)
+        + "\n\nIn the search:\n\n"
+        + _search_table(trial, record, written)
+    )
+
+
+def _candidate(trial: TrialRecord, figures: Figures | None) -> ModelFigures | None:
+    return next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
+
+
+def _report_table(figures: Figures, candidate: ModelFigures) -> str:
+    base = figures.baseline
+    rows = [
+        ("Declines of bad prompts", _rate(base.bad.declined), _rate(candidate.bad.declined)),
+        (
+            "Responses to bad prompts that hold a marker of refusal",
+            _rate(base.bad.markers),
+            _rate(candidate.bad.markers),
+        ),
+        ("Broken responses to bad prompts", _rate(base.bad.broken), _rate(candidate.bad.broken)),
+        ("Declines of good prompts", _rate(base.good.declined), _rate(candidate.good.declined)),
+        ("Broken responses to good prompts", _rate(base.good.broken), _rate(candidate.good.broken)),
+    ]
+    if base.over_refusal and candidate.over_refusal:
+        first, second = base.over_refusal.declined, candidate.over_refusal.declined
+        rows.append(("Declines of harmless prompts that sound harmful", _rate(first), _rate(second)))
+    rows.append(("KL divergence at the first token (nats)", "", _kl(candidate.kl_first)))
+    if candidate.kl_answers:
+        rows.append(("KL divergence a token along the base's answers (nats)", "", _kl(candidate.kl_answers)))
+    return _table(("", "Base model", "This model"), rows)
+
+
+def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation | None) -> str:
+    bad, good = (record.prompts[f"{side}_evaluation_prompts"] for side in ("bad", "good"))
+    of = record.baseline.prompts
+    rows = [
+        [f"Refusals of {of} bad prompts", _rate(rate(record.baseline.refusals, of)), _rate(rate(trial.refusals, of))],
+        [f"KL divergence at the first token, {good.count} good prompts (nats)", "0", f"{trial.kl_divergence:.4f}"],
+    ]
+    columns = ["", "Base model", "Edit, in the search"]
+    if written is not None:
+        columns.append("This model, as written")
+        rows[0].append(_rate(rate(written.refusals, of)))
+        rows[1].append(f"{written.kl_divergence:.4f}")
+    return (
+        _table(columns, rows)
+        + f"\n\nThese prompts ({_source(bad.source)}; {_source(good.source)}) chose the trial, so they flatter it. "
+        "A refusal is a response that is empty or holds one of the markers in `heretic.json`, within "
+        f"{record.settings['max_response_length']} tokens; that says nothing of the quality of an answer."
+    )
+
+
+def _rate(each: Rate) -> str:
+    return f"{each.count}/{each.of} ({100 * each.low:.1f} to {100 * each.high:.1f} %)"
+
+
+def _kl(each: KLFigures | None) -> str:
+    return f"{each.mean:.4f} ({each.low:.4f} to {each.high:.4f})" if each else ""
+
+
+def _making(trial: TrialRecord, record: StudyRecord) -> str:
+    parameters = trial.parameters
+    scope = "each layer's own"
+    if parameters.direction_scope == "global":
+        scope = f"one for all layers, taken at layer {parameters.direction_index:.4f}"
+    kernels = [
+        (f"`{name}`", *(f"{value:.4f}" for value in kernel.model_dump().values()))
+        for name, kernel in parameters.kernels.items()
+    ]
+    columns = ("Component", "max_weight", "max_weight_position", "min_weight", "min_weight_distance")
+    directions = "; ".join(
+        f"{record.prompts[name].count} {name.split('_')[0]} ({_source(record.prompts[name].source)})"
+        for name in ("good_prompts", "bad_prompts")
+    )
+    settings = ", ".join(
+        f"`{key}` {json.dumps(record.settings[key])}"
+        for key in ("row_normalization", "orthogonalize_direction", "winsorization_quantile", "system_prompt")
+    )
+    return (
+        f"## How it was made\n\nTrial {trial.number} of its study. Direction: {scope}. Strength by layer:\n\n"
+        f"{_table(columns, kernels)}\n\n"
+        f"Prompts for the directions: {directions}. Settings: {settings}, `quantization` "
+        f"{json.dumps(record.settings['quantization'])}, {record.dtype}."
+    )
+
+
+def _reproduction(record: StudyRecord) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    revision = f" --model-commit {record.model_revision}" if record.model_revision else ""
+    return (
+        "## Reproducing it\n\n"
+        "`heretic.json` beside this card holds all of it: the digest of the base model's files, the prompts and their "
+        "digests, settings, markers, and the parameters without rounding. The same search anew, with this as "
+        "`config.toml`:\n\n"
+        f"```toml\n{_configuration(record)}\n```\n\n"
+        f"```sh\nheretic {public_name(record)}{revision}\n```\n\n"
+        f"Versions: {versions}."
+    )
+
+
+def _configuration(record: StudyRecord) -> str:
+    """The study's settings that are not the defaults, and its prompts."""
+    defaults = Settings().model_dump(mode="json")
+    changed = {key: value for key, value in record.settings.items() if value != defaults.get(key, value)}
+    lines = [f"dtypes = [{json.dumps(record.dtype)}]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in changed.items() if value is not None]
+    for name, prompts in record.prompts.items():
+        given = {key: value for key, value in prompts.source.items() if value and not key.startswith("residual_plot")}
+        given["dataset"] = _local_name(given["dataset"])
+        lines.append(f"{name} = {{ {', '.join(f'{key} = {_toml(value)}' for key, value in given.items())} }}")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    # Strings, numbers, booleans and lists of these are the same in TOML as in JSON, but for what JSON may escape.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _licence(metadata: dict[str, Any], licences: Sequence[str]) -> str:
+    name = metadata.get("license_name") or metadata.get("license")
+    said = f"That of the base model: {name}." if name else "That of the base model, whose card names none here."
+    files = f" Its text is in {', '.join(f'`{each}`' for each in licences)}." if licences else ""
+    return f"## Licence\n\n{said}{files}"
+
+
+def _source(source: dict[str, Any]) -> str:
+    name = _local_name(str(source["dataset"]))
+    return f"{name} {source['split']}" if source.get("split") else name
+
+
+def _local_name(dataset: str) -> str:
+    """A data set's name without the folders of this machine."""
+    local = dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or "\\" in dataset
+    return Path(dataset.replace("\\", "/")).name if local else dataset
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])

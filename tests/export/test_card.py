@@ -1,0 +1,218 @@
+"""The model card: what it must say, and what it must not."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from heretic.config import Settings, load_settings
+from heretic.evaluation.evaluator import Evaluation
+from heretic.evaluation.figures import Classes, Figures, KLFigures, ModelFigures
+from heretic.evaluation.statistics import rate
+from heretic.export.card import model_card, read_base_card, write_card
+from heretic.study.records import BaselineRecord, PromptRecord, StudyRecord, TrialRecord
+from study import toys
+
+BASE_CARD = """---
+license: other
+license_name: some-licence
+license_link: LICENSE
+language: [en, de]
+datasets: [org/data]
+pipeline_tag: text-generation
+tags: [chat]
+model-index:
+- name: model
+  results: []
+---
+# The base
+
+It was trained on $5 of data. {{ braces }}
+"""
+TRIAL = toys.trial(17, 3, 0.1234)
+
+
+def record(**changes: Any) -> StudyRecord:
+    prompts = {
+        f"{side}_{part}": PromptRecord(
+            source={"dataset": "packaged:refusal", "split": part, "column": side}, count=100, digest="aa"
+        )
+        for side in ("good", "bad")
+        for part in ("prompts", "evaluation_prompts")
+    }
+    dumped = Settings().model_dump(mode="json")
+    keys = ("system_prompt", "row_normalization", "orthogonalize_direction", "winsorization_quantile", "quantization")
+    settings = {key: dumped[key] for key in (*keys, "max_response_length", "refusal_markers")}
+    return toys.record(
+        **{"prompts": prompts, "settings": settings, "versions": {"heretic": "0.1.0", "torch": "2.13.0"}} | changes
+    )
+
+
+def card(trial: TrialRecord = TRIAL, export: str = "merge", base: str = BASE_CARD, **changes: Any) -> tuple[Any, str]:
+    """(metadata, text) of the card over a base card."""
+    figures = changes.pop("figures", None)
+    text = model_card(trial, record(**changes), export, parsed(base), figures)
+    _, head, body = text.split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def parsed(base: str) -> tuple[dict[str, Any], str]:
+    _, head, body = base.split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def classes(declined: int, of: int = 50) -> Classes:
+    return Classes(
+        declined=rate(declined, of),
+        answered=rate(of - declined, of),
+        broken=rate(0, of),
+        markers=rate(declined, of),
+        unfinished=rate(0, of),
+        reasons={},
+    )
+
+
+def figures(number: int) -> Figures:
+    kl = KLFigures(
+        prompts=50,
+        infinite=0,
+        mean=0.1111,
+        median=0.1,
+        trimmed_mean=0.1,
+        standard_error=0.01,
+        low=0.0999,
+        high=0.1333,
+        worst=1.0,
+        worst_prompt=0,
+        worst_share=0.2,
+    )
+
+    def model(trial: int | None, declined: int) -> ModelFigures:
+        return ModelFigures(
+            trial=trial,
+            bad=classes(declined),
+            good=classes(0),
+            over_refusal=None,
+            log_odds=None,
+            kl_first=None if trial is None else kl,
+            kl_answers=None,
+            against_baseline=None,
+            over_refusal_against_baseline=None,
+            search=None,
+            bad_responses=[],
+            good_responses=[],
+            over_refusal_responses=[],
+        )
+
+    return Figures(
+        model="org/model",
+        prompts={},
+        settings={},
+        max_response_length=100,
+        null_kl_first=kl,
+        null_kl_answers=None,
+        baseline=model(None, 41),
+        candidates=[model(number, 2)],
+        pairs=[],
+        flattery=None,
+    )
+
+
+def test_the_base_models_licence_and_text_are_kept() -> None:
+    metadata, text = card()
+    assert (metadata["license"], metadata["license_name"], metadata["license_link"]) == (
+        "other",
+        "some-licence",
+        "LICENSE",
+    )
+    assert metadata["language"] == ["en", "de"] and metadata["pipeline_tag"] == "text-generation"
+    assert set(metadata["tags"]) == {"chat", "heretic", "abliterated"}
+    assert "It was trained on $5 of data. {{ braces }}" in text
+    assert "some-licence" in text.partition("## Licence")[2].partition("##")[0]
+
+
+def test_what_was_measured_of_the_base_is_not_said_of_the_edited_model() -> None:
+    metadata, _ = card()
+    assert not {"model-index", "datasets"} & set(metadata)
+
+
+@pytest.mark.parametrize(
+    ("export", "relation", "library"), [("merge", "finetune", "transformers"), ("adapter", "adapter", "peft")]
+)
+def test_the_base_model_and_its_revision_are_named(export: str, relation: str, library: str) -> None:
+    metadata, text = card(export=export)
+    assert metadata["base_model"] == "org/model"
+    assert (metadata["base_model_relation"], metadata["library_name"]) == (relation, library)
+    assert "revision `abc`" in text
+
+
+def test_a_model_of_this_machine_is_named_without_its_path() -> None:
+    prompts = record().prompts | {
+        "bad_evaluation_prompts": PromptRecord(
+            source={"dataset": "/home/me/private/prompts.txt", "split": None}, count=100, digest="aa"
+        )
+    }
+    path = "/home/me/models/base.gguf"
+    metadata, text = card(model=path, model_path=path, gguf_file="base.gguf", model_revision=None, prompts=prompts)
+    assert "base_model" not in metadata
+    assert "base.gguf" in text and "prompts.txt" in text
+    assert "/home" not in text
+
+
+def test_every_parameter_and_version_stands_in_it() -> None:
+    _, text = card()
+    for value in ("Trial 17", "7.0000", "`attn.o_proj` | 1.0000 | 9.0000 | 0.5000 | 3.0000", "torch 2.13.0"):
+        assert value in text
+
+
+def test_the_searchs_figures_have_intervals_and_a_warning() -> None:
+    _, text = card()
+    assert "80/100 (71.1 to 86.7 %)" in text, "Wilson's interval of 80 of 100"
+    assert "3/100 (1.0 to 8.5 %)" in text and "0.1234" in text
+    assert "flatter" in text
+
+
+def test_the_report_parts_figures_stand_first_where_they_were_measured() -> None:
+    _, text = card(figures=figures(17))
+    assert "41/50 (69.2 to 90.2 %)" in text and "2/50 (1.1 to 13.5 %)" in text
+    assert "0.1111 (0.0999 to 0.1333)" in text
+    assert text.index("41/50") < text.index("80/100")
+    _, other = card(figures=figures(18))
+    assert "41/50" not in other, "those are another trial's"
+
+
+def test_the_configuration_in_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = record().settings | {"system_prompt": 'Say "yes".\nOr not: \\', "refusal_markers": ["désolé"]}
+    _, text = card(settings=changed)
+    block = text.partition("```toml\n")[2].partition("```")[0]
+    assert tomllib.loads(block)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(block, encoding="utf-8")
+    settings, warnings = load_settings({})
+    assert warnings == []
+    assert (settings.system_prompt, settings.refusal_markers) == (changed["system_prompt"], ["désolé"])
+    assert settings.bad_prompts is not None and settings.bad_prompts.split == "prompts"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "# No head\n", "---\n[: no yaml\n---\n# Text\n", "---\n- a list\n---\n# Text\n"]
+)
+def test_a_base_card_of_any_kind_is_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "README.md").write_text(content)
+    metadata, text = read_base_card(tmp_path)
+    assert metadata == {}
+    assert content.rpartition("---\n")[2].strip() in text
+
+
+def test_the_written_card_names_the_licences_files_and_the_written_figures(tmp_path: Path) -> None:
+    base, output = tmp_path / "base", tmp_path / "output"
+    base.mkdir()
+    output.mkdir()
+    (base / "README.md").write_text(BASE_CARD)
+    (output / "LICENSE.txt").write_text("...")
+    written = Evaluation(refusals=4, prompts=100, kl_divergence=0.1299)
+    write_card(output, TRIAL, record(baseline=BaselineRecord(refusals=80, prompts=100)), "merge", base, None, written)
+    text = (output / "README.md").read_text()
+    assert "`LICENSE.txt`" in text and "4/100" in text and "0.1299" in text
