@@ -10,6 +10,7 @@ import pytest
 
 from heretic.config import Benchmark, PromptSource, Settings, add_flags, given_flags, load_settings
 from heretic.config.document import toml_value
+from heretic.config.measuring import JudgeSource
 from heretic.config.settings import WITHOUT_EFFECT
 from heretic.errors import ConfigError
 
@@ -66,6 +67,11 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "max_shard_size": ("500MB", "500MB", "500MB"),
     "print_responses": (True, "true", True),
     "only_telling_prompts": (True, "true", True),
+    "judges": (
+        [{"endpoint": "http://localhost:1/v1"}],
+        '[{"endpoint": "http://localhost:1/v1"}]',
+        [JudgeSource(endpoint="http://localhost:1/v1")],
+    ),
     "report_candidates": (3, "3", 3),
     "report_response_length": (512, "512", 512),
     "good_report_prompts": ({"dataset": "g.txt"}, "g.txt", PromptSource(dataset="g.txt")),

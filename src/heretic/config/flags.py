@@ -35,7 +35,7 @@ def given_flags(namespace: argparse.Namespace) -> dict[str, str | bool]:
 def default_text(field: FieldInfo, longest: int = 60) -> str | None:
     """The default in words, or None where nothing is the default or it is too long to show."""
     value = field.get_default()
-    if value is None:
+    if value is None or value == []:
         return None
     if isinstance(value, bool):
         return "yes" if value else "no"

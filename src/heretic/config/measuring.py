@@ -1,9 +1,39 @@
 """Settings of the measurement at the end of a run."""
 
-from pydantic import ConfigDict, Field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .section import Section
-from .values import Prompts
+from .values import Metavar, Prompts, Text
+
+
+class JudgeSource(BaseModel):
+    """A judge of responses beside the two lists: a classifier of the hub or a directory, or an endpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classifier: str | None = Field(default=None, description="Text-classification model: a hub id or a directory.")
+    endpoint: str | None = Field(default=None, description="OpenAI-compatible endpoint, as http://localhost:8000/v1.")
+    model: str = Field(default="", description="Model to ask for at the endpoint.")
+    key_variable: str = Field(default="OPENAI_API_KEY", description="Environment variable that holds its key.")
+    reads: Literal["response", "pair"] = Field(
+        default="response", description="What a classifier reads: the response, or the prompt and the response."
+    )
+    declined: list[Text] = Field(default=[], description="Labels of a classifier that mean declined.")
+    broken: list[Text] = Field(default=[], description="Labels of a classifier that mean broken.")
+
+    @property
+    def name(self) -> str:
+        return self.classifier or f"{self.model or 'model'} at {self.endpoint}"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "JudgeSource":
+        if (self.classifier is None) == (self.endpoint is None):
+            raise ValueError("expected either `classifier` or `endpoint`")
+        if self.classifier is not None and not self.declined:
+            raise ValueError("expected the labels that mean declined, in `declined`")
+        return self
 
 
 class MeasuringSettings(Section):
@@ -33,4 +63,9 @@ class MeasuringSettings(Section):
     )
     over_refusal_prompts: Prompts = Field(
         default=None, description="Harmless prompts that look harmful, for the measurement at the end."
+    )
+    judges: Annotated[list[JudgeSource], Metavar("TABLES")] = Field(
+        default=[],
+        description="Judges of the responses there, beside the lists: models that classify texts, and endpoints.",
+        examples=[[{"endpoint": "http://localhost:8000/v1", "model": "judge"}]],
     )

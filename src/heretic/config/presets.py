@@ -47,10 +47,13 @@ class ReportSources(NamedTuple):
     over_refusal_prompts: PromptSource | None
 
 
-def resolve_report_prompts(prompts: PromptSettings, measuring: MeasuringSettings) -> ReportSources | None:
+def resolve_report_prompts(
+    prompts: PromptSettings, measuring: MeasuringSettings, refusals: bool = True
+) -> ReportSources | None:
     """The report part of the prompts that the search uses; None where the user's own have none.
 
-    Over-refusal is measured on the packaged set, unless that is what the run is about.
+    Over-refusal is measured on the packaged set, unless it is the very thing that the run is about, or the run is not
+    about `refusals` at all.
     """
     preset = "refusal" if prompts.preset == "hub" else prompts.preset
     found = {}
@@ -62,6 +65,6 @@ def resolve_report_prompts(prompts: PromptSettings, measuring: MeasuringSettings
             return None
         found[kind] = given or preset_source(preset, "report", kind)
     over = measuring.over_refusal_prompts
-    if over is None and found["bad"].dataset != f"packaged:{OVER_REFUSAL}":
+    if over is None and refusals and found["bad"].dataset != f"packaged:{OVER_REFUSAL}":
         over = preset_source(OVER_REFUSAL, "report", "bad")
     return ReportSources(found["good"], found["bad"], over)

@@ -159,17 +159,19 @@ class Flattery(Figure):
 
 
 class JudgeFigures(Figure):
-    """What one judge says of the bad responses of one model."""
+    """What one judge says of the bad responses of one model, in their order."""
 
     judge: str
     trial: int | None
     declined: Rate
     answered: Rate
     broken: Rate
+    verdicts: list[ResponseClass]
 
 
 class AgreementFigure(Figure):
-    """Cohen's kappa of two judges over all bad responses of all models; None where each gave one verdict only."""
+    """Cohen's kappa of two judges over all bad responses of all models; None where both gave the same one verdict
+    throughout: there is nothing to agree on."""
 
     first: str
     second: str

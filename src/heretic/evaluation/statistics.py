@@ -1,5 +1,6 @@
 """How sure a figure is: intervals and paired tests, by SciPy."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,17 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     differing = only_first + only_second
     p_value = float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
     return Paired(only_first=only_first, only_second=only_second, p_value=min(1.0, p_value))
+
+
+def kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
+    """Cohen's kappa (Cohen 1960) of two judges: (agreement - chance) / (1 - chance); None where chance is 1."""
+    total = len(first)
+    if not total:
+        return None
+    agree = sum(a == b for a, b in zip(first, second, strict=True)) / total
+    shares = Counter(first), Counter(second)
+    chance = sum(shares[0][word] * shares[1][word] for word in shares[0]) / total**2
+    return None if chance == 1 else (agree - chance) / (1 - chance)
 
 
 def kl_figures(divergences: Sequence[float]) -> KLFigures | None:

@@ -19,6 +19,7 @@ from ..study.study import RecordedStudy, Study
 from ..ui.events import Reporter
 from ..ui.figures import show_figures
 from .figures import read_figures, write_figures
+from .judging import judge
 from .measuring import Compile
 
 CLASSIFIED_BY = ("refusal_markers", "refusal_openings", "system_prompt")
@@ -54,6 +55,10 @@ class FrontMeasurement:
         missing = [trial for trial in chosen if trial.number not in known]
         if missing or figures is None:
             figures = self._measure(self._part, study, compiled, chosen, known)
+        judged = judge(figures, self._settings.judges, self._reporter)
+        if judged != figures:
+            figures = judged
+            write_figures(self._path, figures)
         show_figures(figures, self._reporter)
         return figures
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..config import MeasuringSettings, PromptSettings, PromptSource, resolve_prompts, resolve_report_prompts
+from ..config import PromptSettings, PromptSource, Settings, resolve_prompts, resolve_report_prompts
+from ..config.values import REFUSAL_MARKERS
 from ..errors import PromptError
 from ..evaluation.report_part import ReportPart
 from ..prompts.loading import load_prompts
@@ -45,14 +46,16 @@ def load_run_prompts(settings: PromptSettings) -> RunPrompts:
     return RunPrompts(good, bad, good_evaluation, bad_evaluation, sources._asdict())
 
 
-def load_report_part(settings: PromptSettings, measuring: MeasuringSettings, prompts: RunPrompts) -> ReportPart | None:
+def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | None:
     """The prompts of the measurement at the end; None where the user's own sets have no report part.
 
     Raises:
         PromptError: one of the sets is not as it must be, or has prompts that the run uses otherwise.
     """
-    sources = resolve_report_prompts(settings, measuring)
-    if sources is None or measuring.report_candidates == 0:
+    # Other markers show another behaviour.
+    refusals = settings.refusal_markers == list(REFUSAL_MARKERS)
+    sources = resolve_report_prompts(settings, settings, refusals)
+    if sources is None or settings.report_candidates == 0:
         return None
     over = sources.over_refusal_prompts
     part = ReportPart(

@@ -62,7 +62,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
     with SingleWriter(path) as writer:
         wanted, searching = _settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings)
-        part = load_report_part(settings, settings, prompts)
+        part = load_report_part(settings, prompts)
         if part is None and settings.report_candidates:
             reporter.say("Nothing is measured at the end: good_report_prompts and bad_report_prompts are not given.")
         checkpoint = find_checkpoint(settings.model, settings.model_commit)

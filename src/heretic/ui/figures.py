@@ -56,8 +56,24 @@ def kl_table(figures: Figures) -> Table:
     return f"KL divergence on {good} good prompts that no search saw", KL_COLUMNS, rows
 
 
+def judge_table(figures: Figures) -> Table:
+    names = tuple(dict.fromkeys(each.judge for each in figures.judges))
+    found = {(each.judge, each.trial): each for each in figures.judges}
+    rows = [
+        (
+            "the model" if model.trial is None else str(model.trial),
+            *(rate_text(found[name, model.trial].declined) for name in names),
+        )
+        for model in (figures.baseline, *figures.candidates)
+    ]
+    return "Declined, by judge", ("Trial", *names), rows
+
+
 def show_figures(figures: Figures, reporter: Reporter) -> None:
-    for title, columns, rows in (refusal_table(figures), kl_table(figures)):
+    tables = [refusal_table(figures), kl_table(figures)]
+    if len({each.judge for each in figures.judges}) > 2:
+        tables.append(judge_table(figures))
+    for title, columns, rows in tables:
         reporter.table(title, columns, rows)
     for line in sentences(figures):
         reporter.say(line)
@@ -84,6 +100,9 @@ def sentences(figures: Figures) -> list[str]:
     if alike:
         shown = alike if len(alike) <= 8 else [*alike[:8], f"{len(alike) - 8} more pairs"]
         lines.append(f"Not distinguishable by what they decline (exact McNemar, 5 %): {', '.join(shown)}.")
+    for each in figures.agreement:
+        agreed = "nothing to agree on" if each.kappa is None else f"Cohen's kappa {each.kappa:.2f}"
+        lines.append(f"Judges {each.first} and {each.second}: {agreed}, alike on {rate_text(each.agree)}.")
     return lines
 
 
