@@ -23,6 +23,7 @@ VERBS = {
     "results": "print the Pareto front of a recorded study, without loading a model",
     "export": "write a trial of a recorded study as a model or an adapter",
     "evaluate": "measure any model as a candidate is measured",
+    "split": "split a prompt set in three parts, near-duplicates kept together",
     "upload": "upload what an export wrote to the Hugging Face hub",
 }
 STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "results": _results,
             "export": _export,
             "evaluate": _evaluate,
+            "split": _split,
             "upload": _upload,
         }[verb](given[1:] if verb else given)
     except UserError as error:
@@ -131,6 +133,25 @@ def _upload(given: list[str]) -> int:
     from .pipeline.uploading import upload_directory
 
     upload_directory(Path(namespace.directory), namespace.repository, namespace.public, _reporter(sys.stderr))
+    return 0
+
+
+def _split(given: list[str]) -> int:
+    parser = _parser("split", "DATA", "Splits a prompt set for directions, search and report; none sees another's.")
+    parser.add_argument("data", metavar="DATA", help="a file, a directory or a hub id")
+    parser.add_argument("--column", default="text", metavar="NAME", help="column that holds the prompts (text)")
+    parser.add_argument("--split", metavar="SPLIT", help="split of a data set, as in train[:1000]")
+    parser.add_argument("--sizes", metavar="N,N,N", help="prompts for directions, search, report (default: all, 2:1:1)")
+    parser.add_argument("--kind", metavar="NAME", help="column whose values are dealt evenly, with --sizes")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the dealing (0)")
+    parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="directory to write to (this one)")
+    asked = parser.parse_args(given)
+    from .config import PromptSource
+    from .pipeline.splitting import parse_sizes, split_prompts
+
+    source = PromptSource(dataset=asked.data, column=asked.column, split=asked.split)
+    sizes = parse_sizes(asked.sizes) if asked.sizes else None
+    split_prompts(source, sizes, asked.kind, asked.output, asked.seed, _reporter(sys.stderr))
     return 0
 
 

@@ -102,3 +102,21 @@ def split_into_parts(
     if short:
         raise ValueError(f"not enough prompts after clustering: {short} are missing")
     return parts
+
+
+def deal(groups: Sequence[Sequence[int]], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[int]]:
+    """All rows dealt to parts, whole groups, largest first, each to the part that lacks most of its share.
+
+    Raises:
+        ValueError: there are fewer groups than parts.
+    """
+    if len(groups) < len(shares):
+        raise ValueError(f"{len(groups)} groups of near-duplicates are too few for {len(shares)} parts")
+    order = list(groups)
+    random.Random(seed).shuffle(order)
+    order.sort(key=len, reverse=True)
+    parts: dict[str, list[int]] = {name: [] for name in shares}
+    for group in order:
+        chosen = min(shares, key=lambda name: (len(parts[name]) / shares[name], -shares[name]))
+        parts[chosen].extend(group)
+    return {name: sorted(rows) for name, rows in parts.items()}
