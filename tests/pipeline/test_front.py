@@ -54,7 +54,8 @@ def test_a_run_ends_with_figures_of_the_front_and_the_baseline(
     assert figures.flattery is not None
     assert figures.flattery.trials == len(RecordedStudy(journal).trials)
     assert "On 20 bad prompts that no search saw" in said
-    assert "the search flatters it" in said
+    assert "such a choice flatters" in said
+    assert best.markers_against_baseline == best.against_baseline
 
 
 def test_what_is_measured_is_not_measured_again(

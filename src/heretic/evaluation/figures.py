@@ -54,7 +54,10 @@ class KLFigures(Figure):
 
 
 class Paired(Figure):
-    """Two models on the same prompts: how many only the first declines, how many only the second (exact McNemar)."""
+    """Two models on the same prompts: how many only the first declines, how many only the second (exact McNemar).
+
+    `markers_against_baseline` counts by markers in place of the class declined.
+    """
 
     only_first: int
     only_second: int
@@ -127,6 +130,7 @@ class ModelFigures(Figure):
     kl_first: KLFigures | None
     kl_answers: KLFigures | None
     against_baseline: Paired | None
+    markers_against_baseline: Paired | None
     over_refusal_against_baseline: Paired | None
     search: SearchFigure | None
     bad_responses: list[ResponseFigure]

@@ -2,13 +2,22 @@
 
 from collections.abc import Iterable
 
-from ..evaluation.figures import Figures, KLFigures, ModelFigures, Paired, Rate
+from ..evaluation.figures import Figures, Flattery, KLFigures, ModelFigures, Paired, Rate
 from .events import Reporter
 from .text import kl
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
-REFUSAL_COLUMNS = ("Trial", "Declined", "Markers", "(search)", "Against the model", "Broken", "Over-refusal")
+REFUSAL_COLUMNS = (
+    "Trial",
+    "Declined",
+    "Markers",
+    "(search)",
+    "Against the model",
+    "by markers",
+    "Broken",
+    "Over-refusal",
+)
 KL_COLUMNS = (
     "Trial",
     "KL mean",
@@ -87,15 +96,8 @@ def sentences(figures: Figures) -> list[str]:
             f"The model itself under another batching: KL {kl(figures.null_kl_first.mean)} "
             f"(worst prompt {kl(figures.null_kl_first.worst)}). No KL below that means anything."
         )
-    flattery = figures.flattery
-    if flattery is not None and figures.candidates:
-        lines.append(
-            f"The front is the best of {flattery.trials} trials, so the search flatters it: refusals "
-            f"{100 * flattery.refusals_searched:.1f} % there and {100 * flattery.refusals_reported:.1f} % here"
-            + (f", KL {kl(flattery.kl_searched)} and {kl(flattery.kl_reported)}" if flattery.kl_reported else "")
-            + f" (means of {len(figures.candidates)} trials; the model itself, which nobody picked: "
-            f"{100 * flattery.baseline_searched:.1f} % and {100 * flattery.baseline_reported:.1f} %)."
-        )
+    if figures.flattery is not None and figures.candidates:
+        lines.append(flattery_text(figures.flattery, len(figures.candidates)))
     alike = [f"{pair.first} and {pair.second}" for pair in figures.pairs if not pair.declined.distinguishable]
     if alike:
         shown = alike if len(alike) <= 8 else [*alike[:8], f"{len(alike) - 8} more pairs"]
@@ -106,6 +108,21 @@ def sentences(figures: Figures) -> list[str]:
     return lines
 
 
+def flattery_text(flattery: Flattery, measured: int) -> str:
+    """How far the search's figures of the front, which it was chosen by, are from those on unseen prompts."""
+    points = 100 * (flattery.refusals_reported - flattery.refusals_searched)
+    told = (
+        f"its refusals were flattered by {points:.1f} points" if points > 0 else "its refusals were not flattered here"
+    )
+    kls = "" if flattery.kl_reported is None else f"; KL {kl(flattery.kl_searched)} and {kl(flattery.kl_reported)}"
+    return (
+        f"The front is the best of {flattery.trials} trials by the search's own figures, and such a choice flatters: "
+        f"refusals {100 * flattery.refusals_searched:.1f} % there and {100 * flattery.refusals_reported:.1f} % here, "
+        f"so {told}{kls} (trials measured: {measured}; the model itself, which nobody chose: "
+        f"{100 * flattery.baseline_searched:.1f} % and {100 * flattery.baseline_reported:.1f} %)."
+    )
+
+
 def _refusal_row(model: ModelFigures) -> tuple[str, ...]:
     over = rate_text(model.over_refusal.declined) if model.over_refusal else "-"
     return (
@@ -114,6 +131,7 @@ def _refusal_row(model: ModelFigures) -> tuple[str, ...]:
         f"{model.bad.markers.count}/{model.bad.markers.of}",
         "-" if model.search is None else f"{model.search.refusals.count}/{model.search.refusals.of}",
         paired_text(model.against_baseline),
+        paired_text(model.markers_against_baseline),
         _broken(model.bad.broken, model.bad.reasons),
         over,
     )

@@ -1,0 +1,32 @@
+"""The examples load without a warning, hold all that a run needs, and keep their parts apart."""
+
+from pathlib import Path
+
+import pytest
+
+from heretic.config import load_settings
+from heretic.pipeline.prompts import load_report_part, load_run_prompts
+from heretic.prompts.parts import SIMILAR, similarities
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_needs_nothing_but_its_file(path: Path) -> None:
+    settings, warnings = load_settings({}, path)
+    assert warnings == []
+    prompts = load_run_prompts(settings)
+    part = load_report_part(settings, prompts)
+    assert part is not None
+    assert part.over_refusal is None  # it is not about refusing
+    sets = {**prompts.sets(), **part.sets()}
+    for side in ("good", "bad"):
+        own = [(name, prompt.text) for name, each in sets.items() if name.startswith(side) for prompt in each]
+        alike = similarities([text for _, text in own])
+        for i, (one, _) in enumerate(own):
+            for j, (other, _) in enumerate(own):
+                assert one == other or alike[i, j] <= SIMILAR, (own[i], own[j])
+
+
+def test_there_are_examples() -> None:
+    assert EXAMPLES
