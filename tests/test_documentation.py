@@ -35,6 +35,7 @@ KEYS = {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING, *PromptSource.model_
 # Words with an underscore that are values of a key, or fields of what the program writes.
 OTHER_WORDS = {word for field in Settings.model_fields.values() for word in choices(field.annotation)}
 OTHER_WORDS |= set(TrialRecord.model_fields)
+OTHER_FLAGS = {"config", "against", "json", "trial", "trials", "prompt", "public", "help", "version"}
 
 
 class ParsedError(Exception):
@@ -128,7 +129,7 @@ def unknown_keys(text: str) -> set[str]:
         name = code.split()[0].partition("=")[0] if code.startswith("--") else code.partition("=")[0].strip()
         if name.startswith(("HERETIC_", "--")):
             name = name.removeprefix("HERETIC_").removeprefix("--").replace("-", "_").lower()
-            known = not name or name in KEYS or name in ("config", "against", "json", "trial", "help", "version")
+            known = not name or name in KEYS or name in OTHER_FLAGS
         else:
             known = SETTING.fullmatch(name) is None or name in KEYS | OTHER_WORDS
         if not known:

@@ -8,10 +8,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from . import __version__
-from .config import ModelSettings, PromptSettings, Settings, add_flags, given_flags, load_settings
+from . import __version__, verbs
+from .arguments import add_study, make_parser, make_reporter, prepare
+from .config import ModelSettings, PromptSettings, Settings, add_flags
 from .config.sections import EvaluationSettings, ExportSettings
 from .errors import UserError
 
@@ -24,9 +25,10 @@ VERBS = {
     "export": "write a trial of a recorded study as a model or an adapter",
     "evaluate": "measure any model as a candidate is measured",
     "split": "split a prompt set in three parts, near-duplicates kept together",
+    "chat": "talk to a trial of a recorded study",
+    "compare": "ask the model itself and trials of a recorded study the same",
     "upload": "upload what an export wrote to the Hugging Face hub",
 }
-STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
 INTERRUPTED = 130
 
 
@@ -44,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "export": _export,
             "evaluate": _evaluate,
             "split": _split,
-            "upload": _upload,
+            "upload": verbs.upload_verb,
+            "chat": verbs.chat_verb,
+            "compare": verbs.compare_verb,
         }[verb](given[1:] if verb else given)
     except UserError as error:
         print(f"heretic: {error}", file=sys.stderr)
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     verbs = "\n".join(f"  heretic {verb:<9} {text}" for verb, text in VERBS.items())
-    parser = _parser(
+    parser = make_parser(
         "",
         "MODEL",
         "Finds the direction along which a model refuses, and searches for its ablation.",
@@ -66,7 +70,7 @@ def _run(given: list[str]) -> int:
     parser.add_argument("--config", metavar="FILE", help="configuration file (default: config.toml here, if any)")
     parser.add_argument("--version", action="version", version=f"heretic {__version__}")
     add_flags(parser)
-    settings, reporter = _prepare(parser, parser.parse_args(given), "name")
+    settings, reporter = prepare(parser, parser.parse_args(given), "name")
     if settings.evaluate_model is not None:
         return _measure(settings, settings.evaluate_model, settings.model, False, reporter)
     from .pipeline.run import run
@@ -75,7 +79,7 @@ def _run(given: list[str]) -> int:
 
 
 def _demo(given: list[str]) -> int:
-    parser = _parser(
+    parser = make_parser(
         "demo", "", "Runs the main job on SmolLM2-135M-Instruct, from its download to an edited model on disk."
     )
     parser.add_argument("--config", metavar="FILE", help=argparse.SUPPRESS)
@@ -83,30 +87,30 @@ def _demo(given: list[str]) -> int:
     namespace = parser.parse_args(given)
     from .pipeline.demo import demo_flags, run_demo
 
-    settings, reporter = _prepare(parser, namespace, None, demo_flags())
+    settings, reporter = prepare(parser, namespace, None, demo_flags())
     return run_demo(settings, reporter)
 
 
 def _results(given: list[str]) -> int:
-    parser = _parser("results", "[STUDY]", "Prints the Pareto front of a recorded study.")
-    _add_study(parser)
+    parser = make_parser("results", "[STUDY]", "Prints the Pareto front of a recorded study.")
+    add_study(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     namespace = parser.parse_args(given)
     from .pipeline.results import find_study, print_results
 
     print_results(
-        find_study(namespace.study, Path(namespace.study_checkpoint_dir)), namespace.json, _reporter(sys.stdout)
+        find_study(namespace.study, Path(namespace.study_checkpoint_dir)), namespace.json, make_reporter(sys.stdout)
     )
     return 0
 
 
 def _export(given: list[str]) -> int:
-    parser = _parser("export", "[STUDY]", "Writes a trial of a recorded study, and measures what was written.")
-    _add_study(parser)
+    parser = make_parser("export", "[STUDY]", "Writes a trial of a recorded study, and measures what was written.")
+    add_study(parser)
     parser.add_argument("--trial", dest="select", metavar="N", help="trial number, as --select")
     add_flags(parser, [ExportSettings, ModelSettings])
     namespace = parser.parse_args(given)
-    settings, reporter = _prepare(parser, namespace, None)
+    settings, reporter = prepare(parser, namespace, None)
     from .pipeline.later import export_trial
     from .pipeline.results import find_study
 
@@ -114,30 +118,18 @@ def _export(given: list[str]) -> int:
 
 
 def _evaluate(given: list[str]) -> int:
-    parser = _parser("evaluate", "MODEL", "Measures a model: refusals, and KL divergence from a base.")
+    parser = make_parser("evaluate", "MODEL", "Measures a model: refusals, and KL divergence from a base.")
     parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
     parser.add_argument("--against", metavar="BASE", help="the model to measure the KL divergence from")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_flags(parser, [ModelSettings, PromptSettings, EvaluationSettings])
     namespace = parser.parse_args(given)
-    settings, reporter = _prepare(parser, namespace, "name")
+    settings, reporter = prepare(parser, namespace, "name")
     return _measure(settings, namespace.name, namespace.against, namespace.json, reporter)
 
 
-def _upload(given: list[str]) -> int:
-    parser = _parser("upload", "DIRECTORY REPOSITORY", "Uploads what an export wrote to the Hugging Face hub.")
-    parser.add_argument("directory", metavar="DIRECTORY", help="a model or an adapter that heretic wrote")
-    parser.add_argument("repository", metavar="REPOSITORY", help="OWNER/NAME, new or existing")
-    parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
-    namespace = parser.parse_args(given)
-    from .pipeline.uploading import upload_directory
-
-    upload_directory(Path(namespace.directory), namespace.repository, namespace.public, _reporter(sys.stderr))
-    return 0
-
-
 def _split(given: list[str]) -> int:
-    parser = _parser("split", "DATA", "Splits a prompt set for directions, search and report; none sees another's.")
+    parser = make_parser("split", "DATA", "Splits a prompt set for directions, search and report; none sees another's.")
     parser.add_argument("data", metavar="DATA", help="a file, a directory or a hub id")
     parser.add_argument("--column", default="text", metavar="NAME", help="column that holds the prompts (text)")
     parser.add_argument("--split", metavar="SPLIT", help="split of a data set, as in train[:1000]")
@@ -151,7 +143,7 @@ def _split(given: list[str]) -> int:
 
     source = PromptSource(dataset=asked.data, column=asked.column, split=asked.split)
     sizes = parse_sizes(asked.sizes) if asked.sizes else None
-    split_prompts(source, sizes, asked.kind, asked.output, asked.seed, _reporter(sys.stderr))
+    split_prompts(source, sizes, asked.kind, asked.output, asked.seed, make_reporter(sys.stderr))
     return 0
 
 
@@ -160,56 +152,6 @@ def _measure(settings: Settings, model: str, base: str | None, as_json: bool, re
 
     print(evaluate_model(settings, model, base, as_json, reporter))
     return 0
-
-
-def _parser(verb: str, argument: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"heretic {verb}".strip(),
-        usage=" ".join(["heretic", *([verb] if verb else []), *([argument] if argument else []), "[options]"]),
-        description=description,
-        epilog=f"{epilog}\n\n{STATUSES}".strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="a study's .jsonl file, or the model it was run on")
-    parser.add_argument("--study-checkpoint-dir", default="checkpoints", metavar="DIR", help="directory of the studies")
-
-
-def _prepare(
-    parser: argparse.ArgumentParser,
-    namespace: argparse.Namespace,
-    model: str | None,
-    first: dict[str, str] | None = None,
-) -> "tuple[Settings, Reporter]":
-    """Settings from all their sources, and a reporter that has told their warnings; `first` are flags that others win
-    over, `model` names the positional argument that stands for --model."""
-    flags: dict[str, str | bool] = {**(first or {}), **given_flags(namespace)}
-    if model is not None and getattr(namespace, model) is not None:
-        if "model" in flags:
-            parser.error("name the model once: as MODEL or with --model")
-        flags["model"] = getattr(namespace, model)
-    config = getattr(namespace, "config", None)
-    settings, warnings = load_settings(flags, Path(config) if config else None)
-    reporter = _reporter(sys.stderr)
-    for warning in warnings:
-        reporter.warn(warning)
-    return settings, reporter
-
-
-def _reporter(stream: TextIO) -> "Reporter":
-    """Bars on a terminal; plain lines elsewhere, with NO_COLOR, or on a terminal that can't move its cursor."""
-    moves = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    if moves:
-        from rich.console import Console
-
-        from .ui.live import LiveReporter
-
-        return LiveReporter(Console(file=stream))
-    from .ui.plain import PlainReporter
-
-    return PlainReporter(stream)
 
 
 def _chooser(settings: Settings) -> "Chooser":

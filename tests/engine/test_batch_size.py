@@ -24,7 +24,7 @@ def test_sizes_double_up_to_the_largest() -> None:
 
 def limited(engine: LocalEngine, most_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for so many rows a forward."""
-    forward = engine._forward.__call__
+    forward = engine.forward.__call__
 
     def call(self: Forward, ids: Tensor, *rest: Any) -> Tensor:
         if len(ids) > most_rows:

@@ -12,6 +12,7 @@ from families import tiny
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.base import no_progress
 from heretic.engine.cache import make_cache
+from heretic.engine.decoding import end_tokens
 from heretic.engine.local import LocalEngine
 from heretic.engine.prefill import Work
 from heretic.model.chat import chat_format
@@ -64,7 +65,7 @@ def test_responses_are_the_librarys(family: str) -> None:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=12,
             do_sample=False,
-            eos_token_id=engine._end_tokens(),
+            eos_token_id=end_tokens(engine.loaded.model, engine.chat.tokenizer),
             pad_token_id=0,
         )
         assert engine.chat.decode([generated[0, ids.shape[1] :].tolist()]) == [text]
@@ -201,6 +202,6 @@ def decoded_log_probabilities(engine: LocalEngine) -> torch.Tensor:
                 cache.batch_select_indices(half)
                 mask = mask[half]
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = engine._forward(torch.full((len(mask), 1), 3 + step % 60), mask, cache)
+            logits = engine.forward(torch.full((len(mask), 1), 3 + step % 60), mask, cache)
             seen.append(logits.float().log_softmax(-1)[: len(PROMPTS) // 2].flatten())
     return torch.cat(seen)

@@ -10,6 +10,7 @@ from families import tiny
 from heretic.ablation.edit import ModelEdit, SiteEdit
 from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
+from heretic.engine.sampling import Sampling, choose
 from heretic.engine.streaming import ResponseStream, Turn
 from heretic.errors import PromptError
 from heretic.model.chat import chat_format
@@ -36,12 +37,12 @@ def some_edit(engine: LocalEngine) -> dict[str, SiteEdit]:
 
 
 def stream_of(engine: LocalEngine, edit: ModelEdit, seed: int = 0) -> ResponseStream:
-    return ResponseStream(engine.loaded, engine.chat, edit, torch.Generator().manual_seed(seed))
+    return ResponseStream(engine, edit, torch.Generator().manual_seed(seed))
 
 
 def text_of(stream: ResponseStream, *turns: str, system: str | None = None, temperature: float = 0.0) -> str:
     roles = [Turn("assistant" if i % 2 else "user", text) for i, text in enumerate(turns)]
-    return "".join(stream.respond(roles, system, temperature, 12))
+    return "".join(stream.respond(roles, system, Sampling(temperature), 12))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,7 +94,7 @@ def test_a_stream_that_is_left_early_leaves_nothing_behind() -> None:
     engine = engine_for("llama")
     edit = some_edit(engine)
     stream = stream_of(engine, edit)
-    pieces = stream.respond([Turn("user", PROMPTS[0])], None, 0.0, 12)
+    pieces = stream.respond([Turn("user", PROMPTS[0])], None, Sampling(), 12)
     begun = next(pieces) + next(pieces)
     pieces.close()  # type: ignore[attr-defined]
     assert not any(module._forward_hooks for module in engine.loaded.model.modules())
@@ -125,13 +126,29 @@ def test_characters_of_several_tokens_come_whole() -> None:
         def __call__(self, text: str, **rest: object) -> object:
             return planted_tokenizer()(text, **rest)
 
-    chat = replace(engine.chat, tokenizer=Bytes())
-    pieces = list(
-        ResponseStream(engine.loaded, chat, {}, torch.Generator()).respond([Turn("user", "word1")], None, 0, 6)
-    )
+    engine.chat = replace(engine.chat, tokenizer=Bytes())
+    pieces = list(ResponseStream(engine, {}, torch.Generator()).respond([Turn("user", "word1")], None, Sampling(), 6))
     assert [piece for piece in pieces if piece] == ["n", "é", "∘"]
 
 
 def test_a_full_context_is_told() -> None:
     with pytest.raises(PromptError, match="leaves room in this model's context"):
         text_of(stream_of(engine_for("llama"), {}), "word1 " * 5000)
+
+
+def drawn(sampling: Sampling, count: int = 400) -> set[int]:
+    """Every token that comes up in `count` draws from probabilities 0.5, 0.3, 0.15, 0.05, in another order."""
+    logits = torch.tensor([0.05, 0.5, 0.15, 0.3]).log()
+    generator = torch.Generator().manual_seed(0)
+    return {choose(logits, sampling, generator) for _ in range(count)}
+
+
+def test_a_token_is_drawn_from_those_that_sampling_keeps() -> None:
+    assert drawn(Sampling()) == {1}
+    assert drawn(Sampling(1.0)) == {0, 1, 2, 3}
+    assert drawn(Sampling(1.0, top_k=2)) == {1, 3}
+    assert drawn(Sampling(1.0, top_p=0.5)) == {1}
+    assert drawn(Sampling(1.0, top_p=0.6)) == {1, 3}, "the token that reaches it is the last"
+    # Of the two likeliest, the first has 0.5 / 0.8.
+    assert drawn(Sampling(1.0, top_p=0.6, top_k=2)) == {1}
+    assert drawn(Sampling(0.01)) == {1}

@@ -55,8 +55,14 @@ class Echo:
     def use_system_prompt(self, text: str) -> None:
         self.calls.append(("SYSTEM", text))
 
-    def use_temperature(self, temperature: float) -> None:
-        self.calls.append(("TEMPERATURE", temperature))
+    def use_sampling(self, **changes: Any) -> None:
+        self.calls.append(changes)
+
+    def use_most_tokens(self, count: int) -> None:
+        self.calls.append(("TOKENS", count))
+
+    def use_seed(self, seed: int) -> None:
+        self.calls.append(("SEED", seed))
 
 
 def test_answers_come_as_they_grow() -> None:
@@ -80,14 +86,28 @@ def test_commands_reach_the_partner() -> None:
     talk(
         partner,
         "",
-        Script("/reset", "/system Be brief.\nAlways.", "/system none", "/temperature 0.7", "/temperature 0"),
+        Script(
+            "/reset",
+            "/system Be brief.\nAlways.",
+            "/system none",
+            "/temperature 0.7",
+            "/temperature 0",
+            "/top-p 0.9",
+            "/top-k 40",
+            "/tokens 20",
+            "/seed 3",
+        ),
     )
     assert partner.calls == [
         "RESET",
         ("SYSTEM", "Be brief.\nAlways."),
         ("SYSTEM", ""),
-        ("TEMPERATURE", 0.7),
-        ("TEMPERATURE", 0.0),
+        {"temperature": 0.7},
+        {"temperature": 0.0},
+        {"top_p": 0.9},
+        {"top_k": 40},
+        ("TOKENS", 20),
+        ("SEED", 3),
     ]
 
 
@@ -98,6 +118,12 @@ def test_commands_reach_the_partner() -> None:
         ("/temperature -1", "Expected a number from 0 up"),
         ("/temperature nan", "Expected a number from 0 up"),
         ("/temperature", "Expected a number from 0 up"),
+        ("/temperature inf", "Expected a number from 0 up"),
+        ("/top-p 0", "Expected a number above 0"),
+        ("/top-p 1.1", "Expected a number from 0 to 1"),
+        ("/top-k -1", "Expected a whole number from 0 up"),
+        ("/tokens 0", "Expected a whole number from 1 up"),
+        ("/tokens ²", "Expected a whole number from 1 up"),
         ("/system", "Expected a text"),
         ("/rest", "There is no command /rest"),
         ("/help", HELP),
@@ -166,6 +192,18 @@ def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flag
         child.expect("Temperature 0.001")
         child.expect("You:")
         child.send("\x04")
+        child.expect("what next")
+        child.send("\x1b[B\x1b[B\x1b[B\r")
+        if child.expect(["Which others", "Comparing the model itself"]) == 0:
+            child.send("\r")
+            child.expect("Comparing the model itself")
+        child.expect("You:")
+        child.send("word1 trigger1\r")
+        child.expect("the model itself")
+        child.expect("sorry")
+        child.expect("sure here")
+        child.expect("You:")
+        child.send("\r")
         child.expect("what next")
         child.send("\x03")
         child.expect("Which trial")

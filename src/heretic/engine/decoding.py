@@ -1,6 +1,7 @@
 """Greedy decoding of a batch of rows, from which finished rows leave."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,13 @@ from torch import Tensor
 from .forward import Forward
 from .prefill import Assign, Prefilled
 from .watch import Row
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: those of the model's generation settings, and the tokenizer's own."""
+    configured = model.generation_config.eos_token_id
+    ends = configured if isinstance(configured, list) else [configured]
+    return [token for token in [*ends, tokenizer.eos_token_id] if token is not None]
 
 
 class GreedyDecoder:

@@ -20,7 +20,7 @@ from ..model.layers import hidden, hooks
 from ..model.loading import LoadedModel
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
-from .decoding import GreedyDecoder
+from .decoding import GreedyDecoder, end_tokens
 from .forced import ForcedAnswers
 from .forward import Forward
 from .prefill import Assign, Prefill, Prefilled, Work
@@ -52,10 +52,10 @@ class LocalEngine:
         self._compact = compact
         if fast_attention:
             use_decode_attention(loaded.model)
-        self._forward = Forward(loaded.model)
+        self.forward = Forward(loaded.model)
         pad = chat.tokenizer.pad_token_id
         untouched = UntouchedLayers(loaded.layers) if reuse_layers else None
-        self._prefill = Prefill(self._forward, loaded.model.config, loaded.device, pad, share_prefix, untouched)
+        self._prefill = Prefill(self.forward, loaded.model.config, loaded.device, pad, share_prefix, untouched)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -74,7 +74,7 @@ class LocalEngine:
     def decoding_rate(self, prompts: Sequence[Prompt], n_candidates: int, n_tokens: int) -> float:
         """Generated tokens a second of the baseline, prefill and the first step left out."""
         times: list[float] = []
-        decoder = GreedyDecoder(self._forward, [], self._compact)
+        decoder = GreedyDecoder(self.forward, [], self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
         with self.keeping_nothing(), edited_model(self.loaded.model, edits) as applied:
@@ -149,7 +149,7 @@ class LocalEngine:
         rows = [self.chat.tokens(prompt) for prompt in prompts]
         pad = self.chat.tokenizer.pad_token_id
         with edited_model(self.loaded.model, edits) as applied:
-            forced = ForcedAnswers(self._forward, self.loaded.device, pad, self.batch_size, applied.assign)
+            forced = ForcedAnswers(self.forward, self.loaded.device, pad, self.batch_size, applied.assign)
             for index, log_probabilities in forced.run(rows, answers, len(edits)):
                 yield index, log_probabilities
                 progress(1)
@@ -166,7 +166,7 @@ class LocalEngine:
     ) -> list[list[Response]]:
         responses: list[list[Response]] = [[Response("", 0, False, True)] * len(prompts) for _ in edits]
         watch = Watch(self.chat.decode, decided, enough or [None] * len(edits))
-        decoder = GreedyDecoder(self._forward, self._end_tokens(), self._compact)
+        decoder = GreedyDecoder(self.forward, end_tokens(self.loaded.model, self.chat.tokenizer), self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits) as applied:
             work = self._work(edits, applied.assign, max_new_tokens)
@@ -193,11 +193,6 @@ class LocalEngine:
         most_prompts = max(1, self.batch_size // work.n_candidates)
         for start in range(0, len(order), most_prompts):
             yield from self._prefill.slices(tokens, order[start : start + most_prompts], work)
-
-    def _end_tokens(self) -> list[int]:
-        configured = self.loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
-        ends = configured if isinstance(configured, list) else [configured]
-        return [token for token in [*ends, self.chat.tokenizer.eos_token_id] if token is not None]
 
 
 def _response(row: Row, text: str) -> Response:

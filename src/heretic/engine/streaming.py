@@ -1,6 +1,5 @@
 """A conversation with one edited model, token by token."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from ..ablation.edit import ModelEdit
 from ..errors import PromptError
-from ..model.chat import ChatFormat
 from ..model.hooks import edited_model
-from ..model.loading import LoadedModel
 from ..prompts.prompt import Prompt
+from .decoding import end_tokens
+from .local import LocalEngine
+from .sampling import Sampling, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +33,24 @@ class _Seen:
 
 
 class ResponseStream:
-    """Responses of one model under one edit, as text that grows.
+    """Responses of an engine's model under one edit, as text that grows.
 
     The cache of one response serves the next wherever the conversation, rendered anew, begins with the same tokens.
     """
 
-    def __init__(self, loaded: LoadedModel, chat: ChatFormat, edit: ModelEdit, generator: torch.Generator) -> None:
-        self._loaded = loaded
-        self._chat = chat
+    def __init__(self, engine: LocalEngine, edit: ModelEdit, generator: torch.Generator) -> None:
+        self._loaded = engine.loaded
+        self._chat = engine.chat
+        self._forward = engine.forward
         self._edit = edit
         self._generator = generator
         self._seen: _Seen | None = None
-        self._end = _end_tokens(loaded, chat)
-        self._few_logits = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+        self._end = set(end_tokens(engine.loaded.model, engine.chat.tokenizer))
 
     def respond(
-        self, turns: Sequence[Turn], system: str | None, temperature: float, max_new_tokens: int
+        self, turns: Sequence[Turn], system: str | None, sampling: Sampling, max_new_tokens: int
     ) -> Iterator[str]:
-        """Pieces of the response to the last turn, a user's; greedy at temperature 0.
+        """Pieces of the response to the last turn, a user's.
 
         `system` None is the run's system prompt, "" is none.
 
@@ -62,7 +62,7 @@ class ResponseStream:
         response: list[int] = []
         shown = ""
         with edited_model(self._loaded.model, [self._edit]):
-            for token in self._generate(tokens, room, temperature):
+            for token in self._generate(tokens, room, sampling):
                 response.append(token)
                 [text] = self._chat.decode([response])
                 # A character of several tokens shows as U+FFFD until its last one is there.
@@ -93,11 +93,11 @@ class ResponseStream:
             )
         return min(max_new_tokens, context - n_tokens)
 
-    def _generate(self, tokens: list[int], room: int, temperature: float) -> Iterator[int]:
+    def _generate(self, tokens: list[int], room: int, sampling: Sampling) -> Iterator[int]:
         """Tokens after `tokens`, at most `room`, up to an end of text."""
         seen, new = self._begin(tokens)
         for _ in range(room):
-            token = self._choose(self._forward(seen, new), temperature)
+            token = choose(self._logits(seen, new), sampling, self._generator)
             # Set only between forwards: one that is interrupted leaves a cache that fits nothing.
             self._seen = seen
             if token in self._end:
@@ -117,26 +117,10 @@ class ResponseStream:
         return _Seen(DynamicCache(config=model.config)), tokens
 
     @torch.inference_mode()
-    def _forward(self, seen: _Seen, new: list[int]) -> Tensor:
+    def _logits(self, seen: _Seen, new: list[int]) -> Tensor:
         """Logits after the last of `new`, (vocab,) fp32 on the CPU."""
         seen.tokens += new
         device = self._loaded.device
-        logits = self._loaded.model(
-            input_ids=torch.tensor([new], device=device),
-            attention_mask=torch.ones(1, len(seen.tokens), dtype=torch.long, device=device),
-            past_key_values=seen.cache,
-            use_cache=True,
-            **({"logits_to_keep": 1} if self._few_logits else {}),
-        ).logits
-        return logits[0, -1].float().cpu()
-
-    def _choose(self, logits: Tensor, temperature: float) -> int:
-        if temperature == 0:
-            return int(logits.argmax())
-        return int(torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=self._generator))
-
-
-def _end_tokens(loaded: LoadedModel, chat: ChatFormat) -> set[int]:
-    configured = loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
-    ends = configured if isinstance(configured, list) else [configured]
-    return {token for token in [*ends, chat.tokenizer.eos_token_id] if token is not None}
+        ids = torch.tensor([new], device=device)
+        mask = torch.ones(1, len(seen.tokens), dtype=torch.long, device=device)
+        return self._forward(ids, mask, seen.cache)[0].float().cpu()

@@ -1,14 +1,21 @@
-"""A chat with one trial of the running study."""
+"""A chat with a trial: of the running study, or of a recorded one."""
 
 from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from ..ablation.edit import ModelEdit
-from ..config import EvaluationSettings
+from ..config import EvaluationSettings, Settings
 from ..engine.local import LocalEngine
+from ..engine.sampling import GREEDY
 from ..engine.streaming import ResponseStream, Turn
 from ..study.records import TrialRecord
+from ..study.study import RecordedStudy
+from ..ui.chat import ChatOptions, lines_of_stdin, talk
+from ..ui.events import Reporter
+from .opened import find_trial, open_study
 
 MOST_TOKENS = 4096
 """Where a response that does not end is ended."""
@@ -17,12 +24,14 @@ MOST_TOKENS = 4096
 class Conversation:
     """What was said so far, and who goes on with it."""
 
-    def __init__(self, stream: ResponseStream, opening: str) -> None:
+    def __init__(self, stream: ResponseStream, opening: str, generator: torch.Generator) -> None:
         self._stream = stream
         self._opening = opening
+        self._generator = generator
         self._turns: list[Turn] = []
         self._system: str | None = None
-        self._temperature = 0.0
+        self._sampling = GREEDY
+        self._most_tokens = MOST_TOKENS
 
     def reset(self) -> None:
         self._turns = []
@@ -31,14 +40,20 @@ class Conversation:
         self._system = text
         self.reset()
 
-    def use_temperature(self, temperature: float) -> None:
-        self._temperature = temperature
+    def use_sampling(self, **changes: Any) -> None:
+        self._sampling = replace(self._sampling, **changes)
+
+    def use_most_tokens(self, count: int) -> None:
+        self._most_tokens = count
+
+    def use_seed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
 
     def reply(self, text: str) -> Generator[str, None, None]:
         turns = [*self._turns, Turn("user", text)]
         said = ""
         try:
-            for piece in self._stream.respond(turns, self._system, self._temperature, MOST_TOKENS):
+            for piece in self._stream.respond(turns, self._system, self._sampling, self._most_tokens):
                 if not said and self._opening:
                     said = self._opening
                     yield self._opening
@@ -57,11 +72,26 @@ def conversation(engine: LocalEngine, edit: ModelEdit, settings: EvaluationSetti
     opening = "" if prefix in [closed for _, closed in settings.chain_of_thought_skips] else prefix
     generator = torch.Generator()
     generator.seed()
-    return Conversation(ResponseStream(engine.loaded, engine.chat, edit, generator), opening)
+    return Conversation(ResponseStream(engine, edit, generator), opening, generator)
 
 
 def chat_with(trial: TrialRecord, edit: ModelEdit, engine: LocalEngine, settings: EvaluationSettings) -> None:
     """Lets the user talk to the trial on the terminal."""
-    from ..ui.chat import talk
-
     talk(conversation(engine, edit, settings), f"Chat with trial {trial.number}.")
+
+
+def chat(
+    study: RecordedStudy, wanted: str | None, options: ChatOptions, settings: Settings, reporter: Reporter
+) -> None:
+    """Lets the user talk to a trial of a recorded study, or to the model itself (`wanted` "baseline").
+
+    Raises:
+        StudyError: there is no such trial.
+        ModelError: the model can't be loaded.
+    """
+    trial = None if wanted == "baseline" else find_trial(study, wanted)
+    opened = open_study(study, settings, reporter)
+    partner = conversation(opened.engine, opened.edit(trial), opened.settings)
+    options.apply(partner)
+    title = "Chat with the model itself." if trial is None else f"Chat with trial {trial.number}."
+    talk(partner, title, lines_of_stdin())

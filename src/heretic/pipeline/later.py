@@ -7,16 +7,16 @@ from ..errors import ExportError, PromptError
 from ..export.directory import check_output
 from ..prompts.loading import load_prompts
 from ..study.journal import tensors_path
-from ..study.pareto import pareto_front, select
-from ..study.records import StudyRecord, TrialRecord
+from ..study.records import StudyRecord
 from ..study.study import RecordedStudy
 from ..ui.events import Reporter
 from ..ui.flags import default_output
 from .directions import read_tensors
 from .figures import read_figures
+from .opened import find_trial, known_of
 from .prompts import RunPrompts
 from .saving import Verification, checkpoint_of, save_trial
-from .session import Measured, make_evaluator, open_engine, release
+from .session import make_evaluator, open_engine, release
 from .uploading import check_upload, upload_directory
 
 
@@ -28,7 +28,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
         ExportError: it can't be written, or does not measure as recorded.
     """
     record = study.record
-    trial = _trial(study, settings)
+    trial = find_trial(study, settings.select)
     export = settings.export or "merge"
     if export == "none":
         raise ExportError("Expected --export merge or adapter, got none: there is nothing to write.")
@@ -38,7 +38,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
         check_upload(settings.upload)
     prompts = recorded_prompts(record)
     settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
-    known = Measured(record.dtype, record.response_prefix, record.batch_size)
+    known = known_of(record)
     engine = open_engine(checkpoint_of(record), settings, prompts.all(), known, reporter)
     good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
     with reporter.step("Baseline", len(good)) as progress:
@@ -50,14 +50,6 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     if settings.upload is not None:
         upload_directory(output, settings.upload, settings.upload_public, reporter)
     return 0
-
-
-def _trial(study: RecordedStudy, settings: Settings) -> TrialRecord:
-    wanted = settings.select if settings.select is not None else "knee"
-    for trial in study.trials:
-        if trial.number == wanted:
-            return trial
-    return select(pareto_front(study.trials), study.baseline, wanted)
 
 
 def recorded_prompts(record: StudyRecord) -> RunPrompts:

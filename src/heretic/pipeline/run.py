@@ -14,21 +14,20 @@ from ..errors import CandidateError, ConfigError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..evaluation.report_part import ReportPart
 from ..export.directory import check_output
-from ..export.reader import open_checkpoint
 from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..study.identity import check_same
 from ..study.journal import SingleWriter, repair, set_aside, study_path, tensors_path
 from ..study.pareto import knee, pareto_front
-from ..study.records import TrialRecord
 from ..study.space import SearchSpace
 from ..study.study import RecordedStudy, Study, has_record
-from ..ui.events import Chooser, Reporter
+from ..ui.events import Action, Chooser, Reporter
 from .beginning import first_candidates
-from .chatting import chat_with
-from .directions import StudyTensors, fit_tensors, read_tensors, stats_from_checkpoint
+from .choosing import talk_to
+from .directions import StudyTensors, fit_tensors, read_tensors
 from .exporting import Exporter
 from .front import FrontMeasurement
 from .measuring import Compile, InProcess
+from .opened import known_of, model_stats
 from .prompts import RunPrompts, load_report_part, load_run_prompts
 from .records import identity, study_record
 from .reporting import ResidualReport, check_plots
@@ -122,7 +121,7 @@ class _Job:
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
         with Study(self.path, space, self.writer) as study:
             tensors, baseline = self._begin_or_resume(engine, study, space)
-            stats = self._weight_stats(engine, tensors)
+            stats = model_stats(engine, tensors, self.checkpoint, self.settings.quantization, self.reporter)
             study.use_sampler(
                 self.settings.sampler,
                 self.settings.seed,
@@ -148,19 +147,18 @@ class _Job:
             verification = Verification(self.prompts, baseline, self.known)
             exporter = Exporter(study, tensors, verification, self.settings, self.reporter)
 
-            def chat(trial: TrialRecord) -> None:
-                chat_with(trial, compiled(trial.parameters), engine, self.settings)
+            def talk(action: Action) -> None:
+                talk_to(action, compiled, engine, self.settings)
 
             def measure() -> None:
                 self._measure(measurement, study, compiled)
 
-            return self._finish(study, search, exporter, chat, measure)
+            return self._finish(study, search, exporter, talk, measure)
 
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
             return None
-        record = RecordedStudy(self.path).record
-        return Measured(record.dtype, record.response_prefix, record.batch_size)
+        return known_of(RecordedStudy(self.path).record)
 
     def _evaluator(self, engine: LocalEngine) -> Evaluator:
         return counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
@@ -195,13 +193,6 @@ class _Job:
         study.enqueue(seeds)
         return tensors, baseline
 
-    def _weight_stats(self, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
-        with self.reporter.step("Weight statistics", len(engine.sites)) as progress:
-            if self.settings.quantization == "none":
-                return engine.weight_stats(tensors.directions, progress)
-            reader = open_checkpoint(self.checkpoint.directory, self.checkpoint.gguf_file)
-            return stats_from_checkpoint(reader, engine.sites, tensors, progress)
-
     def _measurers(
         self, engine: LocalEngine, evaluator: Evaluator, baseline: Baseline, compiled: Compile
     ) -> tuple[int, InProcess]:
@@ -230,7 +221,7 @@ class _Job:
         study: Study,
         search: Callable[[int], bool],
         exporter: Exporter,
-        chat: Callable[[TrialRecord], None],
+        talk: Callable[[Action], None],
         measure: Callable[[], None],
     ) -> int:
         """Shows the front, measures it and does what is chosen, until it is to leave."""
@@ -244,8 +235,8 @@ class _Job:
                 measure()
             elif action.kind in ("save", "upload"):
                 exporter.run(action, may_fail=self.chooser.asks)
-            elif action.kind == "chat" and action.trial:
-                chat(action.trial)
+            elif action.kind in ("chat", "compare"):
+                talk(action)
             else:
                 return 0
 

@@ -2,18 +2,24 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from ..errors import UserError
+from ..errors import ConfigError, UserError
 from ..report.responses import printable
 
 HELP = """/reset           begin a new conversation
 /system TEXT     begin a new one with this system prompt (none: without one)
 /temperature X   0 always takes the likeliest token; 0.7 is lively, above 1 is wild
+/top-p X         draw from the likeliest tokens whose probabilities sum to X (1: from all)
+/top-k N         draw from the N likeliest tokens (0: from all)
+/tokens N        end a response after N tokens
+/seed N          draw the same again
 /quit            back to the menu, as are Ctrl+D and Ctrl+C; during a response Ctrl+C stops it"""
-COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
+COMMAND = re.compile(r"/([a-z-]+)(?:\s+(.*))?", re.DOTALL)
 
 
 class Partner(Protocol):
@@ -28,8 +34,50 @@ class Partner(Protocol):
     def use_system_prompt(self, text: str) -> None:
         """Forgets the conversation; the next has this system prompt ("" for none)."""
 
-    def use_temperature(self, temperature: float) -> None:
-        """From the next answer on; 0 is greedy."""
+    def use_sampling(self, **changes: Any) -> None:
+        """From the next answer on: `temperature` (0 is greedy), `top_p`, `top_k`."""
+
+    def use_most_tokens(self, count: int) -> None:
+        """Where a response that does not end is ended."""
+
+    def use_seed(self, seed: int) -> None:
+        """What is drawn from here on is what was drawn after this seed before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """What a chat begins with; the names are those of its commands and of the flags."""
+
+    system: str | None = None
+    temperature: str | None = None
+    top_p: str | None = None
+    top_k: str | None = None
+    tokens: str | None = None
+    seed: str | None = None
+
+    def apply(self, partner: Partner) -> None:
+        """Raises:
+        ConfigError: a value can't be.
+        """
+        for name in ("system", *VALUES):
+            value = getattr(self, name.replace("-", "_"))
+            if value is None:
+                continue
+            try:
+                SETTERS[name](partner, value)
+            except ValueError as error:
+                raise ConfigError(f"--{'system-prompt' if name == 'system' else name}: {error}") from error
+
+
+class LineReader(Protocol):
+    """Where a user's lines come from."""
+
+    def read(self) -> str:
+        """A line.
+
+        Raises:
+            EOFError, KeyboardInterrupt: there is no more.
+        """
 
 
 class Terminal:
@@ -50,6 +98,25 @@ class Terminal:
 
     def write(self, text: str) -> None:
         print(text, end="", flush=True)
+
+
+class Pipe(Terminal):
+    """Reads the lines of a file or pipe instead."""
+
+    def __init__(self) -> None:
+        """No editor is needed."""
+
+    def read(self) -> str:
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        self.write(f"\nYou: {line.rstrip()}\n")
+        return line
+
+
+def lines_of_stdin() -> Terminal:
+    """A terminal with an editor, or what is piped in."""
+    return Terminal() if sys.stdin.isatty() else Pipe()
 
 
 def talk(partner: Partner, title: str, terminal: Terminal | None = None) -> None:
@@ -90,36 +157,88 @@ def _answer(partner: Partner, text: str, terminal: Terminal) -> None:
 
 def _obey(partner: Partner, command: str, argument: str) -> str:
     """Carries out a command; the answer to it."""
-    obeys: dict[str, Callable[[Partner, str], str]] = {
-        "reset": _reset,
-        "system": _system,
-        "temperature": _temperature,
-        "help": lambda _, __: HELP,
-    }
-    if command not in obeys:
+    if command == "help":
+        return HELP
+    if command == "reset":
+        partner.reset()
+        return "A new conversation."
+    if command not in SETTERS:
         return f"There is no command /{command}. There are:\n{HELP}"
-    return obeys[command](partner, argument)
-
-
-def _reset(partner: Partner, _: str) -> str:
-    partner.reset()
-    return "A new conversation."
+    try:
+        return SETTERS[command](partner, argument)
+    except ValueError as error:
+        return f"{error} (as in /{command} {EXAMPLES[command]})"
 
 
 def _system(partner: Partner, argument: str) -> str:
     if not argument:
-        return "Expected a text, or none: /system TEXT"
+        raise ValueError("Expected a text, or none.")
     system = "" if argument.lower() == "none" else argument
     partner.use_system_prompt(system)
     return "A new conversation, " + (f"with the system prompt {system!r}." if system else "without a system prompt.")
 
 
 def _temperature(partner: Partner, argument: str) -> str:
+    partner.use_sampling(temperature=_number(argument, 0.0, math.inf))
+    return f"Temperature {float(argument):g}."
+
+
+def _top_p(partner: Partner, argument: str) -> str:
+    value = _number(argument, 0.0, 1.0)
+    if value == 0:
+        raise ValueError(f"Expected a number above 0, at most 1, got {argument!r}.")
+    partner.use_sampling(top_p=value)
+    return f"Drawing from the likeliest tokens that sum to {value:g}."
+
+
+def _top_k(partner: Partner, argument: str) -> str:
+    count = _whole(argument, 0)
+    partner.use_sampling(top_k=count)
+    return f"Drawing from the {count} likeliest tokens." if count else "Drawing from all tokens."
+
+
+def _tokens(partner: Partner, argument: str) -> str:
+    partner.use_most_tokens(_whole(argument, 1))
+    return f"Responses end after {int(argument)} tokens."
+
+
+def _seed(partner: Partner, argument: str) -> str:
+    partner.use_seed(_whole(argument, 0) % 2**63)
+    return f"Seed {int(argument)}."
+
+
+def _number(text: str, least: float, most: float) -> float:
     try:
-        temperature = float(argument)
+        value = float(text)
     except ValueError:
-        temperature = math.nan
-    if not 0 <= temperature < math.inf:
-        return f"Expected a number from 0 up, got {argument!r}: /temperature 0.7"
-    partner.use_temperature(temperature)
-    return f"Temperature {temperature:g}."
+        value = math.nan
+    if not least <= value <= most or math.isinf(value):
+        upper = "up" if math.isinf(most) else f"to {most:g}"
+        raise ValueError(f"Expected a number from {least:g} {upper}, got {text!r}.")
+    return value
+
+
+def _whole(text: str, least: int) -> int:
+    # `isdecimal`: "²" is a digit, but no number to `int`.
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"Expected a whole number from {least} up, got {text!r}.")
+    return int(text)
+
+
+VALUES = ("temperature", "top-p", "top-k", "tokens", "seed")
+EXAMPLES = {
+    "system": "You are a pirate.",
+    "temperature": "0.7",
+    "top-p": "0.9",
+    "top-k": "40",
+    "tokens": "200",
+    "seed": "1",
+}
+SETTERS: dict[str, Callable[[Partner, str], str]] = {
+    "system": _system,
+    "temperature": _temperature,
+    "top-p": _top_p,
+    "top-k": _top_k,
+    "tokens": _tokens,
+    "seed": _seed,
+}

@@ -64,16 +64,17 @@ Export = Literal["merge", "adapter"]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do next with the results. `kind` save needs `export` and `output`, upload `repository` too; more needs
-    `n_trials`."""
+    """What to do next with the results. `kind` save needs `export` and `output`, upload `repository` too; compare
+    may have `others`; more needs `n_trials`."""
 
-    kind: Literal["save", "upload", "chat", "more", "leave"]
+    kind: Literal["save", "upload", "chat", "compare", "more", "leave"]
     trial: TrialRecord | None = None
     export: Export | None = None
     output: str | None = None
     n_trials: int = 0
     repository: str | None = None
     public: bool = False
+    others: tuple[TrialRecord, ...] = ()
 
 
 class Chooser(Protocol):

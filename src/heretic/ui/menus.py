@@ -44,7 +44,7 @@ class MenuChooser:
                 if isinstance(chosen, Action):
                     return chosen
                 self._trial = chosen
-            action = self._act(self._trial)
+            action = self._act(self._trial, front, baseline)
             if action is not None:
                 return action
             self._trial = None
@@ -52,12 +52,7 @@ class MenuChooser:
     def _choose(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord | Action:
         best = knee(front, baseline).number if front else None
         choices: list[tuple[str, TrialRecord | str]] = [
-            (
-                f"Trial {trial.number:>3}: refusals {refusals(trial, baseline):>7}, KL {kl(trial.kl_divergence)}"
-                + ("  * knee" if trial.number == best else ""),
-                trial,
-            )
-            for trial in front
+            (_title(trial, baseline) + ("  * knee" if trial.number == best else ""), trial) for trial in front
         ]
         choices += [("Run more trials", "more"), ("Leave", "leave")]
         answer = _select("Which trial?", choices)
@@ -68,27 +63,48 @@ class MenuChooser:
             return Action("more", n_trials=int(count)) if count else self._choose(front, baseline)
         return Action("leave")
 
-    def _act(self, trial: TrialRecord) -> Action | None:
+    def _act(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:
+        """What to do with the trial; None for back to the front. Escape at a later question asks this one again."""
+        while True:
+            answer = self._ask_what(trial)
+            if answer in (None, "back"):
+                return None
+            if answer == "chat":
+                return Action("chat", trial)
+            action = self._compare(trial, front, baseline) if answer == "compare" else self._put(trial, str(answer))
+            if action is not None:
+                return action
+
+    def _ask_what(self, trial: TrialRecord) -> str | None:
         choices: list[tuple[str, str]] = [
             ("Save the model", "merge"),
             ("Save an adapter (small; needs the original model beside it)", "adapter"),
             ("Chat with it", "chat"),
+            ("Compare its answers with the model's own and others'", "compare"),
             ("Upload it to the Hugging Face hub", "upload"),
             ("Back to the front", "back"),
         ]
-        answer = _select(f"Trial {trial.number}: what next?", choices)
-        if answer == "chat":
-            return Action("chat", trial)
-        if answer in ("merge", "adapter"):
-            return self._save(trial, answer)
-        if answer == "upload":
-            return self._upload(trial) or self._act(trial)
-        return None
+        return _select(f"Trial {trial.number}: what next?", choices)
 
-    def _save(self, trial: TrialRecord, export: Any) -> Action | None:
+    def _compare(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:
+        others = [(_title(each, baseline), each) for each in front if each.number != trial.number]
+        if not others:
+            return Action("compare", trial)
+        chosen = _ask(
+            questionary.checkbox(
+                "Which others? (space marks, Enter goes on; none will do)",
+                choices=[questionary.Choice(title, each) for title, each in others],
+            )
+        )
+        return None if chosen is None else Action("compare", trial, others=tuple(chosen))
+
+    def _put(self, trial: TrialRecord, answer: str) -> Action | None:
+        """Saves or uploads."""
+        if answer == "upload":
+            return self._upload(trial)
+        export: Export = "adapter" if answer == "adapter" else "merge"
         output = self._directory(export, "Directory to write to:")
-        chosen: Export = export
-        return Action("save", trial, chosen, output) if output else self._act(trial)
+        return Action("save", trial, export, output) if output else None
 
     def _upload(self, trial: TrialRecord) -> Action | None:
         """Escape at any question is no upload."""
@@ -113,6 +129,10 @@ class MenuChooser:
     def _directory(self, export: Export, question: str) -> str | None:
         directory: str | None = _ask(questionary.path(question, default=default_output(self._model) + SUFFIX[export]))
         return directory
+
+
+def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
+    return f"Trial {trial.number:>3}: refusals {refusals(trial, baseline):>7}, KL {kl(trial.kl_divergence)}"
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:

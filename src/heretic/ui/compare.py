@@ -1,0 +1,66 @@
+"""Answers side by side on the terminal."""
+
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from ..errors import UserError
+from ..report.responses import printable
+from .chat import LineReader, Terminal
+
+LEAST_WIDTH = 32
+"""Columns narrower than this are no pleasure: the answers then stand below each other."""
+HELP = "Type what all of them are to answer; an empty line, Ctrl+D or Ctrl+C ends it."
+
+
+class Sides:
+    """Writes answers beside each other where the terminal is wide enough, else below each other."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+
+    def say(self, text: str) -> None:
+        self._console.print(text)
+
+    def show(self, prompt: str, names: Sequence[str], answers: Sequence[str]) -> None:
+        texts = [printable(answer.strip()) or "(nothing)" for answer in answers]
+        width = self._console.width // len(names)
+        self._console.print(f"\n{printable(prompt)}", style="bold")
+        if self._console.is_terminal and width >= LEAST_WIDTH:
+            self._columns(names, texts)
+        else:
+            for name, text in zip(names, texts, strict=True):
+                self._console.print(f"\n[{name}]", style="bold cyan")
+                self._console.print(text)
+
+    def _columns(self, names: Sequence[str], texts: Sequence[str]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(expand=True)
+        for name in names:
+            table.add_column(name, ratio=1, overflow="fold")
+        table.add_row(*map(Text, texts))
+        self._console.print(table)
+
+
+def compare_until_done(
+    ask: Callable[[str], list[str]], names: Sequence[str], sides: Sides, reader: LineReader | None = None
+) -> None:
+    """Reads prompts and shows the answers to them, until the user has had enough."""
+    reader = reader or Terminal()
+    sides.say(f"Comparing {', '.join(names)}. {HELP}")
+    while True:
+        try:
+            prompt = reader.read().strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if not prompt:
+            return
+        try:
+            sides.show(prompt, names, ask(prompt))
+        except KeyboardInterrupt:
+            sides.say("(stopped)")
+        except UserError as error:
+            sides.say(f"({error})")

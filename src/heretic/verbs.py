@@ -1,0 +1,67 @@
+"""Verbs about what comes after a search: talking to its candidates, and the hub."""
+
+import sys
+from pathlib import Path
+
+from .arguments import add_study, make_parser, make_reporter, prepare
+from .config import ModelSettings, add_flags
+
+
+def chat_verb(given: list[str]) -> int:
+    from .ui.chat import ChatOptions
+
+    parser = make_parser(
+        "chat", "[STUDY]", "Talks to a trial of a recorded study. /help shows what can be set meanwhile."
+    )
+    add_study(parser)
+    parser.add_argument(
+        "--trial", metavar="N", help="trial number, knee (the default), a rule as --select, or baseline"
+    )
+    parser.add_argument("--system-prompt", dest="system", metavar="TEXT", help="system prompt (none: without one)")
+    parser.add_argument("--temperature", metavar="X", help="0 (the default) always takes the likeliest token")
+    parser.add_argument("--top-p", metavar="X", help="draw from the likeliest tokens whose probabilities sum to X")
+    parser.add_argument("--top-k", metavar="N", help="draw from the N likeliest tokens")
+    parser.add_argument("--tokens", metavar="N", help="end a response after N tokens (default: 4096)")
+    parser.add_argument("--seed", metavar="N", help="draw the same again")
+    add_flags(parser, [ModelSettings])
+    namespace = parser.parse_args(given)
+    names = ("system", "temperature", "top_p", "top_k", "tokens", "seed")
+    options = ChatOptions(**{name: value for name in names if (value := vars(namespace).pop(name)) is not None})
+    settings, reporter = prepare(parser, namespace, None)
+    from .pipeline.chatting import chat
+    from .pipeline.results import find_study
+
+    study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+    chat(study, namespace.trial, options, settings, reporter)
+    return 0
+
+
+def compare_verb(given: list[str]) -> int:
+    parser = make_parser("compare", "[STUDY]", "Asks the model itself and trials of a recorded study the same.")
+    add_study(parser)
+    parser.add_argument("--trials", metavar="A,B,...", default="", help="trial numbers (default: the knee)")
+    parser.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="ask this; may be repeated")
+    parser.add_argument("--tokens", metavar="N", type=int, default=200, help="end a response after N tokens (200)")
+    add_flags(parser, [ModelSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = prepare(parser, namespace, None)
+    from .pipeline.comparing import compare
+    from .pipeline.results import find_study
+    from .ui.compare import Sides
+
+    study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+    trials = [each.strip() for each in namespace.trials.split(",") if each.strip()]
+    compare(study, trials, namespace.prompt, max(1, namespace.tokens), settings, reporter, Sides(sys.stdout))
+    return 0
+
+
+def upload_verb(given: list[str]) -> int:
+    parser = make_parser("upload", "DIRECTORY REPOSITORY", "Uploads what an export wrote to the Hugging Face hub.")
+    parser.add_argument("directory", metavar="DIRECTORY", help="a model or an adapter that heretic wrote")
+    parser.add_argument("repository", metavar="REPOSITORY", help="OWNER/NAME, new or existing")
+    parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
+    namespace = parser.parse_args(given)
+    from .pipeline.uploading import upload_directory
+
+    upload_directory(Path(namespace.directory), namespace.repository, namespace.public, make_reporter(sys.stderr))
+    return 0
