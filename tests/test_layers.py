@@ -53,7 +53,7 @@ def test_files_are_short() -> None:
     assert not long
 
 
-@pytest.mark.parametrize("verb", [[], ["demo"], ["results"], ["export"], ["evaluate"], ["split"]])
+@pytest.mark.parametrize("verb", [[], ["demo"], ["results"], ["export"], ["evaluate"], ["inspect"], ["split"]])
 def test_help_imports_nothing_heavy(verb: list[str]) -> None:
     program = (
         "import sys\nfrom heretic.cli import main\n"

@@ -24,6 +24,7 @@ VERBS = {
     "results": "print the Pareto front of a recorded study, without loading a model",
     "export": "write a trial of a recorded study as a model or an adapter",
     "evaluate": "measure any model as a candidate is measured",
+    "inspect": "show which weights of a model write to its residual stream",
     "split": "split a prompt set in three parts, near-duplicates kept together",
     "chat": "talk to a trial of a recorded study",
     "compare": "ask the model itself and trials of a recorded study the same",
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "results": _results,
             "export": _export,
             "evaluate": _evaluate,
+            "inspect": _inspect,
             "split": _split,
             "upload": verbs.upload_verb,
             "chat": verbs.chat_verb,
@@ -144,6 +146,21 @@ def _split(given: list[str]) -> int:
     source = PromptSource(dataset=asked.data, column=asked.column, split=asked.split)
     sizes = parse_sizes(asked.sizes) if asked.sizes else None
     split_prompts(source, sizes, asked.kind, asked.output, asked.seed, make_reporter(sys.stderr))
+    return 0
+
+
+def _inspect(given: list[str]) -> int:
+    parser = _parser(
+        "inspect", "MODEL", "Shows the weights that write to a model's residual stream, found and proved by measuring."
+    )
+    parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_flags(parser, [ModelSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = _prepare(parser, namespace, "name")
+    from .pipeline.inspecting import inspect_model, print_inspection
+
+    print_inspection(inspect_model(settings, reporter), namespace.json, _reporter(sys.stdout))
     return 0
 
 

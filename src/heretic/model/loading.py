@@ -49,12 +49,22 @@ class LoadedModel:
 
 
 def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[[str], None]) -> LoadedModel:
+    """The model of `load_decoder`, with its tokenizer.
+
+    Raises:
+        ModelError: one of the two can't be loaded, or the sites aren't found.
+    """
+    tokenizer = load_tokenizer(checkpoint, settings)
+    model = load_decoder(checkpoint, settings, say)
+    return LoadedModel(checkpoint, model, tokenizer, tuple(find_sites(model)))
+
+
+def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[[str], None]) -> nn.Module:
     """The model in the first dtype of `settings.dtypes` that loads and gives finite logits.
 
     Raises:
         ModelError: none does; the text says why for each.
     """
-    tokenizer = load_tokenizer(checkpoint, settings)
     failures = []
     tried: set[str] = set()
     for wanted in settings.dtypes:
@@ -68,7 +78,7 @@ def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[
             failures.append(f"{wanted}: {type(error).__name__}: {_first_line(error)}")
             continue
         if _finite(model):
-            return LoadedModel(checkpoint, model, tokenizer, tuple(find_sites(model)))
+            return model
         failures.append(f"{wanted}: the logits hold NaN or inf")
         say(f"Logits are not finite in {dtype}; trying the next dtype.")
         del model
