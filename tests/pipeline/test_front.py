@@ -132,3 +132,47 @@ def test_a_long_front_is_measured_at_its_ends_its_knee_and_between(count: int, m
     assert most == 0 or knee(front, baseline) in chosen
     if most >= 3:
         assert {chosen[0].number, chosen[-1].number} == {0, count - 1}
+
+
+def test_a_judge_that_fails_costs_no_figure(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*measured_flags, "--judges", '[{"endpoint": "http://127.0.0.1:9/v1", "model": "none"}]']) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The judge none at http://127.0.0.1:9/v1 gave no answer" in said
+    assert "Judges openings and markers: Cohen's kappa" in said
+    figures = read_figures(journal)
+    assert figures is not None
+    assert {each.judge for each in figures.judges} == {"openings", "markers"}
+    [agreement] = figures.agreement
+    assert agreement.agree.of == 20 * (1 + len(figures.candidates))
+
+
+def test_a_judges_verdicts_are_shown_beside_the_lists(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judges are tested in tests/evaluation/test_judges.py; here one stands for them that counts what it is asked."""
+    asked: list[int] = []
+
+    class Contrary:
+        name = "contrary"
+
+        def verdicts(self, prompts: list[str], responses: list[str]) -> list[str]:
+            asked.append(len(responses))
+            return ["answered" if text.startswith("sorry") else "declined" for text in responses]
+
+    monkeypatch.setattr("heretic.pipeline.judging.open_judge", lambda _: Contrary())
+    judge = ["--judges", '[{"classifier": "contrary", "declined": ["x"]}]']
+    assert main([*measured_flags, *judge]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Declined, by judge" in said
+    figures = read_figures(journal)
+    assert figures is not None
+    [kappa] = [each.kappa for each in figures.agreement if (each.first, each.second) == ("openings", "contrary")]
+    assert kappa is not None
+    assert kappa < 0
+    assert f"Judges openings and contrary: Cohen's kappa {kappa:.2f}, alike on 0/" in said
+    assert asked == [20] * (1 + len(figures.candidates))
+    # Verdicts that are there are not asked for again.
+    assert main([*measured_flags, *judge, "--resume", "continue"]) == 0
+    assert len(asked) == 1 + len(figures.candidates)
