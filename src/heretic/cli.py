@@ -150,17 +150,17 @@ def _split(given: list[str]) -> int:
 
 
 def _inspect(given: list[str]) -> int:
-    parser = _parser(
+    parser = make_parser(
         "inspect", "MODEL", "Shows the weights that write to a model's residual stream, found and proved by measuring."
     )
     parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_flags(parser, [ModelSettings])
     namespace = parser.parse_args(given)
-    settings, reporter = _prepare(parser, namespace, "name")
+    settings, reporter = prepare(parser, namespace, "name")
     from .pipeline.inspecting import inspect_model, print_inspection
 
-    print_inspection(inspect_model(settings, reporter), namespace.json, _reporter(sys.stdout))
+    print_inspection(inspect_model(settings, reporter), namespace.json, make_reporter(sys.stdout))
     return 0
 
 
