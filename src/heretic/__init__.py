@@ -1,3 +1,21 @@
-"""Finds the direction along which a language model refuses, and the ablation that removes it."""
+"""Finds the direction along which a language model refuses, and the ablation that removes it.
+
+From Python: `search` runs the main job, `open_study` reads a recorded one; both give a `Study`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Study, open_study, search
 
 __version__ = "0.1.0"
+__all__ = ["Study", "__version__", "open_study", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    # `heretic --help` imports this package too, and must stay quick.
+    if name in ("Study", "open_study", "search"):
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

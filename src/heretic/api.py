@@ -1,0 +1,189 @@
+"""The main job from Python: search, look, ask, save. Made for notebooks; nothing is asked and nothing is printed twice.
+
+from heretic import search
+
+study = search("path/to/model", n_trials=50)
+study.front()
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import load_settings
+from .study.pareto import knee, pareto_front
+from .study.records import StudyRecord, TrialRecord
+from .study.study import RecordedStudy
+from .ui.events import Export, Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from .pipeline.chatting import Conversation
+    from .pipeline.opened import OpenedStudy
+
+Trial = TrialRecord | int | str
+"""A trial, its number, or a rule: knee, lowest-kl, lowest-refusals."""
+
+
+class Study:
+    """A recorded study. Its model is loaded at the first question to it, and kept."""
+
+    def __init__(self, path: Path, reporter: Reporter, **settings: Any) -> None:
+        self._recorded = RecordedStudy(path)
+        self._reporter = reporter
+        self._given = settings
+        self._opened: OpenedStudy | None = None
+
+    def __repr__(self) -> str:
+        return f"<heretic study of {self.record.model}: {len(self.trials)} trials, {self.path}>"
+
+    @property
+    def path(self) -> Path:
+        return self._recorded.path
+
+    @property
+    def record(self) -> StudyRecord:
+        """What the study is about: model, prompts, settings, baseline, versions."""
+        return self._recorded.record
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """Complete trials, in their order; read anew, so that they grow while a search runs elsewhere."""
+        self._recorded = RecordedStudy(self.path)
+        return self._recorded.trials
+
+    @property
+    def knee(self) -> TrialRecord:
+        """The trial that the program itself would take.
+
+        Raises:
+            StudyError: no trial is complete yet.
+        """
+        return self.trial("knee")
+
+    def trial(self, wanted: Trial) -> TrialRecord:
+        """Raises:
+        StudyError: there is no such trial.
+        """
+        from .pipeline.opened import find_trial
+
+        return wanted if isinstance(wanted, TrialRecord) else find_trial(self._recorded, wanted)
+
+    def frame(self) -> "pd.DataFrame":
+        """All complete trials, a row each: figures, whether on the front, parameters."""
+        from .report.frames import trials_frame
+
+        return trials_frame(self.trials, self.record.baseline)
+
+    def front(self) -> "pd.DataFrame":
+        """The Pareto front, fewest refusals first."""
+        frame = self.frame()
+        order = [trial.number for trial in pareto_front(self.trials)]
+        return frame.loc[order]
+
+    def plot(self) -> "go.Figure":
+        """All trials and the front, refusals against KL divergence; shows itself in a notebook.
+
+        Raises:
+            ConfigError: plotly is not installed.
+        """
+        from .report.frames import front_figure
+
+        front = pareto_front(self.trials)
+        best = knee(front, self.record.baseline) if front else None
+        return front_figure(self.frame(), best, self.record.baseline)
+
+    def ask(self, prompt: str, trial: Trial | None = "knee", max_tokens: int = 200) -> str:
+        """The greedy answer of a trial, or of the model itself (`trial` None)."""
+        return self.compare(prompt, [trial], max_tokens)[0]
+
+    def compare(self, prompt: str, trials: "list[Trial | None]", max_tokens: int = 200) -> list[str]:
+        """The greedy answers of several trials (None: the model itself), in one batch."""
+        from .pipeline.comparing import Comparison
+
+        opened = self.open()
+        edits = [opened.edit(None if trial is None else self.trial(trial)) for trial in trials]
+        return Comparison(opened.engine, edits, max_tokens).ask(prompt)
+
+    def chat(self, trial: Trial | None = "knee") -> "Conversation":
+        """A conversation: `"".join(chat.reply("Hello"))`, and so on."""
+        from .pipeline.chatting import conversation
+
+        opened = self.open()
+        return conversation(opened.engine, opened.edit(None if trial is None else self.trial(trial)), opened.settings)
+
+    def open(self) -> "OpenedStudy":
+        """The model of the study, loaded."""
+        from .pipeline.opened import open_study
+
+        if self._opened is None:
+            self._opened = open_study(self._recorded, load_settings(self._given)[0], self._reporter)
+        return self._opened
+
+    def save(self, output: str | Path, trial: Trial = "knee", export: Export = "merge") -> Path:
+        """Writes a trial as a model or an adapter, loads it again and measures it; returns its directory.
+
+        Raises:
+            ExportError: it can't be written, or does not measure as recorded.
+        """
+        from .pipeline.later import export_trial
+
+        chosen = self.trial(trial).number
+        given = {**self._given, "select": chosen, "export": export, "output": str(output), "upload": None}
+        export_trial(self._recorded, load_settings(given)[0], self._reporter)
+        return Path(output)
+
+    def upload(self, directory: str | Path, repository: str, public: bool = False) -> None:
+        """Uploads what `save` wrote to the Hugging Face hub, with the environment's token or the hub's own login.
+
+        Raises:
+            ExportError: it can't be uploaded.
+        """
+        from .pipeline.uploading import upload_directory
+
+        upload_directory(Path(directory), repository, public, self._reporter)
+
+
+def search(model: str | Path, reporter: Reporter | None = None, **settings: Any) -> Study:
+    """Runs the main job on `model` and returns its study; what is recorded already is continued.
+
+    `settings` are the keys of config.default.toml; config.toml and HERETIC_ variables count as they do for the
+    program. Stopped by the keyboard, it returns what there is.
+
+    Raises:
+        UserError: something is not as it must be; what was recorded stays.
+    """
+    from .pipeline.run import run
+    from .study.journal import study_path
+    from .ui.flags import FlagChooser
+
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    read, warnings = load_settings({"resume": "continue", **given, "model": str(model)})
+    reporter = reporter or default_reporter()
+    for warning in warnings:
+        reporter.warn(warning)
+    run(read, FlagChooser(read, read.resume, str(read.model)), reporter)
+    return Study(study_path(read.study_checkpoint_dir, str(read.model)), reporter, **given)
+
+
+def open_study(study: str | Path, reporter: Reporter | None = None, **settings: Any) -> Study:
+    """The recorded study `study`: its .jsonl file, or the model that it was run on.
+
+    Raises:
+        StudyError: there is none.
+    """
+    from .pipeline.results import find_study
+
+    read, _ = load_settings(settings)
+    found = find_study(str(study), read.study_checkpoint_dir)
+    return Study(found.path, reporter or default_reporter(), **settings)
+
+
+def default_reporter() -> Reporter:
+    """Bars that stay in their cell in a notebook; lines elsewhere."""
+    from .ui.notebook import NotebookReporter, in_notebook
+    from .ui.plain import PlainReporter
+
+    return NotebookReporter() if in_notebook() else PlainReporter(sys.stderr)

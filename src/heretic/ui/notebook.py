@@ -1,0 +1,131 @@
+"""The view in a notebook: each step has one line with a bar that moves, and the search one block."""
+
+import html
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..study.records import BaselineRecord, TrialRecord
+from .events import Progress, SearchState, SearchView
+from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
+
+SECONDS_BETWEEN_UPDATES = 0.5
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a kernel of Jupyter, which shows HTML."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+class Block:
+    """One place in a cell's output, whose content changes."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self._html = HTML
+        self._handle: Any = display(HTML(""), display_id=True)
+        self._last = 0.0
+
+    def show(self, content: str, at_once: bool = True) -> None:
+        now = time.monotonic()
+        if at_once or now - self._last >= SECONDS_BETWEEN_UPDATES:
+            self._last = now
+            self._handle.update(self._html(content))
+
+
+class NotebookReporter:
+    """Shows HTML in the cell that runs."""
+
+    def say(self, text: str) -> None:
+        Block().show(f"<pre style='margin:0'>{html.escape(text)}</pre>")
+
+    def warn(self, text: str) -> None:
+        Block().show(f"<pre style='margin:0;color:#b35900'>Warning: {html.escape(text)}</pre>")
+
+    @contextmanager
+    def step(self, title: str, total: int | None = None) -> Iterator[Progress]:
+        block, started, done = Block(), time.monotonic(), 0
+        block.show(_bar(title, 0, total))
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            block.show(_bar(title, done, total), at_once=False)
+
+        yield progress
+        taken = duration(time.monotonic() - started)
+        counted = f"{total} in " if total is not None else ""
+        block.show(f"<pre style='margin:0'>{html.escape(title)}: {counted}{taken}</pre>")
+
+    @contextmanager
+    def search(self, state: SearchState, rows_a_trial: int) -> Iterator[SearchView]:
+        yield _NotebookSearch(state, rows_a_trial)
+
+    def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
+        title = f"Pareto front (the model itself: {baseline.refusals}/{baseline.prompts} refusals; * marks the knee)"
+        self.table(title, FRONT_COLUMNS, front_rows(front, best, baseline))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        Block().show(_table(title, columns, rows))
+
+
+class _NotebookSearch:
+    """The running search: a bar for trials, one for the prompts of the running trial, the front, the last trial."""
+
+    def __init__(self, state: SearchState, rows_a_trial: int) -> None:
+        self._block = Block()
+        self._state = state
+        self._rows_a_trial = rows_a_trial
+        self._rows = 0
+        self._last = ""
+        self._show(at_once=True)
+
+    def rows(self, count: int) -> None:
+        self._rows += count
+        self._show(at_once=False)
+
+    def complete(self, trial: TrialRecord, state: SearchState) -> None:
+        figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}"
+        self._next(f"trial {trial.number}: {figures}", state)
+
+    def failed(self, number: int, reason: str, state: SearchState) -> None:
+        self._next(f"trial {number} failed: {reason}", state)
+
+    def _next(self, line: str, state: SearchState) -> None:
+        self._state, self._last, self._rows = state, line, 0
+        self._show(at_once=True)
+
+    def _show(self, at_once: bool) -> None:
+        state = self._state
+        left = "" if state.remaining is None else f", {duration(state.remaining)} left"
+        parts = [
+            _bar("trials", state.finished, state.wanted),
+            _bar("prompts", min(self._rows, self._rows_a_trial), self._rows_a_trial),
+            f"<pre style='margin:0'>{html.escape(f'{duration(state.elapsed)} gone{left}. {self._last}')}</pre>",
+        ]
+        if state.front:
+            parts.append(
+                _table("Pareto front so far", FRONT_COLUMNS, front_rows(state.front, state.best, state.baseline))
+            )
+        self._block.show("".join(parts), at_once)
+
+
+def _bar(title: str, done: int, total: int | None) -> str:
+    value = f" value='{done}' max='{total}'" if total else ""
+    counted = f" {done}/{total}" if total else ""
+    return (
+        f"<div><code>{html.escape(title)}</code> <progress{value} style='width:16em'></progress>"
+        f"<code>{counted}</code></div>"
+    )
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th style='text-align:left'>{html.escape(column)}</th>" for column in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td style=text-align:left>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table><caption>{html.escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
