@@ -77,6 +77,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "good_report_prompts": ({"dataset": "g.txt"}, "g.txt", PromptSource(dataset="g.txt")),
     "bad_report_prompts": ({"dataset": "b.txt"}, "b.txt", PromptSource(dataset="b.txt")),
     "over_refusal_prompts": ({"dataset": "o.txt"}, "o.txt", PromptSource(dataset="o.txt")),
+    "objective": ("both", "both", "both"),
     "stop_dominated": (False, "false", False),
     "share_prefix": (False, "false", False),
     "reuse_layers": (False, "false", False),

@@ -9,7 +9,7 @@ from test_local import PROMPTS, engine_for
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.parameters import AblationParameters
 from heretic.engine.watch import FIRST_VERDICT, Row, Watch
-from heretic.evaluation.evaluator import Evaluation, Evaluator
+from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
 from heretic.evaluation.scores import scores
 from heretic.evaluation.seen_by import SeenBy
 from heretic.study.pareto import losing_refusals, pareto_front
@@ -90,6 +90,7 @@ def test_the_estimate_makes_up_for_what_does_not_show_yet() -> None:
     assert seen.share(10) == 1.0
     seen.learn([4, 8, 8, 60])
     assert seen.share(12) == pytest.approx(4 / 5)
+    baseline = Baseline(torch.zeros(1, 2), 50, 100)
     given_up = Evaluation(refusals=8, prompts=100, kl_divergence=0.2, bound=True, estimate=10.0)
     whole = Evaluation(refusals=10, prompts=100, kl_divergence=0.2)
-    assert scores(given_up, 50, 1.0, 0.01) == scores(whole, 50, 1.0, 0.01)
+    assert scores(given_up, baseline, 1.0, 0.01) == scores(whole, baseline, 1.0, 0.01)

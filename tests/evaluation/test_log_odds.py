@@ -15,6 +15,7 @@ from heretic.evaluation.log_odds import (
     greedy_first_tokens,
     mean_log_odds,
     refusal_log_odds,
+    refusal_probability,
 )
 
 
@@ -94,3 +95,11 @@ def test_good_prompts_rule_out_a_token_that_begins_everything() -> None:
 def test_first_tokens_are_the_greedy_ones() -> None:
     rows = log_probabilities(1)
     assert greedy_first_tokens(rows) == [int(row.argmax()) for row in rows]
+
+
+def test_the_probability_of_refusing_counts_prompts_above_one_half() -> None:
+    tokens = RefusalTokens((0,), coverage=1.0, precision=1.0)
+    log_probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]]).log()
+    count, probability = refusal_probability(log_probabilities, tokens)
+    assert count == 2
+    assert probability == pytest.approx(2.0 / 3)

@@ -1,9 +1,14 @@
 """The two objectives of SPEC 6."""
 
 import pytest
+import torch
 
-from heretic.evaluation.evaluator import Evaluation
+from heretic.evaluation.evaluator import Baseline, Evaluation
 from heretic.evaluation.scores import scores
+
+
+def of(refusals: int, probability: float | None = None) -> Baseline:
+    return Baseline(torch.zeros(1, 2), refusals, 100, probability=probability)
 
 
 def evaluation(refusals: int, kl: float) -> Evaluation:
@@ -29,16 +34,24 @@ def evaluation(refusals: int, kl: float) -> Evaluation:
 def test_kl_score_and_refusals_score(
     refusals: int, kl: float, base: int, scale: float, target: float, expected: tuple[float, float]
 ) -> None:
-    assert scores(evaluation(refusals, kl), base, scale, target) == pytest.approx(expected, rel=1e-12)
+    assert scores(evaluation(refusals, kl), of(base), scale, target) == pytest.approx(expected, rel=1e-12)
 
 
 def test_doing_nothing_does_not_win() -> None:
-    nothing = scores(evaluation(80, 0.0), 80, 1.0, 0.01)
-    gentle = scores(evaluation(40, 0.005), 80, 1.0, 0.01)
+    nothing = scores(evaluation(80, 0.0), of(80), 1.0, 0.01)
+    gentle = scores(evaluation(40, 0.005), of(80), 1.0, 0.01)
     assert gentle[0] < nothing[0]
     assert gentle[1] < nothing[1]
 
 
 def test_below_the_target_less_kl_gains_nothing() -> None:
-    assert scores(evaluation(40, 0.009), 80, 1.0, 0.01) == scores(evaluation(40, 0.0001), 80, 1.0, 0.01)
-    assert scores(evaluation(40, 0.09), 80, 1.0, 0.01) != scores(evaluation(40, 0.08), 80, 1.0, 0.01)
+    assert scores(evaluation(40, 0.009), of(80), 1.0, 0.01) == scores(evaluation(40, 0.0001), of(80), 1.0, 0.01)
+    assert scores(evaluation(40, 0.09), of(80), 1.0, 0.01) != scores(evaluation(40, 0.08), of(80), 1.0, 0.01)
+
+
+def test_the_objective_decides_what_refusing_is_measured_by() -> None:
+    candidate = Evaluation(refusals=20, prompts=100, kl_divergence=0.5, probability=0.1)
+    baseline = of(80, probability=0.5)
+    assert scores(candidate, baseline, 1.0, 0.01, "markers") == (0.5, 0.25)
+    assert scores(candidate, baseline, 1.0, 0.01, "log-odds") == (0.5, pytest.approx(0.2))
+    assert scores(candidate, baseline, 1.0, 0.01, "both") == (0.5, pytest.approx(0.225))

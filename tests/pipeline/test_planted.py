@@ -108,3 +108,25 @@ def test_a_search_in_4_bits_writes_full_precision(
     assert torch.equal(
         edited["model.layers.0.self_attn.q_proj.weight"], original["model.layers.0.self_attn.q_proj.weight"]
     )
+
+
+@pytest.mark.parametrize("objective", ["log-odds", "both"])
+def test_the_first_token_alone_finds_it_too(
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    objective: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A search that generates nothing (log-odds), stopped and gone on with, and its model written and scored."""
+    model = str(planted_directory / "planted")
+    flags = [*planted_flags, "--objective", objective]
+    assert main([model, *flags, "--n-trials", "6"]) == 0
+    written = ["--select", "lowest-refusals", "--export", "merge", "--output", str(tmp_path / "edited")]
+    assert main([model, *flags, "--resume", "continue", *written]) == 0
+    assert "searched" in capsys.readouterr().err
+    trial = json.loads((tmp_path / "edited" / "heretic.json").read_text())["trial"]
+    assert trial["refusals"] == 0
+    assert trial["kl_divergence"] < 0.01
+    assert main([model, *planted_flags, "--resume", "continue"]) == 2
+    assert "another objective" in capsys.readouterr().err

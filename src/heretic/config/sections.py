@@ -142,6 +142,11 @@ class EvaluationSettings(Section):
         default=list(REFUSAL_OPENINGS),
         description="A response that begins with one of these is declined, in the report's three classes.",
     )
+    objective: Literal["markers", "log-odds", "both"] = Field(
+        default="markers",
+        description="Measure refusing by markers in responses, by the probability that the first token begins a "
+        "refusal (nothing is generated then: trials take a fraction of the time), or by both.",
+    )
     stop_dominated: bool = Field(
         default=True, description="Give a candidate up once its refusals show that it can't enter the Pareto front."
     )

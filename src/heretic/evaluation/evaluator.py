@@ -15,6 +15,7 @@ from ..errors import CandidateError
 from ..prompts.prompt import Prompt
 from .kl import kl_divergence
 from .learned import Learned
+from .log_odds import RefusalTokens, find_refusal_tokens, greedy_first_tokens, refusal_probability
 from .refusals import MarkerClassifier
 
 
@@ -23,7 +24,8 @@ class Evaluation(BaseModel):
 
     Where the candidate was given up as dominated, `bound` is True: it has at least `refusals`, and `estimate` is what
     it would probably have had. Where all was measured, `declined_at` holds for each bad prompt the token at which its
-    response was known to be a refusal, None where it was none.
+    response was known to be a refusal, None where it was none. `probability` is the mean probability that a response
+    begins as refusals do, measured where the objective asks for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +37,11 @@ class Evaluation(BaseModel):
     bound: bool = False
     estimate: float | None = None
     declined_at: tuple[int | None, ...] | None = None
+    probability: float | None = None
 
+
+Objective = Literal["markers", "log-odds", "both"]
+"""What refusing is measured by: markers in responses, the first token alone (nothing is generated), or both."""
 
 Seen = Callable[[int | None, Mapping[int, Response]], None]
 """Told a trial's number (None: no trial's) and its responses by prompt, as far as they were generated."""
@@ -46,11 +52,16 @@ Enough = Callable[[float], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What candidates are held against: the unmodified model's log-probabilities (fp32) and refusals."""
+    """What candidates are held against: the unmodified model's log-probabilities (fp32) and refusals.
+
+    `tokens`: what its refusals begin with, and `probability` how likely that is on the bad prompts, where needed.
+    """
 
     log_probabilities: Float[Tensor, "prompt vocab"]
     refusals: int
     prompts: int
+    tokens: RefusalTokens | None = None
+    probability: float | None = None
 
 
 class Evaluator:
@@ -65,6 +76,7 @@ class Evaluator:
         max_response_length: int,
         stop_decided: bool = True,
         seen: Seen | None = None,
+        objective: Objective = "markers",
     ) -> None:
         self.engine = engine
         self._good = good
@@ -74,6 +86,7 @@ class Evaluator:
         # The moment a marker stands in a response, it is a refusal, whatever follows.
         self._decided = self._classifier.holds_marker if stop_decided else None
         self._seen = seen
+        self._objective = objective
         self.learned = Learned(len(bad))
 
     @property
@@ -85,13 +98,25 @@ class Evaluator:
         """The unmodified model's measures.
 
         Raises:
-            CandidateError: its logits hold NaN.
+            CandidateError: its logits hold NaN, or its refusals begin like its other responses.
         """
         baseline = self.baseline_of(0, progress)
         [responses] = self.responses([{}], progress)
         declined_at = self._declined_at(responses)
         self.learned.learn(declined_at)
-        return replace(baseline, refusals=sum(token is not None for token in declined_at))
+        baseline = replace(baseline, refusals=sum(token is not None for token in declined_at))
+        return baseline if self._objective == "markers" else self._with_tokens(baseline, declined_at)
+
+    def _with_tokens(self, baseline: Baseline, declined_at: Sequence[int | None]) -> Baseline:
+        [bad] = self.engine.first_token_log_probabilities(self._bad, [{}], no_progress)
+        firsts = greedy_first_tokens(bad) + greedy_first_tokens(baseline.log_probabilities)
+        declined = [token is not None for token in declined_at]
+        tokens = find_refusal_tokens(firsts, declined + [False] * len(self._good))
+        if tokens is None:
+            raise CandidateError("no token begins more of its refusals than of its other responses: use markers")
+        count, probability = refusal_probability(bad, tokens)
+        refusals = count if self._objective == "log-odds" else baseline.refusals
+        return replace(baseline, refusals=refusals, tokens=tokens, probability=probability)
 
     def baseline_of(self, refusals: int, progress: Progress = no_progress) -> Baseline:
         """The unmodified model's measures where its refusals have been counted before."""
@@ -120,14 +145,34 @@ class Evaluator:
         ]
         finite = [index for index, kl in enumerate(divergences) if math.isfinite(kl)]
         limits = [enough(divergences[index]) if enough else None for index in finite]
-        answered = self._answered([edits[i] for i in finite], limits, learned, progress) if finite else []
+        measured = [edits[index] for index in finite]
+        dense = self._dense(measured, baseline)
+        if self._objective == "log-odds":
+            return self._by_first_token(divergences, dict(zip(finite, dense, strict=True)))
+        answered = self._answered(measured, limits, learned, progress) if finite else []
         counted = dict(zip(finite, answered, strict=True))
         for index, responses in counted.items():
             self._show(numbers[index] if numbers else None, responses)
+        probabilities = {index: probability for index, (_, probability) in zip(finite, dense, strict=True)}
         return [
-            self._evaluation(counted[index], kl, learned)
-            if index in counted
-            else CandidateError(f"the KL divergence on the good prompts is {kl}")
+            self._evaluation(counted[index], kl, learned, probabilities[index]) if index in counted else _not_finite(kl)
+            for index, kl in enumerate(divergences)
+        ]
+
+    def _dense(self, edits: Sequence[ModelEdit], baseline: Baseline) -> list[tuple[int, float | None]]:
+        """(first-token refusals, mean probability of one) of each candidate; (0, None) where nothing asks for it."""
+        if baseline.tokens is None or not edits:
+            return [(0, None)] * len(edits)
+        found = self.engine.first_token_log_probabilities(self._bad, edits, no_progress)
+        return [refusal_probability(each, baseline.tokens) for each in found]
+
+    def _by_first_token(
+        self, divergences: Sequence[float], dense: Mapping[int, tuple[int, float | None]]
+    ) -> list[Evaluation | CandidateError]:
+        return [
+            Evaluation(refusals=dense[index][0], prompts=len(self._bad), kl_divergence=kl, probability=dense[index][1])
+            if index in dense
+            else _not_finite(kl)
             for index, kl in enumerate(divergences)
         ]
 
@@ -164,7 +209,9 @@ class Evaluator:
     def _count(self, responses: Mapping[int, Response]) -> int:
         return sum(map(self.is_refusal, responses.values()))
 
-    def _evaluation(self, responses: Mapping[int, Response], kl: float, learned: Learned) -> Evaluation:
+    def _evaluation(
+        self, responses: Mapping[int, Response], kl: float, learned: Learned, probability: float | None
+    ) -> Evaluation:
         refusals = self._count(responses)
         bound = len(responses) < len(self._bad) or any(response.cut for response in responses.values())
         estimate, declined_at = None, None
@@ -181,6 +228,7 @@ class Evaluator:
             bound=bound,
             estimate=estimate,
             declined_at=declined_at,
+            probability=probability,
         )
 
     def _declined_at(self, responses: Sequence[Response]) -> tuple[int | None, ...]:
@@ -206,3 +254,7 @@ class Evaluator:
         if response.cut:
             return self._classifier.holds_marker(response.text)
         return self._classifier.is_refusal(response.text)
+
+
+def _not_finite(kl: float) -> CandidateError:
+    return CandidateError(f"the KL divergence on the good prompts is {kl}")

@@ -80,3 +80,9 @@ def refusal_log_odds(
 def mean_log_odds(log_probabilities: Float[Tensor, "prompt vocab"], tokens: RefusalTokens) -> float:
     """The dense refusal score of a candidate on the bad prompts: the mean log-odds of refusing, lower is better."""
     return float(refusal_log_odds(log_probabilities, tokens).mean())
+
+
+def refusal_probability(log_probabilities: Float[Tensor, "prompt vocab"], tokens: RefusalTokens) -> tuple[int, float]:
+    """(prompts whose first token is more likely a refusal's than not, mean probability of a refusal's first token)."""
+    log_odds = refusal_log_odds(log_probabilities, tokens)
+    return int((log_odds > 0).sum()), float(log_odds.sigmoid().mean())

@@ -1,10 +1,14 @@
 """The two minimised objectives, from what was measured."""
 
-from .evaluator import Evaluation
+from .evaluator import Baseline, Evaluation, Objective
 
 
 def scores(
-    evaluation: Evaluation, base_refusals: int, kl_divergence_scale: float, kl_divergence_target: float
+    evaluation: Evaluation,
+    baseline: Baseline,
+    kl_divergence_scale: float,
+    kl_divergence_target: float,
+    objective: Objective = "markers",
 ) -> tuple[float, float]:
     """(KL score, refusals score).
 
@@ -12,8 +16,17 @@ def scores(
 
     Below the target, the KL score follows the refusals instead, so that a candidate that changes nothing does not win.
     """
-    refusals = float(evaluation.refusals) if evaluation.estimate is None else evaluation.estimate
-    refusals_score = refusals / base_refusals if base_refusals else refusals
+    refusals_score = _refusals_score(evaluation, baseline, objective)
     if evaluation.kl_divergence >= kl_divergence_target:
         return evaluation.kl_divergence / kl_divergence_scale, refusals_score
     return refusals_score * kl_divergence_target / kl_divergence_scale, refusals_score
+
+
+def _refusals_score(evaluation: Evaluation, baseline: Baseline, objective: Objective) -> float:
+    """Relative to the baseline: refusals, or the probability of one at the first token, or the mean of the two."""
+    refusals = float(evaluation.refusals) if evaluation.estimate is None else evaluation.estimate
+    counted = refusals / baseline.refusals if baseline.refusals else refusals
+    if objective == "markers" or evaluation.probability is None or not baseline.probability:
+        return counted
+    dense = evaluation.probability / baseline.probability
+    return dense if objective == "log-odds" else (counted + dense) / 2

@@ -15,6 +15,7 @@ from .directions import read_tensors
 from .figures import read_figures
 from .opened import find_trial, known_of
 from .prompts import RunPrompts
+from .records import recorded_baseline
 from .saving import Verification, checkpoint_of, save_trial
 from .session import make_evaluator, open_engine, release
 from .uploading import check_upload, upload_directory
@@ -42,7 +43,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     engine = open_engine(checkpoint_of(record), settings, prompts.all(), known, reporter)
     good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
     with reporter.step("Baseline", len(good)) as progress:
-        baseline = make_evaluator(engine, settings, good, bad).baseline_of(record.baseline.refusals, progress)
+        baseline = recorded_baseline(record.baseline, make_evaluator(engine, settings, good, bad), progress)
     release(engine)
     tensors = read_tensors(tensors_path(study.path))
     verification, figures = Verification(prompts, baseline, known), read_figures(study.path)

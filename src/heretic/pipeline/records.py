@@ -2,15 +2,17 @@
 
 import importlib.metadata
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from .. import __version__
 from ..config import Settings
+from ..engine.base import Progress
 from ..engine.local import LocalEngine
-from ..evaluation.evaluator import Baseline
+from ..evaluation.evaluator import Baseline, Evaluator
+from ..evaluation.log_odds import RefusalTokens
 from ..study.records import BaselineRecord, PromptRecord, StudyRecord
 from ..study.space import SearchSpace
 from .prompts import RunPrompts
@@ -24,6 +26,7 @@ COMPARED_SETTINGS = (
     "row_normalization",
     "max_response_length",
     "refusal_markers",
+    "objective",
     "kl_divergence_scale",
     "kl_divergence_target",
     "quantization",
@@ -64,7 +67,7 @@ def study_record(
         sites=[asdict(site) for site in engine.sites],
         response_prefix=engine.chat.response_prefix,
         batch_size=engine.batch_size,
-        baseline=BaselineRecord(refusals=baseline.refusals, prompts=baseline.prompts),
+        baseline=baseline_record(baseline),
         versions=versions(),
         **identity(engine, prompts, settings, space),
     )
@@ -74,3 +77,22 @@ def versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "optuna")}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
+
+
+def baseline_record(baseline: Baseline) -> BaselineRecord:
+    return BaselineRecord(
+        refusals=baseline.refusals,
+        prompts=baseline.prompts,
+        refusal_tokens=None if baseline.tokens is None else baseline.tokens.ids,
+        probability=baseline.probability,
+    )
+
+
+def recorded_baseline(record: BaselineRecord, evaluator: Evaluator, progress: Progress) -> Baseline:
+    """The baseline of a recorded study: its log-probabilities are measured, the rest is known."""
+    baseline = evaluator.baseline_of(record.refusals, progress)
+    if record.refusal_tokens is None:
+        return baseline
+    # How well the tokens tell refusals was of interest when they were found.
+    tokens = RefusalTokens(record.refusal_tokens, coverage=1.0, precision=1.0)
+    return replace(baseline, tokens=tokens, probability=record.probability)

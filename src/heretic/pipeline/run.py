@@ -29,7 +29,7 @@ from .front import FrontMeasurement
 from .measuring import Compile, InProcess
 from .opened import known_of, model_stats
 from .prompts import RunPrompts, load_report_part, load_run_prompts
-from .records import identity, study_record
+from .records import identity, recorded_baseline, study_record
 from .reporting import ResidualReport, check_plots
 from .saving import Verification
 from .search import Search
@@ -170,7 +170,7 @@ class _Job:
             check_same(study.record, identity(engine, self.prompts, self.settings, space), self.path)
             recorded = study.record.baseline
             with self.reporter.step("Baseline", len(self.prompts.good_evaluation)) as progress:
-                baseline = evaluator.baseline_of(recorded.refusals, progress)
+                baseline = recorded_baseline(recorded, evaluator, progress)
             tensors = read_tensors(tensors_path(self.path))
             report.measure_and_show(engine, self.prompts, tensors.directions)
             return tensors, baseline

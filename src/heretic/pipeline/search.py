@@ -10,10 +10,11 @@ from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
 from ..evaluation.scores import scores
 from ..study.pareto import knee, losing_refusals, pareto_front
-from ..study.records import BaselineRecord, TrialRecord
+from ..study.records import TrialRecord
 from ..study.study import Candidate, Study
 from ..ui.events import Reporter, SearchState, SearchView
 from .measuring import Job, Measurer, Outcome
+from .records import baseline_record
 
 FAILURES_IN_A_ROW = 10
 
@@ -117,7 +118,11 @@ class Search:
     def _record(self, candidate: Candidate, evaluation: Evaluation) -> TrialRecord:
         settings = self._settings
         objectives = scores(
-            evaluation, self._baseline.refusals, settings.kl_divergence_scale, settings.kl_divergence_target
+            evaluation,
+            self._baseline,
+            settings.kl_divergence_scale,
+            settings.kl_divergence_target,
+            settings.objective,
         )
         return self._study.tell(candidate, evaluation.refusals, evaluation.kl_divergence, objectives, evaluation.bound)
 
@@ -136,7 +141,7 @@ class Search:
             )
 
     def _state(self, n_trials: int, clock: Clock) -> SearchState:
-        record = BaselineRecord(refusals=self._baseline.refusals, prompts=self._baseline.prompts)
+        record = baseline_record(self._baseline)
         front = pareto_front(self._study.trials)
         finished = self._study.n_finished()
         return SearchState(

@@ -85,7 +85,15 @@ def make_evaluator(
     bad: Sequence[Prompt],
     seen: Seen | None = None,
 ) -> Evaluator:
-    return Evaluator(engine, good, bad, settings.refusal_markers, settings.max_response_length, seen=seen)
+    return Evaluator(
+        engine,
+        good,
+        bad,
+        settings.refusal_markers,
+        settings.max_response_length,
+        seen=seen,
+        objective=settings.objective,
+    )
 
 
 def _response_prefix(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ..ablation.parameters import AblationParameters
 
@@ -20,10 +20,20 @@ class PromptRecord(Record):
 
 
 class BaselineRecord(Record):
-    """Refusals of the unmodified model among `prompts` bad evaluation prompts."""
+    """Refusals of the unmodified model among `prompts` bad evaluation prompts.
+
+    `refusal_tokens` are what they begin with, and `probability` is that of such a beginning, where the objective of the
+    search needs them.
+    """
 
     refusals: int
     prompts: int
+    refusal_tokens: tuple[int, ...] | None = None
+    probability: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_needed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 class StudyRecord(Record):

@@ -1,0 +1,192 @@
+"""Beside heretic-llm 1.4.0: `python benchmarks/against_heretic_llm.py [--dtype float32] [--theirs 3]`.
+
+Installs heretic-llm from PyPI into a virtual environment of its own and runs it as a black box: SmolLM2-135M-Instruct,
+the demo's prompts, the model's own system prompt, 100 tokens a response, the same dtype. Then runs this program on the
+same, first with every trial measured to its end, then as it comes (60 trials). Both keep an Optuna journal: seconds of
+trials and hypervolumes (reference point: KL 0.5, the baseline's refusals) are read from it. Prints both sides.
+
+Few trials of theirs are run (`--theirs`), and their time for 60 is start-up + 60 x the median trial, said so. With
+`--their-batch-size 0` they find their batch size themselves, which takes minutes; 32 is what they found on 2 cores.
+Nothing else should run beside it. Needs pexpect (`pip install -e ".[dev]"`).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import venv
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pexpect
+import psutil
+
+from heretic.config import Settings, resolve_prompts
+from heretic.model.checkpoint import find_checkpoint
+from heretic.model.demo_model import demo_model
+from heretic.model.loading import load_model
+from heretic.prompts.loading import load_prompts
+from samplers import hypervolume
+
+SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+"""What SmolLM2's chat template adds by itself: given to heretic-llm, which would put its own in its place."""
+
+NAMES = ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
+
+
+def prepare(work: Path) -> Path:
+    """The model as safetensors and the prompts as text files; returns the model's directory."""
+    settings = Settings(preset="disclaimer", system_prompt="none")
+    for name, source in zip(NAMES, resolve_prompts(settings), strict=True):
+        (work / f"{name}.txt").write_text("".join(f"{prompt.text}\n" for prompt in load_prompts(source).prompts))
+    directory = work / "SmolLM2"
+    if not directory.exists():
+        loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
+        model = loaded.model
+        model.hf_quantizer = None
+        model.save_pretrained(directory)
+        loaded.tokenizer.save_pretrained(directory)
+        config = json.loads((directory / "config.json").read_text())
+        config.pop("quantization_config", None)
+        (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def install(directory: Path) -> Path:
+    if not (directory / "bin" / "heretic").exists():
+        venv.create(directory, with_pip=True)
+        import torch
+
+        version = torch.__version__.split("+")[0]
+        packages = [f"torch=={version}", "heretic-llm==1.4.0"]
+        subprocess.run([directory / "bin" / "pip", "install", "--quiet", *packages], check=True)
+    return directory / "bin" / "heretic"
+
+
+class Peak(threading.Thread):
+    """The most memory that a process and its children held, shared pages counted once (PSS)."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._process = psutil.Process(pid)
+        self.bytes = 0
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                family = [self._process, *self._process.children(recursive=True)]
+                self.bytes = max(self.bytes, sum(each.memory_full_info().pss for each in family))
+            except psutil.Error:
+                return
+            time.sleep(1)
+
+
+def trials(journal: Path) -> list[tuple[datetime, list[float]]]:
+    """(when it was told, its two scores) of each complete trial, from an Optuna journal."""
+    import optuna
+
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    [summary] = optuna.get_all_study_summaries(storage)
+    study = optuna.load_study(study_name=summary.study_name, storage=storage)
+    return [(t.datetime_complete, t.values) for t in study.trials if t.state.name == "COMPLETE"]
+
+
+def figures(begun: datetime, told: list[tuple[datetime, list[float]]], peak: int, own_seconds: list[float]) -> dict:  # type: ignore[type-arg]
+    return {
+        "start-up": (told[0][0] - begun).total_seconds() - own_seconds[0],
+        "trial": statistics.median(own_seconds),
+        "trials": len(told),
+        "total": (told[-1][0] - begun).total_seconds(),
+        "peak": peak / 2**30,
+        "points": [((when - begun).total_seconds(), scores) for when, scores in told],
+    }
+
+
+def seconds_between(told: list[tuple[datetime, list[float]]]) -> list[float]:
+    times = [when for when, _ in told]
+    return [(b - a).total_seconds() for a, b in pairwise(times)]
+
+
+def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Namespace) -> dict:  # type: ignore[type-arg]
+    study = Path(tempfile.mkdtemp(dir=work))
+    flags = ["--model", str(model), "--n-trials", str(arguments.theirs), "--n-startup-trials", str(arguments.theirs)]
+    flags += ["--dtypes", json.dumps([arguments.dtype]), "--system-prompt", SYSTEM_PROMPT]
+    flags += ["--study-checkpoint-dir", str(study), "--batch-size", str(arguments.their_batch_size)]
+    for name in NAMES:
+        flag = f"--{name.replace('_', '-')}"
+        flags += [f"{flag}.dataset", str(work / f"{name}.txt"), f"{flag}.split", ""]
+    begun = datetime.now()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TERM": "xterm"}
+    child = pexpect.spawn(str(program), flags, env=environment, encoding="utf8", timeout=None, dimensions=(50, 140))
+    peak = Peak(child.pid)
+    child.expect([r"Pareto", r"Which trial", pexpect.EOF])
+    child.close(force=True)
+    [journal] = study.glob("*.jsonl")
+    told = trials(journal)
+    # Its trials run one after the other.
+    return figures(begun, told, peak.bytes, seconds_between(told) or [0.0])
+
+
+def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dict:  # type: ignore[type-arg]
+    study = Path(tempfile.mkdtemp(dir=work))
+    flags = [str(model), "--n-trials", str(count), "--dtypes", dtype, "--system-prompt", "none", "--export", "none"]
+    flags += ["--study-checkpoint-dir", str(study), *more]
+    for name in NAMES:
+        flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
+    begun = datetime.now()
+    with subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=subprocess.DEVNULL) as process:
+        peak = Peak(process.pid)
+    [journal] = study.glob("*.jsonl")
+    told = trials(journal)
+    searched = (told[-1][0] - told[0][0]).total_seconds()
+    # Several candidates are measured at once: what counts is how often one is done.
+    return figures(begun, told, peak.bytes, [searched / (len(told) - 1)])
+
+
+def volume_after(side: dict, seconds: float) -> float:  # type: ignore[type-arg]
+    return hypervolume([(scores[0], scores[1]) for when, scores in side["points"] if when <= seconds])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--theirs", type=int, default=3, help="trials of heretic-llm")
+    parser.add_argument("--full", type=int, default=8, help="our trials that are all measured to their end")
+    parser.add_argument("--ours", type=int, default=60, help="trials of our study")
+    parser.add_argument("--their-batch-size", type=int, default=32, help="0: found by heretic-llm itself")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "against-heretic-llm")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    model, program = prepare(work), install(work / "venv")
+    full = run_ours(model, work, arguments.dtype, arguments.full, "--no-stop-dominated", "--no-report-front")
+    study = run_ours(model, work, arguments.dtype, arguments.ours, "--no-report-front")
+    theirs = run_theirs(program, model, work, arguments)
+    whole = theirs["start-up"] + arguments.ours * theirs["trial"]
+    print(f"{'':38}{'heretic-llm':>12}{'heretic':>12}{'ratio':>8}")
+    for label, a, b in (
+        ("seconds of a fully measured trial", theirs["trial"], full["trial"]),
+        ("seconds of start-up", theirs["start-up"], study["start-up"]),
+        (f"seconds to {arguments.ours} trials", whole, study["total"]),
+        ("peak memory, GiB", theirs["peak"], study["peak"]),
+    ):
+        print(f"{label:38}{a:12.1f}{b:12.1f}{a / b:8.1f}")
+    print(
+        f"(theirs: {theirs['trials']} trials were run; {arguments.ours} take start-up + {arguments.ours} x the median)"
+    )
+    for seconds in (120, 240, study["total"], theirs["total"]):
+        print(
+            f"hypervolume of the front after {seconds:5.0f} s: heretic-llm {volume_after(theirs, seconds):.3f}, "
+            f"heretic {volume_after(study, seconds):.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
