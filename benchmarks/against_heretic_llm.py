@@ -166,8 +166,8 @@ def main() -> None:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     model, program = prepare(work), install(work / "venv")
-    full = run_ours(model, work, arguments.dtype, arguments.full, "--no-stop-dominated", "--no-report-front")
-    study = run_ours(model, work, arguments.dtype, arguments.ours, "--no-report-front")
+    full = run_ours(model, work, arguments.dtype, arguments.full, "--no-stop-dominated", "--report-candidates", "0")
+    study = run_ours(model, work, arguments.dtype, arguments.ours, "--report-candidates", "0")
     theirs = run_theirs(program, model, work, arguments)
     whole = theirs["start-up"] + arguments.ours * theirs["trial"]
     print(f"{'':38}{'heretic-llm':>12}{'heretic':>12}{'ratio':>8}")

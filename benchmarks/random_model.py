@@ -1,0 +1,74 @@
+"""A random model of Llama's shape in an engine, for benchmarks in which the values don't matter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from heretic.ablation.edit import ModelEdit, SiteEdit
+from heretic.engine.local import LocalEngine
+from heretic.model.chat import chat_format
+from heretic.model.checkpoint import Checkpoint
+from heretic.model.loading import LoadedModel
+from heretic.model.sites import find_sites
+from heretic.prompts.prompt import Prompt
+
+WORDS = 200
+TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
+
+
+@dataclass
+class RandomEngine:
+    local: LocalEngine
+
+    def random_edits(self, count: int) -> list[ModelEdit]:
+        """One random direction a candidate, over the upper half of the layers."""
+        device, n_layers = self.local.loaded.device, len(self.local.loaded.layers)
+        edits: list[ModelEdit] = []
+        for _ in range(count):
+            vector = torch.nn.functional.normalize(torch.randn(self.local.loaded.d_model, 1), dim=0).to(device)
+            edit = SiteEdit(0.8 * vector, vector)
+            edits.append({site.module: edit for site in self.local.sites if site.layer >= n_layers // 2})
+        return edits
+
+
+def random_engine(n_layers: int, width: int, batch_size: int, **more: Any) -> RandomEngine:
+    """`more` are fields of the configuration, beside what follows from the width."""
+    words = {f"word{number}": number for number in range(WORDS)} | {"user": WORDS, "assistant": WORDS + 1, "[end]": 202}
+    tokenizer = Tokenizer(models.WordLevel(words | {"[unknown]": 203}, unk_token="[unknown]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[end]", eos_token="[end]", chat_template=TEMPLATE, padding_side="left"
+    )
+    shape: dict[str, Any] = {
+        "hidden_size": width,
+        "intermediate_size": 3 * width,
+        "num_hidden_layers": n_layers,
+        "num_attention_heads": width // 64,
+        "num_key_value_heads": max(1, width // 256),
+        "head_dim": 64,
+        "vocab_size": 32 * 1024,
+        "eos_token_id": 202,
+        "pad_token_id": 202,
+    }
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.device(device):
+        torch.set_default_dtype(torch.bfloat16)
+        model = LlamaForCausalLM(LlamaConfig(**(shape | more))).eval().requires_grad_(False)
+        torch.set_default_dtype(torch.float32)
+    # The end token must not come: throughput is compared at a fixed length.
+    model.lm_head.weight.data[202] = 0
+    loaded = LoadedModel(Checkpoint("random", Path()), model, fast, tuple(find_sites(model)))
+    return RandomEngine(LocalEngine(loaded, chat_format(fast, "none", "random"), batch_size))
+
+
+def random_prompts(count: int, longest: int = 30) -> list[Prompt]:
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(8, longest, (count,), generator=draw).tolist()
+    return [
+        Prompt(" ".join(f"word{n}" for n in torch.randint(0, WORDS, (length,), generator=draw).tolist()))
+        for length in lengths
+    ]
