@@ -82,6 +82,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "share_prefix": (False, "false", False),
     "reuse_layers": (False, "false", False),
     "fast_attention": (False, "false", False),
+    "packed_weights": (False, "false", False),
     "compact_rows": (False, "false", False),
     "print_residual_geometry": (True, "true", True),
     "plot_residuals": (True, "true", True),

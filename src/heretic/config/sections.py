@@ -159,6 +159,9 @@ class EvaluationSettings(Section):
     fast_attention: bool = Field(
         default=True, description="Attend by plain matrix products while decoding in bfloat16 on a CPU."
     )
+    packed_weights: bool = Field(
+        default=True, description="Keep packed copies of bfloat16 weights on a CPU, where memory is plentiful."
+    )
     compact_rows: bool = Field(
         default=True, description="Let responses that have ended or are decided leave the batch."
     )

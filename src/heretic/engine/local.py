@@ -18,6 +18,7 @@ from ..model.chat import ChatFormat
 from ..model.hooks import edited_model, measured_gain
 from ..model.layers import hidden, hooks
 from ..model.loading import LoadedModel
+from ..model.packed import pack_weights
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
 from .decoding import GreedyDecoder, end_tokens
@@ -32,8 +33,8 @@ class LocalEngine:
     """Prompts through one model, `batch_size` rows a forward.
 
     `share_prefix` runs what all prompts begin with once, `reuse_layers` the layers below the first edited one;
-    `compact` lets finished rows leave; `fast_attention` is that of model/attention.py, where it helps. Without them the
-    results are the same, and later.
+    `compact` lets finished rows leave; `fast_attention` and `packed_weights` are those of model/attention.py and
+    model/packed.py, where they help. Without them the results are the same, and later.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class LocalEngine:
         share_prefix: bool = True,
         reuse_layers: bool = True,
         fast_attention: bool = True,
+        packed_weights: bool = True,
     ) -> None:
         self.loaded = loaded
         self.chat = chat
@@ -52,6 +54,8 @@ class LocalEngine:
         self._compact = compact
         if fast_attention:
             use_decode_attention(loaded.model)
+        if packed_weights:
+            pack_weights(loaded.model)
         self.forward = Forward(loaded.model)
         pad = chat.tokenizer.pad_token_id
         untouched = UntouchedLayers(loaded.layers) if reuse_layers else None

@@ -15,6 +15,7 @@ from ..evaluation.prefix import find_response_prefix
 from ..model.chat import chat_format, check_lengths
 from ..model.checkpoint import Checkpoint
 from ..model.loading import LoadedModel, load_model
+from ..model.packed import unpack_weights
 from ..prompts.prompt import Prompt
 from ..ui.events import Reporter
 from .tuning import Tuning
@@ -63,6 +64,7 @@ def wrap_engine(
         share_prefix=settings.share_prefix,
         reuse_layers=settings.reuse_layers,
         fast_attention=settings.fast_attention,
+        packed_weights=settings.packed_weights,
     )
     if known is not None:
         engine.batch_size = known.batch_size
@@ -120,6 +122,7 @@ def _summary(loaded: LoadedModel) -> str:
 
 def release(engine: LocalEngine) -> None:
     """Gives a model's memory back, whoever still holds it."""
+    unpack_weights(engine.loaded.model)
     for parameter in engine.loaded.model.parameters():
         # Moving to the meta device would do for plain weights; 4-bit ones refuse it.
         parameter.data = torch.empty(0, dtype=parameter.dtype)

@@ -1,0 +1,50 @@
+"""Weights in the layout that a CPU's bfloat16 matrix products want, packed once instead of at every product."""
+
+from functools import partial
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+ROWS = 64
+"""The number of rows that the layout is chosen for; others work, and lose little."""
+
+SHARE_OF_MEMORY = 0.25
+
+
+def pack_weights(model: nn.Module) -> bool:
+    """Lets linear modules multiply by packed copies of their weights; False, and nothing changed, where that is no use.
+
+    The copies take as much memory as the weights: where that is more than a quarter of what is free, none is made.
+    """
+    linears = [each for each in model.modules() if type(each) is nn.Linear and "forward" not in each.__dict__]
+    plain = all(each.weight.device.type == "cpu" and each.weight.dtype == torch.bfloat16 for each in linears)
+    size = sum(each.weight.nbytes for each in linears)
+    if not plain or not _supported() or size > SHARE_OF_MEMORY * psutil.virtual_memory().available:
+        return False
+    with torch.inference_mode():
+        for module in linears:
+            packed = torch.ops.mkldnn._reorder_linear_weight(module.weight, ROWS)
+            module.forward = partial(_multiply, packed, module.bias)
+    return bool(linears)
+
+
+def unpack_weights(model: nn.Module) -> None:
+    """Gives the copies back."""
+    for module in model.modules():
+        if isinstance(module.__dict__.get("forward"), partial) and module.forward.func is _multiply:
+            del module.forward
+
+
+def _multiply(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+    # The name is nn.Linear's: some callers give it as a keyword.
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+    return product
+
+
+def _supported() -> bool:
+    operators: Any = torch.ops.mkldnn
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
+    )
