@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import venv
+from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -124,6 +125,8 @@ def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Names
         flags += [f"{flag}.dataset", str(work / f"{name}.txt"), f"{flag}.split", ""]
     begun = datetime.now()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TERM": "xterm"}
+    # Both packages have the same name: it must find its own.
+    environment.pop("PYTHONPATH", None)
     child = pexpect.spawn(str(program), flags, env=environment, encoding="utf8", timeout=None, dimensions=(50, 140))
     peak = Peak(child.pid)
     child.expect([r"Pareto", r"Which trial", pexpect.EOF])
@@ -150,6 +153,13 @@ def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dic
     return figures(begun, told, peak.bytes, [searched / (len(told) - 1)])
 
 
+def once(path: Path, side: Callable[[], dict]) -> dict:  # type: ignore[type-arg]
+    """A side that was run before is read again: remove its file, or give another --work, to run it anew."""
+    if not path.exists():
+        path.write_text(json.dumps(side()))
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
 def volume_after(side: dict, seconds: float) -> float:  # type: ignore[type-arg]
     return hypervolume([(scores[0], scores[1]) for when, scores in side["points"] if when <= seconds])
 
@@ -166,9 +176,12 @@ def main() -> None:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     model, program = prepare(work), install(work / "venv")
-    full = run_ours(model, work, arguments.dtype, arguments.full, "--no-stop-dominated", "--report-candidates", "0")
-    study = run_ours(model, work, arguments.dtype, arguments.ours, "--report-candidates", "0")
-    theirs = run_theirs(program, model, work, arguments)
+    dtype, off = arguments.dtype, ("--report-candidates", "0")
+    full = once(
+        work / f"full-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.full, "--no-stop-dominated", *off)
+    )
+    study = once(work / f"study-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.ours, *off))
+    theirs = once(work / f"theirs-{dtype}.json", lambda: run_theirs(program, model, work, arguments))
     whole = theirs["start-up"] + arguments.ours * theirs["trial"]
     print(f"{'':38}{'heretic-llm':>12}{'heretic':>12}{'ratio':>8}")
     for label, a, b in (
