@@ -26,14 +26,15 @@ def pack_weights(model: nn.Module) -> bool:
     with torch.inference_mode():
         for module in linears:
             packed = torch.ops.mkldnn._reorder_linear_weight(module.weight, ROWS)
-            module.forward = partial(_multiply, packed, module.bias)
+            module.forward = partial(_multiply, packed, module.bias)  # type: ignore[method-assign]
     return bool(linears)
 
 
 def unpack_weights(model: nn.Module) -> None:
     """Gives the copies back."""
     for module in model.modules():
-        if isinstance(module.__dict__.get("forward"), partial) and module.forward.func is _multiply:
+        own = module.__dict__.get("forward")
+        if isinstance(own, partial) and own.func is _multiply:
             del module.forward
 
 
