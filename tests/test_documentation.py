@@ -66,7 +66,8 @@ def command_lines(text: str) -> Iterator[list[str]]:
         words = shlex.split(line, comments=True)
         variables = [word for word in words if re.match(r"HERETIC_\w+=", word)]
         if words[len(variables) :][:1] == ["heretic"]:
-            yield words
+            # What the shell sends elsewhere is no argument.
+            yield words[: words.index(">")] if ">" in words else words
 
 
 def _is_command(code: str) -> bool:

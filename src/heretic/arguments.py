@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .config import Settings, given_flags, load_settings
 
@@ -14,8 +15,35 @@ if TYPE_CHECKING:
 STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
 
 
-def make_parser(verb: str, argument: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """A parser that can be had from its verb before it parses, with all its arguments."""
+
+    class Met(Exception):
+        """Carries a parser to who asked for it."""
+
+    asked_for = False
+
+    @classmethod
+    def of(cls, verb: Callable[[], Any]) -> "Parser":
+        """The parser that `verb` parses with; nothing else of the verb runs."""
+        cls.asked_for = True
+        try:
+            verb()
+        except Parser.Met as met:
+            parser: Parser = met.args[0]
+            return parser
+        finally:
+            cls.asked_for = False
+        raise AssertionError("the verb has no parser")
+
+    def parse_args(self, *arguments: Any, **keywords: Any) -> Any:
+        if Parser.asked_for:
+            raise Parser.Met(self)
+        return super().parse_args(*arguments, **keywords)
+
+
+def make_parser(verb: str, argument: str, description: str, epilog: str = "") -> Parser:
+    return Parser(
         prog=f"heretic {verb}".strip(),
         usage=" ".join(["heretic", *([verb] if verb else []), *([argument] if argument else []), "[options]"]),
         description=description,

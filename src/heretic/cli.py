@@ -29,6 +29,8 @@ VERBS = {
     "chat": "talk to a trial of a recorded study",
     "compare": "ask the model itself and trials of a recorded study the same",
     "upload": "upload what an export wrote to the Hugging Face hub",
+    "doctor": "show devices, memory, versions and the hub, and what will fit",
+    "completion": "print a script that completes these commands in a shell",
 }
 INTERRUPTED = 130
 
@@ -40,18 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _heed_interrupts()
     verb = given[0] if given and given[0] in VERBS else ""
     try:
-        return {
-            "": _run,
-            "demo": _demo,
-            "results": _results,
-            "export": _export,
-            "evaluate": _evaluate,
-            "inspect": _inspect,
-            "split": _split,
-            "upload": verbs.upload_verb,
-            "chat": verbs.chat_verb,
-            "compare": verbs.compare_verb,
-        }[verb](given[1:] if verb else given)
+        return _run_verb(verb, given[1:] if verb else given)
     except UserError as error:
         print(f"heretic: {error}", file=sys.stderr)
         return 2
@@ -60,8 +51,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _run_verb(verb: str, given: list[str]) -> int:
+    return {
+        "": _run,
+        "demo": _demo,
+        "results": _results,
+        "export": _export,
+        "evaluate": _evaluate,
+        "inspect": _inspect,
+        "split": _split,
+        "upload": verbs.upload_verb,
+        "chat": verbs.chat_verb,
+        "compare": verbs.compare_verb,
+        "doctor": verbs.doctor_verb,
+        "completion": _completion,
+    }[verb](given)
+
+
+def _completion(given: list[str]) -> int:
+    from .completion import completion_verb
+
+    print(completion_verb(given, VERBS, lambda verb: _run_verb(verb, [])))
+    return 0
+
+
 def _run(given: list[str]) -> int:
-    verbs = "\n".join(f"  heretic {verb:<9} {text}" for verb, text in VERBS.items())
+    verbs = "\n".join(f"  heretic {verb:<10} {text}" for verb, text in VERBS.items())
     parser = make_parser(
         "",
         "MODEL",

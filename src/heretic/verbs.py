@@ -55,6 +55,17 @@ def compare_verb(given: list[str]) -> int:
     return 0
 
 
+def doctor_verb(given: list[str]) -> int:
+    parser = make_parser("doctor", "[MODEL]", "Shows devices, memory, versions and the hub, and what will fit.")
+    parser.add_argument("name", nargs="?", metavar="MODEL", help="say whether this model fits; nothing is downloaded")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    namespace = parser.parse_args(given)
+    from .pipeline.doctor import examine, show
+
+    show(examine(namespace.name), namespace.json, make_reporter(sys.stdout))
+    return 0
+
+
 def upload_verb(given: list[str]) -> int:
     parser = make_parser("upload", "DIRECTORY REPOSITORY", "Uploads what an export wrote to the Hugging Face hub.")
     parser.add_argument("directory", metavar="DIRECTORY", help="a model or an adapter that heretic wrote")

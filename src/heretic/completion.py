@@ -1,0 +1,56 @@
+"""Shell completion, made from the parsers of all verbs."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .arguments import Parser, make_parser
+
+SHELLS = ("bash", "zsh", "tcsh")
+PATHS = {"MODEL", "BASE", "STUDY", "DIRECTORY", "DIR", "FILE"}
+INSTALL = """bash:  heretic completion bash > ~/.local/share/bash-completion/completions/heretic
+zsh:   heretic completion zsh > DIRECTORY/_heretic     (a directory of $fpath; then: compinit)
+tcsh:  heretic completion tcsh >> ~/.tcshrc"""
+
+
+def completion_script(shell: str, verbs: Mapping[str, str], run: Callable[[str], Any]) -> str:
+    """A script that completes verbs, flags, choices and paths in `shell`.
+
+    `verbs` are their descriptions; `run` runs one ("" for the main job), whose parser is taken as it would parse.
+    """
+    import shtab
+
+    main = Parser.of(lambda: run(""))
+    program = argparse.ArgumentParser(prog="heretic", parents=[_bare(main, positionals=False)])
+    commands = program.add_subparsers(metavar="COMMAND")
+    for verb, description in verbs.items():
+        parser = Parser.of(lambda verb=verb: run(verb))  # type: ignore[misc]
+        commands.add_parser(verb, help=description, parents=[_bare(parser)])
+    return str(shtab.complete(program, shell=shell))
+
+
+def completion_verb(given: list[str], verbs: Mapping[str, str], run: Callable[[str], Any]) -> str:
+    parser = make_parser(
+        "completion", "SHELL", "Prints a script that completes heretic's commands in a shell.", INSTALL
+    )
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    return completion_script(parser.parse_args(given).shell, verbs, run)
+
+
+def _bare(parser: argparse.ArgumentParser, positionals: bool = True) -> argparse.ArgumentParser:
+    """The parser's arguments, for another one that has its own --help.
+
+    Without `positionals`: the main job's MODEL stands where a verb may, and a script knows one of the two alone.
+    """
+    import shtab
+
+    bare = argparse.ArgumentParser(add_help=False)
+    for group in parser._action_groups:
+        target = bare.add_argument_group(group.title)
+        for action in group._group_actions:
+            if isinstance(action, argparse._HelpAction) or not (action.option_strings or positionals):
+                continue
+            if action.metavar in PATHS:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            target._add_action(action)
+    return bare
