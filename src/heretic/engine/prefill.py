@@ -1,6 +1,6 @@
 """Prompts through the model: what all of them begin with once, the rest in slices of like length."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .cache import RoomyLayer, can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
 from .forward import Forward
-from .untouched import UntouchedLayers
+from .untouched import Rows, UntouchedLayers
 
 SHORTEST_PREFIX = 4
 SLICE_ROWS = 8
@@ -88,7 +88,8 @@ class Prefill:
             start = tuple(rows[batch[0]][:shared])
             work.assign(torch.arange(work.n_candidates))
             ids = torch.tensor([start] * work.n_candidates, device=self._device)
-            self._run(start, ids, torch.ones_like(ids), prefix, work, going_on=True)
+            rows_of = Rows([start], [shared], work.n_candidates, going_on=True)
+            self._run(rows_of, ids, torch.ones_like(ids), prefix, work)
         for part in _parts(batch, [len(row) - shared for row in rows]) if divisible else [list(batch)]:
             yield self._slice([rows[index] for index in part], part, prefix, shared, work)
 
@@ -101,17 +102,18 @@ class Prefill:
         tokens = torch.tensor(ids, device=self._device)
         attended = torch.tensor(mask * work.n_candidates, device=self._device)
         work.assign(candidates)
-        key = (shared, *(tuple(row) for row in rows))
-        logits = self._run(key, tokens, attended, cache, work, going_on=work.room > 0)
+        keys = [(shared, tuple(row)) for row in rows]
+        rows_of = Rows(keys, [len(row) - shared for row in rows], work.n_candidates, going_on=work.room > 0)
+        logits = self._run(rows_of, tokens, attended, cache, work)
         return Prefilled(part, candidates, logits, attended, cache, shared)
 
-    def _run(self, key: Hashable, ids: Tensor, mask: Tensor, cache: Any, work: Work, going_on: bool) -> Tensor:
+    def _run(self, rows: Rows, ids: Tensor, mask: Tensor, cache: Any, work: Work) -> Tensor:
         def forward() -> Tensor:
             return self._forward(ids, mask, cache)
 
         if self.untouched is None or not all(isinstance(layer, RoomyLayer) for layer in cache.layers):
             return forward()
-        return self.untouched.run(key, work.untouched, work.n_candidates, cache, going_on, forward)
+        return self.untouched.run(rows, work.untouched, cache, forward)
 
 
 def make_cache_like(empty: Any) -> Any:
