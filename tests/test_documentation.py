@@ -35,7 +35,20 @@ KEYS = {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING, *PromptSource.model_
 # Words with an underscore that are values of a key, or fields of what the program writes.
 OTHER_WORDS = {word for field in Settings.model_fields.values() for word in choices(field.annotation)}
 OTHER_WORDS |= set(TrialRecord.model_fields)
-OTHER_FLAGS = {"config", "against", "json", "trial", "trials", "prompt", "public", "help", "version"}
+OTHER_FLAGS = {
+    "config",
+    "against",
+    "json",
+    "trial",
+    "trials",
+    "tasks",
+    "limit",
+    "samples",
+    "prompt",
+    "public",
+    "help",
+    "version",
+}
 
 
 class ParsedError(Exception):

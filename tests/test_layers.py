@@ -43,7 +43,7 @@ def test_study_knows_no_model() -> None:
         assert not any(part in name for name in imported(path) for part in (".model", ".engine", ".export")), path
 
 
-@pytest.mark.parametrize("stage", ["model", "engine", "evaluation", "study", "export", "prompts"])
+@pytest.mark.parametrize("stage", ["model", "engine", "evaluation", "study", "export", "prompts", "benchmark"])
 def test_stages_do_not_import_upstream(stage: str) -> None:
     for path in (SOURCE / stage).glob("*.py"):
         upstream = {name for name in imported(path) if name.startswith(ABOVE)}

@@ -28,6 +28,7 @@ VERBS = {
     "split": "split a prompt set in three parts, near-duplicates kept together",
     "chat": "talk to a trial of a recorded study",
     "compare": "ask the model itself and trials of a recorded study the same",
+    "benchmark": "run lm-evaluation-harness on trials of a recorded study and on the model itself",
     "upload": "upload what an export wrote to the Hugging Face hub",
     "doctor": "show devices, memory, versions and the hub, and what will fit",
     "completion": "print a script that completes these commands in a shell",
@@ -63,6 +64,7 @@ def _run_verb(verb: str, given: list[str]) -> int:
         "upload": verbs.upload_verb,
         "chat": verbs.chat_verb,
         "compare": verbs.compare_verb,
+        "benchmark": verbs.benchmark_verb,
         "doctor": verbs.doctor_verb,
         "completion": _completion,
     }[verb](given)
@@ -195,7 +197,7 @@ def _chooser(settings: Settings) -> "Chooser":
     if sys.stdin.isatty() and sys.stderr.isatty() and not answered:
         from .ui.menus import MenuChooser
 
-        return MenuChooser(str(settings.model))
+        return MenuChooser(str(settings.model), settings.benchmarks)
     from .ui.flags import FlagChooser
 
     return FlagChooser(settings, settings.resume, str(settings.model))

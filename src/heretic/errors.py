@@ -25,5 +25,9 @@ class ExportError(UserError):
     """A model can't be written, or what was written does not measure as what was searched."""
 
 
+class BenchmarkError(UserError):
+    """A benchmark is unknown, its data can't be had, or the harness is not installed."""
+
+
 class CandidateError(Exception):
     """One candidate could not be measured (NaN logits, say): its trial fails with this reason, the search goes on."""

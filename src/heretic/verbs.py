@@ -50,8 +50,40 @@ def compare_verb(given: list[str]) -> int:
     from .ui.compare import Sides
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
-    trials = [each.strip() for each in namespace.trials.split(",") if each.strip()]
-    compare(study, trials, namespace.prompt, max(1, namespace.tokens), settings, reporter, Sides(sys.stdout))
+    compare(
+        study,
+        _split(namespace.trials),
+        namespace.prompt,
+        max(1, namespace.tokens),
+        settings,
+        reporter,
+        Sides(sys.stdout),
+    )
+    return 0
+
+
+def benchmark_verb(given: list[str]) -> int:
+    parser = make_parser(
+        "benchmark", "[STUDY]", "Runs lm-evaluation-harness on trials of a recorded study and on the model itself."
+    )
+    add_study(parser)
+    parser.add_argument("--trials", metavar="A,B,...", default="", help="trial numbers (default: the knee)")
+    parser.add_argument("--tasks", metavar="A,B,...", default="", help="tasks of the harness, .yaml files, or all")
+    parser.add_argument("--limit", metavar="N", type=int, help="at most N documents of each task")
+    parser.add_argument("--samples", metavar="DIR", type=Path, help="write each document, prompt and response there")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_flags(parser, [ModelSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = prepare(parser, namespace, None)
+    from .pipeline.benchmarking import asked_for, benchmark_study, print_benchmarks
+    from .pipeline.results import find_study
+
+    study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+    benchmarks = asked_for(_split(namespace.tasks), settings.benchmarks)
+    done = benchmark_study(
+        study, _split(namespace.trials), benchmarks, settings, reporter, namespace.limit, namespace.samples
+    )
+    print_benchmarks(done, namespace.json, make_reporter(sys.stdout))
     return 0
 
 
@@ -76,3 +108,7 @@ def upload_verb(given: list[str]) -> int:
 
     upload_directory(Path(namespace.directory), namespace.repository, namespace.public, make_reporter(sys.stderr))
     return 0
+
+
+def _split(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]

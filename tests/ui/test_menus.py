@@ -17,16 +17,19 @@ import pytest
 from pexpect.fdpexpect import fdspawn
 
 UP, DOWN, ENTER, ESCAPE, CTRL_C, BACKSPACE = "\x1b[A", "\x1b[B", "\r", "\x1b", "\x03", "\x7f"
+BENCHMARK = (UP, UP, UP)
 UPLOAD = (UP, UP)  # above "Back", the last
 SCRIPT = """
 import json
 from ui.toys import BASELINE, FRONT
 from heretic.ui.menus import MenuChooser
-chooser = MenuChooser("org/model")
+from heretic.config import Benchmark
+chooser = MenuChooser("org/model", [Benchmark(task="a", name="First"), Benchmark(task="b", name="Second")])
 def tell(action):
     number = action.trial.number if action.trial else None
     upload = [action.repository, action.public] if action.repository else []
-    answer = [action.kind, number, action.export, action.output, action.n_trials, *upload]
+    benchmarks = [[each.task for each in action.benchmarks]] if action.benchmarks else []
+    answer = [action.kind, number, action.export, action.output, action.n_trials, *upload, *benchmarks]
     print("ANSWER " + json.dumps(answer) + " END")
 """
 NEXT = "tell(chooser.next_action(FRONT, BASELINE))\n"
@@ -152,6 +155,22 @@ def test_an_upload_may_be_given_up_at_every_question() -> None:
         terminal.see("Which trial?")
         terminal.type(ESCAPE)
         assert terminal.answer() == ["leave", None, None, None, 0]
+
+
+def test_marked_benchmarks_run() -> None:
+    with running(NEXT) as terminal:
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        terminal.see("what next?")
+        terminal.type(*BENCHMARK, ENTER)
+        terminal.see("Which benchmarks?")
+        # Nothing marked is nothing to run.
+        terminal.type(ENTER)
+        terminal.see("what next?")
+        terminal.type(*BENCHMARK, ENTER)
+        terminal.see("Which benchmarks?")
+        terminal.type(DOWN, " ", ENTER)
+        assert terminal.answer() == ["benchmark", 123, None, None, 0, ["b"]]
 
 
 @pytest.mark.parametrize("key", [ESCAPE, CTRL_C])

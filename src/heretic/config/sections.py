@@ -182,7 +182,7 @@ class EvaluationSettings(Section):
     )
     benchmarks: Annotated[list[Benchmark], Metavar("TABLES")] = Field(
         default=list(BENCHMARKS),
-        description="Benchmarks that are offered for the chosen model (none runs in this release).",
+        description="Benchmarks of lm-evaluation-harness that the menu offers for the chosen trial.",
     )
 
 

@@ -82,7 +82,7 @@ class Benchmark(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str = Field(min_length=1, description="The harness's name of the task.")
+    task: str = Field(min_length=1, description="The harness's name of the task, or a .yaml file of one.")
     name: str = Field(description="Name to show.")
     description: str = Field(default="", description="What the task measures.")
 
@@ -186,7 +186,13 @@ CHAIN_OF_THOUGHT_SKIPS = (
     ),
 )
 
+PACKAGED_BENCHMARKS = (
+    Benchmark(task="heretic-facts", name="Facts", description="60 easy questions with four choices; needs no network"),
+    Benchmark(task="heretic-short-answers", name="Short answers", description="60 easy questions; needs no network"),
+)
+
 BENCHMARKS = (
+    *PACKAGED_BENCHMARKS,
     Benchmark(task="ifeval", name="IFEval", description="Following instructions that can be checked"),
     Benchmark(task="gsm8k", name="GSM8K", description="Arithmetic word problems"),
     Benchmark(task="mmlu", name="MMLU", description="Knowledge of 57 subjects"),

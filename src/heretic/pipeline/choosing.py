@@ -1,8 +1,12 @@
-"""Talking to the candidates of a running study, as its menu offers it."""
+"""Talking to the candidates of a running study, and benchmarks of them, as its menu offers it."""
+
+from pathlib import Path
 
 from ..config import EvaluationSettings
 from ..engine.local import LocalEngine
-from ..ui.events import Action
+from ..errors import BenchmarkError
+from ..study.records import StudyRecord
+from ..ui.events import Action, Reporter
 from .measuring import Compile
 
 
@@ -21,3 +25,22 @@ def talk_to(action: Action, compiled: Compile, engine: LocalEngine, settings: Ev
     trials = [action.trial, *action.others]
     edits = [{}, *(compiled(trial.parameters) for trial in trials)]
     run_comparison(Comparison(engine, edits, settings.max_response_length), trials, [], Sides(sys.stdout))
+
+
+def benchmark_chosen(
+    action: Action, compiled: Compile, engine: LocalEngine, record: StudyRecord, path: Path, reporter: Reporter
+) -> None:
+    """The chosen benchmarks on the chosen trial and the model itself; a warning where they can't be run."""
+    from ..ui.benchmarks import show_benchmarks
+    from .benchmarking import Benchmarking
+
+    assert action.trial is not None
+    try:
+        benchmarking = Benchmarking(engine, record, path, reporter)
+        show_benchmarks(
+            benchmarking.run(action.benchmarks, [(action.trial, compiled(action.trial.parameters))]), reporter
+        )
+    except BenchmarkError as error:
+        reporter.warn(str(error))
+    except KeyboardInterrupt:
+        reporter.warn("Stopped: figures of the benchmarks that were done are kept.")

@@ -22,7 +22,7 @@ from ..study.space import SearchSpace
 from ..study.study import RecordedStudy, Study, has_record
 from ..ui.events import Action, Chooser, Reporter
 from .beginning import first_candidates
-from .choosing import talk_to
+from .choosing import benchmark_chosen, talk_to
 from .directions import StudyTensors, fit_tensors, read_tensors
 from .exporting import Exporter
 from .front import FrontMeasurement
@@ -148,7 +148,10 @@ class _Job:
             exporter = Exporter(study, tensors, verification, self.settings, self.reporter)
 
             def talk(action: Action) -> None:
-                talk_to(action, compiled, engine, self.settings)
+                if action.kind == "benchmark":
+                    benchmark_chosen(action, compiled, engine, study.record, self.path, self.reporter)
+                else:
+                    talk_to(action, compiled, engine, self.settings)
 
             def measure() -> None:
                 self._measure(measurement, study, compiled)
@@ -235,7 +238,7 @@ class _Job:
                 measure()
             elif action.kind in ("save", "upload"):
                 exporter.run(action, may_fail=self.chooser.asks)
-            elif action.kind in ("chat", "compare"):
+            elif action.kind in ("chat", "compare", "benchmark"):
                 talk(action)
             else:
                 return 0

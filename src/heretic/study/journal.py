@@ -57,7 +57,7 @@ def set_aside(path: Path) -> Path:
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
     path.rename(target)
-    for beside in (tensors_path, figures_path):
+    for beside in (tensors_path, figures_path, benchmarks_path):
         if beside(path).exists():
             beside(path).rename(beside(target))
     return target
@@ -71,6 +71,11 @@ def tensors_path(path: Path) -> Path:
 def figures_path(path: Path) -> Path:
     """The file beside a journal that holds what was measured at the end."""
     return path.with_suffix(".figures.json")
+
+
+def benchmarks_path(path: Path) -> Path:
+    """The file beside a journal that holds what benchmarks gave."""
+    return path.with_suffix(".benchmarks.json")
 
 
 class SingleWriter:

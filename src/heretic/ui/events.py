@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..config import Benchmark
 from ..study.records import BaselineRecord, TrialRecord
 
 Progress = Callable[[int], None]
@@ -65,9 +66,9 @@ Export = Literal["merge", "adapter"]
 @dataclass(frozen=True, slots=True)
 class Action:
     """What to do next with the results. `kind` save needs `export` and `output`, upload `repository` too; compare
-    may have `others`; more needs `n_trials`."""
+    may have `others`; benchmark needs `benchmarks`, more `n_trials`."""
 
-    kind: Literal["save", "upload", "chat", "compare", "more", "leave"]
+    kind: Literal["save", "upload", "chat", "compare", "benchmark", "more", "leave"]
     trial: TrialRecord | None = None
     export: Export | None = None
     output: str | None = None
@@ -75,6 +76,7 @@ class Action:
     repository: str | None = None
     public: bool = False
     others: tuple[TrialRecord, ...] = ()
+    benchmarks: tuple[Benchmark, ...] = ()
 
 
 class Chooser(Protocol):

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import questionary
 
+from ..config import Benchmark
 from ..study.pareto import knee
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Action, Export, ResumeChoice
@@ -20,8 +21,9 @@ class MenuChooser:
 
     asks = True
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, benchmarks: Sequence[Benchmark] = ()) -> None:
         self._model = model
+        self._benchmarks = benchmarks
         self._trial: TrialRecord | None = None
 
     def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
@@ -71,7 +73,12 @@ class MenuChooser:
                 return None
             if answer == "chat":
                 return Action("chat", trial)
-            action = self._compare(trial, front, baseline) if answer == "compare" else self._put(trial, str(answer))
+            if answer == "compare":
+                action = self._compare(trial, front, baseline)
+            elif answer == "benchmark":
+                action = self._benchmark(trial)
+            else:
+                action = self._put(trial, str(answer))
             if action is not None:
                 return action
 
@@ -84,6 +91,8 @@ class MenuChooser:
             ("Upload it to the Hugging Face hub", "upload"),
             ("Back to the front", "back"),
         ]
+        if self._benchmarks:
+            choices.insert(4, ("Benchmark it beside the model itself", "benchmark"))
         return _select(f"Trial {trial.number}: what next?", choices)
 
     def _compare(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:
@@ -97,6 +106,18 @@ class MenuChooser:
             )
         )
         return None if chosen is None else Action("compare", trial, others=tuple(chosen))
+
+    def _benchmark(self, trial: TrialRecord) -> Action | None:
+        chosen = _ask(
+            questionary.checkbox(
+                "Which benchmarks? (space marks, Enter goes on)",
+                choices=[
+                    questionary.Choice(f"{each.name}: {each.description}" if each.description else each.name, each)
+                    for each in self._benchmarks
+                ],
+            )
+        )
+        return Action("benchmark", trial, benchmarks=tuple(chosen)) if chosen else None
 
     def _put(self, trial: TrialRecord, answer: str) -> Action | None:
         """Saves or uploads."""

@@ -1,0 +1,74 @@
+"""Figures of benchmarks: their form on disk.
+
+`BenchmarkFigures` is the file `NAME.benchmarks.json` beside a study's journal: for each task and each candidate, its
+scores beside the baseline's on the same documents. Neither questions nor responses are in it, only which document got
+which score: data sets are their makers', and most are not to be spread.
+"""
+
+from typing import Any, Literal
+
+from ..evaluation.figures import Figure, Paired, Rate
+
+
+class MetricFigures(Figure):
+    """One metric of one task, on the same documents.
+
+    Means with intervals of 95 %: Wilson's where every document scores 0 or 1 (`paired` then is the exact McNemar test,
+    `only_first` being those that only the baseline gets right), else `low` and `high` bound the mean difference
+    (bootstrap). `p_value` is that of the exact McNemar test, or of a permutation of the pairs.
+    """
+
+    metric: str
+    higher_is_better: bool
+    documents: int
+    baseline: float
+    candidate: float
+    baseline_rate: Rate | None
+    candidate_rate: Rate | None
+    paired: Paired | None
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def distinguishable(self) -> bool:
+        """At the level of 5 %."""
+        return self.p_value < 0.05
+
+
+class DocumentFigure(Figure):
+    """One document (`task` is a subtask where the benchmark is a group): its scores by metric."""
+
+    task: str
+    document: int
+    digest: str
+    baseline: dict[str, float]
+    candidate: dict[str, float]
+
+
+class TaskFigures(Figure):
+    """One benchmark of one candidate. `unfinished` are answers that the length limit cut off; None where none are
+    generated. `limit`: how many documents of each task at most; None for all."""
+
+    task: str
+    name: str
+    description: str
+    trial: int
+    limit: int | None
+    documents: int
+    metrics: list[MetricFigures]
+    baseline_unfinished: Rate | None
+    candidate_unfinished: Rate | None
+    unfinished: Paired | None
+    scores: list[DocumentFigure]
+
+
+class BenchmarkFigures(Figure):
+    """All benchmarks of one study. `settings`: what both models were run with."""
+
+    version: Literal[1] = 1
+    model: str
+    model_digest: str
+    harness: str
+    settings: dict[str, Any]
+    tasks: list[TaskFigures]

@@ -1,0 +1,175 @@
+"""EleutherAI's lm-evaluation-harness on a model in memory, whatever hooks it carries."""
+
+import difflib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from ..engine.base import Progress
+from ..errors import BenchmarkError
+from ..model.chat import ChatFormat
+from .comparison import Document, TaskRun
+from .packaged import PACKAGED, packaged_task
+
+Step = Callable[[str, int], AbstractContextManager[Progress]]
+"""Opens a step of that many requests under a title."""
+
+# It reports each task's settings, and warns of what is set here on purpose.
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+
+class WatchedModel(HFLM):
+    """The harness's own wrapper of a transformers model, which also tells progress and which answers were cut off."""
+
+    def __init__(self, model: Any, chat: ChatFormat, batch_size: int, step: Step) -> None:
+        # The template has written the BOS token already.
+        super().__init__(pretrained=model, tokenizer=chat.tokenizer, batch_size=batch_size, add_bos_token=False)
+        self._chat = chat
+        self._step = step
+        self._ended: list[bool] = []
+        self._unfinished: dict[str, bool] = {}
+        self._tick: Progress = lambda _: None
+        self.title = ""
+        self.set_cache_hook(self)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """As the search has it: with what all responses begin with already given."""
+        text: str = super().apply_chat_template(chat_history, add_generation_prompt)
+        return text + self._chat.response_prefix if add_generation_prompt else text
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
+        with self._step(self.title, len(requests)) as self._tick:
+            return super().loglikelihood(requests, True)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
+        with self._step(self.title, len(requests)) as self._tick:
+            return super().generate_until(requests, True)
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
+        output = super()._model_generate(context, max_length, stop, **generation_kwargs)
+        for row in output[:, context.shape[1] :].tolist():
+            text = self.tok_decode(row, skip_special_tokens=False)
+            self._ended.append(any(end and end in text for end in stop) or self.eot_token_id in row)
+        return output
+
+    def add_partial(self, kind: str, request: tuple[Any, ...], _: Any) -> None:
+        """The harness's hook for caches: called with each request once it is answered, in the order of the rows."""
+        self._tick(1)
+        if kind == "generate_until":
+            self._unfinished[_key(request)] = not self._ended.pop(0)
+
+    def unfinished(self, request: tuple[Any, ...]) -> bool | None:
+        """Whether the length limit cut off the answer to a request; None where nothing was generated."""
+        return self._unfinished.get(_key(request))
+
+
+def harness_version() -> str:
+    from importlib.metadata import version
+
+    return version("lm-eval")
+
+
+def run_task(lm: WatchedModel, task: str, limit: int | None, system_prompt: str | None) -> TaskRun:
+    """The model's scores on a task of the harness: a packaged one, a YAML file, or a name that the harness knows.
+
+    Raises:
+        BenchmarkError: there is no such task, or its data can't be had.
+    """
+    manager, spec = find_task(task)
+    try:
+        results = lm_eval.simple_evaluate(
+            model=lm,
+            tasks=[spec],
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+            system_instruction=system_prompt,
+            task_manager=manager,
+            # Tasks that run what the model writes (code, say) stay shut: nobody asked for that.
+            confirm_run_unsafe_code=False,
+        )
+    except (OSError, ConnectionError, ImportError) as error:
+        raise BenchmarkError(
+            f"Expected the data of the benchmark {task}, could not get it ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:200] if str(error) else 'no message'}). Check the connection and what the "
+            f"task needs; without a network, the packaged tasks run: {', '.join(PACKAGED)}."
+        ) from error
+    return _read(lm, results)
+
+
+def find_task(task: str) -> tuple[TaskManager, str | dict[str, Any]]:
+    """The harness's index of tasks, and what to ask it for.
+
+    Raises:
+        BenchmarkError: there is no such task.
+    """
+    if task in PACKAGED:
+        return TaskManager(include_defaults=False), packaged_task(task)
+    if task.endswith((".yaml", ".yml")):
+        if not Path(task).is_file():
+            raise BenchmarkError(f"Expected a task of lm-evaluation-harness in {task}, but there is no such file.")
+        return TaskManager(include_defaults=False), str(Path(task))
+    manager = TaskManager()
+    if task not in manager.all_tasks:
+        near = difflib.get_close_matches(task, [*PACKAGED, *manager.all_tasks], n=3)
+        advice = f"Did you mean {' or '.join(near)}?" if near else "Its documentation lists them."
+        raise BenchmarkError(
+            f"Expected a task of lm-evaluation-harness {harness_version()}, a .yaml file of one, or a packaged one "
+            f"({', '.join(PACKAGED)}), got {task!r}. {advice}"
+        )
+    return manager, task
+
+
+def _read(lm: WatchedModel, results: Mapping[str, Any]) -> TaskRun:
+    documents: dict[tuple[str, int], Document] = {}
+    higher: dict[str, bool] = {}
+    for task, samples in results["samples"].items():
+        better = results.get("higher_is_better", {}).get(task, {})
+        for sample in samples:
+            scores = {_named(metric, sample["filter"]): sample[metric] for metric in sample["metrics"]}
+            higher |= {_named(metric, sample["filter"]): better.get(metric, True) for metric in sample["metrics"]}
+            key = (task, sample["doc_id"])
+            before = documents[key].scores if key in documents else {}
+            # What is no number of its own for each document (lists, sums to be weighted) has no place in a paired test.
+            numbers = {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
+            documents[key] = Document(
+                task=task,
+                number=sample["doc_id"],
+                digest=sample["doc_hash"][:16],
+                scores={**before, **numbers},
+                unfinished=lm.unfinished(sample["arguments"][0]),
+                sample=sample,
+            )
+    return TaskRun(list(documents.values()), higher)
+
+
+def _named(metric: str, name: str) -> str:
+    return metric if name == "none" else f"{metric} ({name})"
+
+
+def _key(request: tuple[Any, ...]) -> str:
+    return json.dumps(request, sort_keys=True, default=str)
+
+
+def write_samples(directory: Path, task: str, model: str, run: TaskRun) -> Path:
+    """The harness's record of each document, responses included, one JSON object a line."""
+    from ..files import write_atomically
+
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in Path(task).stem)
+    path = directory / f"{name}.{model}.jsonl"
+    lines = [
+        json.dumps({**each.sample, "unfinished": each.unfinished}, ensure_ascii=False, default=str)
+        for each in run.documents
+    ]
+    write_atomically(path, ("\n".join(lines) + os.linesep).encode())
+    return path
