@@ -99,6 +99,7 @@ def figures(number: int) -> Figures:
             kl_first=None if trial is None else kl,
             kl_answers=None,
             against_baseline=None,
+            markers_against_baseline=None,
             over_refusal_against_baseline=None,
             search=None,
             bad_responses=[],

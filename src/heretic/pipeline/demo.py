@@ -22,7 +22,7 @@ def demo_flags() -> dict[str, str]:
         "system_prompt": "none",
         "n_trials": "40",
         "n_startup_trials": "15",
-        "time_budget": "3m30s",
+        "time_budget": "3m",
         "report_candidates": "1",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),
         "output": str(DIRECTORY / "SmolLM2-135M-Instruct-heretic"),
