@@ -10,7 +10,7 @@ import pytest
 from heretic.cli import VERBS
 
 SOURCE = Path(__file__).parent.parent / "src" / "heretic"
-ABOVE = ("heretic.pipeline", "heretic.cli", "heretic.ui")
+ABOVE = ("heretic.pipeline", "heretic.cli", "heretic.ui", "heretic.web", "heretic.api")
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -98,6 +98,24 @@ def doctor_verb(given: list[str]) -> int:
     return 0
 
 
+def ui_verb(given: list[str]) -> int:
+    parser = make_parser(
+        "ui", "[STUDY]", "Serves a page of a recorded study to this machine: the front, chats side by side, export."
+    )
+    add_study(parser)
+    parser.add_argument("--port", metavar="N", type=int, default=7860, help="port (default: 7860; 0: any that is free)")
+    parser.add_argument("--no-browser", action="store_true", help="open no browser")
+    add_flags(parser, [ModelSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = prepare(parser, namespace, None)
+    from .pipeline.results import find_study
+    from .web.serve import serve
+
+    study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+    serve(study.path, settings, namespace.port, not namespace.no_browser, reporter)
+    return 0
+
+
 def upload_verb(given: list[str]) -> int:
     parser = make_parser("upload", "DIRECTORY REPOSITORY", "Uploads what an export wrote to the Hugging Face hub.")
     parser.add_argument("directory", metavar="DIRECTORY", help="a model or an adapter that heretic wrote")

@@ -67,12 +67,18 @@ class Conversation:
 
 def conversation(engine: LocalEngine, edit: ModelEdit, settings: EvaluationSettings) -> Conversation:
     """A conversation with the engine's model under `edit`."""
-    prefix = engine.chat.response_prefix
-    # A closed chain of thought is no part of what is said, and templates leave it out of earlier turns themselves.
-    opening = "" if prefix in [closed for _, closed in settings.chain_of_thought_skips] else prefix
     generator = torch.Generator()
     generator.seed()
-    return Conversation(ResponseStream(engine, edit, generator), opening, generator)
+    return Conversation(ResponseStream(engine, edit, generator), opening_of(engine, settings), generator)
+
+
+def opening_of(engine: LocalEngine, settings: EvaluationSettings) -> str:
+    """What every answer begins with: the response prefix, unless that is a closed chain of thought.
+
+    Such a one is no part of what is said, and templates leave it out of earlier turns themselves.
+    """
+    prefix = engine.chat.response_prefix
+    return "" if prefix in [closed for _, closed in settings.chain_of_thought_skips] else prefix
 
 
 def chat_with(trial: TrialRecord, edit: ModelEdit, engine: LocalEngine, settings: EvaluationSettings) -> None:

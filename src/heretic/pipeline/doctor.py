@@ -23,7 +23,7 @@ EXTRAS = {
     "notebook": ("plotly",),
     "quantization": ("bitsandbytes",),
     "research": ("matplotlib", "pacmap", "PIL"),
-    "ui": ("gradio", "plotly"),
+    "ui": ("gradio",),
 }
 ROOM = 1.2
 """Memory for each byte of weights: a fifth more for caches, residuals and what the libraries take."""

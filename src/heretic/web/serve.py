@@ -1,0 +1,70 @@
+"""Serves the page on loopback until Ctrl+C."""
+
+import logging
+import os
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+
+from ..config import Settings
+from ..errors import ConfigError
+from ..ui.events import Reporter
+
+HOST = "127.0.0.1"
+
+
+def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Reporter) -> None:
+    """Serves the study's page; port 0 takes any that is free.
+
+    Raises:
+        ConfigError: Gradio is missing, or the port is taken.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio as gr
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError(
+            f'Expected Gradio, which shows the page, but {error}. Install it with: pip install "heretic[ui]"'
+        ) from error
+    from fastapi import FastAPI
+
+    from .guard import SameOriginOnly
+    from .page import build_page
+    from .service import StudyService
+
+    listener = _listen(port)
+    port = listener.getsockname()[1]
+    # `httpx` tells of every request at this level, Gradio's own among them.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    page = build_page(StudyService(path, settings, reporter))
+    # Fonts of the system: the default ones come from another machine.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    app = gr.mount_gradio_app(
+        FastAPI(), page, path="", server_name=HOST, server_port=port, theme=theme, ssr_mode=False, footer_links=[]
+    )
+    address = f"http://{HOST}:{port}"
+    reporter.say(f"The page is at {address} (Ctrl+C ends it). Nobody but this machine can reach it.")
+    if browser:
+        threading.Timer(1.0, webbrowser.open, [address]).start()
+    server = uvicorn.Server(uvicorn.Config(SameOriginOnly(app, port), log_level="warning", timeout_graceful_shutdown=1))
+    server.run(sockets=[listener])
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket that listens on loopback.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        # From now on a browser that is quick waits, where it would be turned away.
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"Expected port {port} to be free, but {error}. Give another one with --port.") from error
+    return listener

@@ -1,0 +1,155 @@
+"""What the page asks for: trials as they are recorded, answers of one loaded model, exports."""
+
+import io
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO, cast
+
+import torch
+
+from ..config import Settings
+from ..engine.sampling import Sampling
+from ..engine.streaming import ResponseStream, Turn
+from ..errors import StudyError, UserError
+from ..evaluation.figures import ModelFigures
+from ..pipeline.chatting import opening_of
+from ..pipeline.comparing import BASELINE, Comparison
+from ..pipeline.figures import read_figures
+from ..pipeline.later import export_trial, recorded_prompts
+from ..pipeline.opened import OpenedStudy, find_trial, open_study
+from ..study.records import TrialRecord
+from ..study.study import RecordedStudy
+from ..ui.events import Export, Reporter
+from ..ui.plain import PlainReporter
+
+EXAMPLES = 3
+EXAMPLE_TOKENS = 60
+EXAMPLE_LETTERS = 400
+
+
+class StudyService:
+    """One study for one page. The journal is read anew whenever it has grown; the model is loaded when it is needed."""
+
+    def __init__(self, path: Path, settings: Settings, reporter: Reporter) -> None:
+        self._path = path
+        self._settings = settings
+        self._reporter = reporter
+        # One model, whose edits are hooks: one answer at a time.
+        self._model = threading.RLock()
+        self._reading = threading.Lock()
+        self._opened: OpenedStudy | None = None
+        self._streams: dict[str, ResponseStream] = {}
+        self._study = RecordedStudy(path)
+        self._size = path.stat().st_size
+
+    @property
+    def study(self) -> RecordedStudy:
+        """As it is recorded now; while another process writes its last line, as it was before."""
+        with self._reading:
+            size = self._path.stat().st_size
+            if size != self._size:
+                try:
+                    self._study, self._size = RecordedStudy(self._path), size
+                except StudyError:
+                    pass
+            return self._study
+
+    @property
+    def n_layers(self) -> int:
+        return int(self.study.record.space["last_layer"]) + 1
+
+    def names(self) -> list[str]:
+        """Who can answer: the model itself, and every measured trial."""
+        return [BASELINE, *(f"trial {trial.number}" for trial in self.study.trials if not trial.bound)]
+
+    def trial(self, name: str) -> TrialRecord | None:
+        """The trial of a name; None for the model itself."""
+        return None if name == BASELINE else find_trial(self.study, name.removeprefix("trial "))
+
+    def opened(self) -> OpenedStudy:
+        with self._model:
+            if self._opened is None:
+                self._opened = open_study(self.study, self._settings, self._reporter)
+            return self._opened
+
+    def reply(
+        self, name: str, turns: Sequence[Turn], system: str | None, sampling: Sampling, most_tokens: int
+    ) -> Iterator[str]:
+        """The answer to the last turn, as it grows."""
+        with self._model:
+            opened = self.opened()
+            stream = self._streams.get(name)
+            if stream is None:
+                generator = torch.Generator()
+                generator.seed()
+                stream = ResponseStream(opened.engine, opened.edit(self.trial(name)), generator)
+                self._streams[name] = stream
+            said = ""
+            for piece in stream.respond(turns, system, sampling, most_tokens):
+                said = said or opening_of(opened.engine, opened.settings)
+                said += piece
+                yield said
+
+    def examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
+        """(prompt, the model's answer, the trial's answer): as measured on the report part, or asked now."""
+        measured = self._measured_examples(trial)
+        if measured:
+            return measured
+        prompts = recorded_prompts(self.study.record).bad_evaluation.prompts[:EXAMPLES]
+        with self._model:
+            opened = self.opened()
+            comparison = Comparison(opened.engine, [{}, opened.edit(trial)], EXAMPLE_TOKENS)
+            return [(prompt.text, *comparison.ask(prompt.text)) for prompt in prompts]  # type: ignore[misc]
+
+    def _measured_examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
+        figures = read_figures(self._path)
+        candidate = next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
+        texts = figures.prompts["bad_report_prompts"].texts if figures else None
+        if figures is None or candidate is None or texts is None:
+            return []
+        itself, edited = _texts(figures.baseline), _texts(candidate)
+        both = [prompt for prompt in itself if prompt in edited][:EXAMPLES]
+        return [(texts[prompt], itself[prompt], edited[prompt]) for prompt in both]
+
+    def export(self, trial: TrialRecord, export: Export, output: str) -> Iterator[str]:
+        """Writes and measures the trial; yields what happens, all of it each time."""
+        lines: queue.Queue[str | None] = queue.Queue()
+        changes = {"select": trial.number, "export": export, "output": Path(output), "upload": None}
+        settings = self._settings.model_copy(update=changes)
+
+        def run() -> None:
+            try:
+                export_trial(self.study, settings, PlainReporter(cast(TextIO, _Lines(lines))))
+            except UserError as error:
+                lines.put(f"Not written: {error}")
+            finally:
+                lines.put(None)
+
+        threading.Thread(target=run, daemon=True).start()
+        said: list[str] = []
+        while (line := lines.get()) is not None:
+            said.append(line)
+            yield "\n".join(said)
+
+
+def _texts(figures: ModelFigures) -> dict[int, str]:
+    """Responses to the bad report prompts by prompt, shortened."""
+    return {
+        each.prompt: each.text if len(each.text) <= EXAMPLE_LETTERS else f"{each.text[:EXAMPLE_LETTERS]} ..."
+        for each in figures.bad_responses
+        if each.text is not None
+    }
+
+
+class _Lines(io.TextIOBase):
+    """A stream whose lines go into a queue."""
+
+    def __init__(self, lines: "queue.Queue[str | None]") -> None:
+        self._lines = lines
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self._lines.put(text.rstrip("\n"))
+        return len(text)
