@@ -5,7 +5,7 @@ import torch
 
 from heretic.ablation.sites import Site
 from heretic.errors import ExportError
-from heretic.export.matching import match_sites
+from heretic.export.matching import Owner, match_sites
 from heretic.export.tensors import TensorInfo
 
 
@@ -32,7 +32,7 @@ def infos(*keys: str, dtype: torch.dtype = torch.bfloat16, shape: tuple[int, ...
     ],
 )
 def test_the_same_weight_is_found(key: str, stored: str, others: list[str]) -> None:
-    assert match_sites([site(key, 1)], infos(*others, stored)) == {stored: site(key, 1)}
+    assert match_sites([site(key, 1)], infos(*others, stored)) == {stored: Owner(site(key, 1), False)}
 
 
 def test_another_layer_is_never_taken() -> None:
@@ -68,6 +68,6 @@ def test_a_quantised_weight_is_refused_only_at_a_site(dtype: torch.dtype) -> Non
         match_sites([site("layers.2.w.weight", 2)], stored)
 
 
-def test_fused_experts_are_refused() -> None:
-    with pytest.raises(ExportError, match="fused experts"):
+def test_a_stack_of_matrices_is_no_matrix() -> None:
+    with pytest.raises(ExportError, match="should be a matrix"):
         match_sites([site("layers.1.w.weight", 1)], infos("layers.1.w.weight", shape=(2, 8, 4)))

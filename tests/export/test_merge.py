@@ -9,11 +9,23 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from export.tiny import LLAMA_SITES, MODES, SITES, WIDTH, bytes_of, candidate, direction_of, directions, logits, saved
+from export.tiny import (
+    LLAMA_SITES,
+    MODES,
+    SITES,
+    WIDTH,
+    bytes_of,
+    candidate,
+    direction_of,
+    directions,
+    logits,
+    saved,
+    site_weight,
+)
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.sites import Site
 from heretic.errors import ExportError
-from heretic.export.merge import edit_from, merge, site_weight
+from heretic.export.merge import edit_from, merge
 from heretic.export.reader import open_checkpoint
 from naive import naive_edit
 

@@ -51,6 +51,11 @@ def directions(seed: int = 1) -> Directions:
     return Directions(torch.nn.functional.normalize(noise, dim=-1))
 
 
+def site_weight(tensor: Tensor, site: Site) -> Tensor:
+    """A stored tensor as the site's weight, (d_model, d_in), fp32."""
+    return (tensor.mT if site.transposed else tensor).float()
+
+
 def direction_of(site: Site) -> Tensor:
     """The unit direction that `candidate` takes from a site: its layer's own."""
     return directions().vectors[site.layer + 1]

@@ -1,7 +1,10 @@
 """The guard of the one idea: hooked forward == merged weights == naive reference, for every family and mode."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from tiny_models import tiny_model
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -12,8 +15,10 @@ from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site, components_of
 from heretic.ablation.weight_stats import weight_stats
-from heretic.model.hooks import edited_model, measured_gain
-from heretic.model.sites import find_sites
+from heretic.model.gains import measured_gain
+from heretic.model.hooks import edited_model
+from heretic.model.sites import find_sites, site_weight
+from model.experts import with_experts
 from naive import naive_edit
 
 MODES = ("none", "pre", "full")
@@ -46,6 +51,13 @@ def compiled(model: torch.nn.Module, sites: list[Site], strength: float, mode: s
     directions = directions_for(width)
     stats = {s.module: weight_stats(weight_of(model, s), directions.vectors, gain_of(model, s, width)) for s in sites}
     return compile_edit(parameters(sites, strength), directions, sites, stats, mode)
+
+
+@torch.no_grad()
+def compiled_all(model: torch.nn.Module, sites: list[Site]) -> ModelEdit:
+    directions = directions_for(32)
+    stats = {site.module: weight_stats(site_weight(model, site), directions.vectors) for site in sites}
+    return compile_edit(parameters(sites, 1.0, 0.5), directions, sites, stats, "full")
 
 
 @torch.no_grad()
@@ -188,3 +200,52 @@ def test_the_measured_gain_is_the_norms_gain(family: str) -> None:
     norm = model.get_submodule(find_sites(model)[0].post_norm or "")
     stored = norm.weight + 1 if "gemma" in family else norm.weight
     assert_close(measured_gain(norm, 32), stored.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_experts_that_are_modules_are_edited_each_by_its_own_candidate(mode: str) -> None:
+    """Rows of two candidates meet in an expert, which sees only a heap of positions."""
+    model = with_experts()
+    sites = find_sites(model)
+    edit = compiled(model, sites, 1.0, mode)
+    assert len([name for name in edit if "experts" in name]) == 6
+    with torch.no_grad():
+        before = model(input_ids=IDS).logits
+        with edited_model(model, [{}, edit], sites) as applied:
+            applied.assign(torch.tensor([1, 0, 1]))
+            together = model(input_ids=IDS).logits
+        merge_in_place(model, sites, edit)
+        merged = model(input_ids=IDS).logits
+    assert_close(together[1], before[1], atol=1e-5, rtol=1e-5)
+    assert_close(together[[0, 2]], merged[[0, 2]], atol=2e-4, rtol=2e-4)
+    assert (merged - before).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
+def test_experts_in_one_parameter_are_edited_however_they_are_multiplied(implementation: str) -> None:
+    model = tiny_model("mixtral")
+    model.set_experts_implementation(implementation)
+    sites = find_sites(model)
+    edit = compiled_all(model, sites)
+    with torch.no_grad():
+        with edited_model(model, [edit], sites):
+            hooked = model(input_ids=IDS).logits
+        for site in sites:
+            weight = site_weight(model, site)
+            weight.copy_(edit_weight(edit[site.module], weight))
+        assert_close(hooked, model(input_ids=IDS).logits, atol=2e-4, rtol=2e-4)
+
+
+def test_only_the_chosen_experts_are_edited() -> None:
+    model = tiny_model("mixtral")
+    sites = [replace(site, chosen=(1, 3)) if site.experts else site for site in find_sites(model)]
+    edit = compiled_all(model, sites)
+    site = sites[1]
+    before = site_weight(model, site).clone()
+    changed = (edit_weight(edit[site.module], before) - before).flatten(1).norm(dim=1)
+    assert (changed > 0.01).tolist() == [False, True, False, True]
+
+
+def test_a_router_is_never_a_site() -> None:
+    for family in ("mixtral", "gpt_oss", "qwen3_5_moe_text"):
+        assert not any("gate." in site.key or "router" in site.key for site in find_sites(tiny_model(family)))

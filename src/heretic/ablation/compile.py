@@ -52,23 +52,35 @@ def compile_site(
         return None
     index = parameters.direction_index if parameters.direction_scope == "global" else float(site.layer)
     v, g = _direction(directions, stats, index)
-    if row_normalization == "none":
-        return SiteEdit(strength * v[:, None], v[:, None])
     n = stats.row_norms
+    if row_normalization == "none":
+        right = v.expand_as(n)
+        return _of_chosen(SiteEdit(strength * right[..., None], right[..., None]), site)
     left = strength * n * v
     # A zero row writes nothing: any finite value serves, and 0 keeps the product exact.
-    right = torch.where(n > 0, v / n, torch.zeros_like(v))
+    right = torch.where(n > 0, v / n, torch.zeros_like(n))
     if row_normalization == "pre":
-        return SiteEdit(left[:, None], right[:, None])
+        return _of_chosen(SiteEdit(left[..., None], right[..., None]), site)
     if row_normalization != "full":
         raise ValueError(f"row_normalization must be one of {ROW_NORMALIZATIONS}, got {row_normalization!r}")
-    squared = 1 - 2 * strength * v * g + strength**2 * v**2 * (v @ g)
+    squared = 1 - 2 * strength * v * g + strength**2 * v**2 * (g @ v)[..., None]
     # A zero row has g = 0, and what is left of it stays 0 whatever the scale.
-    return SiteEdit(left[:, None], right[:, None], squared.clamp_min(1e-12).rsqrt())
+    return _of_chosen(SiteEdit(left[..., None], right[..., None], squared.clamp_min(1e-12).rsqrt()), site)
+
+
+def _of_chosen(edit: SiteEdit, site: Site) -> SiteEdit:
+    """The edit with the experts that were not chosen left as they are."""
+    if site.chosen is None or edit.left.dim() == 2:
+        return edit
+    others = torch.ones(len(edit.left), dtype=torch.bool)
+    others[list(site.chosen)] = False
+    left = edit.left.masked_fill(others[:, None, None], 0.0)
+    scale = None if edit.scale is None else edit.scale.masked_fill(others[:, None], 1.0)
+    return SiteEdit(left, edit.right, scale)
 
 
 def _direction(directions: Directions, stats: WeightStats, index: float) -> tuple[Tensor, Tensor]:
-    """Unit direction at a site's output, and G times it.
+    """Unit direction at a site's output, (d_model,), and G times it, (*experts, d_model).
 
     To take v from the stream behind a post-norm with gain, the site must lose gain∘v: v·(gain∘y) = (gain∘v)·y.
     """
@@ -78,4 +90,4 @@ def _direction(directions: Directions, stats: WeightStats, index: float) -> tupl
         v = v * stats.gain
     # `gram_directions` holds G (gain∘v) already, so one factor normalises both.
     factor = 1.0 / v.norm().clamp_min(1e-12)
-    return v * factor, (weights @ stats.gram_directions) * factor
+    return v * factor, torch.einsum("r,...rd->...d", weights, stats.gram_directions) * factor

@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class SiteEdit:
-    """The edit of one site, fp32; leading dimensions, if any, count candidates or rows of a batch."""
+    """The edit of one site, fp32; leading dimensions, if any, count candidates, rows of a batch or experts."""
 
     left: Float[Tensor, "*batch d_model rank"]
     right: Float[Tensor, "*batch d_model rank"]
@@ -39,9 +39,17 @@ def edit_output(edit: SiteEdit, output: Float[Tensor, "*batch row d_model"]) -> 
     return edited if edit.scale is None else edited * edit.scale.unsqueeze(-2)
 
 
-def edit_weight(edit: SiteEdit, weight: Float[Tensor, "d_model d_in"]) -> Float[Tensor, "d_model d_in"]:
+def edit_weight(
+    edit: SiteEdit, weight: Float[Tensor, "*experts d_model d_in"]
+) -> Float[Tensor, "*experts d_model d_in"]:
     """The edited weight, fp32."""
     return edit_output(edit, weight.mT).mT
+
+
+def edit_of_matrices(edit: SiteEdit, matrices: int | Tensor) -> SiteEdit:
+    """The edits of some experts out of those of all: one of them, or one for each number in `matrices`."""
+    scale = None if edit.scale is None else edit.scale[matrices]
+    return SiteEdit(edit.left[matrices], edit.right[matrices], scale)
 
 
 def stack_edits(edits: Sequence[SiteEdit | None]) -> SiteEdit:

@@ -8,8 +8,12 @@ class Site:
     """One weight that writes to the residual stream.
 
     `module` is the module's name in the running model and `key` the name of its weight in the model's state dict.
-    `transposed` weights are stored (d_in, d_model), as in GPT-2's Conv1D. `post_norm` names the norm that stands
-    between the module and the stream (Gemma 2 and 3), or is None.
+    `transposed` weights are stored (d_in, d_model), as in GPT-2's Conv1D. `post_norm` names what stands between the
+    module and the stream and acts on each feature alone (the post-norms of Gemma 2 and 3), or is None.
+
+    A weight of `experts` matrices, (experts, d_model, d_in), holds the experts of a mixture. `expert` is the number of
+    a module that is one expert of many. `block` is the module around the experts that sees whole rows of a batch.
+    Only the experts in `chosen` are edited (None: all).
     """
 
     layer: int
@@ -18,6 +22,10 @@ class Site:
     key: str
     transposed: bool = False
     post_norm: str | None = None
+    experts: int | None = None
+    expert: int | None = None
+    block: str | None = None
+    chosen: tuple[int, ...] | None = None
 
 
 def components_of(sites: "list[Site] | tuple[Site, ...]") -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats, weight_stats
 from ..model.attention import use_decode_attention
 from ..model.chat import ChatFormat
-from ..model.hooks import edited_model, measured_gain
-from ..model.layers import hidden, hooks
+from ..model.gains import measured_gain
+from ..model.hooks import edited_model
+from ..model.layers import hidden, hooks, residual
 from ..model.loading import LoadedModel
 from ..model.packed import pack_weights
+from ..model.sites import site_weight
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
 from .decoding import GreedyDecoder, end_tokens
@@ -81,7 +83,7 @@ class LocalEngine:
         decoder = GreedyDecoder(self.forward, [], self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
-        with self.keeping_nothing(), edited_model(self.loaded.model, edits) as applied:
+        with self.keeping_nothing(), edited_model(self.loaded.model, edits, self.sites) as applied:
             work = self._work(edits, applied.assign, n_tokens)
             for start in self._prefill.batches(tokens, self.batch_size, work):
                 decoder.run(start, n_tokens, lambda *_: times.append(time.perf_counter()), applied.assign)
@@ -103,15 +105,16 @@ class LocalEngine:
         seen: dict[int, Tensor] = {}
         with hooks(*_residual_hooks(layers, seen)):
             for prefilled in self._slices(prompts, Work(1, _unedited)):
-                yield prefilled.prompts, torch.stack([seen[index] for index in range(len(layers) + 1)], dim=1)
+                rows, positions = len(prefilled.prompts), prefilled.mask.shape[1] - prefilled.shared
+                states = [residual(seen[index], rows, positions)[:, -1] for index in range(len(layers) + 1)]
+                yield prefilled.prompts, torch.stack([state.float().cpu() for state in states], dim=1)
                 progress(len(prefilled.prompts))
 
     @torch.inference_mode()
     def weight_stats(self, directions: Directions, progress: Progress) -> Mapping[str, WeightStats]:
-        modules = dict(self.loaded.model.named_modules())
         stats = {}
         for site in self.sites:
-            weight = site_weight(site, modules[site.module])
+            weight = site_weight(self.loaded.model, site)
             gain = self.gain(site)
             vectors = directions.vectors.to(weight.device)
             stats[site.module] = _on_cpu(
@@ -132,7 +135,7 @@ class LocalEngine:
     ) -> Tensor:
         order: list[int] = []
         results: list[list[Tensor]] = [[] for _ in edits]
-        with edited_model(self.loaded.model, edits) as applied:
+        with edited_model(self.loaded.model, edits, self.sites) as applied:
             for prefilled in self._slices(prompts, self._work(edits, applied.assign)):
                 log_probabilities = prefilled.logits.float().log_softmax(dim=-1).cpu()
                 for candidate, rows in enumerate(log_probabilities.split(len(prefilled.prompts))):
@@ -152,7 +155,7 @@ class LocalEngine:
     ) -> Iterator[tuple[int, Tensor]]:
         rows = [self.chat.tokens(prompt) for prompt in prompts]
         pad = self.chat.tokenizer.pad_token_id
-        with edited_model(self.loaded.model, edits) as applied:
+        with edited_model(self.loaded.model, edits, self.sites) as applied:
             forced = ForcedAnswers(self.forward, self.loaded.device, pad, self.batch_size, applied.assign)
             for index, log_probabilities in forced.run(rows, answers, len(edits)):
                 yield index, log_probabilities
@@ -172,7 +175,7 @@ class LocalEngine:
         watch = Watch(self.chat.decode, decided, enough or [None] * len(edits))
         decoder = GreedyDecoder(self.forward, end_tokens(self.loaded.model, self.chat.tokenizer), self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
-        with edited_model(self.loaded.model, edits) as applied:
+        with edited_model(self.loaded.model, edits, self.sites) as applied:
             work = self._work(edits, applied.assign, max_new_tokens)
             for start in self._prefill.batches(tokens, self.batch_size, work):
                 rows = decoder.run(start, max_new_tokens, watch, applied.assign)
@@ -207,12 +210,6 @@ def _unedited(_: Tensor) -> None:
     """Rows of the baseline belong to no candidate."""
 
 
-def site_weight(site: Site, module: nn.Module) -> Tensor:
-    """The site's weight, (d_model, d_in), as it stands in memory."""
-    weight: Any = module.weight
-    return weight.mT if site.transposed else weight
-
-
 def _residual_hooks(layers: nn.ModuleList, seen: dict[int, Tensor]) -> list[Any]:
     """Hooks that keep the last token's residual: before the first layer, and after each.
 
@@ -220,13 +217,18 @@ def _residual_hooks(layers: nn.ModuleList, seen: dict[int, Tensor]) -> list[Any]
     """
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen[0] = (args[0] if args else kwargs["hidden_states"])[:, -1].float().cpu()
+        seen[0] = _end(args[0] if args else kwargs["hidden_states"])
 
     def after(index: int, _: nn.Module, __: Any, output: Any) -> None:
-        seen[index] = hidden(output)[:, -1].float().cpu()
+        seen[index] = _end(hidden(output))
 
     first = partial(layers[0].register_forward_pre_hook, before, with_kwargs=True)
     return [first] + [partial(layer.register_forward_hook, partial(after, i)) for i, layer in enumerate(layers, 1)]
+
+
+def _end(state: Tensor) -> Tensor:
+    """The last position of a layer's state, for a model of one stream; of several, all there is."""
+    return state[:, -1:].clone() if state.dim() == 3 else state.clone()
 
 
 def _on_cpu(stats: WeightStats) -> WeightStats:

@@ -61,7 +61,7 @@ class ResponseStream:
         room = self._room(len(tokens), max_new_tokens)
         response: list[int] = []
         shown = ""
-        with edited_model(self._loaded.model, [self._edit]):
+        with edited_model(self._loaded.model, [self._edit], self._loaded.sites):
             for token in self._generate(tokens, room, sampling):
                 response.append(token)
                 [text] = self._chat.decode([response])

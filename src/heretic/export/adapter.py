@@ -18,7 +18,7 @@ from ..ablation.sites import Site
 from ..errors import ExportError
 from .directory import check_output, new_directory
 from .matching import match_sites
-from .merge import EditOf, site_weight
+from .merge import EditOf
 from .reader import CheckpointReader
 
 
@@ -50,8 +50,13 @@ def write_adapter(
     """
     check_output(output)
     factors = []
-    for key, site in match_sites(sites, reader.tensors()).items():
-        weight = site_weight(reader.read(key), site)
+    for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
+        site, weight = owner.site, owner.matrices(reader.read(key)).float()
+        if site.experts is not None:
+            raise ExportError(
+                f"{site.key} holds {site.experts} experts as one parameter, and an adapter has a place for the weights "
+                "of linear modules only: write the merged model instead"
+            )
         edit = edit_of(site, weight)
         if edit is not None:
             magnitude = None if edit.scale is None else _magnitude(edit, weight, site)

@@ -26,6 +26,8 @@ NOT_BY_PROCESSORS = frozenset({"qwen35", "qwen35moe"})
 class GGUFCheckpointReader:
     """A GGUF file under the names of the transformers model; output weights tied to the embedding are not there."""
 
+    directory = None
+
     def __init__(self, directory: Path, gguf_file: str) -> None:
         self._directory = directory
         self._gguf_file = gguf_file

@@ -8,18 +8,18 @@ from torch import Tensor
 
 from ..ablation.compile import compile_site
 from ..ablation.directions import Directions
-from ..ablation.edit import SiteEdit, edit_weight
+from ..ablation.edit import SiteEdit
 from ..ablation.parameters import AblationParameters
 from ..ablation.sites import Site
 from ..ablation.weight_stats import weight_stats
 from ..errors import ExportError
 from .directory import check_output, new_directory
-from .matching import match_sites
+from .matching import Owner, match_sites
 from .reader import CheckpointReader
 from .writer import CheckpointWriter
 
 EditOf = Callable[[Site, Tensor], SiteEdit | None]
-"""From a site and its fp32 weight, (d_model, d_in), to its edit; None leaves it as it is."""
+"""From a site and its weight, (d_model, d_in) or (experts, d_model, d_in), to its edit; None leaves it as it is."""
 
 
 @torch.inference_mode()
@@ -42,13 +42,13 @@ def merge(
     """
     check_output(output)
     tensors = reader.tensors()
-    owners = match_sites(sites, tensors)
+    owners = match_sites(sites, tensors, reader.directory)
     with new_directory(output) as directory:
         writer = CheckpointWriter(directory, tensors, max_shard_size)
         for info in tensors:
             tensor = reader.read(info.key)
-            site = owners.get(info.key)
-            writer.add(info.key, tensor if site is None else _edited(tensor, site, edit_of))
+            owner = owners.get(info.key)
+            writer.add(info.key, tensor if owner is None else _edited(tensor, owner, edit_of))
             if progress is not None:
                 progress(info.nbytes)
         writer.finish()
@@ -85,16 +85,8 @@ def edit_from(
     return edit_of
 
 
-def site_weight(tensor: Tensor, site: Site) -> Tensor:
-    """A stored tensor as the site's weight, (d_model, d_in), fp32."""
-    return (tensor.mT if site.transposed else tensor).float()
-
-
-def _edited(tensor: Tensor, site: Site, edit_of: EditOf) -> Tensor:
-    weight = site_weight(tensor, site)
-    edit = edit_of(site, weight)
-    if edit is None:
+def _edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:
+    if owner.expert is not None and owner.site.chosen is not None and owner.expert not in owner.site.chosen:
         return tensor
-    edited = edit_weight(edit, weight)
-    # The one cast: the maths is fp32, and the checkpoint keeps its type.
-    return (edited.mT if site.transposed else edited).to(tensor.dtype)
+    edit = edit_of(owner.site, owner.matrices(tensor))
+    return tensor if edit is None else owner.edited(tensor, edit)

@@ -15,7 +15,9 @@ __all__ = ["CheckpointReader", "TensorInfo", "open_checkpoint"]
 
 
 class CheckpointReader(Protocol):
-    """A stored checkpoint."""
+    """A stored checkpoint. `directory` holds its configuration; None where it has the names of the model in memory."""
+
+    directory: Path | None
 
     def tensors(self) -> tuple[TensorInfo, ...]:
         """What is stored, in file order; no weight is read."""

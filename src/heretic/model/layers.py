@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,15 +24,18 @@ def width(model: nn.Module) -> int:
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and list of the decoder layers: the one ModuleList as long as the configuration says.
+    """Name and list of the decoder layers: the one ModuleList as long as the configuration says, else the one that
+    runs on text.
 
     Raises:
         ModelError: none or several lists fit; it shows all lists that were looked at.
     """
-    expected = int(text_config(model).num_hidden_layers)
+    expected = int(getattr(text_config(model), "num_hidden_layers", 0))
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     fitting = [(name, module) for name, module in lists if len(module) == expected and not _inside_encoder(name)]
-    outermost = [(n, m) for n, m in fitting if not any(n.startswith(f"{other}.") for other, _ in fitting)]
+    outermost = _outermost(fitting)
+    if len(outermost) != 1:
+        outermost = _outermost([(name, module) for name, module in lists if _runs_on_text(model, module)])
     if len(outermost) == 1:
         return outermost[0]
     seen = "; ".join(f"{name} ({len(module)} of {type(module[0]).__name__})" for name, module in lists if len(module))
@@ -41,8 +45,34 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     )
 
 
+def _outermost(lists: list[tuple[str, nn.ModuleList]]) -> list[tuple[str, nn.ModuleList]]:
+    return [(n, m) for n, m in lists if not any(n.startswith(f"{other}.") for other, _ in lists)]
+
+
 def _inside_encoder(name: str) -> bool:
     return any(part in name for part in ("vision", "visual", "audio", "encoder"))
+
+
+@torch.inference_mode()
+def _runs_on_text(model: nn.Module, layers: nn.ModuleList) -> bool:
+    """Whether all of `layers` run, once each, when the model is given tokens alone, and give what is d_model wide."""
+    if len(layers) == 0:
+        return False
+    widths: list[int] = []
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        value = hidden(output)
+        widths.append(value.shape[-1] if isinstance(value, Tensor) else 0)
+
+    with hooks(*(partial(layer.register_forward_hook, keep) for layer in layers)):
+        model(input_ids=probe_tokens(model), use_cache=False)
+    return len(widths) == len(layers) and set(widths) == {width(model)}
+
+
+def probe_tokens(model: Any, count: int = 8) -> Tensor:
+    """Token ids, (1, count), for forwards that look how a model is built."""
+    embedding = model.get_input_embeddings().weight
+    return torch.arange(3, 3 + count, device=embedding.device)[None] % embedding.shape[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +83,31 @@ class LayerCall:
     kwargs: dict[str, Any]
     output: Tensor
 
+    @property
+    def given(self) -> Tensor:
+        """The hidden state that went in."""
+        value: Tensor = self.args[0] if self.args else self.kwargs["hidden_states"]
+        return value
+
 
 def hidden(output: Any) -> Tensor:
-    """The hidden state in a layer's output: some families return it inside a tuple."""
-    return output[0] if isinstance(output, tuple) else output
+    """The hidden state in a layer's output: some families return it as the first of several."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def streams(value: Tensor, rows: int, positions: int) -> Tensor:
+    """A hidden state as (rows, positions, streams, d_model): most models have one stream, those with
+    hyper-connections several, as (rows, positions, streams, d_model) or (streams, rows, positions, d_model)."""
+    if value.dim() == 3:
+        return value.unsqueeze(2)
+    if value.shape[:2] == (rows, positions):
+        return value
+    return value.permute(1, 2, 0, 3)
+
+
+def residual(value: Tensor, rows: int, positions: int) -> Tensor:
+    """The residual stream, (rows, positions, d_model): the mean of several streams where there are several."""
+    return value if value.dim() == 3 else streams(value, rows, positions).mean(dim=2)
 
 
 @contextmanager
@@ -76,17 +127,13 @@ def record_calls(model: nn.Module, layers: nn.ModuleList, input_ids: Tensor) -> 
     """One forward without a cache, with every layer's arguments and output kept."""
     calls: dict[int, LayerCall] = {}
 
-    def keep(index: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            calls[index] = LayerCall(args, kwargs, hidden(output))
+    def keep(index: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        # A copy: the next layer may add to it in place.
+        calls[index] = LayerCall(args, kwargs, hidden(output).clone())
 
-        return hook
-
-    registrations = [
-        (lambda i=i, layer=layer: layer.register_forward_hook(keep(i), with_kwargs=True))
-        for i, layer in enumerate(layers)
-    ]
-    with hooks(*registrations):
+    with hooks(
+        *(partial(each.register_forward_hook, partial(keep, i), with_kwargs=True) for i, each in enumerate(layers))
+    ):
         model(input_ids=input_ids, use_cache=False)
     if len(calls) != len(layers):
         missing = sorted(set(range(len(layers))) - set(calls))

@@ -114,10 +114,9 @@ def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
 
 
 def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> nn.Module:
-    from transformers import AutoModelForCausalLM
-
     arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
+    kind = auto_class(_configuration(checkpoint, settings))
     if checkpoint.gguf_file:
         arguments["quantization_config"] = _gguf_config()
     elif settings.quantization == "bnb_4bit":
@@ -125,9 +124,28 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     # On a machine without an accelerator a device map only adds hooks around every module.
     if torch.cuda.is_available() or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
-    model = AutoModelForCausalLM.from_pretrained(checkpoint.directory, **arguments)
+    model = kind.from_pretrained(checkpoint.directory, **arguments)
     model.requires_grad_(False)
     return model.eval()
+
+
+def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
+        checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
+    )
+
+
+def auto_class(config: Any) -> Any:
+    """transformers' class that makes a model of this configuration: one of text, or one of text and images whose text
+    decoder is edited."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TEXT
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as IMAGES
+
+    images = config.model_type in IMAGES and config.model_type not in TEXT
+    return AutoModelForImageTextToText if images else AutoModelForCausalLM
 
 
 def _gguf_config() -> Any:
@@ -154,14 +172,9 @@ def _finite(model: nn.Module) -> bool:
 
 def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dtype:
     """The checkpoint's own dtype on an accelerator; on a CPU the faster of bfloat16 and float32, as measured."""
-    from transformers import AutoConfig
-
     if not torch.cuda.is_available():
         return fastest_cpu_dtype()
-    config = AutoConfig.from_pretrained(
-        checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
-    )
-    stored = config.dtype
+    stored = _configuration(checkpoint, settings).dtype
     return stored if isinstance(stored, torch.dtype) and stored != torch.float32 else torch.bfloat16
 
 

@@ -1,14 +1,15 @@
 """Which weights write to the residual stream: found by structure, proved by measuring.
 
-A layer is run again by itself, with the outputs of all other candidate modules held at what they were. A perturbation
-of a true writer's output then appears in the layer's output as it is (times a constant, or through a post-norm); of
-any other module's, not at all. With the outputs of all sites set to zero a layer must pass its input through: what
-remains would be a writer that nobody found.
+A layer is run again by itself, with everything beside one candidate held at what it was. A disturbance of a true
+writer's output then appears in the layer's output as it is, times a number for each position (a router's weight, a
+residual multiplier, the coefficient of a hyper-connection), or in the input of a module that acts on each feature alone
+and whose own output appears so (a post-norm). Of any other module's it appears otherwise, or not at all. With the
+outputs of all sites at zero, a layer must pass its input on: what remains would be a writer that nobody found.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,46 +17,21 @@ from torch import Tensor, nn
 
 from ..ablation.sites import Site
 from ..errors import ModelError
-from .layers import LayerCall, decoder_layers, hidden, hooks, record_calls, width
+from .components import classes_along, component_label
+from .gains import acts_on_features, measured_gain
+from .layers import decoder_layers, probe_tokens, record_calls, width
+from .passing import left_over
+from .probe import LayerProbe, Observation, is_linear, is_transposed, output_width
 
-ATTENTION_NAMES = ("attn", "attention")
-MLP_NAMES = ("mlp", "ffn", "feed_forward", "feedforward", "fc2", "dense_4h_to_h")
+POSITIONS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """One decoder layer with a recorded call, and its modules that could write to the stream."""
+class Candidate:
+    """What might write to the stream: the modules at `paths` (several: one expert each), or a loose parameter."""
 
-    layer: nn.Module
-    call: LayerCall
-    candidates: dict[str, nn.Module]
-    norms: dict[str, nn.Module]
-
-    def run(
-        self, replace: dict[str, Callable[[Tensor], Tensor]]
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Layer output (fp32), what went out of candidates and norms, and what went into the norms.
-
-        `replace` maps a module's name to a function of its output.
-        """
-        outputs: dict[str, Tensor] = {}
-        norm_inputs: dict[str, Tensor] = {}
-
-        def swap(name: str, _: nn.Module, __: Any, output: Tensor) -> Tensor:
-            # A copy: some layers (Falcon) add to what a module returned in place.
-            outputs[name] = output.clone()
-            return replace[name](output) if name in replace else output
-
-        def watch(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
-            if args:
-                norm_inputs[name] = args[0].clone()
-
-        watched = self.candidates | self.norms
-        registrations = [partial(m.register_forward_hook, partial(swap, name)) for name, m in watched.items()]
-        registrations += [partial(m.register_forward_pre_hook, partial(watch, name)) for name, m in self.norms.items()]
-        with hooks(*registrations):
-            output = hidden(self.layer(*self.call.args, **self.call.kwargs))
-        return output.float(), outputs, norm_inputs
+    paths: tuple[str, ...]
+    loose: bool = False
 
 
 @torch.inference_mode()
@@ -63,125 +39,205 @@ def find_sites(model: Any) -> list[Site]:
     """Every site of the model, layer by layer.
 
     Raises:
-        ModelError: a layer has no writer that we can see, or one more than we can see; it shows what was looked at.
+        ModelError: a layer has a writer that is not accounted for; it shows what was looked at.
     """
     prefix, layers = decoder_layers(model)
-    device = model.get_input_embeddings().weight.device
-    ids = torch.arange(3, 11, device=device)[None] % model.get_input_embeddings().weight.shape[0]
+    calls = record_calls(model, layers, probe_tokens(model, POSITIONS))
     d_model = width(model)
-    calls = record_calls(model, layers, ids)
     sites: list[Site] = []
     for index, call in enumerate(calls):
-        probe = _probe(layers[index], call, d_model)
+        probe = LayerProbe(layers[index], call, d_model)
         sites.extend(_layer_sites(probe, index, f"{prefix}.{index}"))
     return sites
 
 
-def _probe(layer: nn.Module, call: LayerCall, d_model: int) -> Probe:
-    linear = {name: m for name, m in layer.named_modules() if is_linear(m) and output_width(m) == d_model}
-    norms = {name: m for name, m in layer.named_modules() if "norm" in type(m).__name__.lower()}
-    return Probe(layer, call, linear, norms)
-
-
-def is_linear(module: nn.Module) -> bool:
-    """Whether the module is one matrix product: a Linear, its quantised relatives, or GPT-2's Conv1D."""
-    return hasattr(module, "weight") and (hasattr(module, "out_features") or is_transposed(module))
-
-
-def is_transposed(module: nn.Module) -> bool:
-    """Whether the weight is stored (d_in, d_model): transformers' Conv1D."""
-    return type(module).__name__ == "Conv1D"
-
-
-def output_width(module: nn.Module) -> int:
-    return int(module.nf) if is_transposed(module) else int(module.out_features)  # type: ignore[arg-type]
-
-
 def site_shape(model: nn.Module, site: Site) -> tuple[int, ...]:
-    """(d_model, d_in) of the site's weight, whichever way it is stored or quantised."""
+    """(d_model, d_in) of the site's weight, with the number of experts before it where it holds several, whichever
+    way it is stored or quantised."""
     module: Any = model.get_submodule(site.module)
-    return (int(module.nf), int(module.nx)) if is_transposed(module) else (module.out_features, module.in_features)
+    if is_transposed(module):
+        return int(module.nf), int(module.nx)
+    if is_linear(module):
+        return int(module.out_features), int(module.in_features)
+    return tuple(site_weight(model, site).shape)
 
 
-def _layer_sites(probe: Probe, index: int, name: str) -> list[Site]:
-    base, outputs, norm_inputs = probe.run({})
-    sites = []
-    for candidate, module in probe.candidates.items():
-        if candidate not in outputs:
-            continue
-        post_norm = next((n for n, value in norm_inputs.items() if _same(value, outputs[candidate])), None)
-        if not _writes(probe, post_norm or candidate, base, outputs):
-            continue
-        full = f"{name}.{candidate}"
-        sites.append(
-            Site(
-                layer=index,
-                component=component_label(candidate),
-                module=full,
-                key=f"{full}.weight",
-                transposed=is_transposed(module),
-                post_norm=None if post_norm is None else f"{name}.{post_norm}",
-            )
-        )
-    _check_complete(probe, sites, index, name)
+def site_weight(model: nn.Module, site: Site) -> Tensor:
+    """The site's weight as it stands in memory, (d_model, d_in), or (experts, d_model, d_in)."""
+    path, _, name = site.key.rpartition(".")
+    weight: Tensor = getattr(model.get_submodule(path), name)
+    if site.experts is not None and weight.dim() == 2:
+        # DBRX stores its experts' matrices one below the other.
+        weight = weight.view(site.experts, -1, weight.shape[-1])
+    return weight.mT if site.transposed else weight
+
+
+def _layer_sites(probe: LayerProbe, index: int, name: str) -> list[Site]:
+    base = probe.run()
+    sites: list[Site] = []
+    for candidate in _candidates(probe, base):
+        behind = _proved(probe, base, candidate)
+        if behind is not None:
+            sites.extend(_sites_of(probe, base, candidate, behind, index, name))
+    _check_complete(probe, base, sites, index, name)
     return sites
 
 
-def _writes(probe: Probe, candidate: str, base: Tensor, outputs: dict[str, Tensor]) -> bool:
-    """Whether a perturbation of the module's output appears, times a constant, in the layer's output."""
-    frozen: dict[str, Callable[[Tensor], Tensor]] = {
-        other: partial(_held, outputs[other])
-        for other in outputs
-        if other != candidate and outputs[other].numel() == base.numel()
-    }
-    written = outputs[candidate]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(written.shape, generator=generator).to(written.device)
-    step = noise * max(float(base.float().std()), 1e-3)
-    changed, _, _ = probe.run(frozen | {candidate: lambda output: (output.float() + step).to(output.dtype)})
-    difference = (changed - base).flatten()
-    expected = step.reshape(difference.shape) if step.numel() == difference.numel() else None
-    if expected is None or float(difference.norm()) < 1e-3 * float(step.norm()):
+def _candidates(probe: LayerProbe, base: Observation) -> list[Candidate]:
+    """Linear modules and loose parameters that write d_model features; experts of one list are one candidate."""
+    groups: dict[str, list[str]] = {}
+    for path, module in probe.linear.items():
+        if output_width(module) == probe.d_model:
+            # Blocks of one list that are all given every position are no experts (LongCat has two of each a layer).
+            pattern = path if _whole(probe, base, path) else _pattern(probe.layer, path)
+            groups.setdefault(pattern, []).append(path)
+    ran = [Candidate(tuple(paths)) for paths in groups.values() if any(path in base.outputs for path in paths)]
+    return ran + [Candidate((name,), loose=True) for name in base.products]
+
+
+def _whole(probe: LayerProbe, base: Observation, path: str) -> bool:
+    """Whether the module ran once and wrote d_model features at every position."""
+    outputs = base.outputs.get(path, [])
+    return len(outputs) == 1 and outputs[0].numel() == len(base.output) * probe.d_model
+
+
+def _pattern(layer: nn.Module, path: str) -> str:
+    """The path with a star for each number of a list of modules: experts differ in it alone."""
+    parts = path.split(".")
+    parents = [layer.get_submodule(".".join(parts[:place])) if place else layer for place in range(len(parts))]
+    lists = [isinstance(parent, nn.ModuleList) and len(parent) > 1 for parent in parents]
+    return ".".join("*" if listed else part for part, listed in zip(parts, lists, strict=True))
+
+
+def _proved(probe: LayerProbe, base: Observation, candidate: Candidate) -> str | None:
+    """None: it does not write to the stream. Else what stands between it and the stream, or "" for nothing."""
+    step, change = _disturbance(probe, base, candidate)
+    # Blocks as a whole first; where one adds its block's input itself (BLOOM), their matrices alone.
+    for others in (probe.others(candidate.paths), probe.other_matrices(candidate.paths)):
+        held = {name: base.outputs[name] for name in others if name in base.outputs}
+        disturbed = probe.run(dict.fromkeys(candidate.paths, change), held)
+        if _appears(disturbed.output - base.output, step, probe):
+            return ""
+    for name, value in disturbed.inputs.items():
+        before = base.inputs.get(name)
+        if before is None or before.shape != value.shape or value.numel() != step.expand_as(base.output[:, :1]).numel():
+            continue
+        difference = (value.float() - before.float()).reshape(-1, 1, probe.d_model)
+        if _appears(difference, step, probe) and _passes_on(probe, base, name):
+            return name
+    return None
+
+
+def _passes_on(probe: LayerProbe, base: Observation, name: str) -> bool:
+    """Whether the module acts on each feature alone, and its output appears in the layer's as it is."""
+    module = probe.modules[name]
+    outputs = base.outputs.get(name, [])
+    if len(outputs) != 1 or not isinstance(outputs[0], Tensor) or not acts_on_features(module, probe.d_model):
         return False
-    return float(torch.nn.functional.cosine_similarity(difference, expected, dim=0)) > 0.99
+    step, change = _disturbance(probe, base, Candidate((name,)))
+    held = {other: base.outputs[other] for other in probe.others([name]) if other in base.outputs}
+    return _appears(probe.run({name: change}, held).output - base.output, step, probe)
 
 
-def _held(value: Tensor, _: Tensor) -> Tensor:
-    return value.clone()
+def _disturbance(probe: LayerProbe, base: Observation, candidate: Candidate) -> tuple[Tensor, Any]:
+    """Noise, (positions, 1, d_model), and the function that adds it to what a module writes.
+
+    Experts get a part of the positions, in an order of their own: to them the noise is the same at every position.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = len(base.output)
+    dense = len(candidate.paths) == 1 and not candidate.loose and _whole(probe, base, candidate.paths[0])
+    noise = torch.randn(tokens if dense else 1, probe.d_model, generator=generator).to(base.output.device)
+    step = noise * max(float(base.output.std()), 1e-3)
+
+    def change(output: Tensor) -> Tensor:
+        return (output.float() + (step.view(output.shape) if dense else step[0])).to(output.dtype)
+
+    return step[:, None], change
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.equal(first, second)
+def _appears(difference: Tensor, step: Tensor, probe: LayerProbe) -> bool:
+    """Whether at each position and stream `difference` is the step times a number, and is there at all."""
+    exact = probe.call.output.dtype == torch.float32
+    norms = difference.norm(dim=-1)
+    largest = float(norms.max())
+    if not largest > 1e-3 * float(step.norm(dim=-1).max()):
+        return False
+    # In 16 bits, what is small beside the stream is mostly rounding.
+    there = norms > (0.01 if exact else 0.3) * largest
+    alike = torch.nn.functional.cosine_similarity(difference, step.expand_as(difference), dim=-1).abs()
+    return bool((alike[there] > (0.9999 if exact else 0.99)).all())
 
 
-def _check_complete(probe: Probe, sites: list[Site], index: int, name: str) -> None:
+def _sites_of(
+    probe: LayerProbe, base: Observation, candidate: Candidate, behind: str, index: int, name: str
+) -> list[Site]:
+    first = candidate.paths[0]
+    owner = first.rpartition(".")[0] if candidate.loose else first
+    label = component_label(owner or first, classes_along(probe.layer, owner) if owner else ())
+    product = base.products.get(first) if candidate.loose else None
+    many = len(candidate.paths) > 1
+    block = _block(probe, owner) if many or candidate.loose else None
+    module = f"{name}.{owner}" if owner else name
+    return [
+        Site(
+            layer=index,
+            component=label,
+            module=module if candidate.loose else f"{name}.{path}",
+            key=f"{name}.{path}" if candidate.loose else f"{name}.{path}.weight",
+            transposed=product.transposed if product else is_transposed(probe.modules[path]),
+            post_norm=f"{name}.{behind}" if behind else None,
+            experts=product.count if product and (product.count > 1 or probe.loose[path].dim() == 3) else None,
+            expert=int(re.findall(r"\d+", path)[-1]) if many else None,
+            block=None if block is None else f"{name}.{block}" if block else name,
+        )
+        for path in candidate.paths
+    ]
+
+
+def _block(probe: LayerProbe, path: str) -> str:
+    """The outermost module around `path` that is given whole rows of a batch; "" if that is the layer alone."""
+    parts = path.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        value = probe.observed_input(name)
+        if value is not None and value.dim() == 3 and value.shape[0] == probe.rows:
+            return name
+    return ""
+
+
+def _gains(probe: LayerProbe) -> list[Tensor]:
+    """The gains of the layer's modules that act on each feature alone."""
+    found = []
+    for name, module in probe.modules.items():
+        value = probe.observed_input(name)
+        simple = not (is_linear(module) or [*module.children()]) and [*module.parameters()]
+        if (
+            simple
+            and value is not None
+            and value.shape[-1] == probe.d_model
+            and acts_on_features(module, probe.d_model)
+        ):
+            found.append(measured_gain(module, probe.d_model))
+    return found
+
+
+def _check_complete(probe: LayerProbe, base: Observation, sites: Sequence[Site], index: int, name: str) -> None:
     """With every site's output at zero, a layer passes its input on."""
-    silent: dict[str, Callable[[Tensor], Tensor]] = {
-        site.module.removeprefix(f"{name}."): torch.zeros_like for site in sites
-    }
-    output, _, _ = probe.run(silent)
-    given = probe.call.args[0] if probe.call.args else probe.call.kwargs["hidden_states"]
-    left = float((output - given.float()).norm())
-    written = float((probe.call.output.float() - given.float()).norm())
+    modules = {site.key.removeprefix(f"{name}.").removesuffix(".weight"): torch.zeros_like for site in sites}
+    loose = {key for key in (site.key.removeprefix(f"{name}.") for site in sites) if key in probe.loose}
+    silent = probe.run(modules | dict.fromkeys(loose, torch.zeros_like), silenced=probe.biases_beside(loose))
+    exact = probe.call.output.dtype == torch.float32
+    left = left_over(silent.output, probe.given, _gains(probe))
+    written = float((base.output - silent.output).norm())
     # What rounding leaves: a writer of a fraction of a percent is a writer.
-    tolerance = 1e-3 if probe.call.output.dtype == torch.float32 else 0.02
-    if sites and left <= tolerance * max(written, 1e-6):
+    if left <= (1e-3 if exact else 0.02) * written + (1e-5 if exact else 1e-2) * float(base.output.norm()):
         return
-    looked = ", ".join(f"{n} ({type(m).__name__})" for n, m in probe.layer.named_modules() if is_linear(m))
-    found = ", ".join(site.module for site in sites) or "none"
-    share = 0.0 if written == 0 else left / written
+    looked = ", ".join(f"{n} ({type(m).__name__})" for n, m in probe.linear.items())
+    found = ", ".join(site.key.removesuffix(".weight") for site in sites) or "none"
+    share = left / max(float((base.output - probe.given).norm()), 1e-12)
     raise ModelError(
         f"Expected to find every weight of decoder layer {index} ({type(probe.layer).__name__}) that writes to the "
         f"residual stream; sites found: {found}; with these silenced, {share:.0%} of what the layer writes remains. "
-        f"Linear modules seen: {looked or 'none'}. Mixtures of experts and hybrid layers are not supported yet."
+        f"Linear modules seen: {looked or 'none'}. Please report this text with the model's name."
     )
-
-
-def component_label(name: str) -> str:
-    """The usual name of a component from a module's path in its layer; an unknown one is its own label."""
-    lowered = name.lower()
-    if any(word in lowered for word in ATTENTION_NAMES):
-        return "attn.o_proj"
-    if any(word in lowered for word in MLP_NAMES):
-        return "mlp.down_proj"
-    return name

@@ -12,13 +12,12 @@ from torch import Tensor
 from ..ablation.directions import DegenerateDirection, Directions, find_directions
 from ..ablation.residuals import ResidualFitter, ResidualStats
 from ..ablation.sites import Site
-from ..ablation.weight_stats import WeightStats, weight_stats
+from ..ablation.weight_stats import WeightStats, stacked, weight_stats
 from ..config import DirectionSettings
 from ..engine.base import Progress
 from ..engine.local import LocalEngine
 from ..errors import ModelError, StudyError
 from ..export.matching import match_sites
-from ..export.merge import site_weight
 from ..export.reader import CheckpointReader
 from ..files import write_atomically
 from ..prompts.prompt import PromptSet
@@ -86,12 +85,16 @@ def stats_from_checkpoint(
     reader: CheckpointReader, sites: Sequence[Site], tensors: StudyTensors, progress: Progress
 ) -> Mapping[str, WeightStats]:
     """Statistics of every site's stored weight, by module name: for a model whose weights in memory are quantised."""
-    stats = {}
-    for key, site in match_sites(sites, reader.tensors()).items():
-        weight = site_weight(reader.read(key), site)
-        stats[site.module] = weight_stats(weight, tensors.directions.vectors, tensors.gains.get(site.module))
+    parts: dict[str, list[WeightStats]] = {}
+    for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
+        weight, module = owner.matrices(reader.read(key)), owner.site.module
+        stats = weight_stats(weight, tensors.directions.vectors, tensors.gains.get(module))
+        parts.setdefault(module, []).append(stats)
+    found = {}
+    for site in sites:
+        found[site.module] = stacked(parts[site.module]) if site.experts is not None else parts[site.module][0]
         progress(1)
-    return stats
+    return found
 
 
 def mean_residuals(
