@@ -16,6 +16,7 @@ class Experts(nn.Module):
         super().__init__()
         self.experts = nn.ModuleList(copy.deepcopy(mlp) for _ in range(count))
         self.gate = nn.Linear(32, count - 1)
+        nn.init.normal_(self.gate.weight, generator=torch.Generator().manual_seed(0))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         flat = hidden.reshape(-1, 32)

@@ -19,10 +19,9 @@ class WithSideBranch(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        self.shift = nn.Parameter(torch.ones(32))
 
     def forward(self, hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        return self.layer(hidden, *args, **kwargs) + self.shift
+        return self.layer(hidden, *args, **kwargs) + hidden.flip(-1)
 
 
 def test_a_writer_that_nobody_sees_is_an_error() -> None:
@@ -64,10 +63,17 @@ def test_projections_as_wide_as_the_stream_are_not_taken_for_writers() -> None:
     assert not any("q_proj" in site.module for site in find_sites(model))
 
 
-def test_no_layers_is_an_error_that_lists_what_there_is() -> None:
+def test_layers_are_found_though_the_configuration_counts_others() -> None:
     model = tiny("llama")
     model.config.num_hidden_layers = 7
-    with pytest.raises(ModelError, match=r"list of 7 decoder layers.*model\.layers \(3 of LlamaDecoderLayer\)"):
+    assert decoder_layers(model)[0] == "model.layers"
+
+
+def test_no_layers_is_an_error_that_lists_what_there_is() -> None:
+    model = tiny("llama")
+    model.model.layers = nn.Sequential(*model.model.layers)
+    model.model.extra = nn.ModuleList([nn.Linear(2, 2)])
+    with pytest.raises(ModelError, match=r"list of 3 decoder layers.*model\.extra \(1 of Linear\)"):
         decoder_layers(model)
 
 

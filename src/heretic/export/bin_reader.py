@@ -17,7 +17,8 @@ class BinReader:
     """A checkpoint of pickled tensors, loaded by `weights_only`: no code in it is run."""
 
     def __init__(self, directory: Path, shards: ShardSet) -> None:
-        self.directory = directory
+        self._directory = directory
+        self.directory: Path | None = directory
         self._file_of: dict[str, Path] = {}
         self._current: tuple[Path, dict[str, Tensor]] | None = None
         infos = []
@@ -35,7 +36,7 @@ class BinReader:
         return self._open(self._file_of[key])[key].detach()
 
     def write_companions(self, output: Path) -> None:
-        copy_companions(self.directory, output)
+        copy_companions(self._directory, output)
 
     def _open(self, path: Path) -> dict[str, Tensor]:
         if self._current is None or self._current[0] != path:

@@ -26,7 +26,7 @@ NOT_BY_PROCESSORS = frozenset({"qwen35", "qwen35moe"})
 class GGUFCheckpointReader:
     """A GGUF file under the names of the transformers model; output weights tied to the embedding are not there."""
 
-    directory = None
+    directory: Path | None = None
 
     def __init__(self, directory: Path, gguf_file: str) -> None:
         self._directory = directory

@@ -88,5 +88,7 @@ def edit_from(
 def _edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:
     if owner.expert is not None and owner.site.chosen is not None and owner.expert not in owner.site.chosen:
         return tensor
-    edit = edit_of(owner.site, owner.matrices(tensor))
+    weight = owner.matrices(tensor)
+    # All experts in fp32 at once may be larger than the model: their statistics are made one by one.
+    edit = edit_of(owner.site, weight.float() if weight.dim() == 2 else weight)
     return tensor if edit is None else owner.edited(tensor, edit)

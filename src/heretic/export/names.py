@@ -47,7 +47,7 @@ def stored_parts(directory: Path, tensors: Sequence[TensorInfo]) -> dict[str, li
         name, pattern = rename_source_key(info.key, renamings, converters, model.base_model_prefix, state)
         if name not in state and info.key in state:
             name, pattern = info.key, None
-        found.setdefault(name, []).append((info, of_pattern.get(pattern)))
+        found.setdefault(name, []).append((info, of_pattern.get(pattern or "")))
     parts = {name: _parts(sources, tuple(state[name].shape)) for name, sources in found.items() if name in state}
     return {name: each for name, each in parts.items() if each is not None}
 

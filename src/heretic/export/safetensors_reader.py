@@ -16,7 +16,8 @@ class SafetensorsReader:
     """A safetensors checkpoint; `read` maps the tensor's pages and copies nothing."""
 
     def __init__(self, directory: Path, shards: ShardSet) -> None:
-        self.directory = directory
+        self._directory = directory
+        self.directory: Path | None = directory
         self._file_of: dict[str, Path] = {}
         self._current: tuple[Path, Any] | None = None
         infos = []
@@ -36,7 +37,7 @@ class SafetensorsReader:
         return tensor
 
     def write_companions(self, output: Path) -> None:
-        copy_companions(self.directory, output)
+        copy_companions(self._directory, output)
 
     def _open(self, path: Path) -> Any:
         # Only the latest file stays open: the pages of all shards together would crowd out everything else.

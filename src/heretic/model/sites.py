@@ -8,7 +8,7 @@ outputs of all sites at zero, a layer must pass its input on: what remains would
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +88,15 @@ def _candidates(probe: LayerProbe, base: Observation) -> list[Candidate]:
     groups: dict[str, list[str]] = {}
     for path, module in probe.linear.items():
         if output_width(module) == probe.d_model:
+            groups.setdefault(_pattern(probe.layer, path), []).append(path)
+    candidates: list[Candidate] = []
+    for paths in groups.values():
+        if all(_whole(probe, base, path) for path in paths):
             # Blocks of one list that are all given every position are no experts (LongCat has two of each a layer).
-            pattern = path if _whole(probe, base, path) else _pattern(probe.layer, path)
-            groups.setdefault(pattern, []).append(path)
-    ran = [Candidate(tuple(paths)) for paths in groups.values() if any(path in base.outputs for path in paths)]
-    return ran + [Candidate((name,), loose=True) for name in base.products]
+            candidates += [Candidate((path,)) for path in paths]
+        elif any(path in base.outputs for path in paths):
+            candidates.append(Candidate(tuple(paths)))
+    return candidates + [Candidate((name,), loose=True) for name in base.products]
 
 
 def _whole(probe: LayerProbe, base: Observation, path: str) -> bool:
@@ -112,9 +116,7 @@ def _pattern(layer: nn.Module, path: str) -> str:
 def _proved(probe: LayerProbe, base: Observation, candidate: Candidate) -> str | None:
     """None: it does not write to the stream. Else what stands between it and the stream, or "" for nothing."""
     step, change = _disturbance(probe, base, candidate)
-    # Blocks as a whole first; where one adds its block's input itself (BLOOM), their matrices alone.
-    for others in (probe.others(candidate.paths), probe.other_matrices(candidate.paths)):
-        held = {name: base.outputs[name] for name in others if name in base.outputs}
+    for held in _held(probe, base, candidate.paths):
         disturbed = probe.run(dict.fromkeys(candidate.paths, change), held)
         if _appears(disturbed.output - base.output, step, probe):
             return ""
@@ -135,8 +137,17 @@ def _passes_on(probe: LayerProbe, base: Observation, name: str) -> bool:
     if len(outputs) != 1 or not isinstance(outputs[0], Tensor) or not acts_on_features(module, probe.d_model):
         return False
     step, change = _disturbance(probe, base, Candidate((name,)))
-    held = {other: base.outputs[other] for other in probe.others([name]) if other in base.outputs}
-    return _appears(probe.run({name: change}, held).output - base.output, step, probe)
+    return any(
+        _appears(probe.run({name: change}, held).output - base.output, step, probe)
+        for held in _held(probe, base, (name,))
+    )
+
+
+def _held(probe: LayerProbe, base: Observation, paths: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+    """What to hold while `paths` are disturbed: other blocks as a whole; where one adds the stream itself (BLOOM), or
+    is entered by another door than its forward (Gemma 3n's AltUp), their matrices alone."""
+    for others in (probe.others(paths), probe.other_matrices(paths)):
+        yield {name: base.outputs[name] for name in others if name in base.outputs}
 
 
 def _disturbance(probe: LayerProbe, base: Observation, candidate: Candidate) -> tuple[Tensor, Any]:
