@@ -8,7 +8,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from heretic.study.pareto import knee, pareto_front
+from heretic.study.records import TrialRecord
 from heretic.ui.live import LAST_TRIALS, ROWS_OF_FRONT, LiveReporter
+from heretic.ui.plot import front_plot
 
 from .toys import BASELINE, FRONT, state, trial
 
@@ -103,7 +106,7 @@ def test_a_search_keeps_its_place(console: Console) -> None:
             view.complete(trial(number, 4, 0.3), state(LONG, number))
             lines = rendered(view)
             heights.append(len(lines))
-    assert heights[-1] == heights[LAST_TRIALS - 1] <= 25
+    assert heights[-1] == heights[LAST_TRIALS - 1] <= 39
     assert len([line for line in lines if line.startswith("trial ")]) == LAST_TRIALS
     assert len([line for line in lines if line.startswith("│")]) == ROWS_OF_FRONT
 
@@ -156,3 +159,43 @@ def test_brackets_in_the_title_of_a_running_step_are_shown(console: Console) -> 
     *running, ended = shown(console)
     assert ended.startswith("Loading models/[f]: 10 in")
     assert all("models/[f]" in line for line in running)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 12), (80, 18), (80, 24), (80, 30), (100, 36), (132, 43), (200, 60)])
+def test_the_view_fits_terminals_of_many_sizes(width: int, height: int) -> None:
+    small = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    now = dataclasses.replace(state(LONG), trials=LONG)
+    with LiveReporter(small).search(now, 200) as view:
+        for number in range(6):
+            view.complete(trial(number, 4, 0.3), now)
+        lines = small.render_lines(view, pad=False)
+    text = ["".join(segment.text for segment in line) for line in lines]
+    assert len(text) < height and max(map(cell_len, text)) <= width
+    assert sum("★" in line for line in text) == (1 if height >= 22 else 0), "the plot, where there is room"
+    assert any("│ * │" in line for line in text) and any(line.startswith("trial 5: ") for line in text)
+
+
+def plotted(*trials: TrialRecord, height: int = 5) -> list[str]:
+    front = pareto_front(trials)
+    best = knee(front, BASELINE) if front else None
+    return front_plot(trials, front, best, BASELINE, 40, height).plain.splitlines()
+
+
+def place(lines: list[str], mark: str) -> list[tuple[int, int]]:
+    return sorted((row, line.index(mark)) for row, line in enumerate(lines) if mark in line)
+
+
+def test_the_plot_has_trials_where_their_figures_say() -> None:
+    lines = plotted(trial(0, 80, 0.001), trial(1, 40, 0.1), trial(2, 0, 10.0), trial(3, 60, 1.0))
+    assert len(lines) == 7 and all(len(line) <= 40 for line in lines)
+    assert place(lines, "●") == [(0, 6), (4, 39)]
+    assert place(lines, "★") == [(2, 22)] and place(lines, "·")[0][0] == 1
+    assert lines[-1].split() == ["0.001", "0.01", "0.1", "1", "10"]
+    wide = front_plot([trial(0, 3, 0.5)], [trial(0, 3, 0.5)], None, BASELINE, 90, 5).plain.splitlines()
+    assert "refusals, KL (nats)" in wide[-1] and len(wide[-1]) <= 90
+
+
+def test_a_plot_of_extreme_figures_keeps_its_size() -> None:
+    for figures in ((0, 0.0), (100, 1e-12), (100, 1e6)):
+        lines = plotted(trial(0, *figures))
+        assert len(lines) == 7 and max(map(len, lines)) <= 40

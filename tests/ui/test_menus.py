@@ -82,8 +82,8 @@ def running(questions: str) -> Iterator[Terminal]:
 def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
     with running(NEXT * 3) as terminal:
         terminal.see("Which trial?")
-        terminal.see("Trial 123: refusals   0/100, KL 0.9000")
-        terminal.see("Trial   8: refusals   4/100, KL 0.3000  * knee")
+        terminal.see("Trial 123: refusals   0/100 (0-4 %)    KL 0.9000")
+        terminal.see("Trial   8: refusals   4/100 (2-10 %)   KL 0.3000  * knee")
         terminal.type(DOWN, ENTER)
         terminal.see("Trial 8: what next?")
         terminal.type(ENTER)

@@ -142,7 +142,8 @@ class Search:
 
     def _state(self, n_trials: int, clock: Clock) -> SearchState:
         record = baseline_record(self._baseline)
-        front = pareto_front(self._study.trials)
+        trials = self._study.trials
+        front = pareto_front(trials)
         finished = self._study.n_finished()
         return SearchState(
             finished=finished,
@@ -152,4 +153,5 @@ class Search:
             baseline=record,
             elapsed=clock.elapsed,
             remaining=clock.remaining(n_trials - finished),
+            trials=trials,
         )

@@ -13,7 +13,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class SearchState:
-    """Where a search stands; `best` is the knee of the front. Times in seconds."""
+    """Where a search stands; `best` is the knee of the front, `trials` are all complete ones. Times in seconds."""
 
     finished: int
     wanted: int
@@ -22,6 +22,7 @@ class SearchState:
     baseline: BaselineRecord
     elapsed: float
     remaining: float | None
+    trials: Sequence[TrialRecord] = ()
 
 
 class SearchView(Protocol):

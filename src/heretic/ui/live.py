@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -20,10 +21,12 @@ from rich.text import Text
 
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
+from .plot import front_plot
 from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
 
 ROWS_OF_FRONT = 8
 LAST_TRIALS = 4
+WIDEST_PLOT = 100
 
 
 class LiveReporter:
@@ -83,16 +86,21 @@ class _LiveSearch:
     def attach(self, live: Live) -> None:
         self._live = live
 
-    def __rich__(self) -> RenderableType:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As much as the terminal has room for, whatever its size is now."""
         state = self._state
+        width, room = options.max_width, _Room.of(options.height or console.height)
         left = "measuring the first trial" if state.remaining is None else f"{duration(state.remaining)} left"
         base = f"the model itself: {state.baseline.refusals}/{state.baseline.prompts} refusals"
-        heading = Text(f"{duration(state.elapsed)} gone, {left} · {base} · Ctrl+C stops and keeps all", style="dim")
-        parts: list[RenderableType] = [self._bars, heading]
+        yield self._bars
+        yield Text(f"{duration(state.elapsed)} gone, {left} · {base} · Ctrl+C stops and keeps all", style="dim")
         if state.front:
-            parts.append(_front_table(_around(state.best, state.front), state.best, state.baseline))
-        parts.extend(Text(line, style="dim") for line in self._last)
-        return Group(*parts)
+            if room.plot:
+                size = min(width, WIDEST_PLOT), room.plot
+                yield front_plot(state.trials, state.front, state.best, state.baseline, *size)
+            yield _front_table(_around(state.best, state.front, room.front), state.best, state.baseline)
+        for line in self._last[-room.last :]:
+            yield Text(line, style="dim")
 
     def rows(self, count: int) -> None:
         self._bars.advance(self._rows, count)
@@ -113,11 +121,31 @@ class _LiveSearch:
             self._live.refresh()
 
 
-def _around(best: TrialRecord | None, front: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
-    """As much of the front as there is room for, `best` in the middle where it can be."""
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Rows for the plot (0: none), for the front's table, and for the last trials."""
+
+    plot: int
+    front: int
+    last: int
+
+    @classmethod
+    def of(cls, height: int) -> "_Room":
+        """Bars, heading, borders and the plot's axis take what is left out here."""
+        if height < 22:
+            return cls(0, max(1, min(ROWS_OF_FRONT, height - 11)), 1)
+        if height < 36:
+            free = height - 13
+            plot = min(9, free // 2)
+            return cls(plot, max(3, min(ROWS_OF_FRONT, free - plot - 2)), 2)
+        return cls(min(12, height - 27), ROWS_OF_FRONT, LAST_TRIALS)
+
+
+def _around(best: TrialRecord | None, front: Sequence[TrialRecord], rows: int) -> Sequence[TrialRecord]:
+    """`rows` of the front at most, `best` in the middle where it can be."""
     place = next((i for i, trial in enumerate(front) if best is not None and trial.number == best.number), 0)
-    start = max(0, min(place - ROWS_OF_FRONT // 2, len(front) - ROWS_OF_FRONT))
-    return front[start : start + ROWS_OF_FRONT]
+    start = max(0, min(place - rows // 2, len(front) - rows))
+    return front[start : start + rows]
 
 
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import questionary
 
 from ..config import Benchmark
+from ..evaluation.statistics import rate
 from ..study.pareto import knee
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Action, Export, ResumeChoice
@@ -153,7 +154,9 @@ class MenuChooser:
 
 
 def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
-    return f"Trial {trial.number:>3}: refusals {refusals(trial, baseline):>7}, KL {kl(trial.kl_divergence)}"
+    interval = rate(trial.refusals, baseline.prompts)
+    within = f"({100 * interval.low:.0f}-{100 * interval.high:.0f} %)"
+    return f"Trial {trial.number:>3}: refusals {refusals(trial, baseline):>7} {within:<10} KL {kl(trial.kl_divergence)}"
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:
