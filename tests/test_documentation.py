@@ -15,8 +15,10 @@ from heretic.config import PromptSource, Settings, given_flags, load_settings
 from heretic.config.decoding import choices
 from heretic.config.settings import RENAMED, WITHOUT_MEANING
 from heretic.errors import ConfigError
+from heretic.evaluation.statistics import rate
 from heretic.pipeline.demo import demo_flags
 from heretic.study.records import TrialRecord
+from heretic.study.space import INDEX_RANGE, LEAST_DISTANCE, MOST_DISTANCE, POSITION_RANGE, WEIGHT_RANGE
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -261,5 +263,17 @@ def test_the_readme_says_what_the_demo_does() -> None:
     assert flags["output"] in readme and f"prompts `{flags['preset']}`" in readme
 
 
+def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -> None:
+    method = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    for low, high in (INDEX_RANGE, POSITION_RANGE):
+        assert f"| {low:g} L to {high:.1f} L |" in method
+    assert f"| {WEIGHT_RANGE[0]:g} to {WEIGHT_RANGE[1]:g} |" in method
+    assert f"| {LEAST_DISTANCE:g} to {MOST_DISTANCE:g} L |" in method
+    figures = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    three, none = rate(3, 100), rate(0, 100)
+    assert f"{100 * three.low:.1f} to {100 * three.high:.1f} %" in figures
+    assert f"up to {100 * none.high:.1f} %" in figures
+
+
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 170
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 190

@@ -1,0 +1,61 @@
+"""Draws the pictures of the documentation from a recorded study: `python tools/pictures.py STUDY DIRECTORY`.
+
+front.svg is the page's picture of the front; terminal.svg is the view of the search as it was after its last trial.
+"""
+
+import io
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from heretic.study.pareto import knee, pareto_front
+from heretic.study.study import RecordedStudy
+from heretic.ui.events import SearchState
+from heretic.ui.live import LAST_TRIALS, LiveReporter
+from heretic.web.charts import front_svg
+
+WIDTH, HEIGHT = 84, 40
+
+
+def terminal_svg(study: RecordedStudy) -> str:
+    """The running search on a terminal, after the study's last trial."""
+    console = Console(width=WIDTH, height=HEIGHT, record=True, file=io.StringIO(), force_terminal=True)
+    prompts = sum(each.count for name, each in study.record.prompts.items() if "evaluation" in name)
+    trials = study.trials
+    quiet = Console(file=io.StringIO(), width=WIDTH, height=HEIGHT, force_terminal=True)
+    with LiveReporter(quiet).search(state(study, len(trials) - LAST_TRIALS), prompts) as view:
+        for count in range(len(trials) - LAST_TRIALS + 1, len(trials) + 1):
+            view.complete(trials[count - 1], state(study, count))
+        console.print(view)
+    return console.export_svg(title="heretic demo")
+
+
+def state(study: RecordedStudy, count: int) -> SearchState:
+    """Where the search stood after `count` trials, by the journal's own times."""
+    trials = study.trials[:count]
+    front = pareto_front(trials)
+    timed = study._study.get_trials(deepcopy=False)[: max(1, count)]
+    elapsed = (timed[-1].datetime_complete - timed[0].datetime_start).total_seconds()
+    wanted = len(study.trials)
+    return SearchState(
+        finished=count,
+        wanted=wanted,
+        front=front,
+        best=knee(front, study.baseline) if front else None,
+        baseline=study.baseline,
+        elapsed=elapsed,
+        remaining=elapsed / max(1, count) * (wanted - count),
+        trials=trials,
+    )
+
+
+def main() -> None:
+    study, directory = RecordedStudy(Path(sys.argv[1])), Path(sys.argv[2])
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "front.svg").write_text(front_svg(study.trials, study.baseline) + "\n", encoding="utf-8")
+    (directory / "terminal.svg").write_text(terminal_svg(study), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
