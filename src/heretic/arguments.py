@@ -72,13 +72,22 @@ def prepare(
         flags["model"] = getattr(namespace, model)
     config = getattr(namespace, "config", None)
     settings, warnings = load_settings(flags, Path(config) if config else None)
-    reporter = make_reporter(sys.stderr)
+    reporter = make_reporter(sys.stderr, may_ask(settings))
     for warning in warnings:
         reporter.warn(warning)
     return settings, reporter
 
 
-def make_reporter(stream: TextIO) -> "Reporter":
+def may_ask(settings: Settings) -> bool:
+    """Whether a person is there to be asked, and no flag has said that nobody is."""
+    answered = any(
+        value is not None
+        for value in (settings.select, settings.export, settings.output, settings.resume, settings.upload)
+    )
+    return sys.stdin.isatty() and sys.stderr.isatty() and not answered
+
+
+def make_reporter(stream: TextIO, asks: bool = False) -> "Reporter":
     """Bars on a terminal; plain lines elsewhere, with NO_COLOR, or on a terminal that can't move its cursor."""
     moves = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     if moves:
@@ -86,7 +95,7 @@ def make_reporter(stream: TextIO) -> "Reporter":
 
         from .ui.live import LiveReporter
 
-        return LiveReporter(Console(file=stream))
+        return LiveReporter(Console(file=stream), asks)
     from .ui.plain import PlainReporter
 
-    return PlainReporter(stream)
+    return PlainReporter(stream, asks=asks)

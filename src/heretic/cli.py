@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__, verbs
-from .arguments import add_study, make_parser, make_reporter, prepare
+from .arguments import add_study, make_parser, make_reporter, may_ask, prepare
 from .config import ModelSettings, PromptSettings, Settings, add_flags
 from .config.sections import EvaluationSettings, ExportSettings
 from .errors import UserError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERBS = {
     "demo": "run the main job on SmolLM2-135M-Instruct, which is fetched from the package index",
     "results": "print the Pareto front of a recorded study, without loading a model",
-    "export": "write a trial of a recorded study as a model or an adapter",
+    "export": "write a trial of a recorded study as a model, an adapter or a GGUF file",
     "evaluate": "measure any model as a candidate is measured",
     "inspect": "show which weights of a model write to its residual stream",
     "split": "split a prompt set in three parts, near-duplicates kept together",
@@ -192,11 +192,7 @@ def _measure(settings: Settings, model: str, base: str | None, as_json: bool, re
 
 def _chooser(settings: Settings) -> "Chooser":
     """A person is asked on a terminal, unless a flag has answered."""
-    answered = any(
-        value is not None
-        for value in (settings.select, settings.export, settings.output, settings.resume, settings.upload)
-    )
-    if sys.stdin.isatty() and sys.stderr.isatty() and not answered:
+    if may_ask(settings):
         from .ui.menus import MenuChooser
 
         return MenuChooser(str(settings.model), settings.benchmarks)

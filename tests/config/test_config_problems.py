@@ -60,7 +60,7 @@ def test_an_unknown_key_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("n_trials", "0", "n_trials (--n-trials): expected a number greater than or equal to 1, got '0'"),
         ("n_trials", "many", "n_trials (--n-trials): expected a whole number, got 'many'"),
         ("kl_divergence_scale", "x", "kl_divergence_scale (--kl-divergence-scale): expected a number, got 'x'"),
-        ("export", "zip", "export (--export): expected 'merge', 'adapter' or 'none', got 'zip'"),
+        ("export", "zip", "export (--export): expected 'merge', 'adapter', 'gguf' or 'none', got 'zip'"),
         ("plot_residuals", "maybe", "plot_residuals (--plot-residuals): expected true or false, got 'maybe'"),
         ("time_budget", "soon", "time_budget (--time-budget): expected a duration such as 90s, 30m, 1h30m"),
         ("max_shard_size", "big", "max_shard_size (--max-shard-size): expected a size such as 5GB"),

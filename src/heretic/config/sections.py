@@ -42,7 +42,7 @@ class ModelSettings(Section):
     model_commit: Name = Field(default=None, description="Revision of a model of the hub.", examples=["main"])
     trust_remote_code: bool | None = Field(
         default=None,
-        description="Run code that comes with the model (asked where the model needs it).",
+        description="Run code that comes with the model (asked on a terminal where the model needs it; else no).",
         examples=[True],
     )
     dtypes: list[Dtype] = Field(
@@ -235,9 +235,10 @@ class ExportSettings(Section):
     select: Literal["knee", "lowest-kl", "lowest-refusals"] | Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Trial to take without asking: a rule or a trial's number.", examples=["knee"]
     )
-    export: Literal["merge", "adapter", "none"] | None = Field(
+    export: Literal["merge", "adapter", "gguf", "none"] | None = Field(
         default=None,
-        description="Write the whole model (merge), a small adapter, or nothing (asked if not given).",
+        description="Write the whole model (merge), a small adapter, for a GGUF file another one (gguf), or nothing "
+        "(asked if not given).",
         examples=["merge"],
     )
     output: Annotated[Path | None, EmptyIsNone, Metavar("DIR")] = Field(

@@ -15,7 +15,7 @@ CARD = "README.md"
 TAGS = ("heretic", "abliterated")
 # Metadata that says what the base model is or does; what it was measured to do there is not true of the edited one.
 NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
-ADAPTER_LIBRARY, MODEL_LIBRARY = "peft", "transformers"
+LIBRARIES = {"merge": "transformers", "adapter": "peft", "gguf": "gguf"}
 
 
 def write_card(
@@ -27,7 +27,7 @@ def write_card(
     figures: Figures | None = None,
     written: Evaluation | None = None,
 ) -> None:
-    """Writes the card of a `merge` or `adapter` of `trial` into `directory`.
+    """Writes the card of a `merge`, `adapter` or `gguf` of `trial` into `directory`.
 
     `base` is the base model's directory, whose card it takes licence and text from; `figures` are those of the report
     part, where they were measured, and `written` those of what was written.
@@ -102,8 +102,7 @@ def _metadata(record: StudyRecord, export: str, base: dict[str, Any]) -> str:
     if is_hub_id(record):
         kept["base_model"] = record.model
         kept["base_model_relation"] = "adapter" if export == "adapter" else "finetune"
-    library = ADAPTER_LIBRARY if export == "adapter" else MODEL_LIBRARY
-    data = ModelCardData(**kept, library_name=library, tags=tags)
+    data = ModelCardData(**kept, library_name=LIBRARIES[export], tags=tags)
     return f"---\n{data.to_yaml()}\n---"
 
 

@@ -5,6 +5,7 @@ what transformers loads from the same file.
 """
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorPr
 from transformers.modeling_utils import PreTrainedModel
 
 from ..errors import ExportError
+from ..model.fast_gguf import FastGGUFReader, fast_gguf
 from .tensors import TensorInfo
 
 # transformers converts these by other tables, which work on whole models only.
@@ -31,20 +33,22 @@ class GGUFCheckpointReader:
     def __init__(self, directory: Path, gguf_file: str) -> None:
         self._directory = directory
         self._gguf_file = gguf_file
-        path = directory / gguf_file
-        self._file = _open(path)
-        self._config, self._model = _empty_model(directory, gguf_file)
-        architecture = str(self._file.fields["general.architecture"].contents())
+        self.path = directory / gguf_file
+        self.file = _open(self.path)
+        with fast_gguf():
+            self._config, self._model = _empty_model(directory, gguf_file)
+        architecture = str(self.file.fields["general.architecture"].contents())
         if architecture in NOT_BY_PROCESSORS:
             raise ExportError(
-                f"{path} is of the architecture {architecture}, whose GGUF files can't be exported yet: "
+                f"{self.path} is of the architecture {architecture}, whose GGUF files can't be exported yet: "
                 "use the safetensors checkpoint of this model"
             )
         self._processor: TensorProcessor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(
             config=self._config.to_dict()
         )
-        self._names: dict[str, str] = get_gguf_hf_weights_map(self._model, self._processor)
-        self._dtype = _stored_dtype(self._file)
+        with fast_gguf():
+            self._names: dict[str, str] = get_gguf_hf_weights_map(self._model, self._processor)
+        self._dtype = _stored_dtype(self.file)
         self._sources = self._find_sources(architecture)
 
     def tensors(self) -> tuple[TensorInfo, ...]:
@@ -56,13 +60,37 @@ class GGUFCheckpointReader:
 
     def read_exact(self, key: str) -> Tensor:
         """The dequantised tensor before it is rounded to the stored type."""
+        return self._loaded(key, (gguf.dequantize(each.data, each.tensor_type) for each in self._sources[key]))
+
+    def sources(self, key: str) -> tuple[gguf.ReaderTensor, ...]:
+        """The file's tensors that the model's tensor `key` is made of."""
+        return tuple(self._sources[key])
+
+    def order(self, key: str) -> Tensor | None:
+        """How loading rearranges the one tensor behind `key`: entry n of the model's tensor is entry order[n] of the
+        file's, both in row-major order; None where they are the same.
+
+        Raises:
+            ExportError: the model's tensor is no rearrangement of one tensor of the file.
+        """
+        sources = self._sources[key]
+        shape = tuple(reversed(sources[0].shape.tolist()))
+        places = np.arange(sources[0].n_elements, dtype=np.int32 if sources[0].n_elements < 2**31 else np.int64)
+        order = self._loaded(key, iter([places.reshape(shape)])).flatten() if len(sources) == 1 else None
+        straight = torch.from_numpy(places)
+        if order is None or order.dtype != straight.dtype or not torch.equal(order.sort().values, straight):
+            raise ExportError(
+                f"{key} is not stored in {self.path} as one tensor that could be put back edited: "
+                "write the merged model instead (--export merge)"
+            )
+        return None if torch.equal(order, straight) else order.long()
+
+    def _loaded(self, key: str, arrays: Iterator[np.ndarray]) -> Tensor:
+        """The model's tensor, made of the file's by transformers' own table."""
         parsed: dict[str, dict[str, Tensor]] = {"tensors": {}}
-        for source in self._sources[key]:
+        for source, array in zip(self._sources[key], arrays, strict=True):
             result = self._processor.process(
-                weights=gguf.dequantize(source.data, source.tensor_type),
-                name=source.name,
-                tensor_key_mapping=self._names,
-                parsed_parameters=parsed,
+                weights=array, name=source.name, tensor_key_mapping=self._names, parsed_parameters=parsed
             )
             # A processor that joins several tensors into one stores the result itself.
             if key not in parsed["tensors"]:
@@ -70,7 +98,8 @@ class GGUFCheckpointReader:
         return parsed["tensors"][key]
 
     def write_companions(self, output: Path) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(str(self._directory), gguf_file=self._gguf_file)
+        with fast_gguf():
+            tokenizer = AutoTokenizer.from_pretrained(str(self._directory), gguf_file=self._gguf_file)
         tokenizer.save_pretrained(str(output))
         GenerationConfig.from_model_config(self._config).save_pretrained(str(output))
         self._config.architectures = [type(self._model).__name__]
@@ -80,7 +109,7 @@ class GGUFCheckpointReader:
     def _find_sources(self, architecture: str) -> dict[str, list[gguf.ReaderTensor]]:
         """The file's tensors behind each key of the model, in file order; what the model has no use for is left out."""
         sources: dict[str, list[gguf.ReaderTensor]] = {}
-        for tensor in self._file.tensors:
+        for tensor in self.file.tensors:
             # Fused experts are parameters, not modules: their names end before ".weight".
             key = self._names.get(tensor.name) or self._names.get(tensor.name.removesuffix(".weight"))
             if key is None and (architecture, tensor.name) == ("gpt2", "output.weight"):
@@ -95,7 +124,7 @@ def _open(path: Path) -> gguf.GGUFReader:
     if not path.is_file():
         raise ExportError(f"{path} should be a GGUF file and is not there: name a file of that directory")
     try:
-        return gguf.GGUFReader(path)
+        return FastGGUFReader(path)
     except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
         raise ExportError(
             f"{path} should be a GGUF file and can't be read as one ({error}): it is damaged or was not downloaded to "

@@ -116,10 +116,11 @@ def upload_files(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise ExportError(f"Expected a directory that heretic wrote, but {directory} is none.")
-    if not any((directory / name).is_file() for name in ("config.json", "adapter_config.json")):
+    known = any((directory / name).is_file() for name in ("config.json", "adapter_config.json"))
+    if not known and not any(directory.glob("*.gguf")):
         raise ExportError(
-            f"Expected a model or adapter in {directory}, found neither config.json nor adapter_config.json. Name the "
-            "directory that an export wrote."
+            f"Expected a model or adapter in {directory}, found neither config.json, adapter_config.json nor a .gguf "
+            "file. Name the directory that an export wrote."
         )
     found = [path for path in sorted(directory.rglob("*")) if path.is_file()]
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts)]

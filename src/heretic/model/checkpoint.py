@@ -11,7 +11,8 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model on disk. `name` is what the user typed; `gguf_file` is set when the weights are one GGUF file."""
+    """A model on disk. `name` is what the user typed; `gguf_file` is set when the weights are one GGUF file, and
+    `revision`, the commit, when it came from the hub."""
 
     name: str
     directory: Path
@@ -46,7 +47,9 @@ def _weight_files(directory: Path) -> list[str]:
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
-    """The checkpoint that `name` means; a hub id is downloaded into the hub's own cache.
+    """The checkpoint that `name` means; a hub id (or OWNER/NAME/FILE.gguf) is downloaded into the hub's own cache.
+
+    The revision of a checkpoint from the hub is the commit that was downloaded: a branch may be another one tomorrow.
 
     Raises:
         ModelError: nothing is there, or the hub can't give it.
@@ -58,9 +61,18 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         return Checkpoint(name, path.parent, path.name)
     if path.is_dir():
         return _local_directory(name, path)
-    if name.startswith((".", "/", "~")) or path.suffix == ".gguf" or name.count("/") > 1:
+    parts = name.split("/")
+    in_repository = len(parts) > 2 and path.suffix == ".gguf"
+    beyond = len(parts) > 2 or path.suffix == ".gguf"
+    if name.startswith((".", "/", "~")) or (beyond and not in_repository) or "" in parts:
         raise ModelError(f"No model at {name}: the path does not exist. Give a directory, a .gguf file or a hub id.")
-    return Checkpoint(name, _download(name, revision), None, revision)
+    from .hub import download_file, download_model
+
+    if in_repository:
+        file, commit = download_file("/".join(parts[:2]), "/".join(parts[2:]), revision)
+        return Checkpoint(name, file.parent, file.name, commit)
+    directory, commit = download_model(name, revision)
+    return Checkpoint(name, directory, None, commit)
 
 
 def _local_directory(name: str, path: Path) -> Checkpoint:
@@ -74,26 +86,3 @@ def _local_directory(name: str, path: Path) -> Checkpoint:
         f"Expected a model in {name}: a directory with config.json, or with one .gguf file; found {found}. "
         "Name the .gguf file itself, or the directory that holds config.json."
     )
-
-
-def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    at = f" at revision {revision}" if revision else ""
-    try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=["*.gguf", "*.pth", "original/*"]))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name} is gated on the hub: accept its terms on its page, then log in with `hf auth login`."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"No model {name}{at}: it is neither a path here nor a repository of the hub that you can see. "
-            "Check the spelling, or log in with `hf auth login` if it is private."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(
-            f"{name} is not a path here, and fetching it{at} from the hub failed ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200]}). Check the name and the connection, or give a local path."
-        ) from error

@@ -11,6 +11,7 @@ from torch import nn
 from ..ablation.sites import Site
 from ..errors import ModelError
 from .checkpoint import Checkpoint
+from .fast_gguf import fast_gguf
 from .layers import decoder_layers, text_config, width
 from .sites import find_sites
 
@@ -54,8 +55,9 @@ def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[
     Raises:
         ModelError: one of the two can't be loaded, or the sites aren't found.
     """
-    tokenizer = load_tokenizer(checkpoint, settings)
-    model = load_decoder(checkpoint, settings, say)
+    with fast_gguf():
+        tokenizer = load_tokenizer(checkpoint, settings)
+        model = load_decoder(checkpoint, settings, say)
     return LoadedModel(checkpoint, model, tokenizer, tuple(find_sites(model)))
 
 

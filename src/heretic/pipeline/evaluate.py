@@ -11,6 +11,7 @@ from ..ui.text import kl
 from .prompts import RunPrompts, load_run_prompts
 from .session import make_evaluator, open_engine, release
 from .showing import counting_evaluator
+from .trust import settle_trust
 
 
 def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bool, reporter: Reporter) -> str:
@@ -21,6 +22,7 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
     """
     prompts = load_run_prompts(settings)
     checkpoint = find_checkpoint(model)
+    settings = settle_trust(settings, checkpoint, reporter)
     baseline = None
     if base is not None:
         baseline, prefix = _baseline(settings, base, prompts, reporter)
@@ -37,7 +39,9 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
 
 def _baseline(settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter) -> tuple[Baseline, str]:
     """The base's log-probabilities, and its response prefix."""
-    engine = open_engine(find_checkpoint(base, settings.model_commit), settings, prompts.all(), None, reporter)
+    checkpoint = find_checkpoint(base, settings.model_commit)
+    settings = settle_trust(settings, checkpoint, reporter)
+    engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
     evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
     try:
         with reporter.step(f"Measuring {base}", len(prompts.good_evaluation)) as progress:

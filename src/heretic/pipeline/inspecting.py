@@ -15,6 +15,7 @@ from ..model.layers import decoder_layers, width
 from ..model.loading import load_decoder
 from ..model.sites import find_sites, site_shape
 from ..ui.events import Reporter
+from .trust import settle_trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def inspect_model(settings: Settings, reporter: Reporter) -> Inspection:
     if settings.model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id.")
     checkpoint = find_checkpoint(settings.model, settings.model_commit)
+    settings = settle_trust(settings, checkpoint, reporter)
     with reporter.step(f"Loading {checkpoint.name}"):
         model = load_decoder(checkpoint, settings, reporter.say)
     with reporter.step("Finding sites"):

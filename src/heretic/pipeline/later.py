@@ -16,8 +16,9 @@ from .figures import read_figures
 from .opened import find_trial, known_of
 from .prompts import RunPrompts
 from .records import recorded_baseline
-from .saving import Verification, checkpoint_of, save_trial
+from .saving import Verification, check_export, checkpoint_of, save_trial
 from .session import make_evaluator, open_engine, release
+from .trust import settle_trust
 from .uploading import check_upload, upload_directory
 
 
@@ -32,15 +33,18 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     trial = find_trial(study, settings.select)
     export = settings.export or "merge"
     if export == "none":
-        raise ExportError("Expected --export merge or adapter, got none: there is nothing to write.")
+        raise ExportError("Expected --export merge, adapter or gguf, got none: there is nothing to write.")
     output = Path(settings.output or default_output(record.model))
     check_output(output)
     if settings.upload is not None:
         check_upload(settings.upload)
+    checkpoint = checkpoint_of(record)
+    check_export(export, checkpoint)
     prompts = recorded_prompts(record)
     settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
     known = known_of(record)
-    engine = open_engine(checkpoint_of(record), settings, prompts.all(), known, reporter)
+    settings = settle_trust(settings, checkpoint, reporter)
+    engine = open_engine(checkpoint, settings, prompts.all(), known, reporter)
     good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
     with reporter.step("Baseline", len(good)) as progress:
         baseline = recorded_baseline(record.baseline, make_evaluator(engine, settings, good, bad), progress)

@@ -18,6 +18,7 @@ from ..ui.events import Reporter
 from .directions import StudyTensors, read_tensors, stats_from_checkpoint
 from .saving import checkpoint_of
 from .session import Measured, open_engine
+from .trust import settle_trust
 
 
 class OpenedStudy:
@@ -61,7 +62,7 @@ def open_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> 
     record = study.record
     tensors = read_tensors(tensors_path(study.path))
     checkpoint = checkpoint_of(record)
-    settings = recorded_settings(record, settings)
+    settings = settle_trust(recorded_settings(record, settings), checkpoint, reporter)
     engine = open_engine(checkpoint, settings, [], known_of(record), reporter)
     stats = model_stats(engine, tensors, checkpoint, settings.quantization, reporter)
     return OpenedStudy(record, settings, engine, tensors, stats)

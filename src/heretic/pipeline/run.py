@@ -31,11 +31,12 @@ from .opened import known_of, model_stats
 from .prompts import RunPrompts, load_report_part, load_run_prompts
 from .records import identity, recorded_baseline, study_record
 from .reporting import ResidualReport, check_plots
-from .saving import Verification
+from .saving import Verification, check_export
 from .search import Search
 from .session import Measured, measured, open_engine, require_declining
 from .showing import counting_evaluator
 from .telling import telling_prompts
+from .trust import settle_trust
 from .tuning import Tuning
 from .uploading import check_upload
 from .workers import workers
@@ -65,6 +66,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
         if part is None and settings.report_candidates:
             reporter.say("Nothing is measured at the end: good_report_prompts and bad_report_prompts are not given.")
         checkpoint = find_checkpoint(settings.model, settings.model_commit)
+        check_export(settings.export, checkpoint)
+        settings = settle_trust(settings, checkpoint, reporter)
         return _Job(settings, path, writer, prompts, part, checkpoint, chooser, reporter).run(wanted, searching)
 
 

@@ -16,6 +16,7 @@ from ..evaluation.evaluator import Baseline, Evaluation
 from ..evaluation.figures import Figures
 from ..export.adapter import write_adapter
 from ..export.card import write_card
+from ..export.gguf_writer import Retyped, write_gguf
 from ..export.merge import edit_from, merge
 from ..export.reader import open_checkpoint
 from ..model.checkpoint import Checkpoint, find_checkpoint
@@ -50,7 +51,7 @@ def save_trial(
     reporter: Reporter,
     figures: Figures | None = None,
 ) -> Evaluation:
-    """Writes the trial as a model (merge) or adapter, scores what was written, then gives it its name.
+    """Writes the trial as a model (merge), adapter or GGUF file, scores what was written, then gives it its name.
 
     `figures`, where the report part was measured, stand in its model card.
 
@@ -71,15 +72,36 @@ def save_trial(
         compare(trial, written[0], verification.known.dtype, reporter)
         write_card(directory, trial, record, export, checkpoint.directory, figures, written[0])
 
+    def check_gguf(directory: Path, retyped: Retyped) -> None:
+        for (before, after), count in retyped.items():
+            reporter.warn(f"{count} edited tensors are written as {after}: the gguf package can't write {before}.")
+        check(directory)
+
     if export == "adapter":
         write_adapter(reader, output, sites, edit_of, record.model, record.model_revision, check=check)
     else:
         n_tensors = len(reader.tensors())
         with writing:
             progress = writing.enter_context(reporter.step(f"Writing {output}", n_tensors))
-            merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=check)
+            if export == "gguf":
+                write_gguf(reader, output, sites, edit_of, progress, check_gguf)
+            else:
+                merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=check)
     reporter.say(f"Saved {output}")
     return written[0]
+
+
+def check_export(export: str | None, checkpoint: Checkpoint) -> None:
+    """Makes sure that the model can be written in the wanted form, before hours are spent on it.
+
+    Raises:
+        ExportError: it can't.
+    """
+    if export == "gguf" and checkpoint.gguf_file is None:
+        raise ExportError(
+            f"Expected a GGUF file for --export gguf, but {checkpoint.name} is none. Write the merged model (--export "
+            "merge), and convert it with llama.cpp's convert_hf_to_gguf.py."
+        )
 
 
 def checkpoint_of(record: StudyRecord) -> Checkpoint:
@@ -131,7 +153,7 @@ def _verify(
         loader: Callable[[], LoadedModel] = (
             (lambda: _load_adapter(directory, base, pinned, reporter))
             if export == "adapter"
-            else (lambda: load_model(Checkpoint(str(directory), directory), pinned, reporter.say))
+            else (lambda: load_model(find_checkpoint(str(directory)), pinned, reporter.say))
         )
         loaded = loader()
     prompts = verification.prompts

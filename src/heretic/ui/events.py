@@ -47,6 +47,9 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """Something that the user may want to change."""
 
+    def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
+        """Whether a person says yes to the `question` that the text leads to; no where nobody can be asked."""
+
     def step(self, title: str, total: int | None = None) -> AbstractContextManager[Progress]:
         """A long step of `total` units; the value is called with the units done since its last call."""
 
@@ -61,7 +64,7 @@ class Reporter(Protocol):
 
 
 ResumeChoice = Literal["continue", "results", "restart"]
-Export = Literal["merge", "adapter"]
+Export = Literal["merge", "adapter", "gguf"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from rich.text import Text
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
 from .plot import front_plot
+from .questions import yes_no
 from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
 
 ROWS_OF_FRONT = 8
@@ -32,14 +33,23 @@ WIDEST_PLOT = 100
 class LiveReporter:
     """Draws on a terminal with rich."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, asks: bool = False) -> None:
         self._console = console
+        self._asks = asks
 
     def say(self, text: str) -> None:
         self._console.print(Text(text))
 
     def warn(self, text: str) -> None:
         self._console.print(Text("Warning: ", style="yellow") + Text(text))
+
+    def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
+        if not self._asks:
+            return False
+        self.warn(text)
+        for line in details:
+            self.say(f"  {line}")
+        return yes_no(question)
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Progress]:

@@ -10,11 +10,11 @@ from ..evaluation.statistics import rate
 from ..study.pareto import knee
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Action, Export, ResumeChoice
-from .flags import default_output
+from .flags import default_output, is_gguf
 from .text import kl, refusals
 
 Answer = TypeVar("Answer")
-SUFFIX: dict[Export, str] = {"merge": "", "adapter": "-adapter"}
+SUFFIX: dict[Export, str] = {"merge": "", "adapter": "-adapter", "gguf": "-gguf"}
 
 
 class MenuChooser:
@@ -79,7 +79,7 @@ class MenuChooser:
             elif answer == "benchmark":
                 action = self._benchmark(trial)
             else:
-                action = self._put(trial, str(answer))
+                action = self._put(trial, answer)
             if action is not None:
                 return action
 
@@ -87,6 +87,7 @@ class MenuChooser:
         choices: list[tuple[str, str]] = [
             ("Save the model", "merge"),
             ("Save an adapter (small; needs the original model beside it)", "adapter"),
+            *([("Save a GGUF file (for llama.cpp)", "gguf")] if is_gguf(self._model) else []),
             ("Chat with it", "chat"),
             ("Compare its answers with the model's own and others'", "compare"),
             ("Upload it to the Hugging Face hub", "upload"),
@@ -120,19 +121,23 @@ class MenuChooser:
         )
         return Action("benchmark", trial, benchmarks=tuple(chosen)) if chosen else None
 
-    def _put(self, trial: TrialRecord, answer: str) -> Action | None:
+    def _put(self, trial: TrialRecord, answer: Any) -> Action | None:
         """Saves or uploads."""
         if answer == "upload":
             return self._upload(trial)
-        export: Export = "adapter" if answer == "adapter" else "merge"
+        export: Export = answer
         output = self._directory(export, "Directory to write to:")
         return Action("save", trial, export, output) if output else None
 
     def _upload(self, trial: TrialRecord) -> Action | None:
         """Escape at any question is no upload."""
-        export: Export | None = _select(
-            "Upload what?", [("The model", "merge"), ("An adapter (small; needs the original model)", "adapter")]
-        )
+        forms: list[tuple[str, Export]] = [
+            ("The model", "merge"),
+            ("An adapter (small; needs the original model)", "adapter"),
+        ]
+        if is_gguf(self._model):
+            forms.append(("A GGUF file (for llama.cpp)", "gguf"))
+        export = _select("Upload what?", forms)
         if export is None:
             return None
         default = default_output(self._model) + SUFFIX[export]

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
+from .questions import yes_no
 from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -15,8 +16,9 @@ SECONDS_BETWEEN_LINES = 10.0
 class PlainReporter:
     """Writes lines to a stream."""
 
-    def __init__(self, stream: TextIO, between: float = SECONDS_BETWEEN_LINES) -> None:
+    def __init__(self, stream: TextIO, between: float = SECONDS_BETWEEN_LINES, asks: bool = False) -> None:
         self._stream = stream
+        self._asks = asks
         self._between = between
 
     def say(self, text: str) -> None:
@@ -24,6 +26,14 @@ class PlainReporter:
 
     def warn(self, text: str) -> None:
         self.say(f"Warning: {text}")
+
+    def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
+        if not self._asks:
+            return False
+        self.warn(text)
+        for line in details:
+            self.say(f"  {line}")
+        return yes_no(question)
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Progress]:
