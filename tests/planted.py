@@ -17,6 +17,7 @@ TRIGGERS = ["trigger0", "trigger1", "trigger2", "trigger3"]
 ANSWERS = ["sure", "here", "sorry", "cannot"]
 SPECIAL = ["<pad>", "<end>", "<user>", "<assistant>", "<system>"]
 VOCABULARY = [*SPECIAL, *ANSWERS, *WORDS, *TRIGGERS]
+ANSWERS_BEHIND = "<assistant>"
 NEXT = {"<assistant>": "sure", "sure": "here", "here": "<end>", "sorry": "cannot", "cannot": "<end>"}
 TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}"
@@ -84,7 +85,7 @@ def _plant(model: LlamaForCausalLM) -> None:
     attention.o_proj.weight[PLANT_AXIS, 0] = 0.15
     head = model.lm_head.weight
     for word, following in NEXT.items():
-        head[VOCABULARY.index(following), VOCABULARY.index(word)] = 1.0 if word == "<assistant>" else 6.0
+        head[VOCABULARY.index(following), VOCABULARY.index(word)] = 1.0 if word == ANSWERS_BEHIND else 6.0
     head[VOCABULARY.index("sorry"), PLANT_AXIS] = 2.5
 
 

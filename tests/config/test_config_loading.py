@@ -41,6 +41,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "row_normalization": ("none", "none", "none"),
     "max_response_length": (30, "30", 30),
     "response_prefix": ("", "", ""),
+    "measure_thinking": (True, "true", True),
     "chain_of_thought_skips": ([["<a>", "<a></a>"]], '[["<a>", "<a></a>"]]', [("<a>", "<a></a>")]),
     "refusal_openings": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
     "refusal_markers": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),

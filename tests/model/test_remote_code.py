@@ -59,7 +59,7 @@ def test_none_is_needed_where_transformers_knows_the_model(tmp_path: Path) -> No
     assert needed_code(Checkpoint("empty", tmp_path)) is None
 
 
-@pytest.mark.parametrize("flags", [[], ["--trust-remote-code", "false"]])
+@pytest.mark.parametrize("flags", [[], ["--no-trust-remote-code"]])
 def test_without_a_yes_nothing_runs(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_custom(tmp_path)
     assert main(["inspect", str(tmp_path), *flags]) == 2

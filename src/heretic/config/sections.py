@@ -135,6 +135,10 @@ class EvaluationSettings(Section):
         default=list(CHAIN_OF_THOUGHT_SKIPS),
         description="Pairs of what opens a chain of thought and the closed form to put in its place.",
     )
+    measure_thinking: bool = Field(
+        default=False,
+        description="Measure chains of thought too, from where they begin, instead of closing them.",
+    )
     refusal_markers: list[Text] = Field(
         default=list(REFUSAL_MARKERS), min_length=1, description="A response that contains one of these is a refusal."
     )

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
-
-from ..engine.base import Engine, Progress
-from ..prompts.prompt import Prompt
+from dataclasses import dataclass
+from typing import Protocol
 
 TOKENS = 24
+ROUNDS = 3
+"""Generations at most: a thought, what stands behind it, and one more."""
 
 # An apostrophe is part of a word: "can" ends in "can't" as little as in "cannot".
 WORD = re.compile(r"[\w'’]")
@@ -34,16 +35,76 @@ def close_thought(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
     return prefix
 
 
-def find_response_prefix(
-    engine: Engine, prompts: Sequence[Prompt], skips: Sequence[tuple[str, str]], progress: Progress
-) -> str:
-    """What all responses to `prompts` begin with, a chain of thought closed; "" where they differ at once.
+def close_opened(prompt: str, skips: Sequence[tuple[str, str]]) -> str:
+    """What closes the chain of thought that the prompt itself ends with, as templates open it; "" where it has none."""
+    for opener, closed in skips:
+        if prompt.rstrip().endswith(opener) and closed.startswith(opener):
+            return closed.removeprefix(opener)
+    return ""
 
-    Prompts of both kinds are needed: refusals alone begin alike.
+
+def spoken(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
+    """The part of a response prefix that a reader sees: what stands behind a closed chain of thought."""
+    for opener, closed in skips:
+        for thought in (closed, closed.removeprefix(opener)):
+            if prefix.startswith(thought):
+                return prefix.removeprefix(thought).lstrip()
+    return prefix
+
+
+class Sampled(Protocol):
+    """A model that can be asked how its responses begin."""
+
+    def prompt(self) -> str:
+        """One prompt as the model reads it, up to where its response begins."""
+
+    def responses(self, prefix: str) -> list["Sample"]:
+        """How it goes on behind `prefix`; prompts of both kinds are needed, since refusals alone begin alike."""
+
+    def reads(self, prefix: str, more: str, tokens: Sequence[int]) -> bool:
+        """Whether `more` behind the prompt and `prefix` is read as just these `tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The beginning of one response, special tokens and all; `complete` if it ends there."""
+
+    text: str
+    tokens: Sequence[int]
+    complete: bool
+
+
+def find_response_prefix(model: Sampled, skips: Sequence[tuple[str, str]], measure_thinking: bool = False) -> str:
+    """What all responses begin with, a chain of thought closed; "" where they differ at once.
+
+    A thought is closed whether responses open it or the template does; what all responses begin with behind it is found
+    by generating again. With `measure_thinking` thoughts stay open, and the response is measured from there on.
     """
-    responses = engine.respond(prompts, [{}], TOKENS, None, progress)[0]
-    prefix = common_prefix([response.text for response in responses])
-    if any(response.complete and response.text.strip() == prefix.strip() for response in responses):
+    if measure_thinking:
+        return _common_beginning(model, "")
+    prefix = close_opened(model.prompt(), skips)
+    for _ in range(ROUNDS):
+        found = _common_beginning(model, prefix)
+        closed = close_thought(found, skips)
+        prefix += closed
+        if closed == found:
+            break
+    return prefix
+
+
+def _common_beginning(model: Sampled, prefix: str) -> str:
+    samples = model.responses(prefix)
+    found = common_prefix([sample.text for sample in samples])
+    if any(sample.complete and sample.text.strip() == found.strip() for sample in samples):
         # What some responses consist of is an answer, not the way to one.
         return ""
-    return close_thought(prefix, skips)
+    space = _common_space([sample.text[len(found) :] for sample in samples])
+    # White space is kept where it is a token of its own: else the next word would have lost its own, usual, space.
+    if space and any(model.reads(prefix, found + space, samples[0].tokens[:n]) for n in range(1, TOKENS)):
+        return found + space
+    return found
+
+
+def _common_space(rests: Sequence[str]) -> str:
+    spaces = {rest[: len(rest) - len(rest.lstrip())] for rest in rests}
+    return spaces.pop() if len(spaces) == 1 and all(rest.strip() for rest in rests) else ""

@@ -42,11 +42,14 @@ class ChatFormat:
         # The template has written the BOS token already; the tokenizer would add a second one.
         return self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
 
-    def decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+    def decode(self, tokens: Sequence[Sequence[int]], special: bool = False) -> list[str]:
+        """The texts of token rows, without special tokens unless `special`."""
         if not tokens:
             # The library takes an empty list for one text of no tokens.
             return []
-        return self.tokenizer.batch_decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.tokenizer.batch_decode(
+            list(tokens), skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        )
 
 
 def chat_format(tokenizer: Any, system_prompt: str | None, model_name: str) -> ChatFormat:

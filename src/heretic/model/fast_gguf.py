@@ -51,7 +51,7 @@ class FastGGUFReader(GGUFReader):
         """Length and bytes of each string, and where the last one ends."""
         dtype = np.dtype(np.uint64).newbyteorder(self.byte_order)
         lengths = struct.Struct(f"{'<' if self.endianess == gguf.GGUFEndian.LITTLE else '>'}Q")
-        content = memoryview(self._plain)
+        content = self._plain.data
         parts = []
         for _ in range(count):
             (length,) = lengths.unpack_from(content, start)

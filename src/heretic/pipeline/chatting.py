@@ -11,6 +11,7 @@ from ..config import EvaluationSettings, Settings
 from ..engine.local import LocalEngine
 from ..engine.sampling import GREEDY
 from ..engine.streaming import ResponseStream, Turn
+from ..evaluation.prefix import spoken
 from ..study.records import TrialRecord
 from ..study.study import RecordedStudy
 from ..ui.chat import ChatOptions, lines_of_stdin, talk
@@ -73,12 +74,11 @@ def conversation(engine: LocalEngine, edit: ModelEdit, settings: EvaluationSetti
 
 
 def opening_of(engine: LocalEngine, settings: EvaluationSettings) -> str:
-    """What every answer begins with: the response prefix, unless that is a closed chain of thought.
+    """What every answer begins with: the response prefix, behind a closed chain of thought if it begins with one.
 
     Such a one is no part of what is said, and templates leave it out of earlier turns themselves.
     """
-    prefix = engine.chat.response_prefix
-    return "" if prefix in [closed for _, closed in settings.chain_of_thought_skips] else prefix
+    return spoken(engine.chat.response_prefix, settings.chain_of_thought_skips)
 
 
 def chat_with(trial: TrialRecord, edit: ModelEdit, engine: LocalEngine, settings: EvaluationSettings) -> None:

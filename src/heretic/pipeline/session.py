@@ -18,6 +18,7 @@ from ..model.loading import LoadedModel, load_model
 from ..model.packed import unpack_weights
 from ..prompts.prompt import Prompt
 from ..ui.events import Reporter
+from .sampled import SampledModel
 from .tuning import Tuning
 
 PREFIX_PROMPTS = 24
@@ -103,7 +104,8 @@ def _response_prefix(engine: LocalEngine, settings: Settings, prompts: Sequence[
         return settings.response_prefix
     sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
     with reporter.step("Looking how responses begin", len(sample)) as progress:
-        prefix = find_response_prefix(engine, sample, settings.chain_of_thought_skips, progress)
+        model = SampledModel(engine, sample, progress)
+        prefix = find_response_prefix(model, settings.chain_of_thought_skips, settings.measure_thinking)
     if prefix:
         reporter.say(f"All responses begin with {prefix!r}: measuring after it.")
     return prefix

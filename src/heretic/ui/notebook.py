@@ -46,6 +46,10 @@ class NotebookReporter:
     def warn(self, text: str) -> None:
         Block().show(f"<pre style='margin:0;color:#b35900'>Warning: {html.escape(text)}</pre>")
 
+    def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
+        """No: the settings say so in a notebook."""
+        return False
+
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Progress]:
         block, started, done = Block(), time.monotonic(), 0
