@@ -48,7 +48,7 @@ def test_only_the_edited_tensors_differ(mode: str, tmp_path: Path) -> None:
     reader = base(tmp_path / "base")
     edit_of = edit_from(candidate(1.0), directions(), {}, mode)
     counted: list[int] = []
-    write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, counted.append)
+    write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, progress=counted.append)
     written = opened(tmp_path / "out/tiny-heretic.gguf")
     assert header(written) == header(reader)
     assert [t.name for t in written.file.tensors] == [t.name for t in reader.file.tensors]
@@ -74,6 +74,19 @@ def test_floats_are_edited_exactly(tmp_path: Path) -> None:
     for site in LLAMA_SITES[2:]:
         assert (direction_of(site) @ reader.read_exact(site.key)).norm() > 0.5
         assert (direction_of(site) @ written.read_exact(site.key)).norm() < 1e-5
+
+
+@pytest.mark.parametrize("wanted", ["Q8_0", "F16"])
+def test_a_finer_type_for_the_edited_tensors(wanted: str, tmp_path: Path) -> None:
+    reader = base(tmp_path / "base")
+    edit_of = edit_from(candidate(1.0), directions(), {}, "none")
+    write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, wanted)
+    written = opened(tmp_path / "out/tiny-heretic.gguf")
+    types = {tensor.name: tensor.tensor_type for tensor in written.file.tensors}
+    assert types["blk.1.ffn_down.weight"] == Type[wanted]
+    # It was a float.
+    assert types["blk.1.attn_output.weight"] == Type.F32
+    assert types["blk.0.ffn_down.weight"] == Type.Q4_0
 
 
 def test_a_type_that_can_only_be_read_is_said_and_written_in_8_bits(tmp_path: Path) -> None:

@@ -50,8 +50,14 @@ class ModelSettings(Section):
         min_length=1,
         description="Number formats to load the model in, tried in turn until one gives finite results.",
     )
-    quantization: Literal["none", "bnb_4bit"] = Field(
-        default="none", description="Load the model in 4 bits for the search; what is saved keeps full precision."
+    quantization: Literal["none", "bnb_4bit", "bnb_8bit"] = Field(
+        default="none", description="Load the model in 4 or 8 bits for the search; what is saved keeps full precision."
+    )
+    full_precision_model: Name = Field(
+        default=None,
+        description="Model to write exports from, where the model given is quantised itself: a hub id, a local "
+        "directory, or dequantize (its own weights, in bfloat16).",
+        examples=["path/to/original"],
     )
     device_map: Annotated[str | dict[str, int | str], Metavar("NAME|TABLE")] = Field(
         default="auto", description="Where the parts of the model go, as accelerate's device_map."
@@ -244,6 +250,10 @@ class ExportSettings(Section):
         description="Write the whole model (merge), a small adapter, for a GGUF file another one (gguf), or nothing "
         "(asked if not given).",
         examples=["merge"],
+    )
+    gguf_type: Literal["same", "Q8_0", "F16"] = Field(
+        default="same",
+        description="Type of the edited tensors of a GGUF file: their own, or one that loses less and takes more room.",
     )
     output: Annotated[Path | None, EmptyIsNone, Metavar("DIR")] = Field(
         default=None, description="Directory to write to.", examples=["path/to/edited-model"]

@@ -28,12 +28,12 @@ Retyped = dict[tuple[str, str], int]
 """How many tensors are written as another type, by their type in the file and the one written."""
 
 
-def _largest_size(reader: GGUFCheckpointReader, owners: Mapping[str, tuple[str, Site]]) -> int:
+def _largest_size(reader: GGUFCheckpointReader, owners: Mapping[str, tuple[str, Site]], wanted: str) -> int:
     """Bytes of the new file if every site is edited."""
     size = reader.path.stat().st_size
     for tensor in reader.file.tensors:
         if tensor.name in owners:
-            block, block_bytes = gguf.GGML_QUANT_SIZES[type_for(tensor.tensor_type, int(tensor.shape[0]))]
+            block, block_bytes = gguf.GGML_QUANT_SIZES[type_for(tensor.tensor_type, int(tensor.shape[0]), wanted)]
             size += int(tensor.n_elements) // block * block_bytes - int(tensor.n_bytes) + int(reader.file.alignment)
     return size
 
@@ -44,10 +44,13 @@ def write_gguf(
     output: Path,
     sites: Sequence[Site],
     edit_of: EditOf,
+    wanted: str = "same",
     progress: Callable[[int], None] | None = None,
     check: Callable[[Path, Retyped], None] | None = None,
 ) -> None:
     """Writes the edited GGUF file into the new directory `output`, named after the original with -heretic behind it.
+
+    Edited tensors of quantised types become `wanted` ones (Q8_0, F16) instead of their own.
 
     `progress` is called once for each tensor; `check` sees the complete directory and what has changed its type, and
     if it raises, nothing is left.
@@ -66,11 +69,11 @@ def write_gguf(
         for source in reader.sources(key):
             owners[source.name] = (key, site)
     with new_directory(output) as directory:
-        check_space(directory, _largest_size(reader, owners))
+        check_space(directory, _largest_size(reader, owners, wanted))
         name = f"{Path(reader.path.name).stem}-heretic.gguf"
         retyped: Retyped = {}
         with reader.path.open("rb") as source_file, (directory / name).open("w+b") as file:
-            _Copy(reader, source_file, file, owners, edit_of, retyped).run(progress or (lambda _: None))
+            _Copy(reader, source_file, file, owners, edit_of, retyped, wanted).run(progress or (lambda _: None))
         if check is not None:
             check(directory, retyped)
 
@@ -86,6 +89,7 @@ class _Copy:
         owners: Mapping[str, tuple[str, Site]],
         edit_of: EditOf,
         retyped: Retyped,
+        wanted: str,
     ) -> None:
         self._reader = reader
         self._source = source
@@ -93,6 +97,7 @@ class _Copy:
         self._owners = owners
         self._edit_of = edit_of
         self._retyped = retyped
+        self._wanted = wanted
 
     def run(self, progress: Callable[[int], None]) -> None:
         """Header first, tensors in the order they lie in, then their types and places into the header."""
@@ -128,7 +133,7 @@ class _Copy:
         edit = self._edit_of(site, original)
         if edit is None:
             return unchanged
-        kind = type_for(tensor.tensor_type, int(tensor.shape[0]))
+        kind = type_for(tensor.tensor_type, int(tensor.shape[0]), self._wanted)
         if kind != tensor.tensor_type:
             change = (tensor.tensor_type.name, kind.name)
             self._retyped[change] = self._retyped.get(change, 0) + 1

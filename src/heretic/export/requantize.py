@@ -15,6 +15,7 @@ from gguf import GGMLQuantizationType
 from torch import Tensor
 
 MOST_PASSES = 8
+FLOATS = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
 ENOUGH = 0.02
 """Share of the edit that may be lost without another pass."""
 
@@ -29,9 +30,14 @@ def writable(kind: GGMLQuantizationType) -> bool:
     return True
 
 
-def type_for(kind: GGMLQuantizationType, width: int) -> GGMLQuantizationType:
-    """The type that an edited tensor of rows of `width` is written as: its own, else Q8_0, else F16."""
-    if writable(kind):
+def type_for(kind: GGMLQuantizationType, width: int, wanted: str = "same") -> GGMLQuantizationType:
+    """The type that an edited tensor of rows of `width` is written as: its own, else Q8_0, else F16.
+
+    With another type `wanted` (Q8_0, F16), a quantised one becomes that.
+    """
+    if wanted != "same" and kind not in FLOATS:
+        kind = GGMLQuantizationType[wanted]
+    if writable(kind) and width % gguf.GGML_QUANT_SIZES[kind][0] == 0:
         return kind
     block, _ = gguf.GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0]
     return GGMLQuantizationType.Q8_0 if width % block == 0 else GGMLQuantizationType.F16

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..ablation.edit import ModelEdit, SiteEdit, edit_of_matrices, edit_output, stack_edits
 from ..ablation.sites import Site
 from .layers import hooks
+from .quantization import device_of
 from .routed import RoutedBlock
 
 
@@ -96,7 +97,7 @@ def _blocks(
 
 
 def _on_device(edit: SiteEdit, module: nn.Module) -> SiteEdit:
-    device = next(module.parameters()).device
+    device = device_of(module)
     scale = None if edit.scale is None else edit.scale.to(device)
     return SiteEdit(edit.left.to(device), edit.right.to(device), scale)
 

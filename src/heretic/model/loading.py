@@ -13,6 +13,7 @@ from ..errors import ModelError
 from .checkpoint import Checkpoint
 from .fast_gguf import fast_gguf
 from .layers import decoder_layers, text_config, width
+from .quantization import check_quantization, even_out, quantization_arguments
 from .sites import find_sites
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callabl
     Raises:
         ModelError: none does; the text says why for each.
     """
+    check_quantization(checkpoint, settings)
     failures = []
     tried: set[str] = set()
     for wanted in settings.dtypes:
@@ -119,15 +121,13 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
     kind = auto_class(_configuration(checkpoint, settings))
-    if checkpoint.gguf_file:
-        arguments["quantization_config"] = _gguf_config()
-    elif settings.quantization == "bnb_4bit":
-        arguments["quantization_config"] = _four_bits(dtype)
+    arguments |= quantization_arguments(checkpoint, settings, dtype)
     # On a machine without an accelerator a device map only adds hooks around every module.
     if torch.cuda.is_available() or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
     model = kind.from_pretrained(checkpoint.directory, **arguments)
     model.requires_grad_(False)
+    even_out(model, checkpoint, dtype)
     return model.eval()
 
 
@@ -148,21 +148,6 @@ def auto_class(config: Any) -> Any:
 
     images = config.model_type in IMAGES and config.model_type not in TEXT
     return AutoModelForImageTextToText if images else AutoModelForCausalLM
-
-
-def _gguf_config() -> Any:
-    from transformers import GgufConfig
-
-    # Packed weights would be unpacked again at every forward.
-    return GgufConfig(dequantize=True)
-
-
-def _four_bits(dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
-    )
 
 
 @torch.inference_mode()

@@ -22,6 +22,7 @@ from .gains import acts_on_features, measured_gain
 from .layers import decoder_layers, probe_tokens, record_calls, width
 from .passing import left_over
 from .probe import LayerProbe, Observation, is_linear, is_transposed, output_width
+from .quantization import dense_weight
 
 POSITIONS = 12
 
@@ -65,7 +66,8 @@ def site_shape(model: nn.Module, site: Site) -> tuple[int, ...]:
 def site_weight(model: nn.Module, site: Site) -> Tensor:
     """The site's weight as it stands in memory, (d_model, d_in), or (experts, d_model, d_in)."""
     path, _, name = site.key.rpartition(".")
-    weight: Tensor = getattr(model.get_submodule(path), name)
+    owner = model.get_submodule(path)
+    weight: Tensor = dense_weight(owner) if is_linear(owner) else getattr(owner, name)
     if site.experts is not None and weight.dim() == 2:
         # DBRX stores its experts' matrices one below the other.
         weight = weight.view(site.experts, -1, weight.shape[-1])

@@ -39,7 +39,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     if settings.upload is not None:
         check_upload(settings.upload)
     checkpoint = checkpoint_of(record)
-    check_export(export, checkpoint)
+    check_export(settings.model_copy(update={"export": export}), checkpoint)
     prompts = recorded_prompts(record)
     settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
     known = known_of(record)

@@ -16,6 +16,7 @@ from ..study.records import StudyRecord, TrialRecord
 from ..study.study import RecordedStudy
 from ..ui.events import Reporter
 from .directions import StudyTensors, read_tensors, stats_from_checkpoint
+from .full_precision import full_precision_of
 from .saving import checkpoint_of
 from .session import Measured, open_engine
 from .trust import settle_trust
@@ -64,7 +65,7 @@ def open_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> 
     checkpoint = checkpoint_of(record)
     settings = settle_trust(recorded_settings(record, settings), checkpoint, reporter)
     engine = open_engine(checkpoint, settings, [], known_of(record), reporter)
-    stats = model_stats(engine, tensors, checkpoint, settings.quantization, reporter)
+    stats = model_stats(engine, tensors, checkpoint, settings, reporter)
     return OpenedStudy(record, settings, engine, tensors, stats)
 
 
@@ -79,13 +80,14 @@ def known_of(record: StudyRecord) -> Measured:
 
 
 def model_stats(
-    engine: LocalEngine, tensors: StudyTensors, checkpoint: Checkpoint, quantization: str, reporter: Reporter
+    engine: LocalEngine, tensors: StudyTensors, checkpoint: Checkpoint, settings: Settings, reporter: Reporter
 ) -> Mapping[str, WeightStats]:
-    """Statistics of every site's weight, in full precision also where the model in memory is quantised."""
+    """Statistics of every site's weight, in full precision where there is a checkpoint of that."""
     with reporter.step("Weight statistics", len(engine.sites)) as progress:
-        if quantization == "none":
+        source = full_precision_of(settings, checkpoint)
+        if source is None or (source == checkpoint and settings.quantization == "none"):
             return engine.weight_stats(tensors.directions, progress)
-        reader = open_checkpoint(checkpoint.directory, checkpoint.gguf_file)
+        reader = open_checkpoint(source.directory, source.gguf_file)
         return stats_from_checkpoint(reader, engine.sites, tensors, progress)
 
 

@@ -66,7 +66,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
         if part is None and settings.report_candidates:
             reporter.say("Nothing is measured at the end: good_report_prompts and bad_report_prompts are not given.")
         checkpoint = find_checkpoint(settings.model, settings.model_commit)
-        check_export(settings.export, checkpoint)
+        check_export(settings, checkpoint)
         settings = settle_trust(settings, checkpoint, reporter)
         return _Job(settings, path, writer, prompts, part, checkpoint, chooser, reporter).run(wanted, searching)
 
@@ -124,7 +124,7 @@ class _Job:
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
         with Study(self.path, space, self.writer) as study:
             tensors, baseline = self._begin_or_resume(engine, study, space)
-            stats = model_stats(engine, tensors, self.checkpoint, self.settings.quantization, self.reporter)
+            stats = model_stats(engine, tensors, self.checkpoint, self.settings, self.reporter)
             study.use_sampler(
                 self.settings.sampler,
                 self.settings.seed,

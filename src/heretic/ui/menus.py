@@ -62,7 +62,7 @@ class MenuChooser:
         if isinstance(answer, TrialRecord):
             return answer
         if answer == "more":
-            count = _ask(questionary.text("How many more trials?", default="50", validate=_positive))
+            count = ask(questionary.text("How many more trials?", default="50", validate=_positive))
             return Action("more", n_trials=int(count)) if count else self._choose(front, baseline)
         return Action("leave")
 
@@ -101,7 +101,7 @@ class MenuChooser:
         others = [(_title(each, baseline), each) for each in front if each.number != trial.number]
         if not others:
             return Action("compare", trial)
-        chosen = _ask(
+        chosen = ask(
             questionary.checkbox(
                 "Which others? (space marks, Enter goes on; none will do)",
                 choices=[questionary.Choice(title, each) for title, each in others],
@@ -141,7 +141,7 @@ class MenuChooser:
         if export is None:
             return None
         default = default_output(self._model) + SUFFIX[export]
-        repository = _ask(questionary.text("Repository (OWNER/NAME, new or existing):", default=default))
+        repository = ask(questionary.text("Repository (OWNER/NAME, new or existing):", default=default))
         if not repository:
             return None
         public = _select(
@@ -154,7 +154,7 @@ class MenuChooser:
         return Action("upload", trial, export, output, repository=repository, public=public) if output else None
 
     def _directory(self, export: Export, question: str) -> str | None:
-        directory: str | None = _ask(questionary.path(question, default=default_output(self._model) + SUFFIX[export]))
+        directory: str | None = ask(questionary.path(question, default=default_output(self._model) + SUFFIX[export]))
         return directory
 
 
@@ -166,13 +166,13 @@ def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:
     """The chosen value; None for Escape or Ctrl+C."""
-    answer: Answer | None = _ask(
+    answer: Answer | None = ask(
         questionary.select(question, choices=[questionary.Choice(title, value) for title, value in choices])
     )
     return answer
 
 
-def _ask(question: questionary.Question) -> Any:
+def ask(question: questionary.Question) -> Any:
     """The answer; None for Escape or Ctrl+C."""
     from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 

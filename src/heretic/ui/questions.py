@@ -5,4 +5,6 @@ def yes_no(question: str) -> bool:
     """Whether the answer is yes; Enter, Escape and Ctrl+C are no."""
     import questionary
 
-    return bool(questionary.confirm(question, default=False).ask(kbi_msg=""))
+    from .menus import ask
+
+    return bool(ask(questionary.confirm(question, default=False)))
