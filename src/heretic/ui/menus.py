@@ -110,7 +110,7 @@ class MenuChooser:
         return None if chosen is None else Action("compare", trial, others=tuple(chosen))
 
     def _benchmark(self, trial: TrialRecord) -> Action | None:
-        chosen = _ask(
+        chosen = ask(
             questionary.checkbox(
                 "Which benchmarks? (space marks, Enter goes on)",
                 choices=[
