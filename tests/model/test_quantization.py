@@ -72,9 +72,8 @@ def test_hooks_edit_what_packed_weights_write(method: str, plain: Path, tmp_path
     from heretic.ablation.edit import SiteEdit
 
     model = load(quantised(plain, tmp_path / "q", method))
-    # On a CPU, bitsandbytes lays its scales out anew at the first forward.
-    model(input_ids=torch.arange(3, 9)[None])
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    # On a CPU, bitsandbytes lays scales out anew in its forwards; the codes stay.
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.endswith(".weight")}
     v = torch.nn.functional.normalize(torch.randn(64, 1, generator=torch.Generator().manual_seed(6)), dim=0)
     edit = {site.module: SiteEdit(v, v, None) for site in find_sites(model)}
     written: list[torch.Tensor] = []

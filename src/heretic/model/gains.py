@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .placement import device_of
+
 
 @torch.inference_mode()
 def measured_gain(module: nn.Module, d_model: int) -> Tensor:
@@ -35,7 +37,7 @@ def acts_on_features(module: nn.Module, d_model: int) -> bool:
 def _called(module: nn.Module, vector: Tensor) -> Tensor:
     """The module's answer to one vector; what else it must be given is zeros of the same shape."""
     weight = next(module.parameters(), None)
-    given = vector if weight is None else vector.to(weight.device, weight.dtype)
+    given = vector if weight is None else vector.to(device_of(module), weight.dtype)
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     answer: Any = module(given, *[torch.zeros_like(given) for _ in needed])

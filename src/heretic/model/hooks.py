@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..ablation.edit import ModelEdit, SiteEdit, edit_of_matrices, edit_output, stack_edits
 from ..ablation.sites import Site
 from .layers import hooks
-from .quantization import device_of
+from .placement import bias_of, device_of
 from .routed import RoutedBlock
 
 
@@ -31,6 +31,7 @@ class EditHooks:
         self._fused = {site.module for site in sites if site.block is not None and site.expert is None}
         self._blocks = _blocks(model, [site for site in sites if site.module in self._stacked], self._stacked)
         self._routed = {name: block for block, inside in self._blocks for name in inside}
+        self._biases = {name: bias_of(module) for name, module in self.modules.items()}
         self._rows: dict[str, SiteEdit] = self._stacked
         self._n_candidates = len(edits)
         self.fired: set[str] = set()
@@ -66,7 +67,7 @@ class EditHooks:
         edit = self._routed[name].edit(name) if name in self._routed else self._rows[name]
         # Some families (OPT) flatten rows and positions before the module.
         batched = output if output.dim() == 3 else _by_row(output, edit)
-        bias = getattr(module, "bias", None)
+        bias = self._biases[name]
         written = batched if bias is None else batched.float() - bias.float()
         edited = edit_output(edit, written)
         if bias is not None:

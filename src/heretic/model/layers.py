@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .placement import input_device
 
 
 def text_config(model: Any) -> Any:
@@ -71,8 +72,8 @@ def _runs_on_text(model: nn.Module, layers: nn.ModuleList) -> bool:
 
 def probe_tokens(model: Any, count: int = 8) -> Tensor:
     """Token ids, (1, count), for forwards that look how a model is built."""
-    embedding = model.get_input_embeddings().weight
-    return torch.arange(3, 3 + count, device=embedding.device)[None] % embedding.shape[0]
+    n_tokens = model.get_input_embeddings().weight.shape[0]
+    return torch.arange(3, 3 + count, device=input_device(model))[None] % n_tokens
 
 
 @dataclass(frozen=True, slots=True)

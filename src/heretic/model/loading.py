@@ -1,5 +1,6 @@
 """Loading a model: device, dtype, tokenizer, sites."""
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..errors import ModelError
 from .checkpoint import Checkpoint
 from .fast_gguf import fast_gguf
 from .layers import decoder_layers, text_config, width
+from .placement import input_device
 from .quantization import check_quantization, even_out, quantization_arguments
 from .sites import find_sites
 
@@ -35,7 +37,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device  # type: ignore[operator]
+        return input_device(self.model)
 
     @property
     def d_model(self) -> int:
@@ -122,10 +124,16 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
     kind = auto_class(_configuration(checkpoint, settings))
     arguments |= quantization_arguments(checkpoint, settings, dtype)
+    folder = None
     # On a machine without an accelerator a device map only adds hooks around every module.
     if torch.cuda.is_available() or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
+        # Only what is no safetensors file is copied there; those are read where they lie.
+        folder = tempfile.TemporaryDirectory(prefix="heretic-offload-")
+        arguments["offload_folder"] = folder.name
     model = kind.from_pretrained(checkpoint.directory, **arguments)
+    # It goes when the model does.
+    model.offload_folder = folder
     model.requires_grad_(False)
     even_out(model, checkpoint, dtype)
     return model.eval()
@@ -153,7 +161,7 @@ def auto_class(config: Any) -> Any:
 @torch.inference_mode()
 def _finite(model: nn.Module) -> bool:
     embeddings = model.get_input_embeddings().weight  # type: ignore[operator]
-    ids = torch.arange(1, 9, device=embeddings.device)[None] % embeddings.shape[0]
+    ids = torch.arange(1, 9, device=input_device(model))[None] % embeddings.shape[0]
     return bool(torch.isfinite(model(input_ids=ids, use_cache=False).logits).all())
 
 

@@ -7,6 +7,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from .placement import is_offloaded
+
 ROWS = 64
 """The number of rows that the layout is chosen for; others work, and lose little."""
 
@@ -19,6 +21,8 @@ def pack_weights(model: nn.Module) -> bool:
     The copies take as much memory as the weights: where that is more than a quarter of what is free, none is made.
     """
     linears = [each for each in model.modules() if type(each) is nn.Linear and "forward" not in each.__dict__]
+    if any(map(is_offloaded, linears)):
+        return False
     plain = all(each.weight.device.type == "cpu" and each.weight.dtype == torch.bfloat16 for each in linears)
     size = sum(each.weight.nbytes for each in linears)
     if not plain or not _supported() or size > SHARE_OF_MEMORY * psutil.virtual_memory().available:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .layers import LayerCall, hidden, hooks, streams
 from .products import Product, WatchedProducts
+from .quantization import is_packed
 
 Change = Callable[[Tensor], Tensor]
 
@@ -140,7 +141,9 @@ def copied(output: Any) -> Any:
 
 def is_linear(module: nn.Module) -> bool:
     """Whether the module is one matrix product: a Linear, its quantised relatives, or GPT-2's Conv1D."""
-    return hasattr(module, "weight") and (hasattr(module, "out_features") or is_transposed(module))
+    return is_packed(module) or (
+        hasattr(module, "weight") and (hasattr(module, "out_features") or is_transposed(module))
+    )
 
 
 def is_transposed(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .checkpoint import Checkpoint
+from .placement import device_of, is_offloaded, present
 
 if TYPE_CHECKING:
     from ..config import ModelSettings
@@ -151,8 +152,10 @@ def dense_weight(module: nn.Module) -> Tensor:
     result is what the forward computes with, whoever packed it.
     """
     if not is_packed(module):
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        return weight
+        offloaded = is_offloaded(module)
+        with present(module):
+            weight: Tensor = module.weight  # type: ignore[assignment]
+            return weight.clone() if offloaded else weight
     d_in = int(module.in_features)  # type: ignore[arg-type]
     device, dtype = device_of(module), _input_dtype(module)
     bias = getattr(module, "bias", None)
@@ -164,12 +167,6 @@ def dense_weight(module: nn.Module) -> Tensor:
         written = module(units)
         pieces.append(written if bias is None else written - bias)
     return torch.cat(pieces).mT.contiguous()
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters lie; packed modules may keep them as buffers."""
-    tensor = next(module.parameters(), None)
-    return next(module.buffers()).device if tensor is None else tensor.device
 
 
 def _input_dtype(module: nn.Module) -> torch.dtype:

@@ -21,6 +21,7 @@ from .components import classes_along, component_label
 from .gains import acts_on_features, measured_gain
 from .layers import decoder_layers, probe_tokens, record_calls, width
 from .passing import left_over
+from .placement import is_offloaded, present
 from .probe import LayerProbe, Observation, is_linear, is_transposed, output_width
 from .quantization import dense_weight
 
@@ -67,11 +68,18 @@ def site_weight(model: nn.Module, site: Site) -> Tensor:
     """The site's weight as it stands in memory, (d_model, d_in), or (experts, d_model, d_in)."""
     path, _, name = site.key.rpartition(".")
     owner = model.get_submodule(path)
-    weight: Tensor = dense_weight(owner) if is_linear(owner) else getattr(owner, name)
+    weight: Tensor = dense_weight(owner) if is_linear(owner) else _present_parameter(owner, name)
     if site.experts is not None and weight.dim() == 2:
         # DBRX stores its experts' matrices one below the other.
         weight = weight.view(site.experts, -1, weight.shape[-1])
     return weight.mT if site.transposed else weight
+
+
+def _present_parameter(owner: nn.Module, name: str) -> Tensor:
+    offloaded = is_offloaded(owner)
+    with present(owner):
+        parameter: Tensor = getattr(owner, name)
+        return parameter.clone() if offloaded else parameter
 
 
 def _layer_sites(probe: LayerProbe, index: int, name: str) -> list[Site]:

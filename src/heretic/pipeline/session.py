@@ -16,6 +16,7 @@ from ..model.chat import chat_format, check_lengths
 from ..model.checkpoint import Checkpoint
 from ..model.loading import LoadedModel, load_model
 from ..model.packed import unpack_weights
+from ..model.placement import META
 from ..prompts.prompt import Prompt
 from ..ui.events import Reporter
 from .sampled import SampledModel
@@ -119,13 +120,17 @@ def _summary(loaded: LoadedModel) -> str:
         sites[site.component] = sites.get(site.component, 0) + 1
     found = ", ".join(f"{count} x {component}" for component, count in sites.items())
     dtype = str(loaded.dtype).removeprefix("torch.")
-    return f"{type(model).__name__}, {billions:.2f}B parameters, {dtype} on {loaded.device}; sites: {found}"
+    away = sum(parameter.numel() for parameter in model.parameters() if parameter.device == META) / 1e9
+    offloaded = f", {away / billions:.0%} of them offloaded" if away else ""
+    return f"{type(model).__name__}, {billions:.2f}B parameters{offloaded}, {dtype} on {loaded.device}; sites: {found}"
 
 
 def release(engine: LocalEngine) -> None:
     """Gives a model's memory back, whoever still holds it."""
     unpack_weights(engine.loaded.model)
     for parameter in engine.loaded.model.parameters():
+        if parameter.device == META:
+            continue
         # Moving to the meta device would do for plain weights; 4-bit ones refuse it.
         parameter.data = torch.empty(0, dtype=parameter.dtype)
     if torch.cuda.is_available():

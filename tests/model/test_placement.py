@@ -1,0 +1,71 @@
+"""A model that does not fit is left on disk, layer by layer, and measures as it would in memory."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from families import tiny
+from heretic.ablation.directions import Directions
+from heretic.ablation.edit import SiteEdit
+from heretic.config import ModelSettings
+from heretic.engine.base import no_progress
+from heretic.engine.local import LocalEngine
+from heretic.model.chat import chat_format
+from heretic.model.checkpoint import Checkpoint
+from heretic.model.loading import LoadedModel, load_decoder
+from heretic.model.placement import bias_of, device_of, input_device, is_offloaded, present
+from heretic.model.sites import find_sites
+from heretic.prompts.prompt import Prompt
+from planted import planted_tokenizer
+
+PROMPTS = [Prompt(text) for text in ("word1 word2", "word3", "word4 word5 word6")]
+LAST = "model.layers.2"
+
+
+def loaded(directory: Path, **limits: Any) -> LoadedModel:
+    checkpoint = Checkpoint("tiny", directory)
+    model = load_decoder(checkpoint, ModelSettings(dtypes=["float32"], **limits), lambda text: None)
+    return LoadedModel(checkpoint, model, planted_tokenizer(), tuple(find_sites(model)))
+
+
+@pytest.fixture(params=["llama", "phi"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LoadedModel, LoadedModel]:
+    """The same model in memory, and with its last layers on disk; phi's linear modules have biases."""
+    tiny(request.param).save_pretrained(tmp_path / "model")
+    size = (tmp_path / "model/model.safetensors").stat().st_size
+    return loaded(tmp_path / "model"), loaded(tmp_path / "model", max_memory={"cpu": int(0.6 * size)})
+
+
+def test_what_does_not_fit_waits_on_disk(both: tuple[LoadedModel, LoadedModel]) -> None:
+    plain, offloaded = both
+    module = offloaded.model.get_submodule(offloaded.sites[-1].module)
+    assert is_offloaded(module)
+    assert not is_offloaded(plain.model.get_submodule(plain.sites[-1].module))
+    assert offloaded.device == input_device(offloaded.model) == device_of(module) == torch.device("cpu")
+    with present(module):
+        assert torch.equal(module.weight, plain.model.get_submodule(plain.sites[-1].module).weight)
+    assert is_offloaded(module)
+    bias, expected = bias_of(module), bias_of(plain.model.get_submodule(plain.sites[-1].module))
+    assert (bias is None) == (expected is None)
+    assert bias is None or torch.equal(bias, expected)
+
+
+def test_it_measures_as_in_memory(both: tuple[LoadedModel, LoadedModel]) -> None:
+    plain, offloaded = (LocalEngine(each, chat_format(each.tokenizer, None, "tiny"), 2) for each in both)
+    assert offloaded.sites == plain.sites
+    directions = Directions(torch.nn.functional.normalize(torch.randn(4, 32), dim=-1))
+    for module, stats in plain.weight_stats(directions, no_progress).items():
+        assert_close(offloaded.weight_stats(directions, no_progress)[module].gram_directions, stats.gram_directions)
+    v = directions.vectors[1][:, None]
+    edit = {site.module: SiteEdit(v, v, None) for site in plain.sites}
+    before = plain.first_token_log_probabilities(PROMPTS, [{}, edit], no_progress)
+    after = offloaded.first_token_log_probabilities(PROMPTS, [{}, edit], no_progress)
+    assert (before[0] - before[1]).abs().max() > 1e-3
+    assert_close(after, before)
+    texts = [
+        [r.text for r in engine.respond(PROMPTS, [edit], 6, None, no_progress)[0]] for engine in (plain, offloaded)
+    ]
+    assert texts[0] == texts[1]
