@@ -14,6 +14,7 @@ from heretic.errors import ExportError
 from heretic.export.gguf_reader import GGUFCheckpointReader
 from heretic.export.gguf_writer import _pack
 from heretic.export.gguf_writer import write_gguf as write_edited
+from heretic.export.matching import Owner
 from heretic.export.merge import edit_from
 from heretic.export.reader import open_checkpoint
 
@@ -114,7 +115,7 @@ def test_loading_that_rearranges_a_tensor_is_undone(tmp_path: Path) -> None:
     assert reader.order(LLAMA_SITES[0].key) is None
     [source] = reader.sources(key)
     shape = tuple(reversed(source.shape.tolist()))
-    pack = _pack(order, LLAMA_SITES[0], source.tensor_type, shape, tuple(stored.shape))
+    pack = _pack(order, Owner(LLAMA_SITES[0], False), source.tensor_type, shape, tuple(stored.shape))
     assert pack.blocks(stored).tobytes() == source.data.tobytes()
     assert torch.equal(pack.weight(source.data), stored)
 

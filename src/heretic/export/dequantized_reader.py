@@ -16,6 +16,8 @@ DTYPE = torch.bfloat16
 class DequantizedReader:
     """The tensors of a loaded model under its own names; packed weights are bfloat16, the others as they are."""
 
+    directory: Path | None = None
+
     def __init__(self, model: nn.Module, directory: Path) -> None:
         self._directory = directory
         self._packed = {name: module for name, module in model.named_modules() if is_packed(module)}

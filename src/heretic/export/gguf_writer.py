@@ -14,13 +14,12 @@ import torch
 from gguf import GGMLQuantizationType, ReaderTensor
 from torch import Tensor
 
-from ..ablation.edit import edit_weight
 from ..ablation.sites import Site
 from ..errors import ExportError
 from .directory import check_output, check_space, new_directory
 from .gguf_reader import GGUFCheckpointReader
-from .matching import match_sites
-from .merge import EditOf, site_weight
+from .matching import Owner, match_sites
+from .merge import EditOf
 from .reader import CheckpointReader
 from .requantize import Pack, requantize, type_for
 
@@ -28,7 +27,7 @@ Retyped = dict[tuple[str, str], int]
 """How many tensors are written as another type, by their type in the file and the one written."""
 
 
-def _largest_size(reader: GGUFCheckpointReader, owners: Mapping[str, tuple[str, Site]], wanted: str) -> int:
+def _largest_size(reader: GGUFCheckpointReader, owners: Mapping[str, tuple[str, Owner]], wanted: str) -> int:
     """Bytes of the new file if every site is edited."""
     size = reader.path.stat().st_size
     for tensor in reader.file.tensors:
@@ -65,9 +64,9 @@ def write_gguf(
             "it with llama.cpp's convert_hf_to_gguf.py"
         )
     owners = {}
-    for key, site in match_sites(sites, reader.tensors()).items():
+    for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
         for source in reader.sources(key):
-            owners[source.name] = (key, site)
+            owners[source.name] = (key, owner)
     with new_directory(output) as directory:
         check_space(directory, _largest_size(reader, owners, wanted))
         name = f"{Path(reader.path.name).stem}-heretic.gguf"
@@ -86,7 +85,7 @@ class _Copy:
         reader: GGUFCheckpointReader,
         source: BinaryIO,
         file: BinaryIO,
-        owners: Mapping[str, tuple[str, Site]],
+        owners: Mapping[str, tuple[str, Owner]],
         edit_of: EditOf,
         retyped: Retyped,
         wanted: str,
@@ -127,10 +126,10 @@ class _Copy:
         unchanged = tensor.tensor_type, self._bytes(int(tensor.data_offset), int(tensor.n_bytes))
         if tensor.name not in self._owners:
             return unchanged
-        key, site = self._owners[tensor.name]
+        key, owner = self._owners[tensor.name]
         stored = self._reader.read_exact(key)
-        original = site_weight(stored, site)
-        edit = self._edit_of(site, original)
+        original = owner.matrices(stored)
+        edit = self._edit_of(owner.site, original)
         if edit is None:
             return unchanged
         kind = type_for(tensor.tensor_type, int(tensor.shape[0]), self._wanted)
@@ -138,8 +137,9 @@ class _Copy:
             change = (tensor.tensor_type.name, kind.name)
             self._retyped[change] = self._retyped.get(change, 0) + 1
         in_file = tuple(reversed(tensor.shape.tolist()))
-        pack = _pack(self._reader.order(key), site, kind, in_file, tuple(stored.shape))
-        return kind, requantize(original, edit_weight(edit, original), edit.left, pack).tobytes()
+        pack = _pack(self._reader.order(key), owner, kind, in_file, tuple(stored.shape))
+        edited = owner.matrices(owner.edited(stored, edit))
+        return kind, requantize(original, edited, edit.left, pack).tobytes()
 
     def _bytes(self, start: int, length: int) -> bytes:
         self._source.seek(start)
@@ -147,17 +147,17 @@ class _Copy:
 
 
 def _pack(
-    order: Tensor | None, site: Site, kind: GGMLQuantizationType, in_file: Sequence[int], in_model: Sequence[int]
+    order: Tensor | None, owner: Owner, kind: GGMLQuantizationType, in_file: Sequence[int], in_model: Sequence[int]
 ) -> Pack:
-    """Between the site's weight, (d_model, d_in), and the file's tensor; the shapes are as they are stored."""
+    """Between the matrices of a site and the file's tensor; the shapes are as they are stored."""
     back = None if order is None else order.argsort()
 
-    def stored(weight: Tensor) -> Tensor:
-        flat = (weight.mT if site.transposed else weight).reshape(-1)
+    def stored(matrices: Tensor) -> Tensor:
+        flat = (matrices.mT if owner.transposed else matrices).reshape(-1)
         return (flat if back is None else flat[back]).reshape(tuple(in_file))
 
     def loaded(tensor: Tensor) -> Tensor:
         flat = tensor.reshape(-1)
-        return site_weight((flat if order is None else flat[order]).reshape(tuple(in_model)), site)
+        return owner.matrices((flat if order is None else flat[order]).reshape(tuple(in_model)))
 
     return Pack(kind, stored, loaded)

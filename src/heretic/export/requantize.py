@@ -44,7 +44,7 @@ def type_for(kind: GGMLQuantizationType, width: int, wanted: str = "same") -> GG
 
 
 def requantize(original: Tensor, edited: Tensor, directions: Tensor, pack: "Pack") -> np.ndarray:
-    """The blocks of `edited` (d_model, d_in), fp32, whose sums along `directions` (d_model, rank) are nearly its own.
+    """The blocks of `edited`, ([experts,] d_model, d_in), fp32, whose sums along `directions` are nearly its own.
 
     `original` is the weight before the edit; `directions` need not be orthogonal.
     """
@@ -65,7 +65,7 @@ def requantize(original: Tensor, edited: Tensor, directions: Tensor, pack: "Pack
 
 
 class Pack:
-    """From a weight, (d_model, d_in), to the file's blocks and back; `stored` and `loaded` undo each other."""
+    """From a weight, (…, d_model, d_in), to the file's blocks and back; `stored` and `loaded` undo each other."""
 
     def __init__(
         self,

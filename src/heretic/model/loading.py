@@ -1,7 +1,9 @@
 """Loading a model: device, dtype, tokenizer, sites."""
 
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -129,11 +131,10 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     if torch.cuda.is_available() or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
         # Only what is no safetensors file is copied there; those are read where they lie.
-        folder = tempfile.TemporaryDirectory(prefix="heretic-offload-")
-        arguments["offload_folder"] = folder.name
+        folder = arguments["offload_folder"] = tempfile.mkdtemp(prefix="heretic-offload-")
     model = kind.from_pretrained(checkpoint.directory, **arguments)
-    # It goes when the model does.
-    model.offload_folder = folder
+    if folder is not None:
+        weakref.finalize(model, shutil.rmtree, folder, True)
     model.requires_grad_(False)
     even_out(model, checkpoint, dtype)
     return model.eval()

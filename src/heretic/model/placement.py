@@ -16,9 +16,8 @@ def device_of(module: nn.Module) -> torch.device:
     told = getattr(hook, "execution_device", None)
     if told is not None:
         return torch.device(told)
-    tensor = next(module.parameters(), None)
-    tensor = next(module.buffers(), None) if tensor is None else tensor
-    return torch.device("cpu") if tensor is None else tensor.device
+    tensors = (*module.parameters(), *module.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def input_device(model: Any) -> torch.device:
