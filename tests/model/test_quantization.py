@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import GptOssConfig, GptOssForCausalLM
 
 from families import tiny
 from heretic.config import ModelSettings
 from heretic.errors import ModelError
+from heretic.export.dequantized_reader import DequantizedReader
+from heretic.export.merge import merge
 from heretic.model.checkpoint import Checkpoint
 from heretic.model.hooks import edited_model
 from heretic.model.loading import load_decoder
@@ -19,8 +23,8 @@ from heretic.model.quantization import check_quantization, dense_weight, is_pack
 from heretic.model.sites import find_sites
 from quantised import quantise
 
-# Those that run on a CPU. GPTQ and AWQ need gptqmodel, which needs a newer torch than this project's tests run with;
-# MXFP4 stores fused experts alone (gpt-oss). For those the errors are tested, below.
+# Those that run on a CPU. GPTQ and AWQ need gptqmodel, which needs a newer torch than this project's tests run with:
+# their errors are tested, below.
 METHODS = {"bnb_4bit": ("bitsandbytes", 0.15), "bnb_8bit": ("bitsandbytes", 0.02), "fp8": ("fp8", 0.05)}
 METHODS |= {"compressed-tensors": ("compressed-tensors", 0.02)}
 SETTINGS = ModelSettings(dtypes=["float32"])
@@ -105,6 +109,71 @@ def test_a_bias_is_no_part_of_the_weight() -> None:
     module = Packed()
     assert is_packed(module)
     torch.testing.assert_close(dense_weight(module), module.codes * module.scales)
+
+
+FP4 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+
+
+def write_mxfp4(directory: Path) -> torch.Tensor:
+    """A tiny gpt-oss as OpenAI publishes it; returns the first layer's down projections, (experts, d_in, d_model)."""
+    config = GptOssConfig(
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        pad_token_id=0,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GptOssForCausalLM(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(directory)
+    generator = torch.Generator().manual_seed(1)
+    tensors = load_file(directory / "model.safetensors")
+    for key in [key for key in tensors if key.endswith(("experts.down_proj", "experts.gate_up_proj"))]:
+        experts, d_in, d_out = tensors.pop(key).shape
+        shape = (experts, d_out, d_in // 32)
+        tensors[f"{key}_blocks"] = torch.randint(0, 256, (*shape, 16), generator=generator, dtype=torch.uint8)
+        tensors[f"{key}_scales"] = torch.randint(121, 125, shape, generator=generator, dtype=torch.uint8)
+    save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+    stored = json.loads((directory / "config.json").read_text())
+    stored["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["self_attn", "lm_head"]}
+    (directory / "config.json").write_text(json.dumps(stored))
+    return decoded(*(tensors[f"model.layers.0.mlp.experts.down_proj_{part}"] for part in ("blocks", "scales")))
+
+
+def decoded(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """Two 4-bit floats a byte, the low half first, and a power of two for each 32 of them."""
+    values = torch.tensor([*FP4, *(-each for each in FP4)])
+    halves = torch.stack([values[(blocks & 15).long()], values[(blocks >> 4).long()]], dim=-1)
+    scaled = halves.flatten(-2) * torch.exp2(scales.float() - 127)[..., None]
+    return scaled.flatten(-2).mT
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_experts_in_mxfp4_are_dequantised_on_a_cpu(tmp_path: Path) -> None:
+    expected = write_mxfp4(tmp_path / "q")
+    checkpoint = Checkpoint("gpt-oss", tmp_path / "q")
+    assert stored_quantization(checkpoint) == "mxfp4"
+    model = load(checkpoint)
+    assert torch.equal(model.model.layers[0].mlp.experts.down_proj.float(), expected)
+    sites = find_sites(model)
+    assert [(site.component, site.experts) for site in sites if site.layer == 0] == [
+        ("attn.o_proj", None),
+        ("mlp.experts.down_proj", 4),
+    ]
+    reader = DequantizedReader(model, tmp_path / "q")
+    merge(reader, tmp_path / "out", sites, lambda site, weight: None)
+    written = load(Checkpoint("written", tmp_path / "out"))
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, written.state_dict()[key]), key
 
 
 def with_config(directory: Path, **quantization: Any) -> Checkpoint:

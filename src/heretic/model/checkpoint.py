@@ -1,11 +1,13 @@
 """From what a user types (directory, hub id, .gguf file) to files on disk."""
 
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ModelError
 
+SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 
 
@@ -58,7 +60,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"Expected a model directory, a hub id or a .gguf file, got the file {name}.")
-        return Checkpoint(name, path.parent, path.name)
+        return _gguf(name, path)
     if path.is_dir():
         return _local_directory(name, path)
     parts = name.split("/")
@@ -70,17 +72,27 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
 
     if in_repository:
         file, commit = download_file("/".join(parts[:2]), "/".join(parts[2:]), revision)
-        return Checkpoint(name, file.parent, file.name, commit)
+        return replace(_gguf(name, file), revision=commit)
     directory, commit = download_model(name, revision)
     return Checkpoint(name, directory, None, commit)
+
+
+def _gguf(name: str, path: Path) -> Checkpoint:
+    split = SPLIT.search(path.name)
+    if split and int(split[1]) > 1:
+        raise ModelError(
+            f"Expected a whole GGUF file, but {path.name} is one of the {int(split[1])} parts of a split one, which "
+            "transformers can't read. Join them with llama.cpp: llama-gguf-split --merge FIRST-PART whole.gguf."
+        )
+    return Checkpoint(name, path.parent, path.name)
 
 
 def _local_directory(name: str, path: Path) -> Checkpoint:
     if (path / "config.json").exists():
         return Checkpoint(name, path)
     ggufs = sorted(path.glob("*.gguf"))
-    if len(ggufs) == 1:
-        return Checkpoint(name, path, ggufs[0].name)
+    if len(ggufs) == 1 or (ggufs and all(SPLIT.search(each.name) for each in ggufs)):
+        return _gguf(name, ggufs[0])
     found = f"{len(ggufs)} .gguf files" if ggufs else "neither config.json nor a .gguf file"
     raise ModelError(
         f"Expected a model in {name}: a directory with config.json, or with one .gguf file; found {found}. "
