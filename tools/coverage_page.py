@@ -1,4 +1,4 @@
-"""The page docs/coverage.md, from the rows that tools/coverage.py has measured."""
+"""The page docs/coverage.md, from the rows that tools/family_coverage.py has measured."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tiny_models import causal_families
 
 if TYPE_CHECKING:
-    from coverage import Row
+    from family_coverage import Row
 
 # Families that a publisher has released since 2023, by the beginning of their model type.
 PUBLISHERS: dict[str, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ PUBLISHERS: dict[str, tuple[str, ...]] = {
 
 HEAD = """# Coverage
 
-Which families of models work, measured. This page is written by `python tools/coverage.py` (transformers {version},
+Which families of models work, measured. This page is written by `python tools/family_coverage.py` (transformers {version},
 torch {torch}); don't edit it.
 
 For each model type of transformers' `AutoModelForCausalLM`, and for those that `AutoModelForImageTextToText` has beside

@@ -31,7 +31,7 @@ if not base.exists():
     base.mkdir()
     shapes = {{"down_proj": ({WIDTH}, {D_IN}), "up_proj": ({D_IN}, {WIDTH})}}
     tensors = [TensorInfo(name, torch.bfloat16, shapes[name.split(".")[4]]) for name in names]
-    writer = CheckpointWriter(base, tensors, "60MB")
+    writer = CheckpointWriter(base, tensors, "20MB")
     for info in tensors:
         writer.add(info.key, torch.full(info.shape, 0.5, dtype=torch.bfloat16))
     writer.finish()
@@ -49,7 +49,7 @@ sites = [Site(n, "mlp.down_proj", name.removesuffix(".weight"), name) for n, nam
 kernel = WeightKernel(max_weight=1.0, max_weight_position=0.0, min_weight=0.9, min_weight_distance={LAYERS})
 parameters = AblationParameters(direction_scope="per layer", direction_index=0.0, kernels={{"mlp.down_proj": kernel}})
 vectors = torch.nn.functional.normalize(torch.ones({LAYERS} + 1, {WIDTH}), dim=-1)
-merge(reader, out, sites, edit_from(parameters, Directions(vectors), {{}}, "full"), "60MB")
+merge(reader, out, sites, edit_from(parameters, Directions(vectors), {{}}, "full"), "20MB")
 """
 
 

@@ -1,7 +1,7 @@
 """Mixtures of experts, hybrids, several streams and multimodal models, by the tool that measures all families."""
 
 import pytest
-from coverage import check
+from family_coverage import check
 
 FAMILIES: dict[str, set[str]] = {
     "mixtral": {"attn.o_proj", "mlp.experts.down_proj"},

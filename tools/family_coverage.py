@@ -1,7 +1,7 @@
 """Writes docs/coverage.md: which families of models work, measured on a tiny random model of each.
 
-python tools/coverage.py                  # every family, and the page
-python tools/coverage.py qwen3_moe lfm2   # these, as lines
+python tools/family_coverage.py                  # every family, and the page
+python tools/family_coverage.py qwen3_moe lfm2   # these, as lines
 """
 
 import argparse
