@@ -30,7 +30,7 @@ PUBLISHERS: dict[str, tuple[str, ...]] = {
 
 HEAD = """# Coverage
 
-Which families of models work, measured. This page is written by `python tools/family_coverage.py` (transformers {version},
+Which families of models work, measured. Written by `python tools/family_coverage.py` (transformers {version},
 torch {torch}); don't edit it.
 
 For each model type of transformers' `AutoModelForCausalLM`, and for those that `AutoModelForImageTextToText` has beside
