@@ -147,6 +147,10 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 LATENT = dict(head_dim=8, num_key_value_heads=4)
 
 CHANGES: dict[str, dict[str, Any]] = {
+    "bamba": dict(attn_layer_indices=[1]),
+    "granitemoehybrid": dict(layer_types=["mamba", "attention"]),
+    "jamba": dict(attn_layer_period=2, attn_layer_offset=1),
+    "recurrent_gemma": dict(num_hidden_layers=3),
     "mamba2": dict(num_heads=8, head_dim=8),
     "dots1": dict(n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1),
     "dots3_note_text": dict(per_layer_config={}, num_key_value_heads=4),

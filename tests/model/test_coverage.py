@@ -13,7 +13,12 @@ FAMILIES: dict[str, set[str]] = {
         "mlp.experts.down_proj",
         "mlp.shared_experts.down_proj",
     },
-    "granitemoehybrid": {"mamba.out_proj", "mlp.experts.down_proj", "mlp.shared_experts.down_proj"},
+    "granitemoehybrid": {
+        "attn.o_proj",
+        "mamba.out_proj",
+        "mlp.experts.down_proj",
+        "mlp.shared_experts.down_proj",
+    },
     "lfm2_moe": {"attn.o_proj", "conv.out_proj", "mlp.down_proj", "mlp.experts.down_proj"},
     "gemma3": {"attn.o_proj", "mlp.down_proj"},
     "qwen3_vl": {"attn.o_proj", "mlp.down_proj"},

@@ -96,9 +96,31 @@ def can_be_divided(cache: Any, most_positions: int) -> bool:
     """Whether the cache is one of positions alone (no recurrent state), all of them within any sliding window."""
     return bool(cache.layers) and all(
         type(layer) in (DynamicLayer, RoomyLayer)
-        or (isinstance(layer, DynamicSlidingWindowLayer) and most_positions <= layer.sliding_window)
+        # The type itself: its subclasses keep more than keys and values.
+        or (type(layer) is DynamicSlidingWindowLayer and most_positions <= layer.sliding_window)
         for layer in cache.layers
     )
+
+
+def select_rows(cache: Any, rows: int, index: Tensor) -> None:
+    """Keeps the rows at `index` of the `rows` that the cache holds, in place.
+
+    The library's layers of linear attention, convolutions and compressed keys can't do that themselves: whatever tensor
+    a layer keeps has rows first.
+    """
+    for layer in cache.layers:
+        if isinstance(layer, RoomyLayer):
+            layer.batch_select_indices(index)
+        else:
+            vars(layer).update({name: _selected(value, rows, index) for name, value in vars(layer).items()})
+
+
+def _selected(value: Any, rows: int, index: Tensor) -> Any:
+    if isinstance(value, Tensor) and value.dim() and value.shape[0] == rows:
+        return value[index.to(value.device)]
+    if type(value) is dict:
+        return {key: _selected(each, rows, index) for key, each in value.items()}
+    return [_selected(each, rows, index) for each in value] if type(value) is list else value
 
 
 def copy_rows(cache: Any, repeats: int) -> Any:

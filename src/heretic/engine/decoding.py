@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .cache import select_rows
 from .forward import Forward
 from .prefill import Assign, Prefilled
 from .watch import Row
@@ -48,7 +49,7 @@ class GreedyDecoder:
                 break
             if self._compact and _worth_it(going):
                 index = going.nonzero().flatten().to(mask.device)
-                cache.batch_select_indices(index)
+                select_rows(cache, len(mask), index)
                 mask, chosen, active = mask[index], chosen[index], active[going]
                 assign(start.candidates[active])
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)

@@ -26,6 +26,7 @@ from .base import Progress, Response
 from .decoding import GreedyDecoder, end_tokens
 from .forced import ForcedAnswers
 from .forward import Forward
+from .padding import padding_is_neutral
 from .prefill import Assign, Prefill, Prefilled, Work
 from .untouched import UntouchedLayers
 from .watch import Row, Watch
@@ -61,7 +62,9 @@ class LocalEngine:
         self.forward = Forward(loaded.model)
         pad = chat.tokenizer.pad_token_id
         untouched = UntouchedLayers(loaded.layers) if reuse_layers else None
-        self._prefill = Prefill(self.forward, loaded.model.config, loaded.device, pad, share_prefix, untouched)
+        config, vocabulary = loaded.model.config, len(loaded.model.get_input_embeddings().weight)  # type: ignore[operator]
+        pads = padding_is_neutral(self.forward, config, loaded.device, pad, vocabulary)
+        self._prefill = Prefill(self.forward, config, loaded.device, pad, share_prefix, untouched, pads)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -196,10 +199,8 @@ class LocalEngine:
     def _slices(self, prompts: Sequence[Prompt], work: Work) -> Iterator[Prefilled]:
         """All prompts, a slice at a time; nothing is kept for going on."""
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
-        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
-        most_prompts = max(1, self.batch_size // work.n_candidates)
-        for start in range(0, len(order), most_prompts):
-            yield from self._prefill.slices(tokens, order[start : start + most_prompts], work)
+        for batch in self._prefill.cut(tokens, max(1, self.batch_size // work.n_candidates)):
+            yield from self._prefill.slices(tokens, batch, work)
 
 
 def _response(row: Row, text: str) -> Response:

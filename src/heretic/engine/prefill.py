@@ -57,6 +57,7 @@ class Prefill:
         pad: int,
         share_prefix: bool = True,
         untouched: UntouchedLayers | None = None,
+        pads: bool = True,
     ) -> None:
         self._forward = forward
         self._config = config
@@ -64,16 +65,28 @@ class Prefill:
         self._pad = pad
         self._share_prefix = share_prefix
         self.untouched = untouched
+        self._pads = pads
+
+    def cut(self, rows: Sequence[Sequence[int]], most_prompts: int) -> Iterator[list[int]]:
+        """All prompts by length, `most_prompts` at a time; of one length where rows can't be padded."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        batch: list[int] = []
+        for index in order:
+            apart = not self._pads and batch and len(rows[index]) != len(rows[batch[0]])
+            if apart or len(batch) == most_prompts:
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
 
     def batches(self, rows: Sequence[Sequence[int]], most_rows: int, work: Work) -> Iterator[Prefilled]:
         """All prompts, shortest first, `most_rows` rows of prompts and candidates a batch.
 
         The slices of a batch run one by one and are joined.
         """
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        most_prompts = max(1, most_rows // work.n_candidates)
-        for start in range(0, len(order), most_prompts):
-            slices = list(self.slices(rows, order[start : start + most_prompts], work))
+        for batch in self.cut(rows, max(1, most_rows // work.n_candidates)):
+            slices = list(self.slices(rows, batch, work))
             yield slices[0] if len(slices) == 1 else _join(slices, work.n_candidates)
 
     def slices(self, rows: Sequence[Sequence[int]], batch: Sequence[int], work: Work) -> Iterator[Prefilled]:

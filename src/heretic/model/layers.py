@@ -5,12 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
 from .placement import input_device
+
+# Layers that were found by running a model: it may be asked for them again in the middle of another run.
+_FOUND: WeakKeyDictionary[nn.Module, tuple[str, nn.ModuleList]] = WeakKeyDictionary()
 
 
 def text_config(model: Any) -> Any:
@@ -35,8 +39,12 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     fitting = [(name, module) for name, module in lists if len(module) == expected and not _inside_encoder(name)]
     outermost = _outermost(fitting)
+    if len(outermost) != 1 and model in _FOUND:
+        return _FOUND[model]
     if len(outermost) != 1:
         outermost = _outermost([(name, module) for name, module in lists if _runs_on_text(model, module)])
+        if len(outermost) == 1:
+            _FOUND[model] = outermost[0]
     if len(outermost) == 1:
         return outermost[0]
     seen = "; ".join(f"{name} ({len(module)} of {type(module[0]).__name__})" for name, module in lists if len(module))
