@@ -46,6 +46,8 @@ OTHER_FLAGS = {
     "tasks",
     "limit",
     "samples",
+    "page",
+    "no_model",
     "prompt",
     "public",
     "help",

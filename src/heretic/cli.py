@@ -30,6 +30,7 @@ VERBS = {
     "compare": "ask the model itself and trials of a recorded study the same",
     "benchmark": "run lm-evaluation-harness on trials of a recorded study and on the model itself",
     "ui": "serve a page of a study to this machine: the front, chats side by side, export",
+    "report": "write a page about a recorded study, and the same as JSON",
     "upload": "upload what an export wrote to the Hugging Face hub",
     "doctor": "show devices, memory, versions and the hub, and what will fit",
     "completion": "print a script that completes these commands in a shell",
@@ -67,6 +68,7 @@ def _run_verb(verb: str, given: list[str]) -> int:
         "chat": verbs.chat_verb,
         "compare": verbs.compare_verb,
         "benchmark": verbs.benchmark_verb,
+        "report": verbs.report_verb,
         "doctor": verbs.doctor_verb,
         "completion": _completion,
     }[verb](given)

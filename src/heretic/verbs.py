@@ -116,6 +116,22 @@ def ui_verb(given: list[str]) -> int:
     return 0
 
 
+def report_verb(given: list[str]) -> int:
+    parser = make_parser("report", "[STUDY]", "Writes a page about a recorded study, and the same as JSON beside it.")
+    add_study(parser)
+    parser.add_argument("--page", metavar="FILE", type=Path, help="page to write (default: beside the study)")
+    parser.add_argument("--no-model", action="store_true", help="load no model: leave residuals out if none are kept")
+    add_flags(parser, [ModelSettings])
+    namespace = parser.parse_args(given)
+    settings, reporter = prepare(parser, namespace, None)
+    from .pipeline.documenting import write_report
+    from .pipeline.results import find_study
+
+    study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+    write_report(study, namespace.page, not namespace.no_model, settings, reporter)
+    return 0
+
+
 def upload_verb(given: list[str]) -> int:
     parser = make_parser("upload", "DIRECTORY REPOSITORY", "Uploads what an export wrote to the Hugging Face hub.")
     parser.add_argument("directory", metavar="DIRECTORY", help="a model or an adapter that heretic wrote")

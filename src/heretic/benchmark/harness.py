@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval
+import lm_eval.evaluator
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -24,6 +25,8 @@ Step = Callable[[str, int], AbstractContextManager[Progress]]
 
 # It reports each task's settings, and warns of what is set here on purpose.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
+# It asks git for the commit of the working directory, which is none of its business here, and git complains.
+lm_eval.evaluator.get_git_commit_hash = lambda: None
 
 
 class WatchedModel(HFLM):

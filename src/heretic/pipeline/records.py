@@ -1,19 +1,22 @@
 """What a run writes into its study's record."""
 
 import importlib.metadata
+import os
 import platform
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
+import psutil
 import torch
 
 from .. import __version__
-from ..config import Settings
+from ..config import ExportSettings, ReportSettings, Settings
 from ..engine.base import Progress
 from ..engine.local import LocalEngine
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..evaluation.log_odds import RefusalTokens
-from ..study.records import BaselineRecord, PromptRecord, StudyRecord
+from ..study.records import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from ..study.space import SearchSpace
 from .prompts import RunPrompts
 from .session import measured
@@ -96,3 +99,33 @@ def recorded_baseline(record: BaselineRecord, evaluator: Evaluator, progress: Pr
     # How well the tokens tell refusals was of interest when they were found.
     tokens = RefusalTokens(record.refusal_tokens, coverage=1.0, precision=1.0)
     return replace(baseline, tokens=tokens, probability=record.probability)
+
+
+NOT_RECORDED = {*ExportSettings.model_fields, *ReportSettings.model_fields}
+NOT_RECORDED |= {"study_checkpoint_dir", "resume", "reproduce"}
+"""Settings that say where things go and what is shown: no figure depends on them."""
+
+
+def run_record(settings: Settings) -> RunRecord:
+    """This start of the program."""
+    dumped = settings.model_dump(mode="json")
+    return RunRecord(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings={key: value for key, value in dumped.items() if key not in NOT_RECORDED},
+        versions=versions(),
+        hardware=hardware(),
+    )
+
+
+def hardware() -> dict[str, str]:
+    """Processor, memory and GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {
+        "platform": platform.platform(),
+        "processor": f"{platform.processor() or platform.machine()}, {cores} cores, {torch.get_num_threads()} threads",
+        "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
+    }
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        total = torch.cuda.get_device_properties(number).total_memory
+        found[f"GPU {number}"] = f"{torch.cuda.get_device_name(number)}, {total / 1e9:.0f} GB"
+    return found

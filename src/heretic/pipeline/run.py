@@ -29,7 +29,7 @@ from .front import FrontMeasurement
 from .measuring import Compile, InProcess
 from .opened import known_of, model_stats
 from .prompts import RunPrompts, load_report_part, load_run_prompts
-from .records import identity, recorded_baseline, study_record
+from .records import identity, recorded_baseline, run_record, study_record
 from .reporting import ResidualReport, check_plots
 from .saving import Verification, check_export
 from .search import Search
@@ -131,6 +131,8 @@ class _Job:
                 min(self.settings.n_startup_trials, wanted),
                 self.settings.n_ei_candidates,
             )
+            if searching:
+                study.note_run(run_record(self.settings))
             returned = study.take_back_running()
             if returned:
                 self.reporter.say(f"{returned} trials were running when the program ended: they run again.")

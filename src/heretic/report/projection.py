@@ -13,12 +13,16 @@ LEAST_POINTS = 40
 Projection = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def project_layers(residuals: Float[Tensor, "prompt layer d_model"]) -> Iterator[Float[Tensor, "prompt 2"]]:
+def project_layers(
+    residuals: Float[Tensor, "prompt layer d_model"], principal: bool = False
+) -> Iterator[Float[Tensor, "prompt 2"]]:
     """Each layer on a plane, begun from the layer before and turned to lie as it does.
 
-    PaCMAP (Wang et al. 2021, arXiv 2012.04456); the two principal components where there are too few prompts for it.
+    PaCMAP (Wang et al. 2021, arXiv 2012.04456); the two `principal` components where these are wanted, or where there
+    are too few prompts for it.
     """
-    project: Projection = pacmap if len(residuals) >= LEAST_POINTS else lambda points, _: principal_components(points)
+    principal = principal or len(residuals) < LEAST_POINTS
+    project: Projection = (lambda points, _: principal_components(points)) if principal else pacmap
     before: Tensor | None = None
     for layer in residuals.unbind(dim=1):
         points = project(layer, before)

@@ -57,7 +57,7 @@ def set_aside(path: Path) -> Path:
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
     path.rename(target)
-    for beside in (tensors_path, figures_path, benchmarks_path):
+    for beside in (tensors_path, figures_path, benchmarks_path, residuals_path):
         if beside(path).exists():
             beside(path).rename(beside(target))
     return target
@@ -76,6 +76,11 @@ def figures_path(path: Path) -> Path:
 def benchmarks_path(path: Path) -> Path:
     """The file beside a journal that holds what benchmarks gave."""
     return path.with_suffix(".benchmarks.json")
+
+
+def residuals_path(path: Path) -> Path:
+    """The file beside a journal that holds figures of the residuals, once a report was made."""
+    return path.with_suffix(".residuals.json")
 
 
 class SingleWriter:

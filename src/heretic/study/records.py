@@ -56,6 +56,16 @@ class StudyRecord(Record):
     versions: dict[str, str]
 
 
+class RunRecord(Record):
+    """One start of the program on a study: when (UTC), all its settings, versions and hardware."""
+
+    version: Literal[1] = 1
+    started: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    hardware: dict[str, str]
+
+
 class TrialRecord(Record):
     """One trial with figures. A `bound` was given up as dominated: it has at least `refusals`, and is on no front."""
 

@@ -11,11 +11,12 @@ from typing import Any
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from .journal import SingleWriter, make_storage, repair
-from .records import BaselineRecord, StudyRecord, TrialRecord
+from .records import BaselineRecord, RunRecord, StudyRecord, TrialRecord
 from .sampler import SamplerName, make_sampler, resumed_seed
 from .space import SearchSpace
 
 RECORD = "heretic"
+RUNS = "heretic runs"
 NAME = "heretic"
 FAILURE = "failure"
 
@@ -49,6 +50,16 @@ class RecordedStudy:
     def trials(self) -> list[TrialRecord]:
         """Complete trials, in their order."""
         return complete_trials(self._study)
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """The starts of the program that made the trials; none in studies from before they were recorded."""
+        return [RunRecord.model_validate(run) for run in self._study.user_attrs.get(RUNS, [])]
+
+    @property
+    def optuna(self) -> Any:
+        """Optuna's own study, to be read."""
+        return self._study
 
     def count_by_state(self) -> dict[str, int]:
         return count_by_state(self._study)
@@ -96,6 +107,11 @@ class Study:
     def begin(self, record: StudyRecord) -> None:
         """Writes what the study is about; before that, a journal counts as never begun."""
         self._optuna.set_user_attr(RECORD, record.model_dump(mode="json"))
+
+    def note_run(self, run: RunRecord) -> None:
+        """Adds a start of the program to those that made the trials."""
+        runs = [*self._optuna.user_attrs.get(RUNS, []), run.model_dump(mode="json")]
+        self._optuna.set_user_attr(RUNS, runs)
 
     @property
     def record(self) -> StudyRecord:

@@ -1,0 +1,126 @@
+"""The report of a recorded study: what is there already, and what its model still has to be asked."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from .. import __version__
+from ..ablation.directions import Directions
+from ..ablation.residuals import winsorize
+from ..config import Settings
+from ..engine.local import LocalEngine
+from ..errors import StudyError
+from ..files import write_atomically
+from ..prompts.prompt import PromptSet
+from ..report.data import Report, report_of
+from ..report.page import check_page, render
+from ..report.residuals import ResidualFigures, residual_figures
+from ..study.journal import residuals_path, tensors_path
+from ..study.study import RecordedStudy
+from ..ui.events import Reporter
+from .benchmarking import read_benchmarks
+from .directions import mean_residuals, read_tensors
+from .figures import read_figures
+from .later import recorded_prompts
+from .opened import known_of, recorded_settings
+from .saving import checkpoint_of
+from .session import open_engine
+
+
+def write_report(
+    study: RecordedStudy, page: Path | None, ask_model: bool, settings: Settings, reporter: Reporter
+) -> tuple[Path, Path]:
+    """Writes the page and, beside it, the JSON file; returns both paths. By default they stand beside the study.
+
+    Residuals are measured once, with the study's model, unless `ask_model` is False; they are kept beside the study.
+
+    Raises:
+        ConfigError: a package is missing.
+        StudyError: a file of the study is damaged.
+    """
+    check_page()
+    page = page or study.path.with_suffix(".report.html")
+    residuals = read_residuals(study)
+    if residuals is None and ask_model:
+        residuals = measure_residuals(study, settings, reporter)
+        write_atomically(residuals_path(study.path), (residuals.model_dump_json() + "\n").encode())
+    report = make_report(study, residuals)
+    data = page.with_suffix(".json")
+    write_atomically(data, (report.model_dump_json(indent=1) + "\n").encode())
+    write_atomically(page, render(report).encode())
+    reporter.say(f"Report: {page} (open it in a browser), and as data {data}")
+    return page, data
+
+
+def make_report(study: RecordedStudy, residuals: ResidualFigures | None = None) -> Report:
+    """The report of what is on disk, `residuals` included if they are given."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return report_of(study, created, __version__, read_figures(study.path), residuals, read_benchmarks(study.path))
+
+
+def read_residuals(study: RecordedStudy) -> ResidualFigures | None:
+    """Figures of the residuals that were measured before; None where none were, or of another model or prompts.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    file = residuals_path(study.path)
+    if not file.exists():
+        return None
+    try:
+        residuals = ResidualFigures.model_validate_json(file.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"Expected the figures of residuals in {file}, could not read them ({str(error).splitlines()[0]}). Remove "
+            "the file: they are measured again."
+        ) from error
+    same = (residuals.model_digest, residuals.prompt_digests) == (study.record.model_digest, _digests(study))
+    return residuals if same else None
+
+
+def measure_residuals(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualFigures:
+    """Runs the direction prompts through the study's model.
+
+    Raises:
+        ModelError: the model can't be loaded.
+        ExportError: another model is there now.
+        PromptError: the prompts are others now.
+    """
+    record = study.record
+    prompts = recorded_prompts(record)
+    directions = read_tensors(tensors_path(study.path)).directions
+    settings = recorded_settings(record, settings)
+    engine = open_engine(checkpoint_of(record), settings, [], known_of(record), reporter)
+    good, bad = (
+        _residuals(engine, each, settings, side, reporter)
+        for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))
+    )
+    return _figures(good, bad, directions, study, reporter)
+
+
+def _figures(
+    good: Tensor, bad: Tensor, directions: Directions, study: RecordedStudy, reporter: Reporter
+) -> ResidualFigures:
+    with reporter.step("Geometry and projection of the residuals"):
+        return residual_figures(good, bad, directions, study.record.model_digest, _digests(study))
+
+
+def _residuals(engine: LocalEngine, prompts: PromptSet, settings: Settings, side: str, reporter: Reporter) -> Tensor:
+    """(prompt, residual, d_model), as the directions saw them."""
+    rows: dict[int, Tensor] = {}
+
+    def keep(_: str, indices: Sequence[int], residuals: Tensor) -> None:
+        clamped = winsorize(residuals.float().cpu(), settings.winsorization_quantile)
+        rows.update(zip(indices, clamped, strict=True))
+
+    mean_residuals(engine, prompts, settings, side, reporter, keep)
+    return torch.stack([rows[index] for index in sorted(rows)])
+
+
+def _digests(study: RecordedStudy) -> tuple[str, str]:
+    prompts = study.record.prompts
+    return prompts["good_prompts"].digest, prompts["bad_prompts"].digest

@@ -1,0 +1,148 @@
+"""What a report holds, and its form on disk: the JSON file that stands beside the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from ..ablation.parameters import AblationParameters
+from ..benchmark.figures import BenchmarkFigures
+from ..evaluation.figures import Figure, Figures, Rate
+from ..evaluation.statistics import rate
+from ..study.history import Failure, failures, hypervolumes, importance, seconds_by_trial
+from ..study.pareto import knee, pareto_front
+from ..study.records import BaselineRecord, RunRecord, StudyRecord, TrialRecord
+from ..study.study import RecordedStudy
+from .residuals import ResidualFigures
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+class TrialFigures(Figure):
+    """One trial; `hypervolume` is that of the front up to it. Of a `bound`, `refusals` is what it has at least."""
+
+    number: int
+    refusals: int
+    kl_divergence: float
+    bound: bool
+    seconds: float | None
+    hypervolume: float
+    parameters: AblationParameters
+
+
+class FailedTrial(Figure):
+    number: int
+    reason: str
+
+
+class FrontTrial(Figure):
+    """One trial of the front as the search has it. `strengths`: by component, the ablation weight at each layer."""
+
+    number: int
+    refusals: Rate
+    kl_divergence: float
+    strengths: dict[str, list[float]]
+
+
+class Report(Figure):
+    """All that is known of one study.
+
+    `measured`, `residuals` and `benchmarks` are None where nothing of the kind was measured; `knee` and `importance`
+    are where there are too few trials.
+    """
+
+    version: Literal[1] = 1
+    created: str
+    heretic: str
+    study: StudyRecord
+    runs: list[RunRecord]
+    baseline: Rate
+    states: dict[str, int]
+    trials: list[TrialFigures]
+    failed: list[FailedTrial]
+    front: list[FrontTrial]
+    knee: int | None
+    importance: dict[str, dict[str, float]] | None
+    measured: Figures | None
+    residuals: ResidualFigures | None
+    benchmarks: BenchmarkFigures | None
+
+    def trial(self, number: int) -> TrialFigures:
+        return next(each for each in self.trials if each.number == number)
+
+
+def report_of(
+    study: RecordedStudy,
+    created: str,
+    heretic: str,
+    measured: Figures | None,
+    residuals: ResidualFigures | None,
+    benchmarks: BenchmarkFigures | None,
+) -> Report:
+    """The report of a study; the home directory of this machine is `~` in it."""
+    record, trials = study.record, study.trials
+    front = pareto_front(trials)
+    return Report(
+        created=created,
+        heretic=heretic,
+        study=without_home(record),
+        runs=[without_home(run) for run in study.runs],
+        baseline=rate(record.baseline.refusals, record.baseline.prompts),
+        states=study.count_by_state(),
+        trials=_trials(study, trials, record.baseline),
+        failed=[_failed(each) for each in failures(study)],
+        front=[_front_trial(trial, record) for trial in front],
+        knee=knee(front, record.baseline).number if front else None,
+        importance=importance(study),
+        measured=None if measured is None else without_home(measured),
+        residuals=residuals,
+        benchmarks=None if benchmarks is None else without_home(benchmarks),
+    )
+
+
+def _trials(study: RecordedStudy, trials: Sequence[TrialRecord], baseline: BaselineRecord) -> list[TrialFigures]:
+    seconds = seconds_by_trial(study)
+    return [
+        TrialFigures(
+            number=trial.number,
+            refusals=trial.refusals,
+            kl_divergence=trial.kl_divergence,
+            bound=trial.bound,
+            seconds=seconds.get(trial.number),
+            hypervolume=volume,
+            parameters=trial.parameters,
+        )
+        for trial, volume in zip(trials, hypervolumes(trials, baseline), strict=True)
+    ]
+
+
+def _failed(failure: Failure) -> FailedTrial:
+    return FailedTrial(number=failure.number, reason=failure.reason)
+
+
+def _front_trial(trial: TrialRecord, record: StudyRecord) -> FrontTrial:
+    layers = range(1 + int(record.space["last_layer"]))
+    return FrontTrial(
+        number=trial.number,
+        refusals=rate(trial.refusals, record.baseline.prompts),
+        kl_divergence=trial.kl_divergence,
+        strengths={
+            component: [kernel.weight(layer) for layer in layers]
+            for component, kernel in trial.parameters.kernels.items()
+        },
+    )
+
+
+def without_home(value: Value) -> Value:
+    """The same value with `~` for the home directory, which tells others who made it."""
+    home = str(Path.home())
+    return type(value).model_validate(_replaced(value.model_dump(mode="json"), home)) if len(home) > 1 else value
+
+
+def _replaced(value: Any, home: str) -> Any:
+    if isinstance(value, str):
+        return "~" + value[len(home) :] if value == home or value.startswith(home + "/") else value
+    if isinstance(value, dict):
+        return {_replaced(key, home): _replaced(each, home) for key, each in value.items()}
+    return [_replaced(each, home) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,48 @@
+"""A report as one page that needs nothing else: no network, no other file."""
+
+import re
+from importlib.resources import files
+
+from ..errors import ConfigError
+from .data import Report
+
+
+def check_page() -> None:
+    """Raises:
+    ConfigError: plotly is not installed.
+    """
+    try:
+        import plotly  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"Expected plotly, which draws the report's charts, but {error}. Install it with: "
+            'pip install "heretic[report]"'
+        ) from error
+
+
+def together(text: str) -> str:
+    """The text with its intervals kept on one line: no break before a percent sign or behind a minus."""
+    return re.sub(r"(?<=\d)-(?=\d)", "-\u2060", text.replace(" %", "\u00a0%"))
+
+
+def render(report: Report) -> str:
+    """The page; whatever a model or a file name says in it is text, never markup."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    from .sections import key_figures, sections_of, states_text
+    from .what_was_run import public_name
+
+    template = (files("heretic.report") / "page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["together"] = together
+    return environment.from_string(template).render(
+        title=public_name(report),
+        report=report,
+        states=states_text(report),
+        key=key_figures(report),
+        sections=sections_of(report),
+        # The library's own code is no text to escape.
+        plotly_js=Markup(get_plotlyjs()),
+    )

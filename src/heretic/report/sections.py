@@ -1,0 +1,239 @@
+"""The sections of the page, from what was found to what was run."""
+
+from collections.abc import Iterator
+
+from ..evaluation.figures import Figures, ModelFigures
+from ..study.history import LEAST_TRIALS
+from ..ui.benchmarks import difference_text, score_text, unfinished_text, verdict_text
+from ..ui.figures import judge_table, kl_interval, kl_table, paired_text, rate_text, sentences
+from ..ui.text import duration, kl
+from .charts import (
+    class_chart,
+    front_chart,
+    geometry_chart,
+    history_chart,
+    importance_chart,
+    kernel_chart,
+    projection_chart,
+)
+from .data import Report
+from .examples import paired_examples
+from .parts import Examples, Part, Section, Table, Words, chart
+from .what_was_run import what_was_run
+
+
+def sections_of(report: Report) -> list[Section]:
+    """All sections; one that has nothing to show is left out, or says why."""
+    sections = [
+        Section("front", "The front", list(_front(report))),
+        Section("responses", "Responses before and after", list(_responses(report))),
+        Section("side-effects", "Side effects", list(_side_effects(report))),
+        Section("kernels", "Where it is edited", list(_kernels(report))),
+        Section("residuals", "Residuals", list(_residuals(report))),
+        Section("search", "The search", list(_search(report))),
+        Section("run", "What was run", list(what_was_run(report))),
+    ]
+    return [section for section in sections if section.parts]
+
+
+def key_figures(report: Report) -> list[dict[str, str]]:
+    """The few figures that the page begins with: those on unseen prompts where there are any."""
+    best = _best_measured(report)
+    if report.measured is not None and best is not None:
+        before, after = report.measured.baseline.bad, best.bad
+        figures = [
+            (rate_text(before.markers), "refusals of the model itself, on unseen prompts"),
+            (rate_text(after.markers), f"refusals of trial {best.trial}, on unseen prompts"),
+            (kl_interval(best.kl_first), "KL divergence there (nats, first token)"),
+            (rate_text(after.broken), f"broken responses there (the model itself: {before.broken.count})"),
+        ]
+    else:
+        figures = [(rate_text(report.baseline), "refusals of the model itself, in the search")]
+        for trial in report.front:
+            if trial.number == report.knee:
+                figures.append((rate_text(trial.refusals), f"refusals of trial {trial.number}, which the search chose"))
+                figures.append((kl(trial.kl_divergence), "its KL divergence (nats, first token)"))
+    found = []
+    for value, text in figures:
+        main, _, interval = value.partition(" (")
+        found.append({"value": main, "interval": f"({interval}" if interval else "", "text": text})
+    return found
+
+
+def states_text(report: Report) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in report.states.items())
+    seconds = sum(each.seconds or 0.0 for each in report.trials)
+    return f"Trials: {states or 'none'}" + (f"; {duration(seconds)} of measuring them" if seconds else "")
+
+
+def _best_measured(report: Report) -> ModelFigures | None:
+    """The knee on unseen prompts, or the first candidate where it was not measured."""
+    candidates = report.measured.candidates if report.measured is not None else []
+    return next((each for each in candidates if each.trial == report.knee), candidates[0] if candidates else None)
+
+
+def _front(report: Report) -> Iterator[Part]:
+    if not report.front:
+        yield Words("No trial is complete yet.")
+        return
+    yield Words(
+        "Each point is one ablation: how many of the bad prompts it still refuses, and how far it moves the first "
+        "token of answers to good prompts. The line is the best by the search's own figures; the star is its knee."
+    )
+    yield from chart(
+        front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on prompts that no search saw."
+    )
+    measured = {each.trial: each for each in report.measured.candidates} if report.measured else {}
+    columns = (
+        "Trial",
+        "Refusals (search)",
+        "KL (search)",
+        "Refusals (unseen)",
+        "Declined (unseen)",
+        "KL (unseen)",
+        "Against the model",
+    )
+    rows, marked = [], -1
+    for place, trial in enumerate(report.front):
+        found = measured.get(trial.number)
+        unseen = ("-",) * 4
+        if found is not None:
+            unseen = (
+                rate_text(found.bad.markers),
+                rate_text(found.bad.declined),
+                kl_interval(found.kl_first),
+                paired_text(found.against_baseline),
+            )
+        marked = place if trial.number == report.knee else marked
+        rows.append((str(trial.number), rate_text(trial.refusals), kl(trial.kl_divergence), *unseen))
+    yield Table(columns, rows, marked)
+    if report.measured is None:
+        yield Words(
+            "Nothing was measured on prompts that no search saw: these figures chose the trials, and flatter them."
+        )
+    else:
+        for sentence in sentences(report.measured):
+            yield Words(sentence)
+
+
+def _responses(report: Report) -> Iterator[Part]:
+    best = _best_measured(report)
+    if report.measured is None or best is None or best.trial is None:
+        return
+    yield Words(
+        "Declined: begins as a refusal does. Broken: empty, going in circles, in another script than the prompt, or "
+        "not ending where it had room to. All on prompts that neither directions nor search have seen."
+    )
+    yield from chart(class_chart(report), "Responses by class.")
+    yield Words(f"The same prompts, asked the model itself and trial {best.trial}:")
+    yield Examples(best.trial, paired_examples(report.measured, best.trial))
+    if len({each.judge for each in report.measured.judges}) > 2:
+        _, columns, rows = judge_table(report.measured)
+        yield Words("Declined, by judge", "heading")
+        yield Table(columns, rows)
+
+
+def _side_effects(report: Report) -> Iterator[Part]:
+    if report.measured is not None and report.measured.candidates:
+        title, columns, rows = kl_table(report.measured)
+        yield Words(title, "heading")
+        yield Table(columns, rows)
+        yield from _over_refusal(report.measured)
+    if report.benchmarks is not None:
+        yield Words(f"Benchmarks (lm-evaluation-harness {report.benchmarks.harness})", "heading")
+        names = ("Benchmark", "Metric", "Trial", "The model", "The trial", "Difference", "Paired test", "Unfinished")
+        rows = [
+            (
+                f"{task.name} ({metric.documents})",
+                metric.metric,
+                str(task.trial),
+                score_text(metric.baseline, metric.baseline_rate),
+                score_text(metric.candidate, metric.candidate_rate),
+                difference_text(metric),
+                verdict_text(metric),
+                unfinished_text(task),
+            )
+            for task in report.benchmarks.tasks
+            for metric in task.metrics
+        ]
+        yield Table(names, rows)
+        if any(task.limit is not None for task in report.benchmarks.tasks):
+            yield Words("Some ran on a part of their documents: compare the two models by them, and quote no score.")
+
+
+def _over_refusal(figures: Figures) -> Iterator[Part]:
+    models = [each for each in (figures.baseline, *figures.candidates) if each.over_refusal is not None]
+    if not models:
+        return
+    yield Words("Harmless prompts that look harmful", "heading")
+    rows = [
+        (
+            "the model" if each.trial is None else f"trial {each.trial}",
+            rate_text(each.over_refusal.declined),
+            rate_text(each.over_refusal.broken),
+            paired_text(each.over_refusal_against_baseline),
+        )
+        for each in models
+        if each.over_refusal is not None
+    ]
+    yield Table(("", "Declined", "Broken", "Against the model"), rows)
+
+
+def _kernels(report: Report) -> Iterator[Part]:
+    figure = kernel_chart(report)
+    if figure is None:
+        return
+    yield Words("How strongly the direction is taken out of what each layer writes; 1 removes it, more turns it round.")
+    yield from chart(figure, "Ablation weight by layer, for the trials of the front.")
+    columns = ("Trial", "Direction", "Component", "max_weight", "at layer", "min_weight", "over layers")
+    rows = []
+    for trial in report.front:
+        parameters = report.trial(trial.number).parameters
+        scope = (
+            "each layer's own"
+            if parameters.direction_scope == "per layer"
+            else f"of layer {parameters.direction_index:.1f}"
+        )
+        for component, kernel in parameters.kernels.items():
+            values = (kernel.max_weight, kernel.max_weight_position, kernel.min_weight, kernel.min_weight_distance)
+            rows.append((str(trial.number), scope, component, *(f"{value:.2f}" for value in values)))
+    yield Table(columns, rows, folded="Parameters of the front")
+
+
+def _residuals(report: Report) -> Iterator[Part]:
+    residuals = report.residuals
+    if residuals is None:
+        return
+    yield Words(
+        f"The residual stream at the last token of the {residuals.n_good} good and {residuals.n_bad} bad direction "
+        "prompts. AUC is the chance that a bad prompt lies farther along the direction than a good one; these prompts "
+        "made the direction, so it flatters. Layer -1 are the embeddings."
+    )
+    yield from chart(
+        geometry_chart(residuals), "Norms of the means, cosines with the direction, and how far the two groups part."
+    )
+    yield from chart(
+        projection_chart(residuals),
+        f"{residuals.method} of the residuals after each layer; distances mean nothing from one layer to another.",
+    )
+
+
+def _search(report: Report) -> Iterator[Part]:
+    if not report.trials:
+        return
+    yield from chart(
+        history_chart(report),
+        "Trials in their order; coloured ones are on the front, triangles were given up (they have at least that many)."
+        " Hypervolume: the share of the plane up to 1 nat and the model's own refusals that the front dominates.",
+    )
+    figure = importance_chart(report)
+    if figure is None:
+        yield Words(f"Which parameters matter is told from {LEAST_TRIALS} trials on.")
+    else:
+        yield from chart(figure, "What decides whether a trial is among the best tenth (PED-ANOVA).")
+    if report.failed:
+        yield Table(
+            ("Trial", "Why it failed"),
+            [(str(each.number), each.reason) for each in report.failed],
+            folded="Failed trials",
+        )

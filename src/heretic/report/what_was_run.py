@@ -1,0 +1,58 @@
+"""The last section of the page: what was run, so that others can."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config import Settings
+from .data import Report
+from .parts import Part, Table, Words
+
+
+def what_was_run(report: Report) -> Iterator[Part]:
+    study = report.study
+    rows = [
+        ("Model", public_name(report)),
+        ("Revision", study.model_revision or "none: local files"),
+        ("Digest of its files", study.model_digest),
+        ("Loaded as", f"{study.dtype}, quantization {study.settings['quantization']}"),
+        ("Edited weights", f"{len(study.sites)}, of {len({site['layer'] for site in study.sites})} layers"),
+        ("Response prefix", repr(study.response_prefix) if study.response_prefix else "none"),
+        ("Batch size", str(study.batch_size)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())),
+    ]
+    yield Table(("", ""), rows, long=True)
+    yield Words("Prompts", "heading")
+    prompts = [(name, _source(each.source), str(each.count), each.digest) for name, each in study.prompts.items()]
+    if report.measured is not None:
+        prompts += [(name, each.source, str(each.count), each.digest) for name, each in report.measured.prompts.items()]
+    yield Table(("Set", "Source", "Prompts", "Digest"), prompts)
+    for number, run in enumerate(report.runs, 1):
+        yield Words(f"Start {number}, {run.started}", "heading")
+        yield Table(("", ""), [("Seed", f"{run.settings['seed']} ({run.settings['sampler']})"), *run.hardware.items()])
+        defaults = Settings().model_dump(mode="json")
+        changed = [(k, _shown(v)) for k, v in run.settings.items() if v != defaults.get(k)]
+        yield Table(
+            ("Setting", "Value"), changed, folded=f"Settings other than the defaults ({len(changed)})", long=True
+        )
+        yield Table(
+            ("Setting", "Value"), [(k, _shown(v)) for k, v in run.settings.items()], folded="All settings", long=True
+        )
+
+
+def _source(source: dict[str, Any]) -> str:
+    name = str(source["dataset"])
+    shown = Path(name).name if name.startswith((".", "/", "~")) or name.count("/") > 1 else name
+    return " ".join(str(each) for each in (shown, source.get("split"), source.get("column")) if each)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def public_name(report: Report) -> str:
+    """The model's hub id, or the last part of its path."""
+    model = report.study.model
+    local = model.startswith((".", "/", "~")) or model.count("/") > 1 or report.study.gguf_file is not None
+    return Path(model).name if local and Path(model).name else model

@@ -1,0 +1,24 @@
+"""How a search went: the hypervolume is that of the textbook and of Optuna."""
+
+import numpy as np
+import pytest
+
+from heretic.study.history import dominated_area
+
+
+def test_the_area_of_a_staircase() -> None:
+    assert dominated_area([]) == 0
+    assert dominated_area([(0.0, 0.0)]) == 1
+    assert dominated_area([(0.5, 0.25)]) == pytest.approx(0.375)
+    # Two steps: a dominated point and one out of reach change nothing.
+    assert dominated_area([(0.5, 0.25), (0.25, 0.5), (0.6, 0.6), (0.1, 1.2)]) == pytest.approx(0.5)
+
+
+def test_it_is_optunas() -> None:
+    from optuna._hypervolume import compute_hypervolume
+
+    generator = np.random.default_rng(0)
+    for count in (1, 2, 7, 40):
+        points = generator.uniform(0, 1, (count, 2))
+        expected = compute_hypervolume(points, np.array([1.0, 1.0]))
+        assert dominated_area([(float(x), float(y)) for x, y in points]) == pytest.approx(expected)
