@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from coverage import compiled
+from family_coverage import compiled
 from tiny_models import tiny_model
 from torch.testing import assert_close
 

@@ -5,7 +5,7 @@ from typing import TextIO
 
 from ..errors import UserError
 from ..report.responses import printable
-from .chat import LineReader, Terminal
+from .chat import LineReader, lines_of_stdin
 
 LEAST_WIDTH = 32
 """Columns narrower than this are no pleasure: the answers then stand below each other."""
@@ -49,7 +49,7 @@ def compare_until_done(
     ask: Callable[[str], list[str]], names: Sequence[str], sides: Sides, reader: LineReader | None = None
 ) -> None:
     """Reads prompts and shows the answers to them, until the user has had enough."""
-    reader = reader or Terminal()
+    reader = reader or lines_of_stdin()
     sides.say(f"Comparing {', '.join(names)}. {HELP}")
     while True:
         try:
