@@ -87,6 +87,18 @@ def test_without_a_baseline_run_candidates_leave_behind_what_they_do_not_edit() 
         )
 
 
+def test_edited_layers_are_never_taken_for_the_baselines() -> None:
+    """First tokens of the same prompts reach deeper than the candidate whose responses follow: its own keys and values
+    of the layers that it edits must not be kept."""
+    reusing, plain = engines("llama")
+    reusing.first_token_log_probabilities(PROMPTS, [{}], no_progress)
+    for layer, seed in ((1, 5), (3, 6)):
+        edit = edit_from(reusing, layer, seed)
+        assert reusing.respond(PROMPTS, [edit], LENGTH, None, no_progress) == plain.respond(
+            PROMPTS, [edit], LENGTH, None, no_progress
+        )
+
+
 @pytest.mark.parametrize("budget", [0, 10_000, 40_000])
 def test_little_memory_keeps_less_and_changes_nothing(budget: int) -> None:
     reusing, plain = engines("llama")

@@ -72,7 +72,6 @@ class UntouchedLayers:
             return forward()
         kept = [self._kept.setdefault(key, Kept()) for key in rows.keys]
         skip = min(each.deepest(untouched, rows.going_on) for each in kept)
-        before = cache.get_seq_length()
         states = _padded([each.states[skip] for each in kept], rows.n_candidates) if skip else None
         if states is not None and not self._proved and not self._prove(states, skip, cache, forward):
             return forward()
@@ -80,7 +79,7 @@ class UntouchedLayers:
             logits = forward()
         if rows.going_on:
             _fill(cache, kept, skip, rows.n_candidates)
-            self._keep_cached(cache, kept, rows, before)
+            self._keep_cached(cache, kept, rows, untouched)
         return logits
 
     def _prove(self, states: Tensor, skip: int, cache: Any, forward: Callable[[], Tensor]) -> bool:
@@ -133,16 +132,17 @@ class UntouchedLayers:
         with hooks(*(partial(self._layers[n - 1].register_forward_hook, partial(keep, n)) for n in cuts)):
             yield
 
-    def _keep_cached(self, cache: Any, kept: Sequence[Kept], rows: Rows, before: int) -> None:
+    def _keep_cached(self, cache: Any, kept: Sequence[Kept], rows: Rows, untouched: int) -> None:
+        """Keys and values of the layers below each prompt's deepest cut; never of layers that this forward edits,
+        though an earlier one may have left deeper cuts."""
         for row, (each, length) in enumerate(zip(kept, rows.lengths, strict=True)):
-            depth = max(each.states, default=0)
+            depth = max((n for n in each.states if n <= untouched), default=0)
             if depth <= (0 if each.cached is None else len(each.cached)):
                 continue
-            parts = [(layer.keys[row], layer.values[row]) for layer in cache.layers[:depth]]
-            if parts[0][0].shape != parts[0][1].shape or not self._affords(2 * depth * parts[0][0][:, -length:].nbytes):
-                continue
-            assert parts[0][0].shape[-2] - before >= length
-            each.cached = torch.stack([torch.stack([part[:, -length:] for part in pair]) for pair in parts])
+            parts = [(layer.keys[row, :, -length:], layer.values[row, :, -length:]) for layer in cache.layers[:depth]]
+            same_shape = all(keys.shape == values.shape == parts[0][0].shape for keys, values in parts)
+            if same_shape and self._affords(2 * depth * parts[0][0].nbytes):
+                each.cached = torch.stack([torch.stack(pair) for pair in parts])
 
     def _affords(self, size: int) -> bool:
         if size > self._left:
