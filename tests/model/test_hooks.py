@@ -85,7 +85,7 @@ def test_hooked_forward_is_the_merged_models(family: str, mode: str) -> None:
     edit = compiled(model, sites, 1.0, mode)
     with torch.no_grad():
         before = model(input_ids=IDS).logits
-        with edited_model(model, [edit]):
+        with edited_model(model, [edit], ()):
             hooked = model(input_ids=IDS).logits
         assert (hooked - before).abs().max() > 1e-2
         assert_close(model(input_ids=IDS).logits, before)
@@ -129,7 +129,7 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
         norm = model.get_submodule(last.post_norm)
         handle = norm.register_forward_hook(lambda module, args, output: written.append(output.detach()))
         model(input_ids=IDS)
-        with edited_model(model, [edit]):
+        with edited_model(model, [edit], ()):
             model(input_ids=IDS)
     handle.remove()
     assert (written[0] @ direction).abs().max() > 0.1
@@ -144,11 +144,11 @@ def test_candidates_in_one_batch_are_candidates_one_by_one(family: str, mode: st
     edits: list[ModelEdit] = [compiled(model, sites, 1.0, mode), {}, compiled(model, sites, 1.4, mode)]
     rows = torch.tensor([2, 0, 1])
     with torch.no_grad():
-        with edited_model(model, edits) as applied:
+        with edited_model(model, edits, ()) as applied:
             applied.assign(rows)
             together = model(input_ids=IDS).logits
         for row, candidate in enumerate(rows.tolist()):
-            with edited_model(model, [edits[candidate]]):
+            with edited_model(model, [edits[candidate]], ()):
                 alone = model(input_ids=IDS[row : row + 1]).logits[0]
             assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
 
@@ -163,9 +163,9 @@ def test_in_16_bits_hooks_and_merge_differ_by_rounding_alone(mode: str) -> None:
     merge_in_place(merged, sites, edit)
     rounded, hooked = merged.bfloat16(), tiny("llama").bfloat16()
     with torch.no_grad():
-        with edited_model(exact, [edit]):
+        with edited_model(exact, [edit], ()):
             reference = exact(input_ids=IDS).logits
-        with edited_model(hooked, [edit]):
+        with edited_model(hooked, [edit], ()):
             by_hook = hooked(input_ids=IDS).logits.float()
         by_merge = rounded(input_ids=IDS).logits.float()
     scale = reference.norm()
@@ -179,7 +179,11 @@ def test_a_site_that_never_runs_is_an_error() -> None:
     sites = find_sites(model)
     edit = dict(compiled(model, sites, 1.0, "none"))
     model.model.layers[2].mlp.forward = lambda hidden: hidden  # type: ignore[method-assign]
-    with torch.no_grad(), pytest.raises(RuntimeError, match=r"layers\.2\.mlp\.down_proj"), edited_model(model, [edit]):
+    with (
+        torch.no_grad(),
+        pytest.raises(RuntimeError, match=r"layers\.2\.mlp\.down_proj"),
+        edited_model(model, [edit], ()),
+    ):
         model(input_ids=IDS)
 
 
@@ -188,7 +192,7 @@ def test_hooks_are_gone_after_an_exception() -> None:
     edit = compiled(model, find_sites(model), 1.0, "full")
     with torch.no_grad():
         before = model(input_ids=IDS).logits
-        with pytest.raises(KeyboardInterrupt), edited_model(model, [edit]):
+        with pytest.raises(KeyboardInterrupt), edited_model(model, [edit], ()):
             raise KeyboardInterrupt
         assert_close(model(input_ids=IDS).logits, before)
 

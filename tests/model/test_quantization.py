@@ -82,7 +82,7 @@ def test_hooks_edit_what_packed_weights_write(method: str, plain: Path, tmp_path
     edit = {site.module: SiteEdit(v, v, None) for site in find_sites(model)}
     written: list[torch.Tensor] = []
     last = list(edit)[-1]
-    with edited_model(model, [edit]):
+    with edited_model(model, [edit], ()):
         handle = model.get_submodule(last).register_forward_hook(lambda _, __, output: written.append(output))
         model(input_ids=torch.arange(3, 9)[None])
         handle.remove()

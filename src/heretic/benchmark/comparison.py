@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.statistics import CONFIDENCE, RESAMPLES, paired, rate
+from ..evaluation.statistics import mean_interval, paired, rate
 from .figures import DocumentFigure, MetricFigures, TaskFigures
 
 
@@ -67,7 +67,7 @@ def compare_metric(metric: str, pairs: Sequence[tuple[Document, Document]], high
     first, second = np.array([a for a, _ in both], dtype=float), np.array([b for _, b in both], dtype=float)
     binary = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
     test = paired((first == 1).tolist(), (second == 1).tolist()) if binary else None
-    low, high = _difference(second - first)
+    low, high = mean_interval(second - first, "percentile")
     return MetricFigures(
         metric=metric,
         higher_is_better=higher_is_better,
@@ -81,24 +81,6 @@ def compare_metric(metric: str, pairs: Sequence[tuple[Document, Document]], high
         high=high,
         p_value=test.p_value if test is not None else _permutation(second - first),
     )
-
-
-def _difference(differences: np.ndarray) -> tuple[float, float]:
-    """The bootstrap interval of the mean difference; its seed is fixed: equal data, equal interval."""
-    from scipy.stats import bootstrap
-
-    if np.ptp(differences) == 0:
-        # All resamples are alike: there is no spread to tell of.
-        return float(differences[0]), float(differences[0])
-    result = bootstrap(
-        (differences,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _permutation(differences: np.ndarray) -> float:

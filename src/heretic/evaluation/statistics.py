@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return None
-    low, high = _bootstrap(finite)
+    low, high = mean_interval(finite)
     worst = int(np.where(np.isfinite(values), values, -np.inf).argmax())
     total = float(finite.sum())
     return KLFigures(
@@ -80,19 +81,19 @@ def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
     )
 
 
-def _bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """The interval of the mean by the BCa bootstrap (Efron 1987); its seed is fixed: equal data, equal interval."""
+def mean_interval(values: np.ndarray, method: Literal["BCa", "percentile"] = "BCa") -> tuple[float, float]:
+    """The bootstrap interval of the mean (BCa: Efron 1987); its seed is fixed: equal data, equal interval."""
     from scipy.stats import bootstrap
 
     if np.ptp(values) == 0:
-        # All resamples are alike: the method divides by their spread.
+        # All resamples are alike: there is no spread to tell of, and BCa divides by it.
         return float(values[0]), float(values[0])
     result = bootstrap(
         (values,),
         np.mean,
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
-        method="BCa",
+        method=method,
         rng=np.random.default_rng(0),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)

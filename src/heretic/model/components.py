@@ -30,15 +30,11 @@ RULES: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def component_label(path: str, classes: tuple[str, ...] = ()) -> str:
-    """The usual name of a component, from a module's path in its layer, else from the classes of the modules along
-    that path; an unknown one is its own label."""
-    own = path.lower()
+    """The usual name of a component, from a module's path in its layer and the classes of the modules along it; an
+    unknown one is its own label."""
     along = " ".join(classes).lower().replace("decoderlayer", "")
-    for text in (f"{own} {along}",):
-        for words, label in RULES:
-            if all(word in text for word in words):
-                return label
-    return path
+    text = f"{path.lower()} {along}"
+    return next((label for words, label in RULES if all(word in text for word in words)), path)
 
 
 def classes_along(layer: nn.Module, path: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class EditHooks:
     tell which of the edited weights are experts of a mixture.
     """
 
-    def __init__(self, model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site] = ()) -> None:
+    def __init__(self, model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site]) -> None:
         names = list(dict.fromkeys(name for edit in edits for name in edit))
         self.modules = {name: model.get_submodule(name) for name in names}
         self._stacked = {
@@ -108,7 +108,7 @@ def _select(edit: SiteEdit, candidates: Tensor) -> SiteEdit:
 
 
 @contextmanager
-def edited_model(model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site] = ()) -> Iterator[EditHooks]:
+def edited_model(model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site]) -> Iterator[EditHooks]:
     """The model with `edits` in force, one a candidate; an empty edit is the baseline.
 
     Raises:

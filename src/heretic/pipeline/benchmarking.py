@@ -6,21 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from ..ablation.edit import ModelEdit
 from ..benchmark.figures import BenchmarkFigures, TaskFigures
 from ..config import Benchmark, Settings
 from ..config.values import PACKAGED_BENCHMARKS
 from ..engine.local import LocalEngine
-from ..errors import BenchmarkError, StudyError
-from ..files import write_atomically
+from ..errors import BenchmarkError
 from ..model.hooks import edited_model
 from ..study.journal import benchmarks_path
 from ..study.records import StudyRecord, TrialRecord
 from ..study.study import RecordedStudy
 from ..ui.benchmarks import show_benchmarks
 from ..ui.events import Reporter
+from .beside import read_beside, write_beside
 from .opened import find_trial, open_study
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ class Benchmarking:
         from ..benchmark.harness import run_task, write_samples
 
         lm.title = f"{benchmark.name}, {name.replace('-', ' ')}"
-        with edited_model(self._engine.loaded.model, [edit]):
+        with edited_model(self._engine.loaded.model, [edit], self._engine.sites):
             run = run_task(lm, benchmark.task, self._limit, system_prompt_of(self._engine))
         if not run.documents:
             raise BenchmarkError(f"Expected documents in the benchmark {benchmark.task}, found none.")
@@ -127,7 +125,7 @@ class Benchmarking:
             },
             tasks=[*others, figures],
         )
-        write_atomically(benchmarks_path(self._path), (whole.model_dump_json(indent=1) + "\n").encode())
+        write_beside(benchmarks_path(self._path), whole)
 
 
 def benchmark_study(
@@ -173,16 +171,7 @@ def read_benchmarks(path: Path) -> BenchmarkFigures | None:
     Raises:
         StudyError: the file is damaged.
     """
-    file = benchmarks_path(path)
-    if not file.exists():
-        return None
-    try:
-        return BenchmarkFigures.model_validate_json(file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"Expected the figures of benchmarks in {file}, could not read them ({str(error).splitlines()[0]}). Remove "
-            "the file, and run them again."
-        ) from error
+    return read_beside(benchmarks_path(path), BenchmarkFigures, "the figures of benchmarks", ", and run them again")
 
 
 def check_harness() -> None:
