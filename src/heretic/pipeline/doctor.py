@@ -20,8 +20,10 @@ from ..ui.events import Reporter
 
 PACKAGES = ("torch", "transformers", "optuna", "huggingface_hub", "peft", "safetensors", "datasets")
 EXTRAS = {
+    "benchmark": ("lm_eval",),
     "notebook": ("plotly",),
-    "quantization": ("bitsandbytes",),
+    "quantization": ("bitsandbytes", "compressed_tensors"),
+    "report": ("plotly",),
     "research": ("matplotlib", "pacmap", "PIL"),
     "ui": ("gradio",),
 }

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from .. import __version__
@@ -13,7 +12,6 @@ from ..ablation.directions import Directions
 from ..ablation.residuals import winsorize
 from ..config import Settings
 from ..engine.local import LocalEngine
-from ..errors import StudyError
 from ..files import write_atomically
 from ..prompts.prompt import PromptSet
 from ..report.data import Report, report_of
@@ -23,6 +21,7 @@ from ..study.journal import residuals_path, tensors_path
 from ..study.study import RecordedStudy
 from ..ui.events import Reporter
 from .benchmarking import read_benchmarks
+from .beside import read_beside, write_beside
 from .directions import mean_residuals, read_tensors
 from .figures import read_figures
 from .later import recorded_prompts
@@ -47,10 +46,10 @@ def write_report(
     residuals = read_residuals(study)
     if residuals is None and ask_model:
         residuals = measure_residuals(study, settings, reporter)
-        write_atomically(residuals_path(study.path), (residuals.model_dump_json() + "\n").encode())
+        write_beside(residuals_path(study.path), residuals)
     report = make_report(study, residuals)
     data = page.with_suffix(".json")
-    write_atomically(data, (report.model_dump_json(indent=1) + "\n").encode())
+    write_beside(data, report)
     write_atomically(page, render(report).encode())
     reporter.say(f"Report: {page} (open it in a browser), and as data {data}")
     return page, data
@@ -68,16 +67,10 @@ def read_residuals(study: RecordedStudy) -> ResidualFigures | None:
     Raises:
         StudyError: the file is damaged.
     """
-    file = residuals_path(study.path)
-    if not file.exists():
+    remedy = ": they are measured again"
+    residuals = read_beside(residuals_path(study.path), ResidualFigures, "the figures of residuals", remedy)
+    if residuals is None:
         return None
-    try:
-        residuals = ResidualFigures.model_validate_json(file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"Expected the figures of residuals in {file}, could not read them ({str(error).splitlines()[0]}). Remove "
-            "the file: they are measured again."
-        ) from error
     same = (residuals.model_digest, residuals.prompt_digests) == (study.record.model_digest, _digests(study))
     return residuals if same else None
 

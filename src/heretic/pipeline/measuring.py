@@ -78,7 +78,7 @@ class InProcess:
     def _measure(self, jobs: Sequence[Job], progress: Progress) -> dict[int, Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
         numbers = [job.number for job in jobs]
-        # Jobs that were asked for together know the same.
+        # What the first was asked with serves all: it is the oldest, and what ruled a candidate out then still does.
         evaluations = self._evaluator.evaluate(
             edits, self._baseline, progress, jobs[0].enough, numbers, jobs[0].learned
         )
