@@ -52,6 +52,9 @@ def test_the_written_model_answers(
     assert "searched" in table and "written" in table
     manifest = json.loads((output / "heretic.json").read_text())
     assert manifest["trial"]["refusals"] == 0
+    assert manifest["base_model"] == "planted"
+    for name in ("heretic.json", "README.md"):
+        assert str(planted_directory) not in (output / name).read_text(), "a folder of this machine would be uploaded"
     if export == "adapter":
         assert json.loads((output / "adapter_config.json").read_text())["use_dora"]
         return

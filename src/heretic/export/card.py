@@ -239,8 +239,8 @@ def _configuration(record: StudyRecord) -> str:
     lines = [f"dtypes = [{json.dumps(record.dtype)}]"]
     lines += [f"{key} = {_toml(value)}" for key, value in changed.items() if value is not None]
     for name, prompts in record.prompts.items():
-        given = {key: value for key, value in prompts.source.items() if value and not key.startswith("residual_plot")}
-        given["dataset"] = _local_name(given["dataset"])
+        source = public_source(prompts.source)
+        given = {key: value for key, value in source.items() if value and not key.startswith("residual_plot")}
         lines.append(f"{name} = {{ {', '.join(f'{key} = {_toml(value)}' for key, value in given.items())} }}")
     return "\n".join(lines)
 
@@ -262,8 +262,12 @@ def _source(source: dict[str, Any]) -> str:
     return f"{name} {source['split']}" if source.get("split") else name
 
 
+def public_source(source: dict[str, Any]) -> dict[str, Any]:
+    """Where prompts came from, without the folders of this machine."""
+    return source | {"dataset": _local_name(str(source["dataset"]))}
+
+
 def _local_name(dataset: str) -> str:
-    """A data set's name without the folders of this machine."""
     local = dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or "\\" in dataset
     return Path(dataset.replace("\\", "/")).name if local else dataset
 

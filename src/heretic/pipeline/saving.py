@@ -15,7 +15,7 @@ from ..errors import CandidateError, ExportError
 from ..evaluation.evaluator import Baseline, Evaluation
 from ..evaluation.figures import Figures
 from ..export.adapter import write_adapter
-from ..export.card import write_card
+from ..export.card import public_name, public_source, write_card
 from ..export.gguf_writer import Retyped, write_gguf
 from ..export.merge import edit_from, merge
 from ..model.checkpoint import Checkpoint, find_checkpoint
@@ -125,17 +125,18 @@ def checkpoint_of(record: StudyRecord) -> Checkpoint:
 
 
 def write_manifest(directory: Path, trial: TrialRecord, record: StudyRecord) -> None:
-    """What was done to the model, for those who find it later."""
+    """What was done to the model, for those who find it later: no folder of this machine is named."""
     import json
 
+    prompts = {name: each.model_dump(mode="json") for name, each in record.prompts.items()}
     manifest = {
         "version": 1,
-        "base_model": record.model,
+        "base_model": public_name(record),
         "base_model_revision": record.model_revision,
         "base_model_digest": record.model_digest,
         "trial": trial.model_dump(mode="json"),
         "baseline": record.baseline.model_dump(mode="json"),
-        "prompts": {name: prompts.model_dump(mode="json") for name, prompts in record.prompts.items()},
+        "prompts": {name: each | {"source": public_source(each["source"])} for name, each in prompts.items()},
         "settings": record.settings,
         "versions": record.versions,
     }
