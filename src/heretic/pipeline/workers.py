@@ -37,7 +37,7 @@ class Workers:
         self._busy: dict[Connection, Job] = {}
         self._processes: dict[Connection, Any] = {}
         for _ in range(count):
-            connection, process = _start(alone)
+            connection, process = _fork(_work, alone, os.getpid())
             self._processes[connection] = process
 
     @property
@@ -128,32 +128,52 @@ def simultaneous_seconds(count: int, task: Callable[[], None]) -> float:
         start = time.perf_counter()
         task()
         return time.perf_counter() - start
-    context = multiprocessing.get_context("fork")
-    ready = context.Barrier(count + 1)
 
-    def run() -> None:
+    def run(connection: Connection) -> None:
         torch.set_num_threads(1)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         task()
-        ready.wait()
+        connection.send(None)
+        connection.recv()
         task()
-        ready.wait()
+        connection.send(None)
 
-    processes = [context.Process(target=run, daemon=True) for _ in range(count)]
-    with _quiet_forks():
-        for process in processes:
-            process.start()
+    started = [_fork(run) for _ in range(count)]
     try:
-        ready.wait(MOST_SECONDS)
+        if not all(_heard(connection) for connection, _ in started):
+            return float("inf")
         start = time.perf_counter()
-        ready.wait(MOST_SECONDS)
-        return time.perf_counter() - start
-    except threading.BrokenBarrierError:
-        # One of them died, for want of memory perhaps.
-        return float("inf")
+        for connection, _ in started:
+            connection.send(None)
+        return time.perf_counter() - start if all(_heard(each) for each, _ in started) else float("inf")
     finally:
-        for process in processes:
+        for connection, process in started:
             process.kill()
+            process.join()
+            connection.close()
+
+
+def _heard(connection: Connection) -> bool:
+    """Whether a process answers; one that died, for want of memory perhaps, never will."""
+    try:
+        answers = connection.poll(MOST_SECONDS)
+        if answers:
+            connection.recv()
+    except (EOFError, ConnectionResetError):
+        return False
+    return answers
+
+
+def _fork(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
+    """A child that runs `run` with its end of a connection; returns ours, and the process."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run, args=(theirs, *arguments), daemon=True)
+    with _quiet_forks():
+        process.start()
+    # Only the child holds it now: ours ends with it.
+    theirs.close()
+    return ours, process
 
 
 @contextmanager
@@ -162,16 +182,6 @@ def _quiet_forks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
-
-
-def _start(alone: InProcess) -> tuple[Connection, Any]:
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, alone, os.getpid()), daemon=True)
-    with _quiet_forks():
-        process.start()
-    theirs.close()
-    return ours, process
 
 
 def _work(connection: Connection, alone: InProcess, parent: int) -> None:
