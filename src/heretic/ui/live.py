@@ -91,6 +91,7 @@ class _LiveSearch:
         self._bars = Bars(TextColumn("{task.description:>7}"), BarColumn(bar_width=30), MofNCompleteColumn())
         self._trials = self._bars.add_task("trials", total=state.wanted, completed=state.finished)
         self._rows = self._bars.add_task("prompts", total=rows_a_trial)
+        self._rows_a_trial, self._done = rows_a_trial, 0
         self._live: Live | None = None
 
     def attach(self, live: Live) -> None:
@@ -113,7 +114,9 @@ class _LiveSearch:
             yield Text(line, style="dim")
 
     def rows(self, count: int) -> None:
-        self._bars.advance(self._rows, count)
+        """Prompts since the last trial ended; several candidates at once may run more than one has."""
+        self._done = min(self._done + count, self._rows_a_trial)
+        self._bars.update(self._rows, completed=self._done)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}"
@@ -126,6 +129,7 @@ class _LiveSearch:
         self._state = state
         self._last = [*self._last, line][-LAST_TRIALS:]
         self._bars.update(self._trials, completed=state.finished)
+        self._done = 0
         self._bars.reset(self._rows)
         if self._live is not None:
             self._live.refresh()
