@@ -1,7 +1,8 @@
 # `make demo` runs the main job on a small model; `make test` runs the tests. Either sets up what it needs.
 PYTHON ?= python3
-# The release that the tests run with; any from 2.6 on serves users.
+# The releases that the tests run with. Users may take any that pyproject.toml admits: TORCH=torch CONSTRAINTS= takes the newest.
 TORCH ?= torch==2.13.0
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 
 .PHONY: demo test lint install model clean
@@ -19,11 +20,11 @@ lint: install
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[dev]"
 	touch $@
 
 # SmolLM2-135M-Instruct, for the demo and the end-to-end tests (98 MB, once, into the user's cache directory).

@@ -14,6 +14,8 @@ class Forward:
         taken = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in taken
         self._takes_logits_to_keep = "logits_to_keep" in taken
+        # transformers calls it `cache` from 5.24 on; models that bring their own code mostly keep the older name.
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"
         head = model.get_output_embeddings()  # type: ignore[operator]
         if head is not None:
             head.register_forward_pre_hook(_contiguous)
@@ -29,7 +31,7 @@ class Forward:
         """Logits of the last `positions` positions, (rows, positions, vocab)."""
         arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
-            arguments["past_key_values"] = cache
+            arguments[self._cache_name] = cache
         if self._takes_positions:
             # Padding counts for nothing: positions are those of a row without it.
             places = (mask.cumsum(dim=1) - 1).clamp_min(0)
