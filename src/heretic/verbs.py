@@ -124,11 +124,12 @@ def report_verb(given: list[str]) -> int:
     add_flags(parser, [ModelSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
-    from .pipeline.documenting import write_report
+    from .pipeline.documenting import load_and_measure, write_report
     from .pipeline.results import find_study
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
-    write_report(study, namespace.page, not namespace.no_model, settings, reporter)
+    measure = None if namespace.no_model else lambda: load_and_measure(study, settings, reporter)
+    write_report(study, namespace.page, measure, reporter)
     return 0
 
 

@@ -112,3 +112,9 @@ def test_without_the_harness_it_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["benchmark", str(study)]) == 2
     assert 'pip install "heretic[benchmark]"' in capsys.readouterr().err
+
+
+def test_a_task_that_the_harness_refuses_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planted model's tokenizer knows no word of it: to the harness its answers are empty."""
+    assert main(["benchmark", str(study), "--tasks", "heretic-facts", "--limit", "2"]) == 2
+    assert "lm-evaluation-harness stopped at a check of its own" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 pytest.importorskip("plotly")
 
 from heretic.cli import main
+from heretic.config import Settings
 from heretic.report.data import Report, without_home
+from heretic.study.records import BaselineRecord, TrialRecord
 from heretic.study.study import RecordedStudy
+from heretic.ui.events import Action
+from heretic.ui.flags import FlagChooser
 
 SECTIONS = ["front", "responses", "side-effects", "kernels", "residuals", "search", "run"]
 
@@ -110,6 +115,33 @@ def test_no_model_is_loaded_where_none_is_wanted_or_needed(
     assert main(["report", str(study)]) == 0
     assert "Loading" not in capsys.readouterr().err
     assert Report.model_validate_json(study.with_suffix(".report.json").read_text()).residuals is not None
+
+
+class AsksForReport(FlagChooser):
+    """Somebody who chooses a report in the menu, twice, and leaves."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, "continue", str(settings.model))
+        self._left = 2
+
+    def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
+        self._left -= 1
+        return Action("report", front[0]) if self._left >= 0 else Action("leave")
+
+
+def test_the_menu_writes_one_with_the_model_that_is_loaded(
+    study: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("heretic.cli._chooser", AsksForReport)
+    capsys.readouterr()
+    model = RecordedStudy(study).record.model
+    assert main([model, *planted_flags, "--seed", "3", "--report-candidates", "0"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("Report: ") == 2
+    # No second model, and no second pass over the direction prompts.
+    assert told.count(f"Loading {model} ...") == told.count("Residuals of bad prompts ...") == 1
+    report = Report.model_validate_json(study.with_suffix(".report.json").read_text())
+    assert report.residuals is not None and [each.auc for each in report.residuals.layers[4:]] == [1.0] * 3
 
 
 def test_a_study_without_a_report_part_says_so(

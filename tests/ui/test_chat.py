@@ -191,7 +191,7 @@ def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flag
         child.send("/temperature 0.001\r")
         child.expect("Temperature 0.001")
         child.expect("You:")
-        child.send("\x04")
+        child.send("\x1b")
         child.expect("what next")
         child.send("\x1b[B\x1b[B\x1b[B\r")
         if child.expect(["Which others", "Comparing the model itself"]) == 0:

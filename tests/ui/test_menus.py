@@ -17,8 +17,9 @@ import pytest
 from pexpect.fdpexpect import fdspawn
 
 UP, DOWN, ENTER, ESCAPE, CTRL_C, BACKSPACE = "\x1b[A", "\x1b[B", "\r", "\x1b", "\x03", "\x7f"
-BENCHMARK = (UP, UP, UP)
-UPLOAD = (UP, UP)  # above "Back", the last
+REPORT = (UP, UP)  # above "Back", the last
+UPLOAD = (*REPORT, UP)
+BENCHMARK = (*UPLOAD, UP)
 SCRIPT = """
 import json
 from ui.toys import BASELINE, FRONT
@@ -80,7 +81,7 @@ def running(questions: str) -> Iterator[Terminal]:
 
 
 def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
-    with running(NEXT * 3) as terminal:
+    with running(NEXT * 4) as terminal:
         terminal.see("Which trial?")
         terminal.see("Trial 123: refusals   0/100 (0-4 %)    KL 0.9000")
         terminal.see("Trial   8: refusals   4/100 (2-10 %)   KL 0.3000  * knee")
@@ -99,6 +100,9 @@ def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
         terminal.see("Trial 8: what next?")
         terminal.type(DOWN, DOWN, ENTER)
         assert terminal.answer() == ["chat", 8, None, None, 0]
+        terminal.see("Trial 8: what next?")
+        terminal.type(*REPORT, ENTER)
+        assert terminal.answer() == ["report", 8, None, None, 0]
 
 
 def test_back_leads_to_the_front_and_leave_leaves() -> None:

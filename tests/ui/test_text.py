@@ -31,7 +31,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_kl_has_four_decimals() -> None:
-    assert [kl(value) for value in (0, 0.12344, 0.12346, 12.5)] == ["0.0000", "0.1234", "0.1235", "12.5000"]
+    figures = {0: "0.0000", 0.12344: "0.1234", 0.12346: "0.1235", 12.5: "12.5000", -1e-9: "0.0000", -0.00006: "-0.0001"}
+    assert [kl(value) for value in figures] == list(figures.values())
 
 
 def test_a_row_of_the_front_has_all_that_decides_and_marks_the_knee() -> None:

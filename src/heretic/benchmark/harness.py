@@ -4,6 +4,7 @@ import difflib
 import json
 import logging
 import os
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -101,6 +102,12 @@ def run_task(lm: WatchedModel, task: str, limit: int | None, system_prompt: str 
             # Tasks that run what the model writes (code, say) stay shut: nobody asked for that.
             confirm_run_unsafe_code=False,
         )
+    except AssertionError as error:
+        # Of the harness, about a task's texts: an answer of no tokens, say. The study's session goes on without it.
+        raise BenchmarkError(
+            f"Expected the benchmark {task} to fit this model's tokenizer and template, but lm-evaluation-harness "
+            f"stopped at a check of its own ({_place(error)}). Take another benchmark."
+        ) from error
     except (OSError, ConnectionError, ImportError) as error:
         raise BenchmarkError(
             f"Expected the data of the benchmark {task}, could not get it ({type(error).__name__}: "
@@ -108,6 +115,12 @@ def run_task(lm: WatchedModel, task: str, limit: int | None, system_prompt: str 
             f"task needs; without a network, the packaged tasks run: {', '.join(PACKAGED)}."
         ) from error
     return _read(lm, results)
+
+
+def _place(error: Exception) -> str:
+    """The line of code that raised an error, as FILE:LINE: CODE."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}: {last.line}"
 
 
 def find_task(task: str) -> tuple[TaskManager, str | dict[str, Any]]:

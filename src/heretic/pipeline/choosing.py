@@ -1,13 +1,15 @@
-"""Talking to the candidates of a running study, and benchmarks of them, as its menu offers it."""
+"""What the menu of a running study offers beside writing a model: talking to candidates, benchmarks, a report."""
 
 from pathlib import Path
 
-from ..config import EvaluationSettings
+from ..config import EvaluationSettings, Settings
 from ..engine.local import LocalEngine
-from ..errors import BenchmarkError
+from ..errors import BenchmarkError, ConfigError
 from ..study.records import StudyRecord
+from ..study.study import RecordedStudy
 from ..ui.events import Action, Reporter
 from .measuring import Compile
+from .prompts import RunPrompts
 
 
 def talk_to(action: Action, compiled: Compile, engine: LocalEngine, settings: EvaluationSettings) -> None:
@@ -44,3 +46,18 @@ def benchmark_chosen(
         reporter.warn(str(error))
     except KeyboardInterrupt:
         reporter.warn("Stopped: figures of the benchmarks that were done are kept.")
+
+
+def report_written(
+    engine: LocalEngine, prompts: RunPrompts, path: Path, settings: Settings, reporter: Reporter
+) -> None:
+    """The report of the study at `path`, beside it; a warning where it can't be made."""
+    from .documenting import measure_residuals, write_report
+
+    study = RecordedStudy(path)
+    try:
+        write_report(study, None, lambda: measure_residuals(study, engine, prompts, settings, reporter), reporter)
+    except ConfigError as error:
+        reporter.warn(str(error))
+    except KeyboardInterrupt:
+        reporter.warn("Stopped: no report was written.")

@@ -1,6 +1,6 @@
 """The report of a recorded study: what is there already, and what its model still has to be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..ablation.directions import Directions
 from ..ablation.residuals import winsorize
 from ..config import Settings
 from ..engine.local import LocalEngine
@@ -26,16 +25,17 @@ from .directions import mean_residuals, read_tensors
 from .figures import read_figures
 from .later import recorded_prompts
 from .opened import known_of, recorded_settings
+from .prompts import RunPrompts
 from .saving import checkpoint_of
 from .session import open_engine
 
 
 def write_report(
-    study: RecordedStudy, page: Path | None, ask_model: bool, settings: Settings, reporter: Reporter
+    study: RecordedStudy, page: Path | None, measure: Callable[[], ResidualFigures] | None, reporter: Reporter
 ) -> tuple[Path, Path]:
     """Writes the page and, beside it, the JSON file; returns both paths. By default they stand beside the study.
 
-    Residuals are measured once, with the study's model, unless `ask_model` is False; they are kept beside the study.
+    Residuals are measured once and kept beside the study; without `measure`, only kept ones are shown.
 
     Raises:
         ConfigError: a package is missing.
@@ -44,8 +44,8 @@ def write_report(
     check_page()
     page = page or study.path.with_suffix(".report.html")
     residuals = read_residuals(study)
-    if residuals is None and ask_model:
-        residuals = measure_residuals(study, settings, reporter)
+    if residuals is None and measure is not None:
+        residuals = measure()
         write_beside(residuals_path(study.path), residuals)
     report = make_report(study, residuals)
     data = page.with_suffix(".json")
@@ -75,8 +75,8 @@ def read_residuals(study: RecordedStudy) -> ResidualFigures | None:
     return residuals if same else None
 
 
-def measure_residuals(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualFigures:
-    """Runs the direction prompts through the study's model.
+def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualFigures:
+    """Loads the study's model first.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -85,19 +85,20 @@ def measure_residuals(study: RecordedStudy, settings: Settings, reporter: Report
     """
     record = study.record
     prompts = recorded_prompts(record)
-    directions = read_tensors(tensors_path(study.path)).directions
     settings = recorded_settings(record, settings)
     engine = open_engine(checkpoint_of(record), settings, [], known_of(record), reporter)
+    return measure_residuals(study, engine, prompts, settings, reporter)
+
+
+def measure_residuals(
+    study: RecordedStudy, engine: LocalEngine, prompts: RunPrompts, settings: Settings, reporter: Reporter
+) -> ResidualFigures:
+    """Runs the direction prompts through the model of `engine`, which is the study's."""
+    directions = read_tensors(tensors_path(study.path)).directions
     good, bad = (
         _residuals(engine, each, settings, side, reporter)
         for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))
     )
-    return _figures(good, bad, directions, study, reporter)
-
-
-def _figures(
-    good: Tensor, bad: Tensor, directions: Directions, study: RecordedStudy, reporter: Reporter
-) -> ResidualFigures:
     with reporter.step("Geometry and projection of the residuals"):
         return residual_figures(good, bad, directions, study.record.model_digest, _digests(study))
 

@@ -22,7 +22,7 @@ from ..study.space import SearchSpace
 from ..study.study import RecordedStudy, Study, has_record
 from ..ui.events import Action, Chooser, Reporter
 from .beginning import first_candidates
-from .choosing import benchmark_chosen, talk_to
+from .choosing import benchmark_chosen, report_written, talk_to
 from .directions import StudyTensors, fit_tensors, read_tensors
 from .exporting import Exporter
 from .front import FrontMeasurement
@@ -152,16 +152,18 @@ class _Job:
             verification = Verification(self.prompts, baseline, self.known)
             exporter = Exporter(study, tensors, verification, self.settings, self.reporter)
 
-            def talk(action: Action) -> None:
+            def look(action: Action) -> None:
                 if action.kind == "benchmark":
                     benchmark_chosen(action, compiled, engine, study.record, self.path, self.reporter)
+                elif action.kind == "report":
+                    report_written(engine, self.prompts, self.path, self.settings, self.reporter)
                 else:
                     talk_to(action, compiled, engine, self.settings)
 
             def measure() -> None:
                 self._measure(measurement, study, compiled)
 
-            return self._finish(study, search, exporter, talk, measure)
+            return self._finish(study, search, exporter, look, measure)
 
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
@@ -229,7 +231,7 @@ class _Job:
         study: Study,
         search: Callable[[int], bool],
         exporter: Exporter,
-        talk: Callable[[Action], None],
+        look: Callable[[Action], None],
         measure: Callable[[], None],
     ) -> int:
         """Shows the front, measures it and does what is chosen, until it is to leave."""
@@ -243,10 +245,10 @@ class _Job:
                 measure()
             elif action.kind in ("save", "upload"):
                 exporter.run(action, may_fail=self.chooser.asks)
-            elif action.kind in ("chat", "compare", "benchmark"):
-                talk(action)
-            else:
+            elif action.kind == "leave":
                 return 0
+            else:
+                look(action)
 
     def _measure(self, measurement: FrontMeasurement, study: Study, compiled: Compile) -> None:
         """The measurement at the end; a person may stop it and choose without."""

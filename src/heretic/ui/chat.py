@@ -18,7 +18,8 @@ HELP = """/reset           begin a new conversation
 /top-k N         draw from the N likeliest tokens (0: from all)
 /tokens N        end a response after N tokens
 /seed N          draw the same again
-/quit            back to the menu, as are Ctrl+D and Ctrl+C; during a response Ctrl+C stops it"""
+/quit            go back, as Escape on an empty line, Ctrl+D and Ctrl+C do;
+                 during a response Ctrl+C stops it"""
 COMMAND = re.compile(r"/([a-z-]+)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -85,14 +86,19 @@ class Terminal:
 
     def __init__(self) -> None:
         from prompt_toolkit import PromptSession
+        from prompt_toolkit.filters import Condition
+        from prompt_toolkit.key_binding import KeyBindings
 
-        self._session: PromptSession[str] = PromptSession()
+        self._session: PromptSession[str] = PromptSession(key_bindings=(keys := KeyBindings()))
+        # Elsewhere Escape begins a key of the editor.
+        empty = Condition(lambda: not self._session.default_buffer.text)
+        keys.add("escape", filter=empty, eager=True)(lambda event: event.app.exit(exception=EOFError))
 
     def read(self) -> str:
         """A line.
 
         Raises:
-            EOFError, KeyboardInterrupt: Ctrl+D, Ctrl+C.
+            EOFError, KeyboardInterrupt: Ctrl+D, Escape on an empty line, Ctrl+C.
         """
         return self._session.prompt("\nYou: ")
 

@@ -9,7 +9,7 @@ from .chat import LineReader, lines_of_stdin
 
 LEAST_WIDTH = 32
 """Columns narrower than this are no pleasure: the answers then stand below each other."""
-HELP = "Type what all of them are to answer; an empty line, Ctrl+D or Ctrl+C ends it."
+HELP = "Type what all of them are to answer; an empty line, Escape, Ctrl+D or Ctrl+C ends it."
 
 
 class Sides:

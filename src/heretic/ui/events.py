@@ -72,7 +72,7 @@ class Action:
     """What to do next with the results. `kind` save needs `export` and `output`, upload `repository` too; compare
     may have `others`; benchmark needs `benchmarks`, more `n_trials`."""
 
-    kind: Literal["save", "upload", "chat", "compare", "benchmark", "more", "leave"]
+    kind: Literal["save", "upload", "chat", "compare", "benchmark", "report", "more", "leave"]
     trial: TrialRecord | None = None
     export: Export | None = None
     output: str | None = None

@@ -74,6 +74,8 @@ class MenuChooser:
                 return None
             if answer == "chat":
                 return Action("chat", trial)
+            if answer == "report":
+                return Action("report", trial)
             if answer == "compare":
                 action = self._compare(trial, front, baseline)
             elif answer == "benchmark":
@@ -91,6 +93,7 @@ class MenuChooser:
             ("Chat with it", "chat"),
             ("Compare its answers with the model's own and others'", "compare"),
             ("Upload it to the Hugging Face hub", "upload"),
+            ("Write a report: a page about all trials", "report"),
             ("Back to the front", "back"),
         ]
         if self._benchmarks:
@@ -103,8 +106,9 @@ class MenuChooser:
             return Action("compare", trial)
         chosen = ask(
             questionary.checkbox(
-                "Which others? (space marks, Enter goes on; none will do)",
+                "Which others?",
                 choices=[questionary.Choice(title, each) for title, each in others],
+                instruction="(space marks, Enter goes on; none will do)",
             )
         )
         return None if chosen is None else Action("compare", trial, others=tuple(chosen))
@@ -112,7 +116,8 @@ class MenuChooser:
     def _benchmark(self, trial: TrialRecord) -> Action | None:
         chosen = ask(
             questionary.checkbox(
-                "Which benchmarks? (space marks, Enter goes on)",
+                "Which benchmarks?",
+                instruction="(space marks, Enter goes on)",
                 choices=[
                     questionary.Choice(f"{each.name}: {each.description}" if each.description else each.name, each)
                     for each in self._benchmarks

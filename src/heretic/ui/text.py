@@ -19,7 +19,8 @@ def duration(seconds: float) -> str:
 
 def kl(value: float) -> str:
     """KL divergence in nats: four decimals, as many as bf16 can mean."""
-    return f"{value:.4f}"
+    # `z`: rounding may leave a hair below 0, which is no less than 0.
+    return f"{value:z.4f}"
 
 
 def refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
