@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 # Families that a publisher has released since 2023, by the beginning of their model type.
 PUBLISHERS: dict[str, tuple[str, ...]] = {
-    "Meta": ("llama", "llama4", "llama4_text", "mllama", "cwm"),
+    "Meta": ("llama", "llama4", "llama4_text", "mllama", "cwm", "chameleon", "perception_lm", "blt", "muse_spark"),
     "Qwen": ("qwen",),
-    "Google": ("gemma", "recurrent_gemma", "vaultgemma", "paligemma", "shieldgemma2"),
+    "Google": ("gemma", "recurrent_gemma", "vaultgemma", "paligemma", "shieldgemma2", "diffusion_gemma", "t5gemma"),
     "Mistral": ("mistral", "mixtral", "ministral"),
-    "Microsoft": ("phi",),
-    "DeepSeek": ("deepseek",),
+    "Microsoft": ("phi", "kosmos", "bitnet"),
+    "DeepSeek": ("deepseek", "janus"),
     "Zhipu": ("glm",),
     "OpenAI": ("gpt_oss",),
-    "NVIDIA": ("nemotron",),
+    "NVIDIA": ("nemotron", "cosmos3"),
     "IBM": ("granite", "bamba"),
     "AI2": ("olmo", "flex_olmo", "molmo"),
     "LG": ("exaone",),

@@ -2,21 +2,28 @@
 
 python tools/family_coverage.py                  # every family, and the page
 python tools/family_coverage.py qwen3_moe lfm2   # these, as lines
+python tools/family_coverage.py --rows FILE      # every family, but those that an earlier run has left in FILE
+
+Some vision towers need timm, which no other part of this project does. It goes into a folder of its own:
+`pip install --no-deps --target FOLDER timm torchvision`, and `PYTHONPATH=FOLDER`.
 """
 
 import argparse
+import importlib.util
+import inspect
+import json
 import logging
 import signal
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from tiny_models import causal_families, image_text_families, tiny_config, tiny_model
+from tiny_models import causal_families, image_text_families, model_class, tiny_config, tiny_model
 from torch import Tensor, nn
 
 from heretic.ablation.compile import compile_edit
@@ -98,6 +105,8 @@ def build(family: str) -> Any:
         raise Unbuildable(_line(error)) from error
     if config.is_encoder_decoder:
         raise Excluded("encoder-decoder: its configuration says so")
+    if "shared_kv_states" in inspect.signature(model_class(family).forward).parameters:
+        raise Excluded("draft model of speculative decoding: it reads another model's states")
     try:
         model = tiny_model(family)
     except Exception as error:
@@ -152,8 +161,9 @@ def directions(model: nn.Module) -> Directions:
 
 
 def gains(model: nn.Module, sites: Sequence[Site]) -> dict[str, Tensor]:
-    found = {site.module: site.post_norm for site in sites if site.post_norm is not None}
-    return {module: measured_gain(model.get_submodule(norm), width(model)) for module, norm in found.items()}
+    found = {site.module: site.gain for site in sites if site.gain is not None}
+    norms = {site.module: site.post_norm for site in sites if site.post_norm is not None and site.gain is None}
+    return found | {module: measured_gain(model.get_submodule(norm), width(model)) for module, norm in norms.items()}
 
 
 def compiled(model: nn.Module, sites: Sequence[Site], mode: str) -> ModelEdit:
@@ -208,6 +218,8 @@ def _exports(model: Any, sites: Sequence[Site]) -> float:
         reloaded = type(model).from_pretrained(edited, dtype=torch.float32).eval()
     with torch.inference_mode():
         before = logits(original, ids())
+        if not torch.allclose(before, logits(model, ids()), atol=1e-4):
+            raise Unbuildable("transformers loads other weights than it has saved, without heretic")
         with edited_model(original, [compiled(original, sites, "full")], sites):
             hooked = logits(original, ids())
         share = _share(logits(reloaded, ids()), hooked, before)
@@ -238,21 +250,43 @@ def _too_slow(*_: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", help="model types (default: all, and the page is written)")
-    wanted = parser.parse_args().families
+    parser.add_argument("--rows", type=Path, help="a file of rows measured before, to which new ones are added")
+    parsed = parser.parse_args()
+    _quiet()
+    everything = [*causal_families(), *image_text_families()]
+    kept = _kept_rows(parsed.rows)
+    rows = []
+    for family in parsed.families or everything:
+        row = kept.get(family) or check(family)
+        rows.append(row)
+        if parsed.rows and family not in kept:
+            with parsed.rows.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+        print(f"{row.outcome:<9} {family:<24} {', '.join(row.components) or row.reason}", flush=True)
+    if not parsed.families:
+        from coverage_page import write_page
+
+        write_page(rows, Path(__file__).parent.parent / "docs" / "coverage.md")
+
+
+def _kept_rows(file: Path | None) -> dict[str, Row]:
+    if file is None or not file.exists():
+        return {}
+    values = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lists = ("components", "layer_classes")
+    return {each["family"]: Row(**each | {name: tuple(each[name]) for name in lists}) for each in values}
+
+
+def _quiet() -> None:
     warnings.filterwarnings("ignore")
+    if importlib.util.find_spec("torchvision"):
+        # A wheel for CUDA has no operators on a machine without it, and importing it asks for these by name.
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    rows = []
-    for family in wanted or [*causal_families(), *image_text_families()]:
-        rows.append(check(family))
-        row = rows[-1]
-        print(f"{row.outcome:<9} {family:<24} {', '.join(row.components) or row.reason}", flush=True)
-    if not wanted:
-        from coverage_page import write_page
-
-        write_page(rows, Path(__file__).parent.parent / "docs" / "coverage.md")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ VOCABULARY = 96
 
 SIZES: dict[str, int] = dict(
     vocab_size=VOCABULARY,
+    unpadded_vocab_size=VOCABULARY,
     hidden_size=WIDTH,
     d_model=WIDTH,
     n_embd=WIDTH,
     embed_dim=WIDTH,
     dim_model=WIDTH,
     word_embed_proj_dim=WIDTH,
+    hidden_size_global=WIDTH,
     embedding_size=WIDTH,
     intermediate_size=48,
     ffn_dim=48,
@@ -124,6 +126,10 @@ SIZES: dict[str, int] = dict(
     adapter_rank=8,
     out_hidden_size=WIDTH,
     text_hidden_size=WIDTH,
+    adapter_in_dim=WIDTH,
+    adapter_out_dim=WIDTH,
+    adapter_input_size=WIDTH,
+    first_k_dense_replace=1,
     projection_dim=WIDTH,
 )
 # Left out by some defaults, needed by their models.
@@ -144,7 +150,8 @@ LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "layer
 FEWEST_LAYERS, MOST_LAYERS = 2, 6
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-LATENT = dict(head_dim=8, num_key_value_heads=4)
+# Positions of time, height and width share a head's rotated features.
+MULTIMODAL_ROPE = dict(rope_parameters=ROPE | {"mrope_section": [2, 1, 1]})
 
 CHANGES: dict[str, dict[str, Any]] = {
     "bamba": dict(attn_layer_indices=[1]),
@@ -153,7 +160,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "recurrent_gemma": dict(num_hidden_layers=3),
     "mamba2": dict(num_heads=8, head_dim=8),
     "dots1": dict(n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1),
-    "dots3_note_text": dict(per_layer_config={}, num_key_value_heads=4),
+    "dots3_note_text": dict(per_layer_config={}, num_key_value_heads=4, head_dim=16),
     "lfm2_moe": dict(layer_types=["conv", "full_attention", "conv"], num_hidden_layers=3, num_dense_layers=1),
     "gemma3n_text": dict(
         num_hidden_layers=4,
@@ -163,16 +170,82 @@ CHANGES: dict[str, dict[str, Any]] = {
         intermediate_size=[48] * 4,
     ),
     "xlstm": dict(embedding_dim=WIDTH, num_blocks=2, num_heads=2, chunk_size=16, ffn_round_up_to_multiple_of=8),
-    "zamba2": dict(mamba_headdim=8, n_mamba_heads=8, attention_hidden_size=64, attention_head_dim=16),
-    "zamba": dict(n_mamba_heads=2, attention_hidden_size=64, attention_head_dim=16),
-    "dbrx": dict(attn_config=dict(rope_theta=10000.0)),
+    "zamba2": dict(
+        layers_block_type=["mamba", "hybrid", "mamba", "hybrid"],
+        num_hidden_layers=4,
+        hybrid_layer_ids=[1, 3],
+        num_mem_blocks=1,
+        mamba_headdim=8,
+        n_mamba_heads=8,
+        attention_hidden_size=64,
+        attention_head_dim=16,
+    ),
+    "zamba": dict(
+        layers_block_type=["mamba", "hybrid", "mamba", "hybrid"],
+        num_hidden_layers=4,
+        n_mamba_heads=2,
+        attention_hidden_size=64,
+        attention_head_dim=16,
+    ),
+    "dbrx": dict(
+        attn_config=dict(rope_theta=10000.0, clip_qkv=8.0, kv_n_heads=2),
+        ffn_config=dict(ffn_hidden_size=48, moe_num_experts=4, moe_top_k=2),
+    ),
     "ministral": dict(head_dim=8),
     "qwen4_exp_text": dict(
-        indexer_n_heads=2, indexer_kv_heads=2, indexer_head_dim=8, indexer_budget=4, indexer_compress_ratio=2
+        indexer_n_heads=2, indexer_kv_heads=1, indexer_head_dim=8, indexer_budget=4, indexer_compress_ratio=2
     ),
-    "gemma4_assistant": dict(first=dict(text_config=dict(model_type="gemma4_text", hidden_size_per_layer_input=0))),
+    "gemma4_assistant": dict(
+        first=dict(
+            text_config=dict(model_type="gemma4_text", hidden_size_per_layer_input=0, vocab_size_per_layer_input=0)
+        )
+    ),
     "gemma4_text": dict(num_kv_shared_layers=0),
     "xlnet": dict(d_head=8),
+    "qwen2_vl_text": MULTIMODAL_ROPE,
+    "qwen2_5_vl_text": MULTIMODAL_ROPE,
+    "qwen2_5_omni_text": MULTIMODAL_ROPE,
+    "glm4v_text": MULTIMODAL_ROPE,
+    "glm4v_moe_text": dict(head_dim=16) | MULTIMODAL_ROPE,
+    "glm46v_text": MULTIMODAL_ROPE,
+    "glm_ocr_text": dict(head_dim=8) | MULTIMODAL_ROPE,
+    "glmga_text": dict(head_dim=8) | MULTIMODAL_ROPE,
+    "hy_v4_vl_text": MULTIMODAL_ROPE,
+    "cosmos3_edge_text": MULTIMODAL_ROPE,
+    "deepseek_ocr2_text": dict(mlp_layer_types=["dense", "sparse"], num_experts_per_tok=2),
+    # Its bridge has a head for each 64 features.
+    "granite4_vision": dict(
+        downsample_rate="1/2",
+        deepstack_layer_map=[(1, 0)],
+        spatial_target_layers=[1],
+        vision_config=dict(hidden_size=64),
+    ),
+    # It counts a layer's attention and its MLP as one each.
+    "dory": dict(
+        num_hidden_layers=6,
+        n_input_layers=2,
+        n_recurrent_layers=2,
+        n_output_layers=2,
+        layer_types=["sliding_attention", "mlp", "sliding_attention", "mlp", "full_attention", "mlp"],
+    ),
+    "cohere_compass_text": dict(rope_parameters={"full_attention": ROPE, "sliding_attention": ROPE}),
+    "step3p5": dict(sliding_window=8, num_sliding_attention_heads=4),
+    "hunyuan_vl_text": MULTIMODAL_ROPE,
+    "ernie4_5_vl_moe_text": dict(rope_parameters=ROPE | {"mrope_section": [1, 1, 2]}),
+    "chameleon": dict(vocabulary_map={"<image>": 5, "IMGIMGAZ": 6}),
+    "perception_lm": dict(
+        vision_config=dict(
+            architecture="vit_pe_core_large_patch14_336",
+            model_args=dict(embed_dim=WIDTH, depth=2, num_heads=4, img_size=[28, 28]),
+        )
+    ),
+    "diffusion_gemma_text": dict(num_experts=4, top_k_experts=2, moe_intermediate_size=24),
+    "xmod": dict(default_language="en_XX"),
+    "paddleocr_vl_text": MULTIMODAL_ROPE,
+    "mistral4": dict(head_dim=16, num_key_value_heads=4),
+    "deepseek_v2": dict(num_experts_per_tok=2, num_key_value_heads=4, first_k_dense_replace=1),
+    "glm5_next_text": dict(index_kpool=2),
+    "molmo2_adapter": dict(vision_feature_layer=[1, 0]),
     "reformer": dict(is_decoder=True),
 }
 """By model type: values in place of the shrunk ones (a table for a configuration inside: its values)."""
@@ -262,13 +335,21 @@ def merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
             values[key] = value
 
 
+def auto_class(family: str) -> Any:
+    return AutoModelForCausalLM if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForImageTextToText
+
+
+def model_class(family: str) -> Any:
+    """The class that transformers makes of the family's configuration."""
+    return auto_class(family)._model_mapping[CONFIG_MAPPING[family]]
+
+
 def tiny_model(family: str, seed: int = 0, **values: Any) -> Any:
     """A random model of the family, fp32, in eval mode; weights are large enough for layers to matter."""
     config = tiny_config(family, **values)
-    auto: Any = AutoModelForCausalLM if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForImageTextToText
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = auto.from_config(config).float()
+        model = auto_class(family).from_config(config).float()
         randomize(model)
     model.requires_grad_(False)
     return model.eval()

@@ -33,7 +33,18 @@ def engine(family: str, batch_size: int, **shortcuts: bool) -> LocalEngine:
 
 
 @pytest.mark.parametrize(
-    "family", ["mixtral", "qwen3_5_moe_text", "lfm2_moe", "bamba", "recurrent_gemma", "deepseek_v4", "longcat_flash"]
+    "family",
+    [
+        "mixtral",
+        "qwen3_5_moe_text",
+        "lfm2_moe",
+        "bamba",
+        "recurrent_gemma",
+        "deepseek_v4",
+        "longcat_flash",
+        "qwen4_exp_text",
+        "zaya",
+    ],
 )
 def test_a_batch_of_candidates_gives_what_single_rows_give(family: str) -> None:
     plain = engine(family, 1, compact=False, share_prefix=False, reuse_layers=False)

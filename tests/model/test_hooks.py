@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from families import FAMILIES, tiny
-from heretic.ablation.compile import compile_edit
+from heretic.ablation.compile import compile_edit, compile_site
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
@@ -17,6 +17,7 @@ from heretic.ablation.sites import Site, components_of
 from heretic.ablation.weight_stats import weight_stats
 from heretic.model.gains import measured_gain
 from heretic.model.hooks import edited_model
+from heretic.model.layers import decoder_layers, hidden
 from heretic.model.sites import find_sites, site_weight
 from model.experts import with_experts
 from naive import naive_edit
@@ -134,6 +135,34 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
     handle.remove()
     assert (written[0] @ direction).abs().max() > 0.1
     assert_close(written[1] @ direction, torch.zeros(IDS.shape), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["doge", "zaya", "muse_spark"])
+@torch.no_grad()
+def test_behind_several_gains_the_stream_loses_the_direction(family: str) -> None:
+    model = tiny_model(family)
+    sites = [site for site in find_sites(model) if site.layer == 0]
+    site = next(site for site in sites if site.gain is not None)
+    directions, outputs = directions_for(32), []
+    direction = directions.vectors[1]
+    others = [site_weight(model, each) for each in sites if each is not site]
+    for weight in others:
+        weight.zero_()
+    weight = site_weight(model, site)
+    stats = weight_stats(weight, directions.vectors, site.gain)
+    kernel = WeightKernel(max_weight=1.0, max_weight_position=0, min_weight=1.0, min_weight_distance=1)
+    full = AblationParameters(direction_scope="global", direction_index=0.0, kernels={site.component: kernel})
+    edit = compile_site(full, directions, site, stats, "none")
+    assert edit is not None
+    layer = decoder_layers(model)[1][0]
+    handle = layer.register_forward_hook(lambda module, args, output: outputs.append(hidden(output).clone()))
+    for changed in (torch.zeros_like(weight), weight.clone(), edit_weight(edit, weight)):
+        weight.copy_(changed)
+        model(input_ids=IDS, use_cache=False)
+    handle.remove()
+    silent, before, after = outputs
+    assert ((before - silent) @ direction).abs().max() > 0.1
+    assert_close((after - silent) @ direction, torch.zeros(IDS.shape), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("mode", MODES)

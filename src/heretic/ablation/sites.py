@@ -1,6 +1,8 @@
 """Where a layer writes to the residual stream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +11,9 @@ class Site:
 
     `module` is the module's name in the running model and `key` the name of its weight in the model's state dict.
     `transposed` weights are stored (d_in, d_model), as in GPT-2's Conv1D. `post_norm` names what stands between the
-    module and the stream and acts on each feature alone (the post-norms of Gemma 2 and 3), or is None.
+    module and the stream and acts on each feature alone (the post-norms of Gemma 2 and 3), or is None. Where it is the
+    layer itself, several things do, and `gain` is what each feature is multiplied by, (d_model,) fp32, up to one number
+    for all.
 
     A weight of `experts` matrices, (experts, d_model, d_in), holds the experts of a mixture. `expert` is the number of
     a module that is one expert of many. `block` is the module around the experts that sees whole rows of a batch.
@@ -26,6 +30,7 @@ class Site:
     expert: int | None = None
     block: str | None = None
     chosen: tuple[int, ...] | None = None
+    gain: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 def components_of(sites: "list[Site] | tuple[Site, ...]") -> tuple[str, ...]:

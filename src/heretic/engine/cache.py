@@ -5,7 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicIndexedLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+)
 
 from ..model.attention import NAME as DECODE_ATTENTION
 
@@ -109,7 +115,7 @@ def select_rows(cache: Any, rows: int, index: Tensor) -> None:
     a layer keeps has rows first.
     """
     for layer in cache.layers:
-        if isinstance(layer, RoomyLayer):
+        if isinstance(layer, (RoomyLayer, DynamicIndexedLayer)):
             layer.batch_select_indices(index)
         else:
             vars(layer).update({name: _selected(value, rows, index) for name, value in vars(layer).items()})

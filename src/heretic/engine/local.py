@@ -104,12 +104,13 @@ class LocalEngine:
 
     @torch.inference_mode()
     def residuals(self, prompts: Sequence[Prompt], progress: Progress) -> Iterator[tuple[list[int], Tensor]]:
-        layers = self.loaded.layers
+        layers, d_model = self.loaded.layers, self.loaded.d_model
         seen: dict[int, Tensor] = {}
         with hooks(*_residual_hooks(layers, seen)):
             for prefilled in self._slices(prompts, Work(1, _unedited)):
                 rows, positions = len(prefilled.prompts), prefilled.mask.shape[1] - prefilled.shared
-                states = [residual(seen[index], rows, positions)[:, -1] for index in range(len(layers) + 1)]
+                whole = [residual(seen[index], rows, positions, d_model) for index in range(len(layers) + 1)]
+                states = [state[:, -1] for state in whole]
                 yield prefilled.prompts, torch.stack([state.float().cpu() for state in states], dim=1)
                 progress(len(prefilled.prompts))
 
@@ -127,9 +128,10 @@ class LocalEngine:
         return stats
 
     def gain(self, site: Site) -> Tensor | None:
-        """What a post-norm multiplies each feature by on its way to the stream, (d_model,) fp32; None without one."""
-        if site.post_norm is None:
-            return None
+        """What is between a site and the stream (a post-norm, mostly) multiplies each feature by this, (d_model,) fp32;
+        None: nothing is."""
+        if site.post_norm is None or site.gain is not None:
+            return site.gain
         return measured_gain(self.loaded.model.get_submodule(site.post_norm), self.loaded.d_model)
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ RULES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("shared_mlp",), "mlp.shared_experts.down_proj"),
     (("attn", "expert"), "attn.experts.o_proj"),
     (("attention", "expert"), "attn.experts.o_proj"),
+    (("post_expert",), "mlp.down_proj"),
     (("expert",), "mlp.experts.down_proj"),
     (("linear_attn",), "linear_attn.out_proj"),
     (("linearattention",), "linear_attn.out_proj"),

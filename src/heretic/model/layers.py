@@ -104,19 +104,24 @@ def hidden(output: Any) -> Tensor:
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
-def streams(value: Tensor, rows: int, positions: int) -> Tensor:
+def streams(value: Tensor, rows: int, positions: int, d_model: int) -> Tensor:
     """A hidden state as (rows, positions, streams, d_model): most models have one stream, those with
-    hyper-connections several, as (rows, positions, streams, d_model) or (streams, rows, positions, d_model)."""
+    hyper-connections several, as (rows, positions, streams, d_model), (streams, rows, positions, d_model) or side by
+    side, (rows, positions, streams * d_model)."""
     if value.dim() == 3:
-        return value.unsqueeze(2)
+        return value.unflatten(-1, (-1, d_model))
     if value.shape[:2] == (rows, positions):
         return value
     return value.permute(1, 2, 0, 3)
 
 
-def residual(value: Tensor, rows: int, positions: int) -> Tensor:
+def residual(value: Tensor, rows: int, positions: int, d_model: int) -> Tensor:
     """The residual stream, (rows, positions, d_model): the mean of several streams where there are several."""
-    return value if value.dim() == 3 else streams(value, rows, positions).mean(dim=2)
+    return (
+        value
+        if value.shape[-1] == d_model and value.dim() == 3
+        else (streams(value, rows, positions, d_model).mean(dim=2))
+    )
 
 
 @contextmanager

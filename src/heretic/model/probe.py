@@ -47,9 +47,11 @@ class LayerProbe:
         change: Mapping[str, Change] | None = None,
         hold: Mapping[str, list[Any]] | None = None,
         silenced: Mapping[str, Tensor] | None = None,
+        empty: bool = False,
     ) -> Observation:
         """Runs the layer. `change` maps a module or loose parameter to a function of what it writes; `hold` maps a
-        module to the outputs of its calls, given again; `silenced` parameters count as zero."""
+        module to the outputs of its calls, given again; `silenced` parameters count as zero; `empty` gives zeros for
+        the hidden state."""
         change, hold = change or {}, hold or {}
         seen = Observation(torch.empty(0))
         counts: dict[str, int] = {}
@@ -78,7 +80,7 @@ class LayerProbe:
         ]
         watching = WatchedProducts(self.loose, self.d_model, on_product, silenced) if self.loose else nullcontext()
         with hooks(*registrations), watching:
-            seen.output = self._flat(hidden(self.layer(*self._args(), **self.call.kwargs)))
+            seen.output = self._flat(hidden(self._called(empty)))
         self._last_inputs = seen.inputs
         self._products |= set(seen.products)
         return seen
@@ -122,12 +124,18 @@ class LayerProbe:
                         found[path] = parameter
         return found
 
-    def _args(self) -> tuple[Any, ...]:
+    def _called(self, empty: bool) -> Any:
         # The layer may add to its input in place.
-        return tuple(each.clone() if isinstance(each, Tensor) else each for each in self.call.args)
+        args = [each.clone() if isinstance(each, Tensor) else each for each in self.call.args]
+        kwargs = dict(self.call.kwargs)
+        if empty and args:
+            args[0] = torch.zeros_like(args[0])
+        elif empty:
+            kwargs["hidden_states"] = torch.zeros_like(kwargs["hidden_states"])
+        return self.layer(*args, **kwargs)
 
     def _flat(self, value: Tensor) -> Tensor:
-        return streams(value, self.rows, self.positions).flatten(0, 1).float()
+        return streams(value, self.rows, self.positions, self.d_model).flatten(0, 1).float()
 
 
 def copied(output: Any) -> Any:

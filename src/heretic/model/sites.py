@@ -1,15 +1,11 @@
 """Which weights write to the residual stream: found by structure, proved by measuring.
 
-A layer is run again by itself, with everything beside one candidate held at what it was. A disturbance of a true
-writer's output then appears in the layer's output as it is, times a number for each position (a router's weight, a
-residual multiplier, the coefficient of a hyper-connection), or in the input of a module that acts on each feature alone
-and whose own output appears so (a post-norm). Of any other module's it appears otherwise, or not at all. With the
-outputs of all sites at zero, a layer must pass its input on: what remains would be a writer that nobody found.
+How a writer is proved says proof.py. With the outputs of all sites at zero, a layer must pass its input on: what
+remains would be a writer that nobody found.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,17 +19,10 @@ from .layers import decoder_layers, probe_tokens, record_calls, width
 from .passing import left_over
 from .placement import is_offloaded, present
 from .probe import LayerProbe, Observation, is_linear, is_transposed, output_width
+from .proof import Candidate, Proof, proved, proved_through_layer, whole
 from .quantization import dense_weight
 
 POSITIONS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What might write to the stream: the modules at `paths` (several: one expert each), or a loose parameter."""
-
-    paths: tuple[str, ...]
-    loose: bool = False
 
 
 @torch.inference_mode()
@@ -84,13 +73,20 @@ def _present_parameter(owner: nn.Module, name: str) -> Tensor:
 
 def _layer_sites(probe: LayerProbe, index: int, name: str) -> list[Site]:
     base = probe.run()
-    sites: list[Site] = []
-    for candidate in _candidates(probe, base):
-        behind = _proved(probe, base, candidate)
-        if behind is not None:
-            sites.extend(_sites_of(probe, base, candidate, behind, index, name))
-    _check_complete(probe, base, sites, index, name)
-    return sites
+    candidates = _candidates(probe, base)
+    proofs = {candidate: proved(probe, base, candidate) for candidate in candidates}
+
+    def sites() -> list[Site]:
+        found = [(candidate, proof) for candidate, proof in proofs.items() if proof is not None]
+        return [site for each in found for site in _sites_of(probe, base, *each, index, name)]
+
+    if _remains(probe, base, sites(), name):
+        # Between a writer and the stream there may be more than a norm; that takes longer to look for.
+        proofs |= {each: proved_through_layer(probe, base, each) for each, proof in proofs.items() if proof is None}
+    share = _remains(probe, base, sites(), name)
+    if share:
+        raise ModelError(_incomplete(probe, sites(), share, index, name))
+    return sites()
 
 
 def _candidates(probe: LayerProbe, base: Observation) -> list[Candidate]:
@@ -101,18 +97,12 @@ def _candidates(probe: LayerProbe, base: Observation) -> list[Candidate]:
             groups.setdefault(_pattern(probe.layer, path), []).append(path)
     candidates: list[Candidate] = []
     for paths in groups.values():
-        if all(_whole(probe, base, path) for path in paths):
+        if all(whole(probe, base, path) for path in paths):
             # Blocks of one list that are all given every position are no experts (LongCat has two of each a layer).
             candidates += [Candidate((path,)) for path in paths]
         elif any(path in base.outputs for path in paths):
             candidates.append(Candidate(tuple(paths)))
     return candidates + [Candidate((name,), loose=True) for name in base.products]
-
-
-def _whole(probe: LayerProbe, base: Observation, path: str) -> bool:
-    """Whether the module ran once and wrote d_model features at every position."""
-    outputs = base.outputs.get(path, [])
-    return len(outputs) == 1 and outputs[0].numel() == len(base.output) * probe.d_model
 
 
 def _pattern(layer: nn.Module, path: str) -> str:
@@ -123,75 +113,8 @@ def _pattern(layer: nn.Module, path: str) -> str:
     return ".".join("*" if listed else part for part, listed in zip(parts, lists, strict=True))
 
 
-def _proved(probe: LayerProbe, base: Observation, candidate: Candidate) -> str | None:
-    """None: it does not write to the stream. Else what stands between it and the stream, or "" for nothing."""
-    step, change = _disturbance(probe, base, candidate)
-    for held in _held(probe, base, candidate.paths):
-        disturbed = probe.run(dict.fromkeys(candidate.paths, change), held)
-        if _appears(disturbed.output - base.output, step, probe):
-            return ""
-    for name, value in disturbed.inputs.items():
-        before = base.inputs.get(name)
-        if before is None or before.shape != value.shape or value.numel() != step.expand_as(base.output[:, :1]).numel():
-            continue
-        difference = (value.float() - before.float()).reshape(-1, 1, probe.d_model)
-        if _appears(difference, step, probe) and _passes_on(probe, base, name):
-            return name
-    return None
-
-
-def _passes_on(probe: LayerProbe, base: Observation, name: str) -> bool:
-    """Whether the module acts on each feature alone, and its output appears in the layer's as it is."""
-    module = probe.modules[name]
-    outputs = base.outputs.get(name, [])
-    if len(outputs) != 1 or not isinstance(outputs[0], Tensor) or not acts_on_features(module, probe.d_model):
-        return False
-    step, change = _disturbance(probe, base, Candidate((name,)))
-    return any(
-        _appears(probe.run({name: change}, held).output - base.output, step, probe)
-        for held in _held(probe, base, (name,))
-    )
-
-
-def _held(probe: LayerProbe, base: Observation, paths: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    """What to hold while `paths` are disturbed: other blocks as a whole; where one adds the stream itself (BLOOM), or
-    is entered by another door than its forward (Gemma 3n's AltUp), their matrices alone."""
-    for others in (probe.others(paths), probe.other_matrices(paths)):
-        yield {name: base.outputs[name] for name in others if name in base.outputs}
-
-
-def _disturbance(probe: LayerProbe, base: Observation, candidate: Candidate) -> tuple[Tensor, Any]:
-    """Noise, (positions, 1, d_model), and the function that adds it to what a module writes.
-
-    Experts get a part of the positions, in an order of their own: to them the noise is the same at every position.
-    """
-    generator = torch.Generator().manual_seed(0)
-    tokens = len(base.output)
-    dense = len(candidate.paths) == 1 and not candidate.loose and _whole(probe, base, candidate.paths[0])
-    noise = torch.randn(tokens if dense else 1, probe.d_model, generator=generator).to(base.output.device)
-    step = noise * max(float(base.output.std()), 1e-3)
-
-    def change(output: Tensor) -> Tensor:
-        return (output.float() + (step.view(output.shape) if dense else step[0])).to(output.dtype)
-
-    return step[:, None], change
-
-
-def _appears(difference: Tensor, step: Tensor, probe: LayerProbe) -> bool:
-    """Whether at each position and stream `difference` is the step times a number, and is there at all."""
-    exact = probe.call.output.dtype == torch.float32
-    norms = difference.norm(dim=-1)
-    largest = float(norms.max())
-    if not largest > 1e-3 * float(step.norm(dim=-1).max()):
-        return False
-    # In 16 bits, what is small beside the stream is mostly rounding.
-    there = norms > (0.01 if exact else 0.3) * largest
-    alike = torch.nn.functional.cosine_similarity(difference, step.expand_as(difference), dim=-1).abs()
-    return bool((alike[there] > (0.9999 if exact else 0.99)).all())
-
-
 def _sites_of(
-    probe: LayerProbe, base: Observation, candidate: Candidate, behind: str, index: int, name: str
+    probe: LayerProbe, base: Observation, candidate: Candidate, proof: Proof, index: int, name: str
 ) -> list[Site]:
     first = candidate.paths[0]
     owner = first.rpartition(".")[0] if candidate.loose else first
@@ -207,7 +130,8 @@ def _sites_of(
             module=module if candidate.loose else f"{name}.{path}",
             key=f"{name}.{path}" if candidate.loose else f"{name}.{path}.weight",
             transposed=product.transposed if product else is_transposed(probe.modules[path]),
-            post_norm=f"{name}.{behind}" if behind else None,
+            post_norm=f"{name}.{proof.behind}" if proof.behind else name if proof.gain is not None else None,
+            gain=proof.gain,
             experts=product.count if product and (product.count > 1 or probe.loose[path].dim() == 3) else None,
             expert=int(re.findall(r"\d+", path)[-1]) if many else None,
             block=None if block is None else f"{name}.{block}" if block else name,
@@ -243,8 +167,9 @@ def _gains(probe: LayerProbe) -> list[Tensor]:
     return found
 
 
-def _check_complete(probe: LayerProbe, base: Observation, sites: Sequence[Site], index: int, name: str) -> None:
-    """With every site's output at zero, a layer passes its input on."""
+def _remains(probe: LayerProbe, base: Observation, sites: Sequence[Site], name: str) -> float:
+    """The share of what a layer writes that is still there with every site's output at zero; 0.0 where the layer then
+    passes its input on, but for rounding."""
     modules = {site.key.removeprefix(f"{name}.").removesuffix(".weight"): torch.zeros_like for site in sites}
     loose = {key for key in (site.key.removeprefix(f"{name}.") for site in sites) if key in probe.loose}
     silent = probe.run(modules | dict.fromkeys(loose, torch.zeros_like), silenced=probe.biases_beside(loose))
@@ -253,11 +178,14 @@ def _check_complete(probe: LayerProbe, base: Observation, sites: Sequence[Site],
     written = float((base.output - silent.output).norm())
     # What rounding leaves: a writer of a fraction of a percent is a writer.
     if left <= (1e-3 if exact else 0.02) * written + (1e-5 if exact else 1e-2) * float(base.output.norm()):
-        return
+        return 0.0
+    return left / max(float((base.output - probe.given).norm()), 1e-12)
+
+
+def _incomplete(probe: LayerProbe, sites: Sequence[Site], share: float, index: int, name: str) -> str:
     looked = ", ".join(f"{n} ({type(m).__name__})" for n, m in probe.linear.items())
     found = ", ".join(site.key.removesuffix(".weight") for site in sites) or "none"
-    share = left / max(float((base.output - probe.given).norm()), 1e-12)
-    raise ModelError(
+    return (
         f"Expected to find every weight of decoder layer {index} ({type(probe.layer).__name__}) that writes to the "
         f"residual stream; sites found: {found}; with these silenced, {share:.0%} of what the layer writes remains. "
         f"Linear modules seen: {looked or 'none'}. Please report this text with the model's name."

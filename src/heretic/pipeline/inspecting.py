@@ -99,6 +99,8 @@ def _kinds(model: nn.Module, prefix: str, layers: nn.ModuleList, sites: Sequence
 
 def _inspected(model: nn.Module, site: Site, start: str) -> InspectedSite:
     post_norm = None if site.post_norm is None else site.post_norm.removeprefix(start)
+    if site.gain is not None:
+        post_norm = "several (measured)"
     return InspectedSite(
         site.component, site.module.removeprefix(start), site_shape(model, site), site.transposed, post_norm
     )
