@@ -46,6 +46,7 @@ OTHER_FLAGS = {
     "tasks",
     "limit",
     "samples",
+    "search",
     "page",
     "no_model",
     "prompt",

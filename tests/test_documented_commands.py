@@ -67,6 +67,7 @@ def world(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         patched.chdir(directory)
         assert main(["path/to/model", "--config", "many.toml", "--output", "path/to/edited"]) == 0
         assert main(["export", "--export", "adapter", "--output", "path/to/adapter"]) == 0
+        assert main(["report", "--no-model"]) == 0
         shutil.copytree("checkpoints", "recorded")
         yield directory
 
@@ -101,7 +102,7 @@ def make_room(words: list[str]) -> None:
     shutil.copy("many.toml" if goes_on else "few.toml", "config.toml")
     shutil.copy("few.toml", "other.toml")
     outputs = [words[number + 1] for number, word in enumerate(words[:-1]) if word == "--output"]
-    for output in [*outputs, "model-heretic"]:
+    for output in [*outputs, "model-heretic", "reproduced", "again"]:
         shutil.rmtree(output, ignore_errors=True)
     for part in Path().glob("prompts.*.jsonl"):
         part.unlink()

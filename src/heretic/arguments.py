@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .ui.events import Reporter
 
 STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
+"""`heretic reproduce` has one more: 1, the figures do not agree."""
 
 
 class Parser(argparse.ArgumentParser):

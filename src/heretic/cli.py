@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__, verbs
 from .arguments import add_study, make_parser, make_reporter, may_ask, prepare
-from .config import ModelSettings, PromptSettings, Settings, add_flags
+from .config import ModelSettings, PromptSettings, Settings, add_flags, given_flags
 from .config.sections import EvaluationSettings, ExportSettings
 from .errors import UserError
 
@@ -31,6 +31,7 @@ VERBS = {
     "benchmark": "run lm-evaluation-harness on trials of a recorded study and on the model itself",
     "ui": "serve a page of a study to this machine: the front, chats side by side, export",
     "report": "write a page about a recorded study, and the same as JSON",
+    "reproduce": "run again what a report records, and say whether the figures agree",
     "upload": "upload what an export wrote to the Hugging Face hub",
     "doctor": "show devices, memory, versions and the hub, and what will fit",
     "completion": "print a script that completes these commands in a shell",
@@ -69,6 +70,7 @@ def _run_verb(verb: str, given: list[str]) -> int:
         "compare": verbs.compare_verb,
         "benchmark": verbs.benchmark_verb,
         "report": verbs.report_verb,
+        "reproduce": verbs.reproduce_verb,
         "doctor": verbs.doctor_verb,
         "completion": _completion,
     }[verb](given)
@@ -82,18 +84,24 @@ def _completion(given: list[str]) -> int:
 
 
 def _run(given: list[str]) -> int:
-    verbs = "\n".join(f"  heretic {verb:<10} {text}" for verb, text in VERBS.items())
+    listing = "\n".join(f"  heretic {verb:<10} {text}" for verb, text in VERBS.items())
     parser = make_parser(
         "",
         "MODEL",
         "Finds the direction along which a model refuses, and searches for its ablation.",
-        f"Other commands:\n{verbs}",
+        f"Other commands:\n{listing}",
     )
     parser.add_argument("name", nargs="?", metavar="MODEL", help="a directory, a hub id or a .gguf file")
     parser.add_argument("--config", metavar="FILE", help="configuration file (default: config.toml here, if any)")
     parser.add_argument("--version", action="version", version=f"heretic {__version__}")
     add_flags(parser)
-    settings, reporter = prepare(parser, parser.parse_args(given), "name")
+    namespace = parser.parse_args(given)
+    settings, reporter = prepare(parser, namespace, "name")
+    if settings.reproduce is not None:
+        flags = given_flags(namespace)
+        if settings.model is not None:
+            flags["model"] = settings.model
+        return verbs.reproduce_record(settings.reproduce, False, flags, False)
     if settings.evaluate_model is not None:
         return _measure(settings, settings.evaluate_model, settings.model, False, reporter)
     from .pipeline.run import run

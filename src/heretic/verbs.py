@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from .arguments import add_study, make_parser, make_reporter, prepare
-from .config import ModelSettings, add_flags
+from .config import ModelSettings, PromptSettings, add_flags, given_flags
+from .config.measuring import MeasuringSettings
 
 
 def chat_verb(given: list[str]) -> int:
@@ -131,6 +132,29 @@ def report_verb(given: list[str]) -> int:
     measure = None if namespace.no_model else lambda: load_and_measure(study, settings, reporter)
     write_report(study, namespace.page, measure, reporter)
     return 0
+
+
+def reproduce_verb(given: list[str]) -> int:
+    parser = make_parser(
+        "reproduce", "RECORD", "Runs again what a report records, and says whether the figures agree (0) or not (1)."
+    )
+    parser.add_argument("record", metavar="RECORD", help="a report's .json, a study's .jsonl, an export, or its hub id")
+    parser.add_argument(
+        "--search", action="store_true", help="run the search too, not the recorded trials of the front alone"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--study-checkpoint-dir", metavar="DIR", help="directory for the new study (default: reproduced)"
+    )
+    add_flags(parser, [ModelSettings, PromptSettings, MeasuringSettings])
+    namespace = parser.parse_args(given)
+    return reproduce_record(namespace.record, namespace.search, given_flags(namespace), namespace.json)
+
+
+def reproduce_record(record: str, search: bool, flags: dict[str, str | bool], as_json: bool) -> int:
+    from .pipeline.reproducing import reproduce
+
+    return reproduce(record, search, flags, as_json, make_reporter(sys.stdout), make_reporter(sys.stderr))
 
 
 def upload_verb(given: list[str]) -> int:

@@ -108,8 +108,18 @@ def test_a_file_that_is_not_there(hub: Hub) -> None:
 
 
 def test_without_a_connection_the_cache_will_do(hub: Hub) -> None:
-    hub.failure = httpx.ConnectError("no network")
+    hub.failure = errors.HTTPError("no network")
     assert find_checkpoint("owner/name").revision == COMMIT
+
+
+def test_without_a_connection_or_a_cache_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands for the hub here: its own library finds nobody at this address."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    # It tries five times, with pauses.
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(ModelError, match=r"not in the hub's cache.*can't be reached"):
+        find_checkpoint("owner/name")
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c", "owner/", "nothing.gguf"])

@@ -1,7 +1,7 @@
 """Settings: what they are, how they are read, how flags and documentation follow from them."""
 
 from .flags import add_flags, given_flags
-from .loading import load_settings
+from .loading import load_settings, recorded_settings
 from .measuring import MeasuringSettings
 from .presets import PromptSources, ReportSources, resolve_prompts, resolve_report_prompts
 from .sections import (
@@ -35,6 +35,7 @@ __all__ = [
     "add_flags",
     "given_flags",
     "load_settings",
+    "recorded_settings",
     "resolve_prompts",
     "resolve_report_prompts",
 ]

@@ -49,7 +49,23 @@ def load_settings(flags: Mapping[str, str | bool], config_file: Path | None = No
         ConfigError: a file can't be read, a key is unknown, or a value can't be used.
     """
     notes = _Notes()
-    sources = (_file(config_file), _environment(notes), _Source(flags, _read_text, _flag_place))
+    settings, layers = _settle(
+        (_file(config_file), _environment(notes), _Source(flags, _read_text, _flag_place)), notes
+    )
+    return settings, [*notes.warnings, *_without_effect(settings, layers)]
+
+
+def recorded_settings(recorded: Mapping[str, Any], name: str, flags: Mapping[str, str | bool]) -> Settings:
+    """The settings that `name` has recorded, with `flags` over them; nothing else counts.
+
+    Raises:
+        ConfigError: a key is unknown, as of a later version, or a value can't be used.
+    """
+    sources = (_Source(recorded, lambda _, value: value, lambda _: name), _Source(flags, _read_text, _flag_place))
+    return _settle(sources, _Notes())[0]
+
+
+def _settle(sources: Sequence[_Source], notes: _Notes) -> tuple[Settings, list[Layer]]:
     layers = [_layer(source, notes) for source in sources]
     merged = merge(layers)
     try:
@@ -59,7 +75,7 @@ def load_settings(flags: Mapping[str, str | bool], config_file: Path | None = No
         raise ConfigError(paragraph(problems)) from None
     if notes.problems:
         raise ConfigError(paragraph(notes.problems))
-    return settings, [*notes.warnings, *_without_effect(settings, layers)]
+    return settings, layers
 
 
 def _without_effect(settings: Settings, layers: Sequence[Layer]) -> Iterator[str]:

@@ -232,8 +232,8 @@ class SearchSettings(Section):
     )
     reproduce: Name = Field(
         default=None,
-        description="Repeat the recorded run that this file or hub id describes (nothing is repeated in this release).",
-        examples=["path/to/reproduce.json"],
+        description="Run again what this report, study, export or hub id records, and say whether the figures agree.",
+        examples=["path/to/report.json"],
     )
 
 

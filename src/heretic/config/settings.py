@@ -20,7 +20,6 @@ WITHOUT_MEANING = {
 }
 # Keys that nothing follows from in this release, with what happens instead.
 WITHOUT_EFFECT = {
-    "reproduce": "no recorded run is repeated, and the run is made with the settings given",
     "offload_outputs_to_cpu": "residuals and log-probabilities are always kept in RAM",
 }
 

@@ -53,13 +53,16 @@ def download_file(name: str, file: str, revision: str | None) -> tuple[Path, str
 
 def _files(name: str, revision: str | None) -> list[str]:
     """Names of the repository's files; none where the hub can't be reached, and only what is in the cache counts."""
-    import httpx
     from huggingface_hub import list_repo_files
-    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    # Which HTTP library lies beneath the hub's changes with releases; the hub's own name for its errors does not.
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     try:
         return list_repo_files(name, revision=revision)
-    except (httpx.TransportError, OfflineModeIsEnabled):
+    except HfHubHTTPError:
+        raise
+    except (HTTPError, OfflineModeIsEnabled):
         return []
 
 

@@ -1,10 +1,22 @@
 """What a new study tries before its sampler has learnt anything."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from ..ablation.parameters import AblationParameters
 from ..config import Settings
 from ..study.pareto import pareto_front
 from ..study.space import SearchSpace
 from .results import find_study
+
+
+@dataclass(frozen=True, slots=True)
+class Prescribed:
+    """A study of these candidates and no others, in this order; `measured` are the places of those that are measured
+    at the end, on the front or not."""
+
+    candidates: Sequence[AblationParameters]
+    measured: Sequence[int]
 
 
 def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationParameters]:

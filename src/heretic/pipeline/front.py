@@ -37,9 +37,14 @@ class FrontMeasurement:
         self._path = path
         self._reporter = reporter
         self._length = settings.report_response_length or settings.max_response_length
+        self._these: Sequence[int] | None = None
         if part is not None:
             for prompts in part.sets().values():
                 check_lengths(engine.chat, prompts.prompts, self._length, engine.loaded.context_length)
+
+    def measure_these(self, numbers: Sequence[int]) -> None:
+        """Of the trials those with these `numbers`, whether on the front or not."""
+        self._these = numbers
 
     def run(self, study: Study, compiled: Compile) -> Figures | None:
         """Measures what is not measured yet, and shows all; each model's figures are on disk before the next one.
@@ -47,7 +52,7 @@ class FrontMeasurement:
         Raises:
             StudyError: figures of an earlier measurement are damaged.
         """
-        chosen = spread(pareto_front(study.trials), study.record.baseline, self._settings.report_candidates)
+        chosen = self._chosen(study)
         if self._part is None or not chosen:
             return None
         figures = self._still_valid(read_figures(self._path))
@@ -61,6 +66,11 @@ class FrontMeasurement:
             write_figures(self._path, figures)
         show_figures(figures, self._reporter)
         return figures
+
+    def _chosen(self, study: Study) -> list[TrialRecord]:
+        if self._these is not None:
+            return [trial for number in self._these for trial in study.trials if trial.number == number]
+        return spread(pareto_front(study.trials), study.record.baseline, self._settings.report_candidates)
 
     def _measure(
         self,

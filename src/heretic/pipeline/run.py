@@ -21,7 +21,7 @@ from ..study.pareto import knee, pareto_front
 from ..study.space import SearchSpace
 from ..study.study import RecordedStudy, Study, has_record
 from ..ui.events import Action, Chooser, Reporter
-from .beginning import first_candidates
+from .beginning import Prescribed, first_candidates
 from .choosing import benchmark_chosen, report_written, talk_to
 from .directions import StudyTensors, fit_tensors, read_tensors
 from .exporting import Exporter
@@ -44,8 +44,8 @@ from .workers import workers
 INTERRUPTED = 130
 
 
-def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
-    """Finds directions, searches, lets `chooser` choose, saves; returns the exit status.
+def run(settings: Settings, chooser: Chooser, reporter: Reporter, prescribed: Prescribed | None = None) -> int:
+    """Finds directions, searches (or measures what is `prescribed`), lets `chooser` choose, saves; returns the status.
 
     Raises:
         UserError: something is not as it must be; what was recorded stays.
@@ -68,7 +68,9 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter) -> int:
         checkpoint = find_checkpoint(settings.model, settings.model_commit)
         check_export(settings, checkpoint)
         settings = settle_trust(settings, checkpoint, reporter)
-        return _Job(settings, path, writer, prompts, part, checkpoint, chooser, reporter).run(wanted, searching)
+        return _Job(settings, path, writer, prompts, part, checkpoint, chooser, reporter, prescribed).run(
+            wanted, searching
+        )
 
 
 def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> tuple[int, bool]:
@@ -106,6 +108,7 @@ class _Job:
         checkpoint: Checkpoint,
         chooser: Chooser,
         reporter: Reporter,
+        prescribed: Prescribed | None,
     ) -> None:
         self.settings = settings
         self.path = path
@@ -115,12 +118,16 @@ class _Job:
         self.checkpoint = checkpoint
         self.chooser = chooser
         self.reporter = reporter
+        self.prescribed = prescribed
+        self.noted = False
         self.known = self._recorded_measures()
 
     def run(self, wanted: int, searching: bool) -> int:
         engine = open_engine(self.checkpoint, self.settings, self.prompts.all(), self.known, self.reporter)
         self.known = measured(engine)
         measurement = FrontMeasurement(engine, self.part, self.settings, self.path, self.reporter)
+        if self.prescribed is not None:
+            measurement.measure_these(self.prescribed.measured)
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
         with Study(self.path, space, self.writer) as study:
             tensors, baseline = self._begin_or_resume(engine, study, space)
@@ -131,8 +138,6 @@ class _Job:
                 min(self.settings.n_startup_trials, wanted),
                 self.settings.n_ei_candidates,
             )
-            if searching:
-                study.note_run(run_record(self.settings))
             returned = study.take_back_running()
             if returned:
                 self.reporter.say(f"{returned} trials were running when the program ended: they run again.")
@@ -141,6 +146,7 @@ class _Job:
 
             def search(n_trials: int) -> bool:
                 count, alone = self._measurers(engine, evaluator, baseline, compiled)
+                self._note(study, count, alone.ahead)
                 with workers(count, alone) as measurer:
                     return Search(study, measurer, evaluator, baseline, self.settings).run(n_trials, self.reporter)
 
@@ -165,6 +171,13 @@ class _Job:
 
             return self._finish(study, search, exporter, look, measure)
 
+    def _note(self, study: Study, workers: int, candidates: int) -> None:
+        """This start of the program, once, with what is measured at once: the order of asking hangs on it."""
+        if not self.noted:
+            self.noted = True
+            settings = self.settings.model_copy(update={"workers": workers, "candidates": candidates})
+            study.note_run(run_record(settings))
+
     def _recorded_measures(self) -> Measured | None:
         if not has_record(self.path):
             return None
@@ -184,7 +197,7 @@ class _Job:
             tensors = read_tensors(tensors_path(self.path))
             report.measure_and_show(engine, self.prompts, tensors.directions)
             return tensors, baseline
-        seeds = first_candidates(space, self.settings)
+        seeds = self.prescribed.candidates if self.prescribed else first_candidates(space, self.settings)
         keep = report.keep if report.wanted else None
         prompts = self.prompts
         if self.settings.only_telling_prompts:

@@ -14,6 +14,7 @@ from ..engine.local import LocalEngine
 from ..errors import CandidateError, ExportError
 from ..evaluation.evaluator import Baseline, Evaluation
 from ..evaluation.figures import Figures
+from ..evaluation.rounding import kl_rounding
 from ..export.adapter import write_adapter
 from ..export.card import public_name, public_source, write_card
 from ..export.gguf_writer import Retyped, write_gguf
@@ -138,6 +139,9 @@ def write_manifest(directory: Path, trial: TrialRecord, record: StudyRecord) -> 
         "baseline": record.baseline.model_dump(mode="json"),
         "prompts": {name: each | {"source": public_source(each["source"])} for name, each in prompts.items()},
         "settings": record.settings,
+        "dtype": record.dtype,
+        "response_prefix": record.response_prefix,
+        "batch_size": record.batch_size,
         "versions": record.versions,
     }
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -210,9 +214,9 @@ def _tolerance(export: str, base: Checkpoint, settings: Settings, dtype: str) ->
     if method not in (None, "bitsandbytes") and full_precision_of(settings, base) is not None:
         # The baseline is the quantised model, and what was written is not.
         return Tolerance(0.1, 0.05, 0.25, f"without the {method} quantisation of the model that was searched", False)
-    if dtype == "float32" and method is None and settings.quantization == "none":
-        return Tolerance(0.01, 0.001, 0.01, "in float32")
-    return Tolerance(0.05, 0.01, 0.15, f"in {dtype}")
+    quantized = method is not None or settings.quantization != "none"
+    exact = dtype == "float32" and not quantized
+    return Tolerance(0.01 if exact else 0.05, *kl_rounding(dtype, quantized), f"in {dtype}")
 
 
 def compare(trial: TrialRecord, written: Evaluation, tolerance: Tolerance, reporter: Reporter) -> None:
