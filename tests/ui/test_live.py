@@ -83,16 +83,15 @@ def test_a_search_shows_trials_front_and_the_last_trials(console: Console) -> No
     with LiveReporter(console).search(state([], 0, None), 200) as view:
         before = folded(rendered(view))
         assert "measuring the first trial" in before
-        assert "the model itself: 80/100 refusals" in before
+        assert "The model itself: 80/100 refusals" in before
         assert "Ctrl+C stops and keeps all" in before
         assert "Pareto front" not in before
         view.rows(50)
-        assert "50/200" in folded(rendered(view))
+        assert "0/200 50 of 40000 prompts" in folded(rendered(view))
         view.complete(trial(8, 4, 0.3), state())
         after = rendered(view)
-    assert "3/200" in folded(after)
+    assert "3/200 600 of 40000 prompts" in folded(after)
     assert "1 h gone, 1 min 5 s left" in folded(after)
-    assert "prompts 0/200" in folded(after)  # those of the next trial
     assert after[-1] == "trial 8: refusals 4/100, KL 0.3000"
     assert len(marked(after)) == 1
     assert "4/100" in marked(after)[0]
@@ -146,6 +145,15 @@ def test_brackets_are_shown_as_they_are(console: Console) -> None:
     reporter.warn("models/[b]")
     reporter.table("models/[c]", ("[d]",), [("[e]",)])
     assert all(f"[{letter}]" in folded(shown(console)) for letter in "abcde")
+
+
+def test_no_figure_is_cut_off(console: Console) -> None:
+    """Where a table does not fit, each of its rows becomes a text."""
+    columns = ["Trial", *(f"column {number}" for number in range(8))]
+    LiveReporter(console).table("KL", columns, [["17", *["0.1234 (0.1111-0.2222)"] * 8]])
+    said = folded(shown(console))
+    assert said.startswith("KL 17 column 0 0.1234 (0.1111-0.2222) · column 1 ")
+    assert said.count("0.1234 (0.1111-0.2222)") == 8
 
 
 def test_colons_make_no_pictures(console: Console) -> None:

@@ -154,4 +154,5 @@ class Search:
             elapsed=clock.elapsed,
             remaining=clock.remaining(n_trials - finished),
             trials=trials,
+            under_way=len(self._open),
         )

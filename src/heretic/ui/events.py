@@ -13,7 +13,8 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class SearchState:
-    """Where a search stands; `best` is the knee of the front, `trials` are all complete ones. Times in seconds."""
+    """Where a search stands; `best` is the knee of the front, `trials` are all complete ones, `under_way` those that
+    are asked for and not told yet. Times in seconds."""
 
     finished: int
     wanted: int
@@ -23,13 +24,14 @@ class SearchState:
     elapsed: float
     remaining: float | None
     trials: Sequence[TrialRecord] = ()
+    under_way: int = 1
 
 
 class SearchView(Protocol):
     """The view of a running search."""
 
     def rows(self, count: int) -> None:
-        """`count` more prompts of the running trial are done."""
+        """`count` more prompts are done, of any of the trials under way."""
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         """A trial has its figures."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -16,18 +16,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
 from .plot import front_plot
+from .progress import SearchProgress
 from .questions import yes_no
-from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
+from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals, refusals_of
 
 ROWS_OF_FRONT = 8
 LAST_TRIALS = 4
 WIDEST_PLOT = 100
+WIDEST_TABLE = 10_000
 
 
 class LiveReporter:
@@ -79,19 +82,18 @@ class LiveReporter:
             table.add_column(Text(column))
         for row in rows:
             table.add_row(*map(Text, row))
-        self._console.print(table)
+        # Words are never cut off: half a figure is none.
+        wide = self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE))
+        fits = wide.minimum <= self._console.width
+        self._console.print(table if fits else _records(title, columns, rows))
 
 
 class _LiveSearch:
-    """The running search: bars above, the front below, the last trials last."""
+    """The running search: a bar above, the front below, the last trials last."""
 
     def __init__(self, state: SearchState, rows_a_trial: int) -> None:
-        self._state = state
+        self._progress = SearchProgress(state, rows_a_trial)
         self._last: list[str] = []
-        self._bars = Bars(TextColumn("{task.description:>7}"), BarColumn(bar_width=30), MofNCompleteColumn())
-        self._trials = self._bars.add_task("trials", total=state.wanted, completed=state.finished)
-        self._rows = self._bars.add_task("prompts", total=rows_a_trial)
-        self._rows_a_trial, self._done = rows_a_trial, 0
         self._live: Live | None = None
 
     def attach(self, live: Live) -> None:
@@ -99,24 +101,29 @@ class _LiveSearch:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As much as the terminal has room for, whatever its size is now."""
-        state = self._state
+        state = self._progress.state
         width, room = options.max_width, _Room.of(options.height or console.height)
-        left = "measuring the first trial" if state.remaining is None else f"{duration(state.remaining)} left"
-        base = f"the model itself: {state.baseline.refusals}/{state.baseline.prompts} refusals"
-        yield self._bars
-        yield Text(f"{duration(state.elapsed)} gone, {left} · {base} · Ctrl+C stops and keeps all", style="dim")
+        yield self._bar()
+        yield Text(f"{self._progress.times()} · Ctrl+C stops and keeps all", style="dim")
         if state.front:
             if room.plot:
                 size = min(width, WIDEST_PLOT), room.plot
                 yield front_plot(state.trials, state.front, state.best, state.baseline, *size)
             yield _front_table(_around(state.best, state.front, room.front), state.best, state.baseline)
+        else:
+            yield Text(f"The model itself: {refusals_of(state.baseline)} refusals", style="dim")
         for line in self._last[-room.last :]:
             yield Text(line, style="dim")
 
+    def _bar(self) -> Table:
+        state = self._progress.state
+        line = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=state.wanted, completed=self._progress.trials, width=30)
+        line.add_row("trials", bar, f"{state.finished}/{state.wanted}", Text(self._progress.prompts(), style="dim"))
+        return line
+
     def rows(self, count: int) -> None:
-        """Prompts since the last trial ended; several candidates at once may run more than one has."""
-        self._done = min(self._done + count, self._rows_a_trial)
-        self._bars.update(self._rows, completed=self._done)
+        self._progress.add(count)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}"
@@ -126,11 +133,8 @@ class _LiveSearch:
         self._next(f"trial {number} failed: {reason}", state)
 
     def _next(self, line: str, state: SearchState) -> None:
-        self._state = state
+        self._progress.settle(state)
         self._last = [*self._last, line][-LAST_TRIALS:]
-        self._bars.update(self._trials, completed=state.finished)
-        self._done = 0
-        self._bars.reset(self._rows)
         if self._live is not None:
             self._live.refresh()
 
@@ -162,8 +166,19 @@ def _around(best: TrialRecord | None, front: Sequence[TrialRecord], rows: int) -
     return front[start : start + rows]
 
 
+def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """A table for a terminal that is too narrow for it: what its first column says, and beside it all the rest."""
+    records = Table.grid(padding=(0, 2))
+    records.add_column(style="bold", overflow="fold")
+    records.add_column(overflow="fold")
+    for first, *others in rows:
+        cells = (f"{column} {cell}" for column, cell in zip(columns[1:], others, strict=True))
+        records.add_row(Text(first), Text(" · ".join(cells)))
+    return Group(Text(title, style="italic"), records)
+
+
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:
-    title = f"Pareto front · the model itself: {baseline.refusals}/{baseline.prompts} refusals · * knee"
+    title = f"Pareto front · the model itself: {refusals_of(baseline)} refusals · * knee"
     table = Table(title=title, title_justify="left", title_style="bold")
     for column, justify in zip(FRONT_COLUMNS, ("left", "right", "right", "right", "left"), strict=True):
         table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
-from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
+from .progress import SearchProgress
+from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals, refusals_of
 
 SECONDS_BETWEEN_UPDATES = 0.5
 
@@ -70,7 +71,7 @@ class NotebookReporter:
         yield _NotebookSearch(state, rows_a_trial)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
-        title = f"Pareto front (the model itself: {baseline.refusals}/{baseline.prompts} refusals; * marks the knee)"
+        title = f"Pareto front (the model itself: {refusals_of(baseline)} refusals; * marks the knee)"
         self.table(title, FRONT_COLUMNS, front_rows(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -78,18 +79,16 @@ class NotebookReporter:
 
 
 class _NotebookSearch:
-    """The running search: a bar for trials, one for the prompts of the running trial, the front, the last trial."""
+    """The running search: a bar, the front, the last trial."""
 
     def __init__(self, state: SearchState, rows_a_trial: int) -> None:
         self._block = Block()
-        self._state = state
-        self._rows_a_trial = rows_a_trial
-        self._rows = 0
+        self._progress = SearchProgress(state, rows_a_trial)
         self._last = ""
         self._show(at_once=True)
 
     def rows(self, count: int) -> None:
-        self._rows += count
+        self._progress.add(count)
         self._show(at_once=False)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
@@ -100,16 +99,16 @@ class _NotebookSearch:
         self._next(f"trial {number} failed: {reason}", state)
 
     def _next(self, line: str, state: SearchState) -> None:
-        self._state, self._last, self._rows = state, line, 0
+        self._progress.settle(state)
+        self._last = line
         self._show(at_once=True)
 
     def _show(self, at_once: bool) -> None:
-        state = self._state
-        left = "" if state.remaining is None else f", {duration(state.remaining)} left"
+        state, progress = self._progress.state, self._progress
+        counted = f" {state.finished}/{state.wanted}, {progress.prompts()}"
         parts = [
-            _bar("trials", state.finished, state.wanted),
-            _bar("prompts", min(self._rows, self._rows_a_trial), self._rows_a_trial),
-            f"<pre style='margin:0'>{html.escape(f'{duration(state.elapsed)} gone{left}. {self._last}')}</pre>",
+            _bar("trials", progress.trials, state.wanted, counted),
+            f"<pre style='margin:0'>{html.escape(f'{progress.times()}. {self._last}')}</pre>",
         ]
         if state.front:
             parts.append(
@@ -118,9 +117,10 @@ class _NotebookSearch:
         self._block.show("".join(parts), at_once)
 
 
-def _bar(title: str, done: int, total: int | None) -> str:
-    value = f" value='{done}' max='{total}'" if total else ""
-    counted = f" {done}/{total}" if total else ""
+def _bar(title: str, done: float, total: int | None, counted: str | None = None) -> str:
+    value = f" value='{done:g}' max='{total}'" if total else ""
+    if counted is None:
+        counted = f" {done:g}/{total}" if total else ""
     return (
         f"<div><code>{html.escape(title)}</code> <progress{value} style='width:16em'></progress>"
         f"<code>{counted}</code></div>"

@@ -8,7 +8,7 @@ from typing import TextIO
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
 from .questions import yes_no
-from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals
+from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals, refusals_of
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -49,7 +49,7 @@ class PlainReporter:
         yield _PlainSearch(self)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
-        title = f"Pareto front (the model itself: {baseline.refusals}/{baseline.prompts} refusals; * marks the knee)"
+        title = f"Pareto front (the model itself: {refusals_of(baseline)} refusals; * marks the knee)"
         self.table(title, FRONT_COLUMNS, front_rows(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -28,6 +28,10 @@ def refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
     return f"{'>=' if trial.bound else ''}{trial.refusals}/{baseline.prompts}"
 
 
+def refusals_of(baseline: BaselineRecord) -> str:
+    return f"{baseline.refusals}/{baseline.prompts}"
+
+
 def strengths(trial: TrialRecord) -> str:
     """A trial's kernels in one short line."""
     parameters = trial.parameters

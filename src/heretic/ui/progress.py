@@ -1,0 +1,46 @@
+"""How far a search is, between the moments at which a trial tells of itself."""
+
+import time
+
+from .events import SearchState
+from .text import duration
+
+
+class SearchProgress:
+    """Prompts done and times, which go on while no trial ends; several trials may be under way at once."""
+
+    def __init__(self, state: SearchState, rows_a_trial: int) -> None:
+        self._rows_a_trial = rows_a_trial
+        self._prompts = 0
+        self.settle(state)
+
+    def add(self, count: int) -> None:
+        """`count` more prompts are done, of whichever trial."""
+        self._prompts = min(self._prompts + count, self.wanted_prompts)
+
+    def settle(self, state: SearchState) -> None:
+        """A trial ended. What it left out, as one that was given up does, counts as done; what ran twice, once."""
+        self.state = state
+        self._since = time.monotonic()
+        least, most = (trials * self._rows_a_trial for trials in (state.finished, state.finished + state.under_way))
+        self._prompts = min(max(self._prompts, least), most)
+
+    @property
+    def wanted_prompts(self) -> int:
+        return self.state.wanted * self._rows_a_trial
+
+    @property
+    def trials(self) -> float:
+        """Trials done, and the parts done of those under way."""
+        return self._prompts / self._rows_a_trial
+
+    def prompts(self) -> str:
+        return f"{self._prompts} of {self.wanted_prompts} prompts"
+
+    def times(self) -> str:
+        """3 min 5 s gone, 1 h 2 min left."""
+        waited = time.monotonic() - self._since
+        gone = f"{duration(self.state.elapsed + waited)} gone"
+        if self.state.remaining is None:
+            return f"{gone}, measuring the first trial"
+        return f"{gone}, {duration(max(0.0, self.state.remaining - waited))} left"
