@@ -1,6 +1,8 @@
 """What many tests share: the planted model on disk, written once."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Tiny models gain nothing from a second thread, and threads that wait for each other lose much on a busy machine.
@@ -17,6 +19,16 @@ def planted_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("planted")
     write_planted(directory)
     return directory
+
+
+@pytest.fixture
+def modules_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """transformers copies a model's code into a cache before it runs it: here one of the test's own."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -258,11 +258,16 @@ def tiny_config(family: str, **values: Any) -> Any:
         Exception: whatever the family's configuration raises if sizes don't fit each other.
     """
     kind = CONFIG_MAPPING[family]
-    changes = CHANGES.get(family, {})
+    changes = _changes(family)
     default = kind(**changes.get("first", {})).to_dict()
     small = shrink(default)
     merge(small, {key: value for key, value in changes.items() if key != "first"} | values)
     return kind.from_dict(small)
+
+
+def _changes(kind: str) -> dict[str, Any]:
+    # A copy: configurations write into the tables that they are given.
+    return copy.deepcopy(CHANGES.get(kind, {}))
 
 
 def shrink(values: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +276,7 @@ def shrink(values: dict[str, Any]) -> dict[str, Any]:
     chosen = _chosen_layers(values)
     for key, value in values.items():
         if isinstance(value, dict) and "model_type" in value:
-            small[key] = shrink(value) | CHANGES.get(str(value["model_type"]), {})
+            small[key] = shrink(value) | _changes(str(value["model_type"]))
         elif key in LAYER_COUNTS and isinstance(value, int):
             small[key] = len(chosen)
         elif isinstance(value, list) and len(value) == _n_layers(values) and len(value) > 1:

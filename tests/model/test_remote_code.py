@@ -1,7 +1,6 @@
 """Code that comes with a model is named before any of it runs."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,7 @@ from heretic.cli import main
 from heretic.model.checkpoint import Checkpoint
 from heretic.model.remote_code import needed_code
 
-
-@pytest.fixture(autouse=True)
-def modules_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers copies a model's code into a cache before it runs it."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
+pytestmark = pytest.mark.usefixtures("modules_of_its_own")
 
 
 def code_of(directory: Path) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Where a layer writes to the residual stream."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -31,6 +32,10 @@ class Site:
     block: str | None = None
     chosen: tuple[int, ...] | None = None
     gain: Tensor | None = field(default=None, compare=False, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """All but the gain, for a record; tensors are kept elsewhere."""
+        return {key: value for key, value in asdict(self).items() if key != "gain"}
 
 
 def components_of(sites: "list[Site] | tuple[Site, ...]") -> tuple[str, ...]:

@@ -61,6 +61,9 @@ def _parts(sources: Sequence[tuple[TensorInfo, Any]], shape: tuple[int, ...]) ->
             stacked = True
         elif kind == "Transpose" and not (operation.check_dims and sources[0][0].shape == shape):
             swapped = not swapped
+        elif "Dequantize" in kind and len(sources) == 1:
+            # No scale beside it: it is not quantised.
+            continue
         elif kind not in ("Transpose", "_IdentityOp"):
             return None
     if not stacked and len(sources) > 1:

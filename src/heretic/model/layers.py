@@ -24,8 +24,18 @@ def text_config(model: Any) -> Any:
 
 
 def width(model: nn.Module) -> int:
-    """d_model, the number of features of the residual stream."""
-    return int(text_config(model).hidden_size)
+    """d_model, the number of features of the residual stream.
+
+    Raises:
+        ModelError: the configuration of the text decoder names no such number.
+    """
+    config = text_config(model)
+    if not hasattr(config, "hidden_size"):
+        raise ModelError(
+            f"Expected a decoder with one residual stream, whose width its configuration calls hidden_size; "
+            f"{type(config).__name__} has none, so {type(model).__name__} is built otherwise and can't be edited here."
+        )
+    return int(config.hidden_size)
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:

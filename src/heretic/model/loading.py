@@ -163,7 +163,14 @@ def auto_class(config: Any) -> Any:
 def _finite(model: nn.Module) -> bool:
     embeddings = model.get_input_embeddings().weight  # type: ignore[operator]
     ids = torch.arange(1, 9, device=input_device(model))[None] % embeddings.shape[0]
-    return bool(torch.isfinite(model(input_ids=ids, use_cache=False).logits).all())
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"Expected a language model that runs on text alone; {type(model).__name__} does not "
+            f"({_first_line(error)}). heretic gives a model nothing but text, so this one can't be searched."
+        ) from error
+    return bool(torch.isfinite(logits).all())
 
 
 def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dtype:

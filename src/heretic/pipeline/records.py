@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 import platform
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,7 +67,7 @@ def study_record(
         model_path=str(path.resolve()),
         gguf_file=checkpoint.gguf_file,
         model_revision=checkpoint.revision,
-        sites=[asdict(site) for site in engine.sites],
+        sites=[site.plain() for site in engine.sites],
         response_prefix=engine.chat.response_prefix,
         batch_size=engine.batch_size,
         baseline=baseline_record(baseline),
