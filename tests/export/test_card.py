@@ -12,7 +12,7 @@ from heretic.evaluation.evaluator import Evaluation
 from heretic.evaluation.figures import Classes, Figures, KLFigures, ModelFigures
 from heretic.evaluation.statistics import rate
 from heretic.export.card import model_card, read_base_card, write_card
-from heretic.study.records import BaselineRecord, PromptRecord, StudyRecord, TrialRecord
+from heretic.study.records import BaselineRecord, PromptRecord, RunRecord, StudyRecord, TrialRecord
 from study import toys
 
 BASE_CARD = """---
@@ -52,8 +52,8 @@ def record(**changes: Any) -> StudyRecord:
 
 def card(trial: TrialRecord = TRIAL, export: str = "merge", base: str = BASE_CARD, **changes: Any) -> tuple[Any, str]:
     """(metadata, text) of the card over a base card."""
-    figures = changes.pop("figures", None)
-    text = model_card(trial, record(**changes), export, parsed(base), figures)
+    figures, run = changes.pop("figures", None), changes.pop("run", None)
+    text = model_card(trial, record(**changes), export, parsed(base), figures, run=run)
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
 
@@ -186,7 +186,9 @@ def test_the_report_parts_figures_stand_first_where_they_were_measured() -> None
 
 def test_the_configuration_in_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = record().settings | {"system_prompt": 'Say "yes".\nOr not: \\', "refusal_markers": ["désolé"]}
-    _, text = card(settings=changed)
+    ran = Settings().model_dump(mode="json") | {"seed": 7, "n_trials": 30, "n_startup_trials": 11, "sampler": "random"}
+    run = RunRecord(started="2026-01-01T00:00:00+00:00", settings=ran, versions={}, hardware={})
+    _, text = card(settings=changed, run=run)
     block = text.partition("```toml\n")[2].partition("```")[0]
     assert tomllib.loads(block)
     monkeypatch.chdir(tmp_path)
@@ -195,6 +197,9 @@ def test_the_configuration_in_it_is_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert warnings == []
     assert (settings.system_prompt, settings.refusal_markers) == (changed["system_prompt"], ["désolé"])
     assert settings.bad_prompts is not None and settings.bad_prompts.split == "prompts"
+    # The same candidates again need the same seed, and the same share of random ones.
+    searched = (settings.seed, settings.n_trials, settings.n_startup_trials, settings.sampler)
+    assert searched == (7, 30, 11, "random")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ from ..config import Settings
 from ..evaluation.evaluator import Evaluation
 from ..evaluation.figures import Figures, KLFigures, ModelFigures, Rate
 from ..evaluation.statistics import rate
-from ..study.records import StudyRecord, TrialRecord
+from ..study.records import RunRecord, StudyRecord, TrialRecord
 
 CARD = "README.md"
 TAGS = ("heretic", "abliterated")
 # Metadata that says what the base model is or does; what it was measured to do there is not true of the edited one.
 NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
+# What decides, beside the settings of the study, which candidates a search takes.
+SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
 LIBRARIES = {"merge": "transformers", "adapter": "peft", "gguf": "gguf"}
 
 
@@ -26,13 +28,14 @@ def write_card(
     base: Path,
     figures: Figures | None = None,
     written: Evaluation | None = None,
+    run: RunRecord | None = None,
 ) -> None:
     """Writes the card of a `merge`, `adapter` or `gguf` of `trial` into `directory`.
 
     `base` is the base model's directory, whose card it takes licence and text from; `figures` are those of the report
-    part, where they were measured, and `written` those of what was written.
+    part, where they were measured, and `written` those of what was written; `run` is the last start of the search.
     """
-    text = model_card(trial, record, export, read_base_card(base), figures, written, licence_files(directory))
+    text = model_card(trial, record, export, read_base_card(base), figures, written, licence_files(directory), run)
     (directory / CARD).write_text(text, encoding="utf-8")
 
 
@@ -68,6 +71,7 @@ def model_card(
     figures: Figures | None = None,
     written: Evaluation | None = None,
     licences: Sequence[str] = (),
+    run: RunRecord | None = None,
 ) -> str:
     """The card's text, metadata first."""
     metadata, base_text = base_card
@@ -76,7 +80,7 @@ def model_card(
         _heading(record, export),
         _figures(trial, record, figures, written),
         _making(trial, record),
-        _reproduction(record),
+        _reproduction(record, run),
         _licence(metadata, licences),
     ]
     if base_text.strip():
@@ -218,7 +222,7 @@ def _making(trial: TrialRecord, record: StudyRecord) -> str:
     )
 
 
-def _reproduction(record: StudyRecord) -> str:
+def _reproduction(record: StudyRecord, run: RunRecord | None) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     revision = f" --model-commit {record.model_revision}" if record.model_revision else ""
     return (
@@ -226,17 +230,19 @@ def _reproduction(record: StudyRecord) -> str:
         "`heretic.json` beside this card holds all of it: the digest of the base model's files, the prompts and their "
         "digests, settings, markers, and the parameters without rounding. The same search anew, with this as "
         "`config.toml`:\n\n"
-        f"```toml\n{_configuration(record)}\n```\n\n"
+        f"```toml\n{_configuration(record, run)}\n```\n\n"
         f"```sh\nheretic {public_name(record)}{revision}\n```\n\n"
         f"Versions: {versions}."
     )
 
 
-def _configuration(record: StudyRecord) -> str:
-    """The study's settings that are not the defaults, and its prompts."""
+def _configuration(record: StudyRecord, run: RunRecord | None) -> str:
+    """The study's settings that are not the defaults, how the search went about it, and the prompts."""
     defaults = Settings().model_dump(mode="json")
     changed = {key: value for key, value in record.settings.items() if value != defaults.get(key, value)}
     lines = [f"dtypes = [{json.dumps(record.dtype)}]"]
+    if run is not None:
+        lines += [f"{key} = {_toml(run.settings[key])}" for key in SEARCH if run.settings.get(key) is not None]
     lines += [f"{key} = {_toml(value)}" for key, value in changed.items() if value is not None]
     for name, prompts in record.prompts.items():
         source = public_source(prompts.source)

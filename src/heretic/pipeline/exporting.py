@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import Settings
 from ..errors import ExportError
-from ..study.study import Study
+from ..study.study import RecordedStudy, Study
 from ..ui.events import Action, Reporter
 from .directions import StudyTensors
 from .figures import read_figures
@@ -57,6 +57,7 @@ class Exporter:
                 self._verification,
                 self._reporter,
                 read_figures(self._study.path),
+                RecordedStudy(self._study.path).last_run,
             )
             self._written.add(written)
         if action.repository is not None:

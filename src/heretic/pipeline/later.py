@@ -51,7 +51,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     release(engine)
     tensors = read_tensors(tensors_path(study.path))
     verification, figures = Verification(prompts, baseline, known), read_figures(study.path)
-    save_trial(trial, record, tensors, export, output, settings, verification, reporter, figures)
+    save_trial(trial, record, tensors, export, output, settings, verification, reporter, figures, study.last_run)
     if settings.upload is not None:
         upload_directory(output, settings.upload, settings.upload_public, reporter)
     return 0

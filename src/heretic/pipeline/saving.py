@@ -22,7 +22,7 @@ from ..export.merge import edit_from, merge
 from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..model.loading import LoadedModel, load_model
 from ..model.quantization import stored_bits, stored_quantization
-from ..study.records import StudyRecord, TrialRecord
+from ..study.records import RunRecord, StudyRecord, TrialRecord
 from ..ui.events import Reporter
 from ..ui.text import kl
 from .directions import StudyTensors
@@ -52,10 +52,11 @@ def save_trial(
     verification: Verification,
     reporter: Reporter,
     figures: Figures | None = None,
+    run: RunRecord | None = None,
 ) -> Evaluation:
     """Writes the trial as a model (merge), adapter or GGUF file, scores what was written, then gives it its name.
 
-    `figures`, where the report part was measured, stand in its model card.
+    `figures`, where the report part was measured, and `run`, the last start of the search, stand in its model card.
 
     Raises:
         ExportError: it can't be written, or does not measure as it did in the search; nothing is left then.
@@ -72,7 +73,7 @@ def save_trial(
         write_manifest(directory, trial, record)
         written.append(_verify(directory, export, checkpoint, settings, verification, reporter))
         compare(trial, written[0], _tolerance(export, checkpoint, settings, verification.known.dtype), reporter)
-        write_card(directory, trial, record, export, checkpoint.directory, figures, written[0])
+        write_card(directory, trial, record, export, checkpoint.directory, figures, written[0], run)
 
     def check_gguf(directory: Path, retyped: Retyped) -> None:
         for (before, after), count in retyped.items():

@@ -57,6 +57,11 @@ class RecordedStudy:
         return [RunRecord.model_validate(run) for run in self._study.user_attrs.get(RUNS, [])]
 
     @property
+    def last_run(self) -> RunRecord | None:
+        runs = self.runs
+        return runs[-1] if runs else None
+
+    @property
     def optuna(self) -> Any:
         """Optuna's own study, to be read."""
         return self._study

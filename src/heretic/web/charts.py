@@ -15,7 +15,10 @@ STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#333}.axis{stroke:#999}.grid{stroke:#e4e4e4}"
     ".trial{fill:#9aa0a6;stroke:#fff;cursor:pointer}.front{fill:#d1495b}.knee{fill:#edae49}"
     ".selected{stroke:#111;stroke-width:3}.line{fill:none;stroke:#d1495b;stroke-width:1.5}"
+    "@media(max-width:600px){.wide text{font-size:18px}}"
 )
+WIDE = 600
+"""Pixels from which a picture is so much larger than a phone that its words need a larger type there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +153,9 @@ def _label(x: float, y: float, text: str) -> str:
 
 def _picture(frame: _Frame, title: str, parts: Sequence[str]) -> str:
     style = f"max-width:{frame.width * 1.6:.0f}px;background:#fff"
+    kind = ' class="wide"' if frame.width > WIDE else ""
     size = f'viewBox="0 0 {frame.width} {frame.height}" width="100%" style="{style}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{html.escape(title)}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg"{kind} {size} role="img" aria-label="{html.escape(title)}">'
         f"<style>{STYLE}</style>{''.join(parts)}</svg>"
     )

@@ -29,6 +29,9 @@ element.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); choose(event.target); }
 });
 """
+# A phone has room for a table whose words may break.
+NARROW = "font-size: 0.85em; overflow-wrap: anywhere; max-width: 100%"
+LEAST_WIDTH = 240
 Messages = list[dict[str, Any]]
 
 
@@ -123,7 +126,8 @@ def parameters_html(trial: TrialRecord) -> str:
         f"{''.join(f'<td>{getattr(kernel, name):.2f}</td>' for kernel in parameters.kernels.values())}</tr>"
         for name in names
     )
-    return f"<p>direction: {scope}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    table = f"<table style='{NARROW}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<p>direction: {scope}</p>{table}"
 
 
 def examples_html(service: StudyService, number: int | None) -> str:
@@ -145,11 +149,17 @@ def examples_html(service: StudyService, number: int | None) -> str:
 
 def _chat(gr: Any, service: StudyService, choose: Any) -> None:
     with gr.Row():
-        left_name = gr.Dropdown(service.names(), value=BASELINE, label="Left", elem_id="left-name")
-        right_name = gr.Dropdown(service.names(), value=_name(_first(service)), label="Right", elem_id="right-name")
+        left_name, right_name = (
+            gr.Dropdown(
+                service.names(), value=value, label=label, elem_id=f"{label.lower()}-name", min_width=LEAST_WIDTH
+            )
+            for label, value in (("Left", BASELINE), ("Right", _name(_first(service))))
+        )
     with gr.Row():
-        left = gr.Chatbot(label="Left", height=360, elem_id="left", render_markdown=False, buttons=["copy"])
-        right = gr.Chatbot(label="Right", height=360, elem_id="right", render_markdown=False, buttons=["copy"])
+        left, right = (
+            gr.Chatbot(label=label, height=360, elem_id=label.lower(), render_markdown=False, buttons=["copy"])
+            for label in ("Left", "Right")
+        )
     text = gr.Textbox(label="Say to both", elem_id="say", lines=1)
     with gr.Row():
         send = gr.Button("Send", variant="primary", elem_id="send")
