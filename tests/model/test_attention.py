@@ -25,6 +25,21 @@ def test_it_is_that_of_the_library(groups: int, kind: str) -> None:
     assert_close(decode_attention(query, key, value, masks[kind], 0.3), expected.transpose(1, 2))
 
 
+@pytest.mark.parametrize("kind", ["none", "boolean", "additive"])
+@pytest.mark.parametrize("room", [0, 1, 5])
+def test_room_behind_the_positions_changes_nothing(room: int, kind: str) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(3, 4, 1, 8)
+    # Whatever stands there, it must not be seen.
+    keys, values = torch.randn(3, 2, 8, 11 + room), torch.randn(3, 2, 11 + room, 8)
+    key, value = keys[..., :11].mT, values[:, :, :11]
+    allowed = torch.rand(3, 1, 1, 11) > 0.3
+    allowed[..., -1] = True
+    masks = {"none": None, "boolean": allowed, "additive": torch.zeros(3, 1, 1, 11).masked_fill(~allowed, -1e30)}
+    alone = decode_attention(query, key.mT.contiguous().mT, value.contiguous(), masks[kind])
+    assert_close(decode_attention(query, key, value, masks[kind]), alone)
+
+
 def test_it_is_used_in_bfloat16_alone() -> None:
     assert not use_decode_attention(tiny("llama"))
     model = tiny("llama").to(torch.bfloat16)

@@ -15,7 +15,7 @@ from transformers.cache_utils import (
 
 from ..model.attention import NAME as DECODE_ATTENTION
 
-ROOM = 64
+ROOM = 32
 
 
 class RoomyLayer(DynamicLayer):

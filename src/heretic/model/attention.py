@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 NAME = "heretic_decode"
 
@@ -52,9 +53,36 @@ def decode_attention(
     (rows or 1, 1, 1, positions). The softmax is taken in fp32.
     """
     rows, heads, _, head_dim = query.shape
-    groups = key.shape[1]
+    groups, positions = key.shape[1:3]
     scale = head_dim**-0.5 if scaling is None else scaling
+    key, value = _whole_buffers(key, value)
     scores = ((query.reshape(rows, groups, heads // groups, head_dim) * scale) @ key.mT).float()
-    if mask is not None:
-        scores = scores.masked_fill_(~mask, float("-inf")) if mask.dtype == torch.bool else scores.add_(mask)
+    room = scores.shape[-1] - positions
+    if mask is None:
+        scores[..., positions:] = float("-inf")
+    elif mask.dtype == torch.bool:
+        scores.masked_fill_(pad(~mask, (0, room), value=True), float("-inf"))
+    else:
+        scores.add_(pad(mask, (0, room), value=float("-inf")))
     return (scores.softmax(dim=-1).to(value.dtype) @ value).reshape(rows, 1, heads, value.shape[-1])
+
+
+def _whole_buffers(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The buffers of which `key` (stored transposed) and `value` are the first positions, or both as they are.
+
+    A batch of matrix products copies a part of a buffer before it multiplies; the whole is taken as it lies. What
+    stands behind the positions in use must be finite (engine/cache.py fills buffers with zeros).
+    """
+    rows, groups, _, head_dim = key.shape
+    room = key.stride(-1)
+    features = value.shape[-1]
+    lie_alike = key.stride()[:2] == (groups * head_dim * room, head_dim * room) and value.stride()[:3] == (
+        groups * room * features,
+        room * features,
+        features,
+    )
+    if not lie_alike or key.storage_offset() or value.storage_offset():
+        return key, value
+    whole_key = key.mT.as_strided((rows, groups, head_dim, room), (groups * head_dim * room, head_dim * room, room, 1))
+    whole_value = value.as_strided((rows, groups, room, features), (*value.stride()[:3], 1))
+    return whole_key.mT, whole_value
