@@ -22,6 +22,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "model_commit": ("abc", "abc", "abc"),
     "trust_remote_code": (True, "true", True),
     "dtypes": (["bfloat16", "auto"], "bfloat16, auto", ["bfloat16", "auto"]),
+    "experts": ("0-2,6", "0-2, 6", {"*": [0, 1, 2, 6]}),
     "quantization": ("bnb_4bit", "bnb_4bit", "bnb_4bit"),
     "full_precision_model": ("org/full", "org/full", "org/full"),
     "device_map": ({"": "cpu"}, '{"": "cpu"}', {"": "cpu"}),
@@ -275,3 +276,22 @@ def test_a_flag_without_meaning_is_taken_with_a_warning() -> None:
     settings, warnings = load_settings(flags_of("--full-normalization-lora-rank", "3"))
     assert settings == Settings()
     assert len(warnings) == 1 and "--full-normalization-lora-rank" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "experts"),
+    [
+        ("12:0-1,7;13:5;*:2", {"12": [0, 1, 7], "13": [5], "*": [2]}),
+        ("[1, 3]", {"*": [1, 3]}),
+        ('{"4": [1]}', {"4": [1]}),
+        ("all", None),
+    ],
+)
+def test_experts_are_chosen_for_all_layers_or_by_layer(given: str, experts: dict[str, list[int]] | None) -> None:
+    assert load_settings({"experts": given})[0].experts == experts
+
+
+@pytest.mark.parametrize("given", ["some", "3:", "1-", '{"x": [1]}', "{}", '{"1": []}', "1;2;"])
+def test_what_chooses_no_experts_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match="experts"):
+        load_settings({"experts": given})

@@ -1,5 +1,6 @@
 """The guard of the one idea: hooked forward == merged weights == naive reference, for every family and mode."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,8 @@ from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site, components_of
 from heretic.ablation.weight_stats import weight_stats
+from heretic.errors import ModelError
+from heretic.model.experts import with_chosen_experts
 from heretic.model.gains import measured_gain
 from heretic.model.hooks import edited_model
 from heretic.model.layers import decoder_layers, hidden
@@ -26,9 +29,9 @@ MODES = ("none", "pre", "full")
 IDS = torch.arange(10)[None].repeat(3, 1) + torch.arange(3)[:, None] + 5
 
 
-def parameters(sites: list[Site], strength: float, index: float = 1.0) -> AblationParameters:
+def parameters(sites: Sequence[Site], strength: float, index: float = 1.0) -> AblationParameters:
     kernel = WeightKernel(max_weight=strength, max_weight_position=2, min_weight=0.5, min_weight_distance=1.5)
-    kernels = dict.fromkeys(components_of(sites), kernel)
+    kernels = dict.fromkeys(components_of(tuple(sites)), kernel)
     return AblationParameters(direction_scope="global", direction_index=index, kernels=kernels)
 
 
@@ -55,10 +58,10 @@ def compiled(model: torch.nn.Module, sites: list[Site], strength: float, mode: s
 
 
 @torch.no_grad()
-def compiled_all(model: torch.nn.Module, sites: list[Site]) -> ModelEdit:
+def compiled_all(model: torch.nn.Module, sites: Sequence[Site], mode: str = "full") -> ModelEdit:
     directions = directions_for(32)
     stats = {site.module: weight_stats(site_weight(model, site), directions.vectors) for site in sites}
-    return compile_edit(parameters(sites, 1.0, 0.5), directions, sites, stats, "full")
+    return compile_edit(parameters(sites, 1.0, 0.5), directions, sites, stats, mode)
 
 
 @torch.no_grad()
@@ -278,6 +281,43 @@ def test_only_the_chosen_experts_are_edited() -> None:
     before = site_weight(model, site).clone()
     changed = (edit_weight(edit[site.module], before) - before).flatten(1).norm(dim=1)
     assert (changed > 0.01).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["fused", "a module each"])
+@torch.no_grad()
+def test_a_chosen_set_of_experts_is_edited_as_the_merge_edits_it(kind: str, mode: str) -> None:
+    model = tiny_model("mixtral") if kind == "fused" else with_experts()
+    every = find_sites(model)
+    sites = with_chosen_experts(every, {"0": [0, 1, 2], "*": [0, 1]})
+    edit = compiled_all(model, sites, mode)
+    left = set(compiled_all(model, every, mode)) - set(edit)
+    others = {f"model.layers.{layer}.mlp.experts.2.down_proj" for layer in (1, 2)}
+    assert left == (set() if kind == "fused" else others)
+    with edited_model(model, [edit], sites):
+        hooked = model(input_ids=IDS).logits
+    for site in [site for site in sites if site.module in edit]:
+        weight = site_weight(model, site)
+        merged = edit_weight(edit[site.module], weight)
+        if site.chosen is not None:
+            others = [n for n in range(len(weight)) if n not in site.chosen]
+            assert torch.equal(merged[others], weight[others])
+        weight.copy_(merged)
+    assert_close(hooked, model(input_ids=IDS).logits, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "chosen", "told"),
+    [
+        ("llama", {"*": [0]}, "mixture of experts"),
+        ("mixtral", {"*": [4]}, "from 0 to 3 in each layer, got 4"),
+        ("mixtral", {"0": [9]}, "from 0 to 3 in layer 0, got 9"),
+        ("mixtral", {"7": [0]}, "got layer 7"),
+    ],
+)
+def test_experts_that_are_not_there_are_named(family: str, chosen: dict[str, list[int]], told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        with_chosen_experts(find_sites(tiny_model(family)), chosen)
 
 
 def test_a_router_is_never_a_site() -> None:

@@ -83,3 +83,21 @@ def test_the_whole_job(
     changed = changed_keys(base, output)
     assert changed
     assert all(any(part in key for part in edited) for key in changed), changed
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("modules_of_its_own")
+@pytest.mark.parametrize("family", ["mixtral", "a module per expert"])
+def test_only_the_chosen_experts_are_written(family: str, planted_flags: list[str], tmp_path: Path) -> None:
+    base, output = tmp_path / "base", tmp_path / "edited"
+    write_model(family, base)
+    flags = [*planted_flags, *MARKERS, "--n-trials", "3", "--n-startup-trials", "2", "--experts", "1,3"]
+    trust = ["--trust-remote-code"] if family == "a module per expert" else []
+    assert main([str(base), *flags, *trust, "--select", "lowest-refusals", "--output", str(output)]) == 0
+    experts = {key.split("experts.")[1][0] for key in changed_keys(base, output) if "experts." in key}
+    assert experts == {"1", "3"}
+    # A later export takes the study's own choice.
+    [study] = (tmp_path / "checkpoints").glob("*.jsonl")
+    later = tmp_path / "later"
+    assert main(["export", str(study), "--trial", "0", "--output", str(later), *trust]) == 0
+    assert {key.split("experts.")[1][0] for key in changed_keys(base, later) if "experts." in key} <= {"1", "3"}

@@ -1,5 +1,6 @@
 """Where a layer writes to the residual stream."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,6 +37,12 @@ class Site:
     def plain(self) -> dict[str, Any]:
         """All but the gain, for a record; tensors are kept elsewhere."""
         return {key: value for key, value in asdict(self).items() if key != "gain"}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "Site":
+        """The site of a record, in which a tuple is a list."""
+        chosen = values.get("chosen")
+        return cls(**dict(values, chosen=None if chosen is None else tuple(chosen)))
 
 
 def components_of(sites: "list[Site] | tuple[Site, ...]") -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from .values import (
     Benchmark,
     Duration,
     EmptyIsNone,
+    Experts,
     Finite,
     Folder,
     MemoryLimits,
@@ -58,6 +59,12 @@ class ModelSettings(Section):
         description="Model to write exports from, where the model given is quantised itself: a hub id, a local "
         "directory, or dequantize (its own weights, in bfloat16).",
         examples=["path/to/original"],
+    )
+    experts: Experts = Field(
+        default=None,
+        description="Experts of a mixture to edit: numbers for every layer (0-3,6) or by layer (12:0-3;13:6); all if "
+        "not given.",
+        examples=["0-3,6"],
     )
     device_map: Annotated[str | dict[str, int | str], Metavar("NAME|TABLE")] = Field(
         default="auto", description="Where the parts of the model go, as accelerate's device_map."

@@ -1,7 +1,7 @@
 """Values with a form of their own: a prompt source, a benchmark, a duration, a size, memory limits."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_EXPERTS = re.compile(r"(?:(?:\d+:|\*:)?\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*(?:;(?!$)|$))+")
 _SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[KMGT]i?)?B?", re.IGNORECASE)
 
 
@@ -103,6 +104,45 @@ def parse_duration(value: object) -> object:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def parse_experts(value: object) -> object:
+    """Numbers of experts by layer ("*": every other layer) from "0-3,6" or "12:0-3,6;13:5" or a list; None for "all".
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    if isinstance(value, list | tuple):
+        return {"*": list(value)}
+    if not isinstance(value, str):
+        return value
+    text = "".join(value.split()).lower()
+    if text in ("", "all"):
+        return None
+    if _EXPERTS.fullmatch(text) is None:
+        raise ValueError("expected all, numbers of experts such as 0-3,6 for every layer, or by layer: 12:0-3,6;13:5")
+    found: dict[str, list[int]] = {}
+    for part in text.split(";"):
+        layer, _, numbers = part.rpartition(":")
+        ranges = [[int(end) for end in each.split("-")] for each in numbers.split(",")]
+        found[layer or "*"] = [number for ends in ranges for number in range(ends[0], ends[-1] + 1)]
+    return found
+
+
+def check_experts(value: Mapping[str, Sequence[int]] | None) -> Mapping[str, Sequence[int]] | None:
+    """The choice itself.
+
+    Raises:
+        ValueError: a key is no layer, or nothing is chosen.
+    """
+    for layer, numbers in (value or {}).items():
+        if layer != "*" and not layer.isdecimal():
+            raise ValueError(f"expected numbers of layers, or * for every layer, got {layer}")
+        if not numbers:
+            raise ValueError("expected at least one expert in each layer that is named")
+    if value is not None and not value:
+        raise ValueError("expected at least one layer with experts, or all")
+    return value
+
+
 def check_size(value: int | str) -> int | str:
     """The size itself.
 
@@ -135,6 +175,12 @@ Duration = Annotated[
 ]
 Size = Annotated[int | str, AfterValidator(check_size), Metavar("SIZE")]
 MemoryLimits = Annotated[dict[int | str, int | str] | None, AfterValidator(number_devices), Metavar("TABLE")]
+Experts = Annotated[
+    dict[str, list[int]] | None,
+    BeforeValidator(parse_experts),
+    AfterValidator(check_experts),
+    Metavar("all|N-N,N|LAYER:N,N;LAYER:N"),
+]
 Prompts = Annotated[PromptSource | None, Metavar("FILE|HUB-ID|TABLE")]
 
 REFUSAL_MARKERS = (

@@ -14,6 +14,7 @@ from torch import nn
 from ..ablation.sites import Site
 from ..errors import ModelError
 from .checkpoint import Checkpoint
+from .experts import with_chosen_experts
 from .fast_gguf import fast_gguf
 from .layers import decoder_layers, text_config, width
 from .placement import input_device
@@ -58,12 +59,12 @@ def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[
     """The model of `load_decoder`, with its tokenizer.
 
     Raises:
-        ModelError: one of the two can't be loaded, or the sites aren't found.
+        ModelError: one of the two can't be loaded, the sites aren't found, or there are no such experts to choose.
     """
     with fast_gguf():
         tokenizer = load_tokenizer(checkpoint, settings)
         model = load_decoder(checkpoint, settings, say)
-    return LoadedModel(checkpoint, model, tokenizer, tuple(find_sites(model)))
+    return LoadedModel(checkpoint, model, tokenizer, with_chosen_experts(find_sites(model), settings.experts))
 
 
 def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[[str], None]) -> nn.Module:

@@ -11,6 +11,7 @@ from ..ablation.sites import Site, components_of
 from ..config import Settings
 from ..errors import ConfigError
 from ..model.checkpoint import find_checkpoint
+from ..model.experts import with_chosen_experts
 from ..model.layers import decoder_layers, width
 from ..model.loading import load_decoder
 from ..model.sites import find_sites, site_shape
@@ -67,7 +68,7 @@ def inspect_model(settings: Settings, reporter: Reporter) -> Inspection:
     with reporter.step(f"Loading {checkpoint.name}"):
         model = load_decoder(checkpoint, settings, reporter.say)
     with reporter.step("Finding sites"):
-        sites = find_sites(model)
+        sites = with_chosen_experts(find_sites(model), settings.experts)
     return describe(checkpoint.name, model, sites)
 
 

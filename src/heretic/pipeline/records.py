@@ -26,6 +26,7 @@ COMPARED_SETTINGS = (
     "only_telling_prompts",
     "orthogonalize_direction",
     "winsorization_quantile",
+    "experts",
     "row_normalization",
     "max_response_length",
     "refusal_markers",

@@ -63,7 +63,7 @@ def save_trial(
     """
     checkpoint = checkpoint_of(record)
     reader = export_reader(settings, checkpoint, reporter)
-    sites = [Site(**site) for site in record.sites]
+    sites = [Site.from_plain(site) for site in record.sites]
     edit_of = edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"])
     written: list[Evaluation] = []
     writing = ExitStack()
