@@ -11,10 +11,10 @@ from .sections import (
     ExportSettings,
     ModelSettings,
     PromptSettings,
-    ReportSettings,
     SearchSettings,
 )
 from .settings import Settings
+from .showing import ReportSettings
 from .values import Benchmark, PromptSource
 
 __all__ = [

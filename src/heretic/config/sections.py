@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from .measuring import MeasuringSettings
 from .section import Section
+from .showing import ReportSettings
 from .values import (
     BENCHMARKS,
     CHAIN_OF_THOUGHT_SKIPS,
@@ -273,24 +274,6 @@ class ExportSettings(Section):
     )
     upload_public: bool = Field(
         default=False, description="Make a new repository public (one that exists stays as it is)."
-    )
-
-
-class ReportSettings(Section):
-    """What is shown beyond the progress of the search."""
-
-    model_config = ConfigDict(title="Report")
-
-    print_residual_geometry: bool = Field(
-        default=False, description="Show how good and bad residuals lie, layer by layer."
-    )
-    plot_residuals: bool = Field(default=False, description="Draw a picture of good and bad residuals for each layer.")
-    residual_plot_path: Folder = Field(default=Path("plots"), description="Directory that the pictures are written to.")
-    residual_plot_title: str = Field(
-        default="PaCMAP of the residuals of good and bad prompts", description="Title of the pictures."
-    )
-    residual_plot_style: str = Field(
-        default="dark_background", description="Style sheet of matplotlib for the pictures."
     )
 
 

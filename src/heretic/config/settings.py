@@ -9,9 +9,9 @@ from .sections import (
     ExportSettings,
     ModelSettings,
     PromptSettings,
-    ReportSettings,
     SearchSettings,
 )
+from .showing import ReportSettings
 
 # Keys of heretic-llm 1.4.0 that have another name here, and those that have no meaning, with the reason.
 RENAMED = {"export_strategy": "export"}
