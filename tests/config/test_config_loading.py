@@ -82,6 +82,8 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "bad_report_prompts": ({"dataset": "b.txt"}, "b.txt", PromptSource(dataset="b.txt")),
     "over_refusal_prompts": ({"dataset": "o.txt"}, "o.txt", PromptSource(dataset="o.txt")),
     "objective": ("both", "both", "both"),
+    "over_refusal_objective": (True, "true", True),
+    "over_refusal_evaluation_prompts": ({"dataset": "h.txt"}, "h.txt", PromptSource(dataset="h.txt")),
     "stop_dominated": (False, "false", False),
     "share_prefix": (False, "false", False),
     "reuse_layers": (False, "false", False),

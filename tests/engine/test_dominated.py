@@ -32,14 +32,17 @@ def record(number: int, evaluation: Evaluation) -> TrialRecord:
         kl_divergence=evaluation.kl_divergence,
         parameters=NOTHING,
         bound=evaluation.bound,
+        over_refusals=evaluation.over_refusals,
     )
 
 
 @pytest.mark.parametrize("batch_size", [64, 4])
-def test_the_front_is_that_of_full_evaluation(batch_size: int) -> None:
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) -> None:
     engine = engine_for("llama", batch_size)
     # On these random models a response counts as declined by one common word: some show it early, some late.
-    evaluator = Evaluator(engine, PROMPTS, PROMPTS, ["word1", "sorry", "word22"], LENGTH)
+    over = PROMPTS[: len(PROMPTS) // 2] if objectives == 3 else []
+    evaluator = Evaluator(engine, PROMPTS, PROMPTS, ["word1", "sorry", "word22"], LENGTH, over=over)
     baseline = evaluator.baseline()
     draw = torch.Generator().manual_seed(3)
     full: list[TrialRecord] = []
@@ -54,6 +57,7 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int) -> None:
         early.append(record(number, known))
         assert known.kl_divergence == whole.kl_divergence
         assert known.refusals <= whole.refusals
+        assert known.over_refusals == whole.over_refusals
         if known.bound:
             assert known.estimate is not None
             assert known.refusals <= known.estimate <= len(PROMPTS)
@@ -70,6 +74,9 @@ def test_a_dominating_trial_that_has_no_refusals_leaves_nothing_to_count() -> No
     assert losing_refusals([best], 0.1) == 0, "an equal trial does not enter beside an earlier one"
     assert losing_refusals([best], 0.09) is None
     assert losing_refusals([bound], 0.2) is None, "what is not known rules nothing out"
+    third = best.model_copy(update={"over_refusals": 3})
+    assert losing_refusals([third], 0.2, 3) == 0
+    assert losing_refusals([third], 0.2, 2) is None, "fewer over-refusals enter, whatever the refusals are"
 
 
 def test_no_candidate_is_given_up_before_the_sampler_learns_something() -> None:

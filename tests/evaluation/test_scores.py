@@ -1,4 +1,4 @@
-"""The two objectives of SPEC 6."""
+"""The objectives of SPEC 6, and a third."""
 
 import pytest
 import torch
@@ -35,6 +35,14 @@ def test_kl_score_and_refusals_score(
     refusals: int, kl: float, base: int, scale: float, target: float, expected: tuple[float, float]
 ) -> None:
     assert scores(evaluation(refusals, kl), of(base), scale, target) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kl", [0.5, 0.0])
+def test_over_refusals_are_a_third_score_where_they_are_counted(kl: float) -> None:
+    baseline = Baseline(torch.zeros(1, 2), 80, 100, over_refusals=1, over_prompts=40)
+    counted = evaluation(20, kl).model_copy(update={"over_refusals": 10})
+    # Of all prompts, not of the baseline's over-refusals, which may be none.
+    assert scores(counted, baseline, 1.0, 0.01) == (*scores(evaluation(20, kl), baseline, 1.0, 0.01), 0.25)
 
 
 def test_doing_nothing_does_not_win() -> None:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from heretic.study.history import dominated_area
+from heretic.study.history import dominated_area, dominated_volume, hypervolumes
+from heretic.study.records import BaselineRecord
+
+from .toys import trial
 
 
 def test_the_area_of_a_staircase() -> None:
@@ -22,3 +25,17 @@ def test_it_is_optunas() -> None:
         points = generator.uniform(0, 1, (count, 2))
         expected = compute_hypervolume(points, np.array([1.0, 1.0]))
         assert dominated_area([(float(x), float(y)) for x, y in points]) == pytest.approx(expected)
+        solid = generator.uniform(0, 1.2, (count, 3))
+        expected = compute_hypervolume(solid[(solid < 1).all(axis=1)], np.ones(3)) if (solid < 1).all(1).any() else 0.0
+        assert dominated_volume([(float(x), float(y), float(z)) for x, y, z in solid]) == pytest.approx(expected)
+
+
+def test_a_third_objective_adds_a_dimension() -> None:
+    two, three = (
+        BaselineRecord(refusals=80, prompts=100),
+        BaselineRecord(refusals=80, prompts=100, over_refusals=2, over_prompts=10),
+    )
+    plain = [trial(0, 40, 0.5)]
+    assert hypervolumes(plain, two) == [pytest.approx(0.25)]
+    assert hypervolumes([plain[0].model_copy(update={"over_refusals": 0})], three) == [pytest.approx(0.25)]
+    assert hypervolumes([plain[0].model_copy(update={"over_refusals": 4})], three) == [pytest.approx(0.15)]

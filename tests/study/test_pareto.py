@@ -100,3 +100,35 @@ def test_a_trial_off_the_front_is_an_error_that_names_those_on_it(wanted: str | 
 def test_there_is_nothing_to_choose_on_an_empty_front(wanted: str | int) -> None:
     with pytest.raises(StudyError, match="at least one complete trial"):
         select([], BASELINE, wanted)
+
+
+def threefold(seed: int, levels: int = 5) -> list[TrialRecord]:
+    rng = random.Random(seed)
+    return [
+        each.model_copy(update={"over_refusals": rng.randrange(levels)}) for each in random_trials(seed, 60, levels)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_front_of_three_figures_is_what_no_other_trial_beats(seed: int) -> None:
+    def figures(each: TrialRecord) -> tuple[float, ...]:
+        return each.refusals, each.over_refusals or 0, each.kl_divergence
+
+    def beaten(each: TrialRecord, other: TrialRecord) -> bool:
+        ours, theirs = figures(each), figures(other)
+        no_worse = all(a <= b for a, b in zip(theirs, ours, strict=True))
+        return no_worse and (theirs != ours or other.number < each.number)
+
+    trials = threefold(seed)
+    naive = [each for each in trials if not any(beaten(each, other) for other in trials)]
+    front = pareto_front(trials)
+    assert len(naive) < len(trials)
+    assert front == sorted(naive, key=figures)
+    assert select(front, BASELINE, "lowest-kl").kl_divergence == min(each.kl_divergence for each in trials)
+
+
+def test_over_refusals_count_at_the_knee() -> None:
+    third = BASELINE.model_copy(update={"over_refusals": 2, "over_prompts": 10})
+    meek, bold = (trial(n, 10 + n, 0.1).model_copy(update={"over_refusals": 5 * (1 - n)}) for n in (0, 1))
+    assert knee([meek, bold], third).number == 1
+    assert knee([trial(0, 10, 0.1), trial(1, 11, 0.1)], BASELINE).number == 0

@@ -1,4 +1,4 @@
-"""Settings of the measurement at the end of a run."""
+"""Settings of the measurement at the end of a run, and of what else the search may count."""
 
 from typing import Annotated, Literal
 
@@ -34,6 +34,22 @@ class JudgeSource(BaseModel):
         if self.classifier is not None and not self.declined:
             raise ValueError("expected the labels that mean declined, in `declined`")
         return self
+
+
+class OverRefusalSettings(Section):
+    """Declining what only looks harmful, as a third figure that the search minimises."""
+
+    model_config = ConfigDict(title="Over-refusal in the search")
+
+    over_refusal_objective: bool = Field(
+        default=False,
+        description="Search for few refusals of harmless prompts that look harmful too: a third objective.",
+    )
+    over_refusal_evaluation_prompts: Prompts = Field(
+        default=None,
+        description="Harmless prompts that look harmful, on which these are counted (packaged ones if not given).",
+        examples=["path/to/harmless.txt"],
+    )
 
 
 class MeasuringSettings(Section):

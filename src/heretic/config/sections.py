@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from .measuring import MeasuringSettings
+from .measuring import MeasuringSettings, OverRefusalSettings
 from .section import Section
 from .showing import ReportSettings
 from .values import (
@@ -282,6 +282,7 @@ SECTIONS: tuple[type[Section], ...] = (
     PromptSettings,
     DirectionSettings,
     EvaluationSettings,
+    OverRefusalSettings,
     SearchSettings,
     MeasuringSettings,
     ExportSettings,

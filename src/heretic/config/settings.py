@@ -2,7 +2,7 @@
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .measuring import MeasuringSettings
+from .measuring import MeasuringSettings, OverRefusalSettings
 from .sections import (
     DirectionSettings,
     EvaluationSettings,
@@ -29,6 +29,7 @@ class Settings(
     PromptSettings,
     DirectionSettings,
     EvaluationSettings,
+    OverRefusalSettings,
     SearchSettings,
     MeasuringSettings,
     ExportSettings,

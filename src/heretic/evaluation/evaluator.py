@@ -2,12 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
-
-from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from ..ablation.edit import ModelEdit
 from ..engine.base import Engine, Progress, Response, no_progress
@@ -15,30 +11,9 @@ from ..errors import CandidateError
 from ..prompts.prompt import Prompt
 from .kl import kl_divergence
 from .learned import Learned
-from .log_odds import RefusalTokens, find_refusal_tokens, greedy_first_tokens, refusal_probability
+from .log_odds import find_refusal_tokens, greedy_first_tokens, refusal_probability
+from .measures import Baseline, Evaluation
 from .refusals import MarkerClassifier
-
-
-class Evaluation(BaseModel):
-    """What was measured of one candidate: refusals among `prompts` bad prompts, mean KL (nats) on the good ones.
-
-    Where the candidate was given up as dominated, `bound` is True: it has at least `refusals`, and `estimate` is what
-    it would probably have had. Where all was measured, `declined_at` holds for each bad prompt the token at which its
-    response was known to be a refusal, None where it was none. `probability` is the mean probability that a response
-    begins as refusals do, measured where the objective asks for it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    refusals: int
-    prompts: int
-    kl_divergence: float
-    bound: bool = False
-    estimate: float | None = None
-    declined_at: tuple[int | None, ...] | None = None
-    probability: float | None = None
-
 
 Objective = Literal["markers", "log-odds", "both"]
 """What refusing is measured by: markers in responses, the first token alone (nothing is generated), or both."""
@@ -46,22 +21,9 @@ Objective = Literal["markers", "log-odds", "both"]
 Seen = Callable[[int | None, Mapping[int, Response]], None]
 """Told a trial's number (None: no trial's) and its responses by prompt, as far as they were generated."""
 
-Enough = Callable[[float], int | None]
-"""From a KL divergence to the number of refusals with which a candidate of that KL has lost; None if it can't."""
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What candidates are held against: the unmodified model's log-probabilities (fp32) and refusals.
-
-    `tokens`: what its refusals begin with, and `probability` how likely that is on the bad prompts, where needed.
-    """
-
-    log_probabilities: Float[Tensor, "prompt vocab"]
-    refusals: int
-    prompts: int
-    tokens: RefusalTokens | None = None
-    probability: float | None = None
+Enough = Callable[[float, int | None], int | None]
+"""From KL divergence and over-refusals (None: no objective) to the number of refusals with which a candidate of these
+has lost; None if it can't."""
 
 
 class Evaluator:
@@ -77,6 +39,7 @@ class Evaluator:
         stop_decided: bool = True,
         seen: Seen | None = None,
         objective: Objective = "markers",
+        over: Sequence[Prompt] = (),
     ) -> None:
         self.engine = engine
         self._good = good
@@ -87,12 +50,13 @@ class Evaluator:
         self._decided = self._classifier.holds_marker if stop_decided else None
         self._seen = seen
         self._objective = objective
+        self._over = over
         self.learned = Learned(len(bad))
 
     @property
     def rows_a_candidate(self) -> int:
         """How many prompts one candidate runs: the unit of progress."""
-        return len(self._good) + len(self._bad)
+        return len(self._good) + len(self._bad) + len(self._over)
 
     def baseline(self, progress: Progress = no_progress) -> Baseline:
         """The unmodified model's measures.
@@ -105,7 +69,10 @@ class Evaluator:
         declined_at = self._declined_at(responses)
         self.learned.learn(declined_at)
         baseline = replace(baseline, refusals=sum(token is not None for token in declined_at))
-        return baseline if self._objective == "markers" else self._with_tokens(baseline, declined_at)
+        if self._objective != "markers":
+            baseline = self._with_tokens(baseline, declined_at)
+        [over] = self._over_refusals([{}], baseline, progress)
+        return baseline if over is None else replace(baseline, over_refusals=over, over_prompts=len(self._over))
 
     def _with_tokens(self, baseline: Baseline, declined_at: Sequence[int | None]) -> Baseline:
         [bad] = self.engine.first_token_log_probabilities(self._bad, [{}], no_progress)
@@ -144,18 +111,22 @@ class Evaluator:
             float(kl_divergence(baseline.log_probabilities, each).double().mean()) for each in log_probabilities
         ]
         finite = [index for index, kl in enumerate(divergences) if math.isfinite(kl)]
-        limits = [enough(divergences[index]) if enough else None for index in finite]
         measured = [edits[index] for index in finite]
+        # Before the refusals, whose limit hangs on them.
+        over = dict(zip(finite, self._over_refusals(measured, baseline, progress), strict=True))
+        limits = [enough(divergences[index], over[index]) if enough else None for index in finite]
         dense = self._dense(measured, baseline)
         if self._objective == "log-odds":
-            return self._by_first_token(divergences, dict(zip(finite, dense, strict=True)))
+            return self._by_first_token(divergences, dict(zip(finite, dense, strict=True)), over)
         answered = self._answered(measured, limits, learned, progress) if finite else []
         counted = dict(zip(finite, answered, strict=True))
         for index, responses in counted.items():
             self._show(numbers[index] if numbers else None, responses)
         probabilities = {index: probability for index, (_, probability) in zip(finite, dense, strict=True)}
         return [
-            self._evaluation(counted[index], kl, learned, probabilities[index]) if index in counted else _not_finite(kl)
+            self._evaluation(counted[index], kl, learned, probabilities[index], over[index])
+            if index in counted
+            else _not_finite(kl)
             for index, kl in enumerate(divergences)
         ]
 
@@ -166,11 +137,30 @@ class Evaluator:
         found = self.engine.first_token_log_probabilities(self._bad, edits, no_progress)
         return [refusal_probability(each, baseline.tokens) for each in found]
 
+    def _over_refusals(self, edits: Sequence[ModelEdit], baseline: Baseline, progress: Progress) -> list[int | None]:
+        """How many harmless prompts each declines: by markers, or where nothing is generated by the first token."""
+        if not self._over or not edits:
+            return [None] * len(edits)
+        if self._objective == "log-odds" and baseline.tokens is not None:
+            first = self.engine.first_token_log_probabilities(self._over, edits, progress)
+            return [refusal_probability(each, baseline.tokens)[0] for each in first]
+        answered = self.engine.respond(self._over, edits, self._length, self._decided, progress)
+        return [sum(map(self.is_refusal, responses)) for responses in answered]
+
     def _by_first_token(
-        self, divergences: Sequence[float], dense: Mapping[int, tuple[int, float | None]]
+        self,
+        divergences: Sequence[float],
+        dense: Mapping[int, tuple[int, float | None]],
+        over: Mapping[int, int | None],
     ) -> list[Evaluation | CandidateError]:
         return [
-            Evaluation(refusals=dense[index][0], prompts=len(self._bad), kl_divergence=kl, probability=dense[index][1])
+            Evaluation(
+                refusals=dense[index][0],
+                prompts=len(self._bad),
+                kl_divergence=kl,
+                probability=dense[index][1],
+                over_refusals=over[index],
+            )
             if index in dense
             else _not_finite(kl)
             for index, kl in enumerate(divergences)
@@ -210,7 +200,12 @@ class Evaluator:
         return sum(map(self.is_refusal, responses.values()))
 
     def _evaluation(
-        self, responses: Mapping[int, Response], kl: float, learned: Learned, probability: float | None
+        self,
+        responses: Mapping[int, Response],
+        kl: float,
+        learned: Learned,
+        probability: float | None,
+        over_refusals: int | None,
     ) -> Evaluation:
         refusals = self._count(responses)
         bound = len(responses) < len(self._bad) or any(response.cut for response in responses.values())
@@ -229,6 +224,7 @@ class Evaluator:
             estimate=estimate,
             declined_at=declined_at,
             probability=probability,
+            over_refusals=over_refusals,
         )
 
     def _declined_at(self, responses: Sequence[Response]) -> tuple[int | None, ...]:

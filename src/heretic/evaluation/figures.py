@@ -113,6 +113,8 @@ class SearchFigure(Figure):
 
     refusals: Rate
     kl_divergence: float
+    over_refusals: Rate | None = None
+    """None where they were no objective."""
 
 
 class ModelFigures(Figure):

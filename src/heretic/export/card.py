@@ -176,6 +176,14 @@ def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation |
         [f"KL divergence at the first token, {good.count} good prompts (nats)", "0", f"{trial.kl_divergence:.4f}"],
     ]
     columns = ["", "Base model", "Edit, in the search"]
+    if trial.over_refusals is not None and record.baseline.over_refusals is not None:
+        harmless = record.baseline.over_prompts or 0
+        counts = [record.baseline.over_refusals, trial.over_refusals]
+        rows.append(
+            [f"Refusals of {harmless} harmless prompts that look harmful", *(_rate(rate(n, harmless)) for n in counts)]
+        )
+        if written is not None:
+            rows[2].append("" if written.over_refusals is None else _rate(rate(written.over_refusals, harmless)))
     if written is not None:
         columns.append("This model, as written")
         rows[0].append(_rate(rate(written.refusals, of)))

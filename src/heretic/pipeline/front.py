@@ -166,7 +166,12 @@ def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) ->
 
 
 def searched(trial: TrialRecord, baseline: BaselineRecord) -> SearchFigure:
-    return SearchFigure(refusals=rate(trial.refusals, baseline.prompts), kl_divergence=trial.kl_divergence)
+    over = trial.over_refusals
+    return SearchFigure(
+        refusals=rate(trial.refusals, baseline.prompts),
+        kl_divergence=trial.kl_divergence,
+        over_refusals=None if over is None else rate(over, baseline.over_prompts or 0),
+    )
 
 
 def flattery_of(baseline: ModelFigures, candidates: Sequence[ModelFigures], study: Study | RecordedStudy) -> Flattery:

@@ -14,7 +14,7 @@ from ..ui.flags import default_output
 from .directions import read_tensors
 from .figures import read_figures
 from .opened import find_trial, known_of
-from .prompts import RunPrompts
+from .prompts import OVER_REFUSAL_EVALUATION, RunPrompts
 from .records import recorded_baseline
 from .saving import Verification, check_export, checkpoint_of, save_trial
 from .session import make_evaluator, open_engine, release
@@ -77,4 +77,5 @@ def recorded_prompts(record: StudyRecord) -> RunPrompts:
         sets["good_evaluation_prompts"],
         sets["bad_evaluation_prompts"],
         sources,
+        sets.get(OVER_REFUSAL_EVALUATION),
     )

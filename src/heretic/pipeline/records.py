@@ -31,6 +31,7 @@ COMPARED_SETTINGS = (
     "max_response_length",
     "refusal_markers",
     "objective",
+    "over_refusal_objective",
     "kl_divergence_scale",
     "kl_divergence_target",
     "quantization",
@@ -89,12 +90,15 @@ def baseline_record(baseline: Baseline) -> BaselineRecord:
         prompts=baseline.prompts,
         refusal_tokens=None if baseline.tokens is None else baseline.tokens.ids,
         probability=baseline.probability,
+        over_refusals=baseline.over_refusals,
+        over_prompts=baseline.over_prompts,
     )
 
 
 def recorded_baseline(record: BaselineRecord, evaluator: Evaluator, progress: Progress) -> Baseline:
     """The baseline of a recorded study: its log-probabilities are measured, the rest is known."""
-    baseline = evaluator.baseline_of(record.refusals, progress)
+    measured = evaluator.baseline_of(record.refusals, progress)
+    baseline = replace(measured, over_refusals=record.over_refusals, over_prompts=record.over_prompts)
     if record.refusal_tokens is None:
         return baseline
     # How well the tokens tell refusals was of interest when they were found.

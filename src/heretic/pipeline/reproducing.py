@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import Settings, recorded_settings
 from ..errors import ConfigError, ExportError, PromptError, StudyError
-from ..evaluation.rounding import kl_rounding
+from ..evaluation.rounding import Rounding, kl_rounding
 from ..model.checkpoint import find_checkpoint
 from ..prompts.prompt import PromptSet
 from ..report.agreement import (
@@ -22,7 +22,7 @@ from ..report.agreement import (
     summary,
 )
 from ..study.journal import study_path
-from ..study.records import TrialRecord
+from ..study.records import BaselineRecord, TrialRecord
 from ..study.study import RecordedStudy, has_record
 from ..ui.events import Reporter
 from ..ui.flags import FlagChooser
@@ -190,7 +190,7 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
     rounding = kl_rounding(study.record.dtype, recorded.settings.get("quantization", "none") != "none")
     figures = compare_baselines(recorded.baseline, study.baseline)
     for number, place in numbers.items():
-        figures += list(_compared(recorded.trials[number], now.get(place), recorded.baseline.prompts, rounding))
+        figures += list(_compared(recorded.trials[number], now.get(place), recorded.baseline, rounding))
     if recorded.measured is not None:
         figures += compare_measured(recorded.measured, read_figures(study.path), numbers)
     present = versions() | (hardware() if recorded.hardware else {})
@@ -205,11 +205,11 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
 
 
 def _compared(
-    trial: TrialRecord, found: TrialRecord | None, prompts: int, rounding: tuple[float, float]
+    trial: TrialRecord, found: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> Iterator[ComparedFigure]:
     """Another candidate under the same number has nothing to compare: the search has gone another way."""
     same = found is not None and same_parameters(found, trial) and found.bound == trial.bound
-    yield from compare_trial(trial, found if same else None, prompts, rounding)
+    yield from compare_trial(trial, found if same else None, baseline, rounding)
 
 
 def show(reproduction: Reproduction, as_json: bool, out: Reporter, reporter: Reporter) -> None:

@@ -129,7 +129,7 @@ class _Job:
         if self.prescribed is not None:
             measurement.measure_these(self.prescribed.measured)
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
-        with Study(self.path, space, self.writer) as study:
+        with Study(self.path, space, self.writer, objectives=3 if self.prompts.over else 2) as study:
             tensors, baseline = self._begin_or_resume(engine, study, space)
             stats = model_stats(engine, tensors, self.checkpoint, self.settings, self.reporter)
             study.use_sampler(
@@ -210,6 +210,9 @@ class _Job:
             except CandidateError as error:
                 raise ModelError(f"The model itself can't be measured: {error}. Try another dtype (dtypes).") from error
         self.reporter.say(f"The model itself declines {baseline.refusals} of {baseline.prompts} bad prompts.")
+        if baseline.over_refusals is not None:
+            harmless = f"{baseline.over_refusals} of {baseline.over_prompts} harmless ones that look harmful"
+            self.reporter.say(f"It declines {harmless}: their number is the third objective.")
         require_declining(baseline.refusals, baseline.prompts)
         tensors.write(tensors_path(self.path))
         study.begin(study_record(engine, self.prompts, self.settings, space, baseline))

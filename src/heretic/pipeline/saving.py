@@ -185,7 +185,8 @@ def _load_adapter(directory: Path, base: Checkpoint, settings: Settings, reporte
 def score(engine: LocalEngine, settings: Settings, verification: Verification, reporter: Reporter) -> Evaluation:
     """The engine's model, as it is, measured as a candidate is."""
     prompts = verification.prompts
-    evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
+    good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
+    evaluator = make_evaluator(engine, settings, good, bad, over=prompts.over)
     with reporter.step("Scoring what was written", evaluator.rows_a_candidate) as progress:
         [evaluation] = evaluator.evaluate([{}], verification.baseline, progress)
     release(engine)
@@ -230,7 +231,12 @@ def compare(trial: TrialRecord, written: Evaluation, tolerance: Tolerance, repor
         ["searched", f"{trial.refusals}/{written.prompts}", kl(trial.kl_divergence)],
         ["written", f"{written.refusals}/{written.prompts}", kl(written.kl_divergence)],
     ]
-    reporter.table("Searched and written", ["", "Refusals", "KL"], rows)
+    columns = ["", "Refusals", "KL"]
+    if trial.over_refusals is not None:
+        columns.append("Over-refusals")
+        rows[0].append(str(trial.over_refusals))
+        rows[1].append(str(written.over_refusals))
+    reporter.table("Searched and written", columns, rows)
     refusals_off = max(1, round(tolerance.refusals * written.prompts))
     kl_off = tolerance.kl + tolerance.kl_share * trial.kl_divergence
     if (

@@ -124,10 +124,17 @@ class Search:
             settings.kl_divergence_target,
             settings.objective,
         )
-        return self._study.tell(candidate, evaluation.refusals, evaluation.kl_divergence, objectives, evaluation.bound)
+        return self._study.tell(
+            candidate,
+            evaluation.refusals,
+            evaluation.kl_divergence,
+            objectives,
+            evaluation.bound,
+            evaluation.over_refusals,
+        )
 
     def _enough(self) -> Enough | None:
-        """From a candidate's KL to the refusals that rule it out, by the trials so far."""
+        """From a candidate's KL and over-refusals to the refusals that rule it out, by the trials so far."""
         # The front rules out what all trials together do, and is small enough to be sent with every candidate.
         return partial(losing_refusals, pareto_front(self._study.trials)) if self._settings.stop_dominated else None
 

@@ -88,6 +88,7 @@ def make_evaluator(
     good: Sequence[Prompt],
     bad: Sequence[Prompt],
     seen: Seen | None = None,
+    over: Sequence[Prompt] = (),
 ) -> Evaluator:
     return Evaluator(
         engine,
@@ -97,6 +98,7 @@ def make_evaluator(
         settings.max_response_length,
         seen=seen,
         objective=settings.objective,
+        over=over,
     )
 
 

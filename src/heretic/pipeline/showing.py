@@ -23,7 +23,7 @@ def counting_evaluator(
     """
     good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
     seen = response_shower(bad, settings.refusal_markers, title, reporter) if settings.print_responses else None
-    return make_evaluator(engine, settings, good, bad, seen)
+    return make_evaluator(engine, settings, good, bad, seen, prompts.over)
 
 
 def response_shower(prompts: Sequence[Prompt], markers: Sequence[str], title: str, reporter: Reporter) -> Seen:

@@ -11,6 +11,7 @@ from ..study.records import BaselineRecord, TrialRecord
 
 Verdict = Literal["exactly", "within the interval", "no"]
 
+OVER = "over-refusals (search)"
 SAME = 1e-9
 """Relative: a figure that was written as decimals and read again is no further from itself."""
 
@@ -70,19 +71,26 @@ class Reproduction(Figure):
 
 
 def compare_baselines(recorded: BaselineRecord, now: BaselineRecord) -> list[ComparedFigure]:
-    return [_count("the model itself", "refusals (search)", _rate_of(recorded), _rate_of(now))]
+    figures = [_count("the model itself", "refusals (search)", _rate_of(recorded), _rate_of(now))]
+    if recorded.over_refusals is None:
+        return figures
+    before, after = (
+        None if b.over_refusals is None else rate(b.over_refusals, b.over_prompts or 0) for b in (recorded, now)
+    )
+    assert before is not None
+    return [*figures, _count("the model itself", OVER, before, after)]
 
 
 def compare_trial(
-    recorded: TrialRecord, now: TrialRecord | None, prompts: int, rounding: Rounding
+    recorded: TrialRecord, now: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> list[ComparedFigure]:
     """A trial's figures in the search: refusals within their Wilson interval, KL within what rounding may do."""
     subject = f"trial {recorded.number}"
     refusals = _count(
         subject,
         "refusals (search)",
-        rate(recorded.refusals, prompts),
-        None if now is None else rate(now.refusals, prompts),
+        rate(recorded.refusals, baseline.prompts),
+        None if now is None else rate(now.refusals, baseline.prompts),
     )
     allowed = rounding[0] + rounding[1] * recorded.kl_divergence
     divergence = ComparedFigure(
@@ -93,7 +101,12 @@ def compare_trial(
         low=recorded.kl_divergence - allowed,
         high=recorded.kl_divergence + allowed,
     )
-    return [refusals, divergence]
+    if recorded.over_refusals is None:
+        return [refusals, divergence]
+    harmless = baseline.over_prompts or 0
+    before = rate(recorded.over_refusals, harmless)
+    after = None if now is None or now.over_refusals is None else rate(now.over_refusals, harmless)
+    return [refusals, divergence, _count(subject, OVER, before, after)]
 
 
 def compare_measured(recorded: Figures, now: Figures | None, numbers: Mapping[int, int]) -> list[ComparedFigure]:

@@ -40,7 +40,8 @@ def front_chart(report: Report) -> go.Figure:
         text=[str(each.number) for each in front],
         error_y=_errors([each.refusals for each in front]),
         name="front, in the search",
-        mode="lines+markers",
+        # Of three figures, the front is no line on the plane of two.
+        mode="lines+markers" if report.study.baseline.objectives == 2 else "markers",
         line={"shape": "hv", "color": FRONT, "width": 1.5},
         marker={
             "size": [16 if each.number == report.knee else 8 for each in front],
@@ -197,10 +198,11 @@ def _plane(residuals: ResidualFigures, index: int) -> list[go.Scatter]:
 
 
 def history_chart(report: Report) -> go.Figure:
-    """Refusals and KL of each trial, and the hypervolume so far."""
-    figure = make_subplots(
-        3, 1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=("refusals (%)", "KL (nats)", "hypervolume")
-    )
+    """Refusals and KL of each trial, over-refusals where they are an objective, and the hypervolume so far."""
+    third = report.study.baseline.objectives == 3
+    titles = ["refusals (%)", "KL (nats)", *(["over-refusals (%)"] if third else []), "hypervolume"]
+    rows = len(titles)
+    figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=titles)
     of = report.study.baseline.prompts
     front = {each.number for each in report.front}
     numbers = [each.number for each in report.trials]
@@ -223,18 +225,21 @@ def history_chart(report: Report) -> go.Figure:
 
     dots([100 * each.refusals / of for each in report.trials], 1)
     dots([each.kl_divergence for each in report.trials], 2)
+    if third:
+        harmless = report.study.baseline.over_prompts or 1
+        dots([100 * (each.over_refusals or 0) / harmless for each in report.trials], 3)
     figure.add_scatter(
         x=numbers,
         y=[each.hypervolume for each in report.trials],
         mode="lines",
         line={"shape": "hv", "color": "#3a8f5c"},
         showlegend=False,
-        row=3,
+        row=rows,
         col=1,
     )
     figure.update_yaxes(type="log", tickvals=KL_TICKS, row=2, col=1)
-    figure.update_yaxes(range=[0, 1.02], row=3, col=1)
-    return _styled(figure, "trial", "", 560)
+    figure.update_yaxes(range=[0, 1.02], row=rows, col=1)
+    return _styled(figure, "trial", "", 560 + 170 * (rows - 3))
 
 
 def importance_chart(report: Report) -> go.Figure | None:
@@ -242,7 +247,8 @@ def importance_chart(report: Report) -> go.Figure | None:
         return None
     names = sorted(report.importance["refusals"], key=lambda name: report.importance["refusals"][name])  # type: ignore[index]
     figure = go.Figure()
-    for key, title, color in (("refusals", "refusals", BAD), ("kl_divergence", "KL divergence", GOOD)):
+    series = [("refusals", "refusals", BAD), ("kl_divergence", "KL divergence", GOOD)]
+    for key, title, color in [*series, ("over_refusals", "over-refusals", KNEE)][: len(report.importance)]:
         shares = [100 * report.importance[key].get(name, 0.0) for name in names]
         figure.add_bar(y=names, x=shares, name=title, orientation="h", marker_color=color)
     return _styled(figure, "share of importance (%)", "", 140 + 38 * len(names))

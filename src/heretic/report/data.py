@@ -25,6 +25,7 @@ class TrialFigures(Figure):
     number: int
     refusals: int
     kl_divergence: float
+    over_refusals: int | None = None
     bound: bool
     seconds: float | None
     hypervolume: float
@@ -42,11 +43,14 @@ class FrontTrial(Figure):
     number: int
     refusals: Rate
     kl_divergence: float
+    over_refusals: Rate | None = None
     strengths: dict[str, list[float]]
 
 
 class Report(Figure):
     """All that is known of one study.
+
+    `over_refusals` are None where they are no objective of the search.
 
     `measured`, `residuals` and `benchmarks` are None where nothing of the kind was measured; `knee` and `importance`
     are where there are too few trials.
@@ -108,6 +112,7 @@ def _trials(study: RecordedStudy, trials: Sequence[TrialRecord], baseline: Basel
             number=trial.number,
             refusals=trial.refusals,
             kl_divergence=trial.kl_divergence,
+            over_refusals=trial.over_refusals,
             bound=trial.bound,
             seconds=seconds.get(trial.number),
             hypervolume=volume,
@@ -127,6 +132,9 @@ def _front_trial(trial: TrialRecord, record: StudyRecord) -> FrontTrial:
         number=trial.number,
         refusals=rate(trial.refusals, record.baseline.prompts),
         kl_divergence=trial.kl_divergence,
+        over_refusals=None
+        if trial.over_refusals is None
+        else rate(trial.over_refusals, record.baseline.over_prompts or 0),
         strengths={
             component: [kernel.weight(layer) for layer in layers]
             for component, kernel in trial.parameters.kernels.items()

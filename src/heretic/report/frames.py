@@ -17,7 +17,7 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
     """A row a trial, indexed by its number.
 
     `refusals_low` and `refusals_high` are the Wilson interval of 95 %, as counts. Of a `bound` (given up as dominated)
-    `refusals` is what it has at least, and it has no interval.
+    `refusals` is what it has at least, and it has no interval. There are `over_refusals` where these are an objective.
     """
     import pandas as pd
 
@@ -38,6 +38,7 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
                 "refusals_low": None if trial.bound else interval.low * baseline.prompts,
                 "refusals_high": None if trial.bound else interval.high * baseline.prompts,
                 "kl_divergence": trial.kl_divergence,
+                **({} if trial.over_refusals is None else {"over_refusals": trial.over_refusals}),
                 "front": trial.number in front,
                 "bound": trial.bound,
                 "direction_scope": parameters.direction_scope,
@@ -81,7 +82,8 @@ def front_figure(frame: "pd.DataFrame", best: TrialRecord | None, baseline: Base
         name="front",
         error_y=errors,
         line={"shape": "vh", "color": "#d1495b", "width": 1},
-        **_points("#d1495b", 10, "lines+markers"),
+        # Of three figures, the front is no line on the plane of two.
+        **_points("#d1495b", 10, "lines+markers" if baseline.objectives == 2 else "markers"),
     )
     if best is not None:
         figure.add_scatter(

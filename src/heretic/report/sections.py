@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..evaluation.figures import Figures, ModelFigures
+from ..evaluation.statistics import rate
 from ..study.history import LEAST_TRIALS
 from ..ui.benchmarks import difference_text, score_text, unfinished_text, verdict_text
 from ..ui.figures import judge_table, kl_interval, kl_table, paired_text, rate_text, sentences
@@ -76,9 +77,16 @@ def _front(report: Report) -> Iterator[Part]:
     if not report.front:
         yield Words("No trial is complete yet.")
         return
+    base = report.study.baseline
+    third = None if base.over_refusals is None else rate(base.over_refusals, base.over_prompts or 0)
     yield Words(
         "Each point is one ablation: how many of the bad prompts it still refuses, and how far it moves the first "
         "token of answers to good prompts. The line is the best by the search's own figures; the star is its knee."
+        if third is None
+        else "Each point is one ablation: how many of the bad prompts it still refuses, and how far it moves the first "
+        "token of answers to good prompts. A third figure counted in the search: refusals of harmless prompts that "
+        f"look harmful (the model itself: {rate_text(third)}). Red points are those that no trial beats in all three; "
+        "the star is the knee."
     )
     yield from chart(
         front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on prompts that no search saw."
@@ -88,24 +96,31 @@ def _front(report: Report) -> Iterator[Part]:
         "Trial",
         "Refusals (search)",
         "KL (search)",
+        *(() if third is None else ("Over-refusals (search)",)),
         "Refusals (unseen)",
         "Declined (unseen)",
         "KL (unseen)",
+        *(() if third is None else ("Over-refusals (unseen)",)),
         "Against the model",
     )
     rows, marked = [], -1
     for place, trial in enumerate(report.front):
         found = measured.get(trial.number)
-        unseen = ("-",) * 4
+        unseen = ("-",) * (4 if third is None else 5)
         if found is not None:
+            over = (
+                () if third is None else ("-" if found.over_refusal is None else rate_text(found.over_refusal.markers),)
+            )
             unseen = (
                 rate_text(found.bad.markers),
                 rate_text(found.bad.declined),
                 kl_interval(found.kl_first),
+                *over,
                 paired_text(found.against_baseline),
             )
         marked = place if trial.number == report.knee else marked
-        rows.append((str(trial.number), rate_text(trial.refusals), kl(trial.kl_divergence), *unseen))
+        counted = () if trial.over_refusals is None else (rate_text(trial.over_refusals),)
+        rows.append((str(trial.number), rate_text(trial.refusals), kl(trial.kl_divergence), *counted, *unseen))
     yield Table(columns, rows, marked)
     if report.measured is None:
         yield Words(

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .records import BaselineRecord, TrialRecord
@@ -43,15 +44,29 @@ def hypervolumes(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> lis
     """After each trial, the share of the plane (refusals to the baseline's, KL to 1 nat) that the front dominates.
 
     The hypervolume indicator of Zitzler and Thiele (1999) with the reference point (1, 1 nat): 0 is the model itself, 1
-    would be no refusal at no KL. A bound dominates nothing.
+    would be no refusal at no KL. A bound dominates nothing. Where over-refusals are an objective, it is the share of a
+    space: their axis ends where all harmless prompts are declined.
     """
-    points: list[tuple[float, float]] = []
+    points: list[tuple[float, float, float]] = []
     volumes = []
     for trial in trials:
         if not trial.bound:
-            points.append((trial.refusals / max(1, baseline.refusals), trial.kl_divergence / REFERENCE_KL))
-        volumes.append(dominated_area(points))
+            declined = (trial.over_refusals or 0) / max(1, baseline.over_prompts or 0)
+            points.append((trial.refusals / max(1, baseline.refusals), trial.kl_divergence / REFERENCE_KL, declined))
+        volumes.append(dominated_volume(points))
     return volumes
+
+
+def dominated_volume(points: Sequence[tuple[float, float, float]]) -> float:
+    """The volume of the unit cube that is no better than some point in all coordinates (smaller is better).
+
+    Between two neighbouring values of the third coordinate, the points below span the same area of the other two.
+    """
+    levels = sorted({max(0.0, z) for *_, z in points if z < 1})
+    return sum(
+        (above - level) * dominated_area([(x, y) for x, y, z in points if z <= level])
+        for level, above in zip(levels, [*levels[1:], 1.0], strict=True)
+    )
 
 
 def dominated_area(points: Sequence[tuple[float, float]]) -> float:
@@ -65,7 +80,8 @@ def dominated_area(points: Sequence[tuple[float, float]]) -> float:
 
 
 def importance(study: RecordedStudy) -> dict[str, dict[str, float]] | None:
-    """By figure (refusals, KL), each parameter's share of what decides whether a trial is among the best tenth.
+    """By figure (refusals, KL, over-refusals where they are an objective), each parameter's share of what decides
+    whether a trial is among the best tenth.
 
     PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). None of fewer than 20 trials.
     """
@@ -73,19 +89,18 @@ def importance(study: RecordedStudy) -> dict[str, dict[str, float]] | None:
 
     if len(study.trials) < LEAST_TRIALS:
         return None
-    figures = {"refusals": _refusals, "kl_divergence": _kl_divergence}
+    figures = ["refusals", "kl_divergence", *(["over_refusals"] if study.baseline.objectives == 3 else [])]
     with warnings.catch_warnings():
         # It says that it takes low values for good ones, as they are here.
         warnings.filterwarnings("ignore", message="PedAnova")
         return {
-            name: {key: float(value) for key, value in get_param_importances(study.optuna, target=target).items()}
-            for name, target in figures.items()
+            name: {
+                key: float(value)
+                for key, value in get_param_importances(study.optuna, target=partial(_figure, name)).items()
+            }
+            for name in figures
         }
 
 
-def _refusals(trial: Any) -> float:
-    return float(trial.user_attrs["trial"]["refusals"])
-
-
-def _kl_divergence(trial: Any) -> float:
-    return float(trial.user_attrs["trial"]["kl_divergence"])
+def _figure(name: str, trial: Any) -> float:
+    return float(trial.user_attrs["trial"][name])

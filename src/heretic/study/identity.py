@@ -12,7 +12,8 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
     Raises:
         StudyError: naming the first field that differs, with both values.
     """
-    before = _flat(recorded.model_dump(mode="json"))
+    # Studies from before it could be one have the two objectives.
+    before = {"over_refusal_objective": False} | _flat(recorded.model_dump(mode="json"))
     for field, value in _flat(now).items():
         if field in before and before[field] != value:
             raise StudyError(

@@ -1,4 +1,4 @@
-"""The Pareto front of refusals and KL divergence, and the choice of one trial on it."""
+"""The Pareto front of refusals, KL divergence and, where they are an objective, over-refusals; and the choice on it."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,36 +7,54 @@ from .records import BaselineRecord, TrialRecord
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trials by (refusals, KL), each kept whose KL is below every earlier one's.
+    """Trials by (refusals, over-refusals, KL), each kept whose KL is below that of every earlier one with no more
+    over-refusals.
 
     A bound is left out: a trial that was measured to the end dominates it.
     """
     front: list[TrialRecord] = []
-    for trial in sorted(
-        (each for each in trials if not each.bound), key=lambda each: (each.refusals, each.kl_divergence, each.number)
-    ):
-        if not front or trial.kl_divergence < front[-1].kl_divergence:
+    measured = (each for each in trials if not each.bound)
+    for trial in sorted(measured, key=lambda each: (each.refusals, _over(each), each.kl_divergence, each.number)):
+        # None of them has more refusals than this one.
+        if all(_over(each) > _over(trial) or each.kl_divergence > trial.kl_divergence for each in front):
             front.append(trial)
     return front
 
 
-def losing_refusals(trials: Iterable[TrialRecord], kl_divergence: float) -> int | None:
-    """The number of refusals with which a trial of this KL can't enter the front any more; None if it enters anyway.
+def losing_refusals(
+    trials: Iterable[TrialRecord], kl_divergence: float, over_refusals: int | None = None
+) -> int | None:
+    """The number of refusals with which a trial of this KL (and so many over-refusals, where they are an objective)
+    can't enter the front any more; None if it enters anyway.
 
-    Some measured trial has no higher KL and that many refusals; more of them only make it worse.
+    Some measured trial has no higher KL, no more over-refusals and that many refusals; more only make it worse.
     """
-    better = [each.refusals for each in trials if not each.bound and each.kl_divergence <= kl_divergence]
+    better = [
+        each.refusals
+        for each in trials
+        if not each.bound and each.kl_divergence <= kl_divergence and _over(each) <= (over_refusals or 0)
+    ]
     return min(better, default=None)
 
 
+def _over(trial: TrialRecord) -> int:
+    """Over-refusals; where they are no objective, all trials are alike in them."""
+    return trial.over_refusals or 0
+
+
 def knee(front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord:
-    """The trial with the least sum of refusals, as a share of the baseline's, and KL divergence in nats.
+    """The trial with the least sum of refusals, as a share of the baseline's, and KL divergence in nats; and of
+    over-refusals, as a share of their prompts, where these are an objective.
 
     One percent of the refusals is worth 0.01 nats: at KL < 0.3 (excellent by the field's rule of thumb) refusals
     decide, beyond it the damage does.
     """
-    base = max(1, baseline.refusals)
-    return min(front, key=lambda trial: (trial.refusals / base + trial.kl_divergence, trial.number))
+    base, harmless = max(1, baseline.refusals), max(1, baseline.over_prompts or 0)
+
+    def cost(trial: TrialRecord) -> float:
+        return trial.refusals / base + trial.kl_divergence + _over(trial) / harmless
+
+    return min(front, key=lambda trial: (cost(trial), trial.number))
 
 
 def select(front: Sequence[TrialRecord], baseline: BaselineRecord, wanted: str | int) -> TrialRecord:
@@ -50,7 +68,7 @@ def select(front: Sequence[TrialRecord], baseline: BaselineRecord, wanted: str |
     if wanted == "knee":
         return knee(front, baseline)
     if wanted == "lowest-kl":
-        return front[-1]
+        return min(front, key=lambda trial: trial.kl_divergence)
     if wanted == "lowest-refusals":
         return front[0]
     for trial in front:

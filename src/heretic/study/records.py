@@ -20,7 +20,8 @@ class PromptRecord(Record):
 
 
 class BaselineRecord(Record):
-    """Refusals of the unmodified model among `prompts` bad evaluation prompts.
+    """Refusals of the unmodified model among `prompts` bad evaluation prompts, and where over-refusal is an objective
+    too, those among `over_prompts` harmless ones that look harmful.
 
     `refusal_tokens` are what they begin with, and `probability` is that of such a beginning, where the objective of the
     search needs them.
@@ -30,6 +31,13 @@ class BaselineRecord(Record):
     prompts: int
     refusal_tokens: tuple[int, ...] | None = None
     probability: float | None = None
+    over_refusals: int | None = None
+    over_prompts: int | None = None
+
+    @property
+    def objectives(self) -> int:
+        """How many figures the search minimises."""
+        return 2 if self.over_refusals is None else 3
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_needed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -67,10 +75,19 @@ class RunRecord(Record):
 
 
 class TrialRecord(Record):
-    """One trial with figures. A `bound` was given up as dominated: it has at least `refusals`, and is on no front."""
+    """One trial with figures. A `bound` was given up as dominated: it has at least `refusals`, and is on no front.
+
+    `over_refusals` is None where that is no objective of the search.
+    """
 
     number: int
     refusals: int
     kl_divergence: float
     parameters: AblationParameters
     bound: bool = False
+    over_refusals: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_no_objective(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = handler(self)
+        return written if self.over_refusals is not None else {k: v for k, v in written.items() if k != "over_refusals"}

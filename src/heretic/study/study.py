@@ -19,6 +19,7 @@ RECORD = "heretic"
 RUNS = "heretic runs"
 NAME = "heretic"
 FAILURE = "failure"
+METRICS = ["KL score", "refusals score", "over-refusals score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,10 @@ def has_record(path: Path) -> bool:
 class Study:
     """The study that this process runs. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path, space: SearchSpace, writer: SingleWriter | None = None) -> None:
+    def __init__(self, path: Path, space: SearchSpace, writer: SingleWriter | None = None, objectives: int = 2) -> None:
         """Opens or begins the journal at `path`; `writer` holds it already, and goes on holding it afterwards.
+
+        A new study minimises so many `objectives`: KL score, refusals score, over-refusals score.
 
         Raises:
             StudyError: another process holds it, or it is damaged, or it is another program's.
@@ -95,7 +98,7 @@ class Study:
         try:
             self.mended = repair(path) if path.exists() else 0
             _check_ours(path)
-            self._optuna = _create_optuna(path)
+            self._optuna = _create_optuna(path, objectives)
         except BaseException:
             self._writer.release()
             raise
@@ -160,6 +163,7 @@ class Study:
         kl_divergence: float,
         scores: Sequence[float],
         bound: bool = False,
+        over_refusals: int | None = None,
     ) -> TrialRecord:
         """Records a measured candidate: figures first, then the state that makes them count.
 
@@ -176,6 +180,7 @@ class Study:
             kl_divergence=kl_divergence,
             parameters=candidate.parameters,
             bound=bound,
+            over_refusals=over_refusals,
         )
         candidate.trial.set_user_attr("trial", record.model_dump(mode="json"))
         self._optuna.tell(candidate.trial, list(scores))
@@ -235,17 +240,17 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def _create_optuna(path: Path) -> Any:
+def _create_optuna(path: Path, objectives: int) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=make_storage(path), study_name=NAME, load_if_exists=True, directions=["minimize", "minimize"]
+        storage=make_storage(path), study_name=NAME, load_if_exists=True, directions=["minimize"] * objectives
     )
     with warnings.catch_warnings():
         # Optuna calls metric names experimental at every start.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["KL score", "refusals score"])
+        study.set_metric_names(METRICS[: len(study.directions)])
     return study
 
 

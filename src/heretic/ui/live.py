@@ -25,7 +25,7 @@ from .events import Progress, SearchState, SearchView
 from .plot import front_plot
 from .progress import SearchProgress
 from .questions import yes_no
-from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals, refusals_of
+from .text import duration, figures, front_columns, front_rows, itself
 
 ROWS_OF_FRONT = 8
 LAST_TRIALS = 4
@@ -111,7 +111,7 @@ class _LiveSearch:
                 yield front_plot(state.trials, state.front, state.best, state.baseline, *size)
             yield _front_table(_around(state.best, state.front, room.front), state.best, state.baseline)
         else:
-            yield Text(f"The model itself: {refusals_of(state.baseline)} refusals", style="dim")
+            yield Text(itself(state.baseline).capitalize(), style="dim")
         for line in self._last[-room.last :]:
             yield Text(line, style="dim")
 
@@ -126,8 +126,7 @@ class _LiveSearch:
         self._progress.add(count)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
-        figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}"
-        self._next(f"trial {trial.number}: {figures}", state)
+        self._next(f"trial {trial.number}: {figures(trial, state.baseline)}", state)
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:
         self._next(f"trial {number} failed: {reason}", state)
@@ -178,10 +177,11 @@ def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:
-    title = f"Pareto front · the model itself: {refusals_of(baseline)} refusals · * knee"
+    title = f"Pareto front · {itself(baseline)} · * knee"
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column, justify in zip(FRONT_COLUMNS, ("left", "right", "right", "right", "left"), strict=True):
-        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+    first, *numbers, last = front_columns(baseline)
+    for column in (first, *numbers, last):
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True, overflow="ellipsis")
     for row in front_rows(front, best, baseline):
         table.add_row(*row, style="bold green" if row[0] else "")
     return table

@@ -11,7 +11,7 @@ from ..study.pareto import knee
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Action, Export, ResumeChoice
 from .flags import default_output, is_gguf
-from .text import kl, refusals
+from .text import kl, over_refusals, refusals
 
 Answer = TypeVar("Answer")
 SUFFIX: dict[Export, str] = {"merge": "", "adapter": "-adapter", "gguf": "-gguf"}
@@ -166,7 +166,9 @@ class MenuChooser:
 def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
     interval = rate(trial.refusals, baseline.prompts)
     within = f"({100 * interval.low:.0f}-{100 * interval.high:.0f} %)"
-    return f"Trial {trial.number:>3}: refusals {refusals(trial, baseline):>7} {within:<10} KL {kl(trial.kl_divergence)}"
+    over = "" if trial.over_refusals is None else f"  over-refusals {over_refusals(trial, baseline)}"
+    counted = f"refusals {refusals(trial, baseline):>7} {within:<10}"
+    return f"Trial {trial.number:>3}: {counted} KL {kl(trial.kl_divergence)}{over}"
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
 from .progress import SearchProgress
-from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals, refusals_of
+from .text import duration, figures, front_columns, front_rows, itself
 
 SECONDS_BETWEEN_UPDATES = 0.5
 
@@ -71,8 +71,8 @@ class NotebookReporter:
         yield _NotebookSearch(state, rows_a_trial)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
-        title = f"Pareto front (the model itself: {refusals_of(baseline)} refusals; * marks the knee)"
-        self.table(title, FRONT_COLUMNS, front_rows(front, best, baseline))
+        title = f"Pareto front ({itself(baseline)}; * marks the knee)"
+        self.table(title, front_columns(baseline), front_rows(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         Block().show(_table(title, columns, rows))
@@ -92,8 +92,7 @@ class _NotebookSearch:
         self._show(at_once=False)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
-        figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}"
-        self._next(f"trial {trial.number}: {figures}", state)
+        self._next(f"trial {trial.number}: {figures(trial, state.baseline)}", state)
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:
         self._next(f"trial {number} failed: {reason}", state)
@@ -112,7 +111,11 @@ class _NotebookSearch:
         ]
         if state.front:
             parts.append(
-                _table("Pareto front so far", FRONT_COLUMNS, front_rows(state.front, state.best, state.baseline))
+                _table(
+                    "Pareto front so far",
+                    front_columns(state.baseline),
+                    front_rows(state.front, state.best, state.baseline),
+                )
             )
         self._block.show("".join(parts), at_once)
 

@@ -8,7 +8,7 @@ from typing import TextIO
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
 from .questions import yes_no
-from .text import FRONT_COLUMNS, duration, front_rows, kl, refusals, refusals_of
+from .text import duration, figures, front_columns, front_rows, itself
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -49,8 +49,8 @@ class PlainReporter:
         yield _PlainSearch(self)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
-        title = f"Pareto front (the model itself: {refusals_of(baseline)} refusals; * marks the knee)"
-        self.table(title, FRONT_COLUMNS, front_rows(front, best, baseline))
+        title = f"Pareto front ({itself(baseline)}; * marks the knee)"
+        self.table(title, front_columns(baseline), front_rows(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self.say(title)
@@ -88,8 +88,8 @@ class _PlainSearch:
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         on_front = " (on the front)" if any(each.number == trial.number for each in state.front) else ""
-        figures = f"refusals {refusals(trial, state.baseline)}, KL {kl(trial.kl_divergence)}{on_front}"
-        self._reporter.say(f"Trial {trial.number}: {figures}; {_standing(state)}")
+        measured = figures(trial, state.baseline) + on_front
+        self._reporter.say(f"Trial {trial.number}: {measured}; {_standing(state)}")
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:
         self._reporter.say(f"Trial {number} failed: {reason}; {_standing(state)}")

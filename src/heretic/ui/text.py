@@ -28,8 +28,22 @@ def refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
     return f"{'>=' if trial.bound else ''}{trial.refusals}/{baseline.prompts}"
 
 
-def refusals_of(baseline: BaselineRecord) -> str:
-    return f"{baseline.refusals}/{baseline.prompts}"
+def over_refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
+    """Over-refusals of all harmless prompts that look harmful."""
+    return f"{trial.over_refusals}/{baseline.over_prompts}"
+
+
+def figures(trial: TrialRecord, baseline: BaselineRecord) -> str:
+    """The figures that the search minimises, in one line."""
+    line = f"refusals {refusals(trial, baseline)}, KL {kl(trial.kl_divergence)}"
+    return line if trial.over_refusals is None else f"{line}, over-refusals {over_refusals(trial, baseline)}"
+
+
+def itself(baseline: BaselineRecord) -> str:
+    """What the model itself declines."""
+    line = f"the model itself: {baseline.refusals}/{baseline.prompts} refusals"
+    over = baseline.over_refusals
+    return line if over is None else f"{line}, {over}/{baseline.over_prompts} over-refusals"
 
 
 def strengths(trial: TrialRecord) -> str:
@@ -43,12 +57,15 @@ def strengths(trial: TrialRecord) -> str:
     return f"{scope}; {kernels}"
 
 
-FRONT_COLUMNS = ("", "Trial", "Refusals", "KL", "Direction; strengths")
+def front_columns(baseline: BaselineRecord) -> tuple[str, ...]:
+    """Columns of the front's table: one more where over-refusals are an objective."""
+    over = () if baseline.over_refusals is None else ("Over-ref.",)
+    return ("", "Trial", "Refusals", "KL", *over, "Direction; strengths")
 
 
 def front_rows(
     front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord
-) -> list[tuple[str, str, str, str, str]]:
+) -> list[tuple[str, ...]]:
     """Rows of the front's table; the knee is marked with *."""
     return [
         (
@@ -56,6 +73,7 @@ def front_rows(
             str(trial.number),
             refusals(trial, baseline),
             kl(trial.kl_divergence),
+            *([] if baseline.over_refusals is None else [over_refusals(trial, baseline)]),
             strengths(trial),
         )
         for trial in front

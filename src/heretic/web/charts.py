@@ -66,7 +66,9 @@ def front_svg(
     # The front is drawn last, so that it lies on top.
     ordered = sorted(measured, key=lambda trial: (trial.number in on_front, trial.number == best))
     points = [_point(trial, frame, trial.number in on_front, trial.number == best, selected) for trial in ordered]
-    parts = [*_axes(frame, baseline), _stairs(corners, frame), *points]
+    # Of three figures, a trial of the front may be above the stairs that two of them make.
+    stairs = _stairs(corners, frame) if baseline.objectives == 2 else ""
+    parts = [*_axes(frame, baseline), stairs, *points]
     return _picture(frame, "Refusals against KL divergence", parts)
 
 
@@ -95,6 +97,7 @@ def _point(trial: TrialRecord, frame: _Frame, on_front: bool, best: bool, select
     kinds = ["trial", *(["front"] if on_front else []), *(["knee"] if best else [])]
     kinds += ["selected"] if trial.number == selected else []
     words = f"trial {trial.number}: {trial.refusals} refusals, KL {trial.kl_divergence:.4f}"
+    words += "" if trial.over_refusals is None else f", {trial.over_refusals} over-refusals"
     x, y = frame.log_x(trial.kl_divergence), frame.y(trial.refusals)
     reach = 'tabindex="0" role="button"' if on_front else 'role="button"'
     return (

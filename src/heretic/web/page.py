@@ -13,7 +13,7 @@ from ..report.responses import printable
 from ..study.pareto import knee, pareto_front
 from ..study.records import TrialRecord
 from ..ui.flags import default_output
-from ..ui.text import kl, refusals
+from ..ui.text import figures, itself
 from .charts import front_svg, kernels_svg
 from .service import StudyService
 
@@ -98,7 +98,7 @@ def status_text(service: StudyService) -> str:
     name, front = _escaped(public_name(study.record)), pareto_front(study.trials)
     return (
         f"**{name}** · {states.get('complete', 0)} trials{running} · {len(front)} on the front "
-        f"· the model itself declines {study.baseline.refusals} of {study.baseline.prompts}"
+        f"· {itself(study.baseline)}"
     )
 
 
@@ -109,7 +109,7 @@ def detail_html(service: StudyService, number: int | None) -> str:
     if trial is None:
         return "<p>Click a point: its parameters, kernels and examples show here.</p>"
     return (
-        f"<h3>Trial {trial.number}</h3><p>refusals {refusals(trial, study.baseline)}, KL {kl(trial.kl_divergence)}</p>"
+        f"<h3>Trial {trial.number}</h3><p>{figures(trial, study.baseline)}</p>"
         f"{parameters_html(trial)}{kernels_svg(trial, service.n_layers)}"
     )
 
