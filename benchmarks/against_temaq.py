@@ -1,0 +1,137 @@
+"""Beside temaq-abliterated 1.1.1: `python benchmarks/against_temaq.py [--minutes 6]`.
+
+Both search the same model (SmolLM2-135M-Instruct, bfloat16) for as long, on the demo's direction and search prompts.
+temaq-abliterated runs as a black box in a virtual environment of its own, its search held to `--minutes`; what it then
+verifies and writes is its own affair, and all of its time is given to this program, which is told to stop at that
+second. Then `benchmarks/measure.py`, which knows neither, measures what was written on the prompts of the report part,
+which no tool searched on: temaq's model, and at most `--most` of our front. Nothing else should run beside it.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+from against_heretic_llm import NAMES, prepare
+from heretic.config import Settings, resolve_report_prompts
+from heretic.prompts.loading import load_prompts
+from heretic.study.pareto import pareto_front
+from heretic.study.study import RecordedStudy
+
+
+def write_prompts(work: Path) -> None:
+    """The report part and the markers, one a line; and for temaq, which splits them itself, all that ours is given."""
+    settings = Settings(preset="disclaimer", system_prompt="none")
+    sources = resolve_report_prompts(settings, settings)
+    assert sources is not None
+    for kind, source in (("good", sources.good_report_prompts), ("bad", sources.bad_report_prompts)):
+        (work / f"{kind}_report.txt").write_text("".join(f"{prompt.text}\n" for prompt in load_prompts(source).prompts))
+        parts = [(work / f"{name}.txt").read_text() for name in NAMES if name.startswith(kind)]
+        (work / f"{kind}_all.txt").write_text("".join(parts))
+    (work / "markers.txt").write_text("".join(f"{marker}\n" for marker in settings.refusal_markers))
+
+
+def install(directory: Path) -> Path:
+    if not (directory / "bin" / "temaq-abliterated").exists():
+        venv.create(directory, with_pip=True)
+        import torch
+
+        packages = [f"torch=={torch.__version__.split('+')[0]}", "temaq-abliterated==1.1.1"]
+        subprocess.run([directory / "bin" / "pip", "install", "--quiet", *packages], check=True)
+    return directory / "bin" / "temaq-abliterated"
+
+
+def run_theirs(program: Path, model: Path, work: Path, minutes: float) -> float:
+    """Its seconds from start to end; its model is work/theirs."""
+    flags = [str(model), "--device", "cpu", "--workdir", tempfile.mkdtemp(dir=work), "--output", str(work / "theirs")]
+    flags += ["--harmful-file", str(work / "bad_all.txt"), "--harmless-file", str(work / "good_all.txt")]
+    flags += ["--time-budget-min", str(minutes), "--select", "auto", "--no-report", "--overwrite-output"]
+    begun = time.monotonic()
+    with (work / "theirs.log").open("w") as log:
+        subprocess.run(
+            [program, *flags],
+            check=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+    return time.monotonic() - begun
+
+
+def run_ours(model: Path, work: Path, seconds: float) -> Path:
+    """The journal of a study that was stopped after `seconds`, start-up included."""
+    study = Path(tempfile.mkdtemp(dir=work))
+    flags = [str(model), "--n-trials", "1000", "--dtypes", "bfloat16", "--system-prompt", "none", "--export", "none"]
+    flags += ["--report-candidates", "0", "--study-checkpoint-dir", str(study)]
+    for name in NAMES:
+        flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
+    with (
+        (work / "ours.log").open("w") as log,
+        subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=log, stderr=log) as process,
+    ):
+        time.sleep(seconds)
+        # Ctrl+C: the front so far stays.
+        process.send_signal(signal.SIGINT)
+    [journal] = study.glob("*.jsonl")
+    return journal
+
+
+def write_ours(journal: Path, work: Path, most: int) -> list[Path]:
+    """At most `most` models of the front, spread over it from one end to the other."""
+    front = pareto_front(RecordedStudy(journal).trials)
+    count = min(most, len(front))
+    chosen = sorted({round(index * (len(front) - 1) / max(1, count - 1)) for index in range(count)})
+    written = []
+    for trial in (front[index] for index in chosen):
+        output = Path(tempfile.mkdtemp(dir=work)) / f"trial-{trial.number}"
+        flags = ["--trial", str(trial.number), "--export", "merge", "--output", str(output)]
+        subprocess.run(
+            [sys.executable, "-m", "heretic", "export", str(journal), *flags], check=True, capture_output=True
+        )
+        written.append(output)
+    return written
+
+
+def measured(base: Path, models: list[Path], work: Path) -> list[str]:
+    flags = ["--good", work / "good_report.txt", "--bad", work / "bad_report.txt", "--markers", work / "markers.txt"]
+    script = Path(__file__).parent / "measure.py"
+    done = subprocess.run([sys.executable, script, base, *models, *flags], check=True, capture_output=True, text=True)
+    return [line for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=6, help="of temaq-abliterated's search")
+    parser.add_argument("--most", type=int, default=5, help="models of our front that are measured")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "against-temaq")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    model, program = prepare(work), install(work / "venv")
+    write_prompts(work)
+    seconds = run_theirs(program, model, work, arguments.minutes)
+    journal = run_ours(model, work, seconds)
+    trials = RecordedStudy(journal).trials
+    print(
+        f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.bound for t in trials)} of them ended early."
+    )
+    for name, models in (
+        ("temaq-abliterated", [work / "theirs"]),
+        ("heretic", write_ours(journal, work, arguments.most)),
+    ):
+        for line in measured(model, models, work):
+            entry = json.loads(line)
+            print(
+                f"{name}: " + ", ".join(f"{key} {value}" for key, value in entry.items() if key != "model"), flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
