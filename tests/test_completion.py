@@ -14,7 +14,7 @@ def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 def test_every_verb_and_flag_stands_in_the_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = script(shell, capsys)
     assert all(verb in text for verb in VERBS)
@@ -42,8 +42,23 @@ def test_bash_completes_verbs_and_their_flags(tmp_path: Path, capsys: pytest.Cap
     assert "--n-trials" in completed(file, "heretic", "--n-")
 
 
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_verbs_and_their_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "heretic.fish"
+    file.write_text(script("fish", capsys))
+    for line, wanted in (
+        ("heretic up", {"upload"}),
+        ("heretic chat --top", {"--top-p", "--top-k"}),
+        ("heretic completion zs", {"zsh"}),
+        ("heretic --sampl", {"--sampler"}),
+    ):
+        command = ["fish", "--no-config", "-c", f"source {file}; complete -C '{line}'"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert {each.partition("\t")[0] for each in done.stdout.splitlines()} == wanted, line
+
+
 def test_a_shell_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["completion", "fish"])
+        main(["completion", "powershell"])
     assert ended.value.code == 2
     assert "bash" in capsys.readouterr().err

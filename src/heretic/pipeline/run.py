@@ -256,9 +256,11 @@ class _Job:
         while True:
             action = self.chooser.next_action(pareto_front(study.trials), study.record.baseline)
             if action.kind == "more":
-                search(study.n_finished() + action.n_trials)
+                whole = search(study.n_finished() + action.n_trials)
                 self._show_front(study)
-                measure()
+                # Who stops a search wants the menu, not the measurement that another Ctrl+C would have to stop.
+                if whole:
+                    measure()
             elif action.kind in ("save", "upload"):
                 exporter.run(action, may_fail=self.chooser.asks)
             elif action.kind == "leave":

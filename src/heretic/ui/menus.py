@@ -92,12 +92,11 @@ class MenuChooser:
             *([("Save a GGUF file (for llama.cpp)", "gguf")] if is_gguf(self._model) else []),
             ("Chat with it", "chat"),
             ("Compare its answers with the model's own and others'", "compare"),
+            *([("Benchmark it beside the model itself", "benchmark")] if self._benchmarks else []),
             ("Upload it to the Hugging Face hub", "upload"),
             ("Write a report: a page about all trials", "report"),
             ("Back to the front", "back"),
         ]
-        if self._benchmarks:
-            choices.insert(4, ("Benchmark it beside the model itself", "benchmark"))
         return _select(f"Trial {trial.number}: what next?", choices)
 
     def _compare(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:

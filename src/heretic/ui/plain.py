@@ -54,7 +54,9 @@ class PlainReporter:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self.say(title)
-        lines = [columns, *rows]
+        lines = [columns, *rows] if any(columns) else rows
+        if not lines:
+            return
         widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
         for line in lines:
             cells = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
