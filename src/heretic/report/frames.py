@@ -69,22 +69,7 @@ def front_figure(frame: "pd.DataFrame", best: TrialRecord | None, baseline: Base
     figure.add_scatter(
         x=others["kl_divergence"], y=others["refusals"], customdata=others.index, name="trials", **_points("#9aa0a6", 7)
     )
-    errors = {
-        "type": "data",
-        "array": front["refusals_high"] - front["refusals"],
-        "arrayminus": front["refusals"] - front["refusals_low"],
-        "thickness": 1,
-    }
-    figure.add_scatter(
-        x=front["kl_divergence"],
-        y=front["refusals"],
-        customdata=front.index,
-        name="front",
-        error_y=errors,
-        line={"shape": "vh", "color": "#d1495b", "width": 1},
-        # Of three figures, the front is no line on the plane of two.
-        **_points("#d1495b", 10, "lines+markers" if baseline.objectives == 2 else "markers"),
-    )
+    _add_front(figure, front, baseline.objectives)
     if best is not None:
         figure.add_scatter(
             x=[best.kl_divergence],
@@ -102,6 +87,25 @@ def front_figure(frame: "pd.DataFrame", best: TrialRecord | None, baseline: Base
         margin={"t": 40, "b": 50, "l": 60, "r": 20},
     )
     return figure
+
+
+def _add_front(figure: "go.Figure", front: "pd.DataFrame", objectives: int) -> None:
+    """The front with the intervals of its refusals. Of three figures, it is no line on the plane of two."""
+    errors = {
+        "type": "data",
+        "array": front["refusals_high"] - front["refusals"],
+        "arrayminus": front["refusals"] - front["refusals_low"],
+        "thickness": 1,
+    }
+    figure.add_scatter(
+        x=front["kl_divergence"],
+        y=front["refusals"],
+        customdata=front.index,
+        name="front",
+        error_y=errors,
+        line={"shape": "vh", "color": "#d1495b", "width": 1},
+        **_points("#d1495b", 10, "lines+markers" if objectives == 2 else "markers"),
+    )
 
 
 def _points(color: str, size: int, mode: str = "markers", symbol: str = "circle") -> dict[str, object]:

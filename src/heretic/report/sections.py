@@ -91,37 +91,7 @@ def _front(report: Report) -> Iterator[Part]:
     yield from chart(
         front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on prompts that no search saw."
     )
-    measured = {each.trial: each for each in report.measured.candidates} if report.measured else {}
-    columns = (
-        "Trial",
-        "Refusals (search)",
-        "KL (search)",
-        *(() if third is None else ("Over-refusals (search)",)),
-        "Refusals (unseen)",
-        "Declined (unseen)",
-        "KL (unseen)",
-        *(() if third is None else ("Over-refusals (unseen)",)),
-        "Against the model",
-    )
-    rows, marked = [], -1
-    for place, trial in enumerate(report.front):
-        found = measured.get(trial.number)
-        unseen = ("-",) * (4 if third is None else 5)
-        if found is not None:
-            over = (
-                () if third is None else ("-" if found.over_refusal is None else rate_text(found.over_refusal.markers),)
-            )
-            unseen = (
-                rate_text(found.bad.markers),
-                rate_text(found.bad.declined),
-                kl_interval(found.kl_first),
-                *over,
-                paired_text(found.against_baseline),
-            )
-        marked = place if trial.number == report.knee else marked
-        counted = () if trial.over_refusals is None else (rate_text(trial.over_refusals),)
-        rows.append((str(trial.number), rate_text(trial.refusals), kl(trial.kl_divergence), *counted, *unseen))
-    yield Table(columns, rows, marked)
+    yield _front_table(report)
     if report.measured is None:
         yield Words(
             "Nothing was measured on prompts that no search saw: these figures chose the trials, and flatter them."
@@ -129,6 +99,49 @@ def _front(report: Report) -> Iterator[Part]:
     else:
         for sentence in sentences(report.measured):
             yield Words(sentence)
+
+
+def _front_table(report: Report) -> Table:
+    """The search's figures of the front beside those on prompts that no search saw."""
+    third = report.study.baseline.objectives == 3
+    measured = {each.trial: each for each in report.measured.candidates} if report.measured else {}
+    columns = (
+        "Trial",
+        "Refusals (search)",
+        "KL (search)",
+        *(("Over-refusals (search)",) if third else ()),
+        "Refusals (unseen)",
+        "Declined (unseen)",
+        "KL (unseen)",
+        *(("Over-refusals (unseen)",) if third else ()),
+        "Against the model",
+    )
+    rows = [
+        (
+            str(trial.number),
+            rate_text(trial.refusals),
+            kl(trial.kl_divergence),
+            *(() if trial.over_refusals is None else (rate_text(trial.over_refusals),)),
+            *_unseen(measured.get(trial.number), third),
+        )
+        for trial in report.front
+    ]
+    numbers = [trial.number for trial in report.front]
+    return Table(columns, rows, numbers.index(report.knee) if report.knee in numbers else -1)
+
+
+def _unseen(model: ModelFigures | None, third: bool) -> tuple[str, ...]:
+    """The cells of a trial that were measured on unseen prompts; dashes where it was not."""
+    if model is None:
+        return ("-",) * (5 if third else 4)
+    over = "-" if model.over_refusal is None else rate_text(model.over_refusal.markers)
+    return (
+        rate_text(model.bad.markers),
+        rate_text(model.bad.declined),
+        kl_interval(model.kl_first),
+        *((over,) if third else ()),
+        paired_text(model.against_baseline),
+    )
 
 
 def _responses(report: Report) -> Iterator[Part]:

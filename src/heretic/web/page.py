@@ -171,28 +171,11 @@ def _chat(gr: Any, service: StudyService, choose: Any) -> None:
         top_p = gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p")
         tokens = gr.Slider(16, 1024, value=200, step=16, label="Most tokens of an answer")
 
-    def talk(said: str, names: tuple[str, str], both: tuple[Messages, Messages], how: Any) -> Iterator[Any]:
-        if not said.strip():
-            yield (*both, said)
-            return
-        histories = [[*history, {"role": "user", "content": said}] for history in both]
-        yield (*histories, "")
-        for side, name in enumerate(names):
-            turns = [Turn(message["role"], _plain(message["content"])) for message in histories[side]]
-            try:
-                for answer in service.reply(name, turns, *how):
-                    grown = [*histories[side], {"role": "assistant", "content": printable(answer)}]
-                    shown = [grown if number == side else history for number, history in enumerate(histories)]
-                    yield (*shown, "")
-                histories[side] = grown
-            except UserError as error:
-                raise gr.Error(str(error)) from error
-
     def answer(
         said: str, a: str, b: str, first: Messages, second: Messages, s: str, t: float, p: float, n: float
     ) -> Iterator[Any]:
         how = (s or None, Sampling(t, p), int(n))
-        yield from talk(said, (a, b), (first or [], second or []), how)
+        yield from _talk(gr, service, said, (a, b), (first or [], second or []), how)
 
     inputs = [text, left_name, right_name, left, right, system, temperature, top_p, tokens]
     events = [trigger(answer, inputs, [left, right, text]) for trigger in (send.click, text.submit)]
@@ -203,6 +186,27 @@ def _chat(gr: Any, service: StudyService, choose: Any) -> None:
         choose,
         [right_name, left_name, left, right],
     )
+
+
+def _talk(
+    gr: Any, service: StudyService, said: str, names: tuple[str, str], both: tuple[Messages, Messages], how: Any
+) -> Iterator[Any]:
+    """Left history, right history and the empty text box, again and again while the two answer one after the other."""
+    if not said.strip():
+        yield (*both, said)
+        return
+    histories = [[*history, {"role": "user", "content": said}] for history in both]
+    yield (*histories, "")
+    for side, name in enumerate(names):
+        turns = [Turn(message["role"], _plain(message["content"])) for message in histories[side]]
+        try:
+            for answer in service.reply(name, turns, *how):
+                grown = [*histories[side], {"role": "assistant", "content": printable(answer)}]
+                shown = [grown if number == side else history for number, history in enumerate(histories)]
+                yield (*shown, "")
+            histories[side] = grown
+        except UserError as error:
+            raise gr.Error(str(error)) from error
 
 
 def _export(gr: Any, service: StudyService, selected: Any) -> None:
