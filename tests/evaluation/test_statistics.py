@@ -102,3 +102,9 @@ def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
 def test_the_same_data_gives_the_same_interval() -> None:
     values = list(np.random.default_rng(2).exponential(size=50))
     assert kl_figures(values) == kl_figures(values)
+
+
+def test_divergences_that_rounding_puts_below_0_are_0() -> None:
+    figures = kl_figures([-3e-8, -1e-8, 2e-8])
+    assert figures is not None
+    assert figures.low >= 0 and figures.worst_share == 1 and figures.median == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from heretic.cli import main
+from heretic.report.data import Report
 from heretic.study.journal import study_path
 from heretic.study.study import RecordedStudy
 from planted import planted_prompts
@@ -33,6 +34,14 @@ def test_only_telling_prompts_remain_and_their_number_is_said(
     assert "15 of 21 bad prompts, which the model declines, and 20 of 23 good ones" in said
     record = RecordedStudy(study_path(tmp_path / "checkpoints", given[0])).record
     assert record.settings["only_telling_prompts"] is True
+    # What remained is kept: their places in the files, where those of the other kind come last.
+    assert record.telling == {"good_prompts": tuple(range(20)), "bad_prompts": tuple(range(15))}
+    journal = study_path(tmp_path / "checkpoints", given[0])
+    assert main(["report", str(journal)]) == 0
+    page = " ".join(journal.with_suffix(".report.html").read_text().split())
+    assert "the 15 of 21 bad prompts that the model itself declines, and the 20 of 23 good ones" in page
+    residuals = Report.model_validate_json(journal.with_suffix(".report.json").read_text()).residuals
+    assert residuals is not None and (residuals.n_good, residuals.n_bad) == (20, 15)
     # Another choice finds other directions: trials of both can't be compared.
     assert main([*given, "--no-only-telling-prompts", "--resume", "continue"]) == 2
     assert "another only_telling_prompts" in " ".join(capsys.readouterr().err.split())

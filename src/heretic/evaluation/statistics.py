@@ -57,7 +57,8 @@ def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
     """
     from scipy.stats import sem, trim_mean
 
-    values = np.asarray(divergences, dtype=np.float64)
+    # None is below 0; what rounding leaves there would give intervals below 0, and shares of a sum of both signs.
+    values = np.maximum(np.asarray(divergences, dtype=np.float64), 0.0)
     if np.isnan(values).any():
         raise ValueError("a KL divergence is NaN")
     finite = values[np.isfinite(values)]

@@ -28,6 +28,7 @@ from .opened import known_of, recorded_settings
 from .prompts import RunPrompts
 from .saving import checkpoint_of
 from .session import open_engine
+from .telling import telling_prompts
 
 
 def write_report(
@@ -95,6 +96,7 @@ def measure_residuals(
 ) -> ResidualFigures:
     """Runs the direction prompts through the model of `engine`, which is the study's."""
     directions = read_tensors(tensors_path(study.path)).directions
+    prompts = telling_prompts(prompts, study.record.telling)
     good, bad = (
         _residuals(engine, each, settings, side, reporter)
         for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))

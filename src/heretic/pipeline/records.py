@@ -60,7 +60,12 @@ def prompt_records(prompts: RunPrompts) -> dict[str, PromptRecord]:
 
 
 def study_record(
-    engine: LocalEngine, prompts: RunPrompts, settings: Settings, space: SearchSpace, baseline: Baseline
+    engine: LocalEngine,
+    prompts: RunPrompts,
+    settings: Settings,
+    space: SearchSpace,
+    baseline: Baseline,
+    telling: dict[str, tuple[int, ...]] | None = None,
 ) -> StudyRecord:
     checkpoint = engine.loaded.checkpoint
     path = checkpoint.directory / checkpoint.gguf_file if checkpoint.gguf_file else checkpoint.directory
@@ -74,6 +79,7 @@ def study_record(
         batch_size=engine.batch_size,
         baseline=baseline_record(baseline),
         versions=versions(),
+        telling=telling,
         **identity(engine, prompts, settings, space),
     )
 

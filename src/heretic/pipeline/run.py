@@ -35,7 +35,7 @@ from .saving import Verification, check_export
 from .search import Search
 from .session import Measured, measured, open_engine, require_declining
 from .showing import counting_evaluator
-from .telling import telling_prompts
+from .telling import find_telling, telling_prompts
 from .trust import settle_trust
 from .tuning import Tuning
 from .uploading import check_upload
@@ -195,13 +195,14 @@ class _Job:
             with self.reporter.step("Baseline", len(self.prompts.good_evaluation)) as progress:
                 baseline = recorded_baseline(recorded, evaluator, progress)
             tensors = read_tensors(tensors_path(self.path))
-            report.measure_and_show(engine, self.prompts, tensors.directions)
+            report.measure_and_show(engine, telling_prompts(self.prompts, study.record.telling), tensors.directions)
             return tensors, baseline
         seeds = self.prescribed.candidates if self.prescribed else first_candidates(space, self.settings)
         keep = report.keep if report.wanted else None
-        prompts = self.prompts
+        telling = None
         if self.settings.only_telling_prompts:
-            prompts = telling_prompts(engine, prompts, self.settings, self.reporter)
+            telling = find_telling(engine, self.prompts, self.settings, self.reporter)
+        prompts = telling_prompts(self.prompts, telling)
         tensors = fit_tensors(engine, prompts, self.settings, self.reporter, keep)
         report.show(tensors.directions)
         with self.reporter.step("Baseline", evaluator.rows_a_candidate) as progress:
@@ -215,7 +216,7 @@ class _Job:
             self.reporter.say(f"It declines {harmless}: their number is the third objective.")
         require_declining(baseline.refusals, baseline.prompts)
         tensors.write(tensors_path(self.path))
-        study.begin(study_record(engine, self.prompts, self.settings, space, baseline))
+        study.begin(study_record(engine, self.prompts, self.settings, space, baseline, telling))
         study.enqueue(seeds)
         return tensors, baseline
 

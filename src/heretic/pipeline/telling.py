@@ -1,5 +1,6 @@
 """Prompts that do what they are there for: bad ones that the model declines, good ones that it answers."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..config import EvaluationSettings
@@ -13,10 +14,12 @@ from .prompts import RunPrompts
 FEWEST = 8
 
 
-def telling_prompts(
-    engine: Engine, prompts: RunPrompts, settings: EvaluationSettings, reporter: Reporter
-) -> RunPrompts:
-    """The same prompts, those for the directions without what the unmodified model takes otherwise than it should.
+Telling = dict[str, tuple[int, ...]]
+"""By the key of a prompt set for the directions, the places of the prompts in it that are telling."""
+
+
+def find_telling(engine: Engine, prompts: RunPrompts, settings: EvaluationSettings, reporter: Reporter) -> Telling:
+    """The prompts for the directions that the unmodified model takes as it should.
 
     Markers decide: on responses of unmodified models they are right. The rest of a response is not generated.
 
@@ -25,18 +28,15 @@ def telling_prompts(
     """
     classifier = MarkerClassifier(settings.refusal_markers)
     with reporter.step("Finding telling prompts", len(prompts.good) + len(prompts.bad)) as progress:
-        kept = []
+        places = []
         for each, declined in ((prompts.good, False), (prompts.bad, True)):
             responses = engine.respond(
                 each.prompts, [{}], settings.max_response_length, classifier.holds_marker, progress
             )[0]
-            telling = [
-                prompt
-                for prompt, response in zip(each, responses, strict=True)
-                if classifier.is_refusal(response.text) == declined
-            ]
-            kept.append(PromptSet(each.source, tuple(telling), each.public))
-    good, bad = kept
+            places.append(
+                tuple(i for i, response in enumerate(responses) if classifier.is_refusal(response.text) == declined)
+            )
+    good, bad = places
     reporter.say(
         f"For the directions remain {len(bad)} of {len(prompts.bad)} bad prompts, which the model declines, and "
         f"{len(good)} of {len(prompts.good)} good ones, which it answers."
@@ -47,4 +47,15 @@ def telling_prompts(
             f"are declined and {len(good)} good ones answered. Use other prompts or markers, or leave "
             "only_telling_prompts out."
         )
-    return replace(prompts, good=good, bad=bad)
+    return {"good_prompts": good, "bad_prompts": bad}
+
+
+def telling_prompts(prompts: RunPrompts, telling: Mapping[str, Sequence[int]] | None) -> RunPrompts:
+    """The same prompts, those for the directions without the others; all of them for None."""
+    if telling is None:
+        return prompts
+
+    def kept(each: PromptSet, name: str) -> PromptSet:
+        return replace(each, prompts=tuple(each.prompts[place] for place in telling[name]))
+
+    return replace(prompts, good=kept(prompts.good, "good_prompts"), bad=kept(prompts.bad, "bad_prompts"))

@@ -24,10 +24,20 @@ def what_was_run(report: Report) -> Iterator[Part]:
     ]
     yield Table(("", ""), rows, long=True)
     yield Words("Prompts", "heading")
-    prompts = [(name, _source(each.source), str(each.count), each.digest) for name, each in study.prompts.items()]
+    telling = study.telling or {}
+    counts = {
+        name: f"{len(telling[name])} of {each.count}" if name in telling else str(each.count)
+        for name, each in study.prompts.items()
+    }
+    prompts = [(name, _source(each.source), counts[name], each.digest) for name, each in study.prompts.items()]
     if report.measured is not None:
         prompts += [(name, each.source, str(each.count), each.digest) for name, each in report.measured.prompts.items()]
     yield Table(("Set", "Source", "Prompts", "Digest"), prompts)
+    if telling:
+        yield Words(
+            f"The directions come from the {counts['bad_prompts']} bad prompts that the model itself declines, and the "
+            f"{counts['good_prompts']} good ones that it answers (only_telling_prompts)."
+        )
     for number, run in enumerate(report.runs, 1):
         yield Words(f"Start {number}, {run.started}", "heading")
         yield Table(("", ""), [("Seed", f"{run.settings['seed']} ({run.settings['sampler']})"), *run.hardware.items()])

@@ -45,7 +45,11 @@ class BaselineRecord(Record):
 
 
 class StudyRecord(Record):
-    """All that must be the same for trials to be comparable, and all that an export needs beside the weights."""
+    """All that must be the same for trials to be comparable, and all that an export needs beside the weights.
+
+    `telling`: by prompt set, the places of those that the directions were made from, where not all were
+    (`only_telling_prompts`).
+    """
 
     version: Literal[1] = 1
     model: str
@@ -62,6 +66,12 @@ class StudyRecord(Record):
     batch_size: int
     baseline: BaselineRecord
     versions: dict[str, str]
+    telling: dict[str, tuple[int, ...]] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_not_done(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = handler(self)
+        return written if self.telling is not None else {k: v for k, v in written.items() if k != "telling"}
 
 
 class RunRecord(Record):
