@@ -22,11 +22,12 @@ import optuna
 
 from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import find_directions
+from heretic.ablation.parameters import AblationParameters
 from heretic.ablation.sites import components_of
 from heretic.config import Settings, resolve_prompts
 from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
-from heretic.evaluation.evaluator import Evaluation, Evaluator
+from heretic.evaluation.evaluator import Evaluation, Evaluator, Objective
 from heretic.evaluation.scores import scores
 from heretic.model.chat import chat_format
 from heretic.model.checkpoint import find_checkpoint
@@ -46,16 +47,23 @@ ARMS = ("random/60", "tpe/20", "tpe/60", "tpe-multivariate/20", "tpe-multivariat
 class Bench:
     """One model, its directions and its baseline; measures any parameters in full."""
 
-    def __init__(self) -> None:
-        settings = Settings(preset="disclaimer", system_prompt="none", max_response_length=TOKENS)
+    def __init__(self, tokens: int = TOKENS, objective: Objective = "markers") -> None:
+        settings = Settings(preset="disclaimer", system_prompt="none", max_response_length=tokens)
         good_d, bad_d, good, bad = (load_prompts(source).prompts for source in resolve_prompts(settings))
         loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
         self.engine = LocalEngine(loaded, chat_format(loaded.tokenizer, "none", "SmolLM2"), 64)
         self.directions = find_directions(mean_residuals(self.engine, good_d), mean_residuals(self.engine, bad_d))
         self.stats = self.engine.weight_stats(self.directions, no_progress)
         self.space = SearchSpace(components_of(self.engine.sites), len(loaded.layers) - 1)
-        self.evaluator = Evaluator(self.engine, good[:PROMPTS], bad[:PROMPTS], settings.refusal_markers, TOKENS)
+        self.evaluator = Evaluator(
+            self.engine, good[:PROMPTS], bad[:PROMPTS], settings.refusal_markers, tokens, objective=objective
+        )
         self.baseline = self.evaluator.baseline()
+
+    def random_parameters(self, count: int, seed: int) -> list[AblationParameters]:
+        with tempfile.TemporaryDirectory() as directory, Study(Path(directory) / "s.jsonl", self.space) as study:
+            study.use_sampler("random", seed, count, 1)
+            return [candidate.parameters for candidate in study.ask(count)]
 
     def search(self, arm: str, seed: int, trials: int) -> list[tuple[float, float]]:
         """(KL, refusals share) of each trial, in order."""

@@ -1,0 +1,55 @@
+"""Whether the first token tells what whole responses tell: `python benchmarks/agreement.py [--candidates 40]`.
+
+Measures random candidates of SmolLM2-135M-Instruct twice on the same prompts: refusals by markers in responses of
+`--tokens` tokens, and the dense score of `objective = "log-odds"` (the mean probability that a response begins as the
+baseline's refusals do; prefill only). Prints Spearman's rank correlation of the two, over all candidates and over those
+that decline less than half of what the baseline declines, and how many of the front by markers a screen would keep that
+lets only the better half by log-odds generate.
+"""
+
+import argparse
+import statistics
+
+from scipy.stats import spearmanr
+
+from heretic.ablation.compile import compile_edit
+from heretic.evaluation.evaluator import Evaluation
+from samplers import Bench
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=40)
+    parser.add_argument("--tokens", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    bench = Bench(arguments.tokens, "both")
+    measured: list[Evaluation] = []
+    for parameters in bench.random_parameters(arguments.candidates, arguments.seed):
+        edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
+        [evaluation] = bench.evaluator.evaluate([edit], bench.baseline)
+        assert isinstance(evaluation, Evaluation)
+        measured.append(evaluation)
+    report(measured, bench.baseline.refusals)
+
+
+def report(measured: list[Evaluation], baseline: int) -> None:
+    def correlation(chosen: list[Evaluation]) -> float:
+        return float(spearmanr([e.refusals for e in chosen], [e.probability for e in chosen]).statistic)
+
+    low = [each for each in measured if each.refusals < baseline / 2]
+    front = [
+        each
+        for each in measured
+        if not any(other.refusals <= each.refusals and other.kl_divergence < each.kl_divergence for other in measured)
+    ]
+    middle = statistics.median(each.probability or 0.0 for each in measured)
+    kept = sum((each.probability or 0.0) <= middle for each in front)
+    print(f"candidates: {len(measured)}; the baseline declines {baseline} of {measured[0].prompts}")
+    print(f"Spearman, all candidates: {correlation(measured):.2f}")
+    print(f"Spearman, the {len(low)} that decline less than half as much: {correlation(low):.2f}")
+    print(f"of {len(front)} on the front by markers, the better half by log-odds holds {kept}")
+
+
+if __name__ == "__main__":
+    main()
