@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", default=ARMS)
     parser.add_argument("--json", action="store_true", help="one line of JSON a search instead of the table")
     parser.add_argument("--tables", nargs="+", type=Path, help="only print the table of these files")
@@ -123,7 +124,7 @@ def main() -> None:
     bench = Bench()
     print(f"baseline: {bench.baseline.refusals} of {bench.baseline.prompts}", file=sys.stderr)
     searches = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for arm in arguments.arms:
             points = bench.search(arm, seed, arguments.trials)
             searches.append({"arm": arm, "seed": seed, "optuna": optuna.__version__, "points": points})
