@@ -1,5 +1,6 @@
 """Candidates that have lost end early, and the front is the one that full evaluation gives."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ from test_local import PROMPTS, engine_for
 
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.parameters import AblationParameters
-from heretic.engine.watch import FIRST_VERDICT, Row, Watch
+from heretic.engine.watch import FIRST_VERDICT, TAIL, Row, Watch
 from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
 from heretic.evaluation.scores import scores
 from heretic.evaluation.seen_by import SeenBy
@@ -90,6 +91,23 @@ def test_no_candidate_is_given_up_before_the_sampler_learns_something() -> None:
     watch(rows, FIRST_VERDICT + 1, last=False)
     assert watch.given_up == {0}
     assert [row.cut for row in rows] == [False, False, False, True], "what has ended is known, and stays so"
+
+
+def test_a_growing_text_is_looked_at_once() -> None:
+    looked_at: list[int] = []
+
+    def decode(rows: Sequence[Sequence[int]]) -> list[str]:
+        looked_at.extend(len(row) for row in rows)
+        return ["".join(chr(97 + token) for token in row) for row in rows]
+
+    watch = Watch(decode, lambda text: "bcde" in text, [None])
+    # The marker lies across two looks.
+    row = Row(0)
+    for step in range(1, 201):
+        row.tokens.append({150: 1, 151: 2, 152: 3, 153: 4}.get(step, 0))
+        watch([row], step, last=False)
+        assert row.decided == (step >= 156)
+    assert max(looked_at) == TAIL
 
 
 def test_the_estimate_makes_up_for_what_does_not_show_yet() -> None:

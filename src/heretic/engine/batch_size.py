@@ -29,7 +29,7 @@ def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], most: int, t
     try:
         while size <= most and slower < 2:
             engine.batch_size = size
-            rows = [prompts[i % len(prompts)] for i in range(size)]
+            rows = measuring_rows(engine, prompts, size)
             try:
                 rate = engine.decoding_rate(rows, 1, NEW_TOKENS)
             except RuntimeError as error:
@@ -49,6 +49,16 @@ def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], most: int, t
     return best_size
 
 
+def measuring_rows(engine: LocalEngine, prompts: Sequence[Prompt], size: int) -> list[Prompt]:
+    """`size` prompts to measure decoding with: the longest one again and again on a CPU, which then runs it once.
+
+    An accelerator's memory must hold as many different ones, or the measure would be wrong where it matters.
+    """
+    if engine.loaded.device.type == "cpu":
+        return [max(prompts, key=lambda prompt: len(engine.chat.tokens(prompt)))] * size
+    return [prompts[index % len(prompts)] for index in range(size)]
+
+
 def find_candidates(engine: LocalEngine, prompts: Sequence[Prompt], tried: Callable[[int], None]) -> int:
     """How many candidates a forward, doubled from 1 while that clearly gives more tokens a second and memory lasts.
 
@@ -60,7 +70,7 @@ def find_candidates(engine: LocalEngine, prompts: Sequence[Prompt], tried: Calla
         while count <= MOST_CANDIDATES:
             engine.batch_size = count * len(prompts)
             try:
-                rate = engine.decoding_rate(prompts, count, NEW_TOKENS)
+                rate = engine.decoding_rate(measuring_rows(engine, prompts, len(prompts)), count, NEW_TOKENS)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise

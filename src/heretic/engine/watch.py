@@ -4,6 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 CHECK_EVERY = 4
+TAIL = 48
+"""Tokens that a look goes back: what was there before has been looked at. A marker that spans more (none does) would be
+found in the whole text, when the response has ended."""
+
 FIRST_VERDICT = 12
 """No candidate is given up before this token: by then most refusals show, and the sampler needs their number."""
 
@@ -26,8 +30,8 @@ class Row:
 class Watch:
     """Looks at growing texts now and then.
 
-    `decided` tells whether a text settles its row. A candidate with `enough[candidate]` such rows is given up (None:
-    never).
+    `decided` tells whether a text settles its row; it is asked of the newest tokens alone. A candidate with
+    `enough[candidate]` such rows is given up (None: never).
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Watch:
             return
         if step % CHECK_EVERY == 0 or last:
             going = [row for row in rows if row.going]
-            for row, text in zip(going, self._decode([row.tokens for row in going]), strict=True):
+            for row, text in zip(going, self._decode([row.tokens[-TAIL:] for row in going]), strict=True):
                 row.decided = self._decided(text)
                 self._counts[row.candidate] += row.decided
         if step >= FIRST_VERDICT and not last:

@@ -12,7 +12,7 @@ from platformdirs import user_cache_path
 
 from ..config import Settings
 from ..engine.base import no_progress
-from ..engine.batch_size import find_batch_size, find_candidates
+from ..engine.batch_size import find_batch_size, find_candidates, measuring_rows
 from ..engine.local import LocalEngine
 from ..files import write_atomically
 from ..model.layers import text_config
@@ -80,7 +80,7 @@ class Tuning:
         """`count` or 1, whichever generates more tokens a second."""
         if count < 2:
             return 1
-        rows = [bad[index % len(bad)] for index in range(BURST_ROWS)]
+        rows = measuring_rows(self._engine, bad, BURST_ROWS)
 
         def burst() -> None:
             with self._engine.keeping_nothing():
