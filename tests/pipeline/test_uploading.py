@@ -1,12 +1,15 @@
 """A run that ends on the hub."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from export.hub_server import OWNER, TOKEN, Hub, running_hub
 from heretic.cli import main
+from heretic.study.records import BaselineRecord, TrialRecord
+from heretic.ui.events import Action
+from heretic.ui.flags import FlagChooser
 
 REPOSITORY = f"{OWNER}/edited"
 
@@ -50,6 +53,35 @@ def test_without_a_login_nothing_is_searched(
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert main([str(planted_directory / "planted"), *planted_flags, "--upload", REPOSITORY]) == 2
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_in_the_menu_nothing_is_written_without_a_login(
+    hub: Hub,
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "edited"
+
+    class Uploads(FlagChooser):
+        """Somebody who asks for an upload, and leaves."""
+
+        asks = True
+
+        def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
+            if self._done:
+                return Action("leave")
+            self._done = True
+            return Action("upload", front[0], "merge", str(output), repository=REPOSITORY)
+
+    monkeypatch.setattr("heretic.cli._chooser", lambda settings: Uploads(settings, None, str(settings.model)))
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert main([str(planted_directory / "planted"), *planted_flags, "--n-trials", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "Warning: " in told and "hf_wrong" not in told
+    assert not output.exists() and not hub.repositories
 
 
 def test_what_was_written_stays_when_the_upload_fails(

@@ -9,7 +9,7 @@ from ..ui.events import Action, Reporter
 from .directions import StudyTensors
 from .figures import read_figures
 from .saving import Verification, save_trial
-from .uploading import upload_directory
+from .uploading import check_upload, upload_directory
 
 
 class Exporter:
@@ -44,6 +44,8 @@ class Exporter:
 
     def _carry_out(self, action: Action) -> None:
         assert action.trial and action.export and action.output
+        if action.repository is not None:
+            check_upload(action.repository)
         output = Path(action.output)
         written = (action.trial.number, action.export, output.absolute())
         if action.kind == "save" or written not in self._written or not output.is_dir():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ..evaluation.figures import Figures, ModelFigures
 from ..evaluation.statistics import rate
 from ..study.history import LEAST_TRIALS
-from ..ui.benchmarks import difference_text, score_text, unfinished_text, verdict_text
+from ..ui.benchmarks import COLUMNS, benchmark_rows
 from ..ui.figures import judge_table, kl_interval, kl_table, paired_text, rate_text, sentences
 from ..ui.text import duration, kl
 from .charts import (
@@ -169,22 +169,7 @@ def _side_effects(report: Report) -> Iterator[Part]:
         yield from _over_refusal(report.measured)
     if report.benchmarks is not None:
         yield Words(f"Benchmarks (lm-evaluation-harness {report.benchmarks.harness})", "heading")
-        names = ("Benchmark", "Metric", "Trial", "The model", "The trial", "Difference", "Paired test", "Unfinished")
-        rows = [
-            (
-                f"{task.name} ({metric.documents})",
-                metric.metric,
-                str(task.trial),
-                score_text(metric.baseline, metric.baseline_rate),
-                score_text(metric.candidate, metric.candidate_rate),
-                difference_text(metric),
-                verdict_text(metric),
-                unfinished_text(task),
-            )
-            for task in report.benchmarks.tasks
-            for metric in task.metrics
-        ]
-        yield Table(names, rows)
+        yield Table(COLUMNS, benchmark_rows(report.benchmarks.tasks))
         if any(task.limit is not None for task in report.benchmarks.tasks):
             yield Words("Some ran on a part of their documents: compare the two models by them, and quote no score.")
 
