@@ -102,7 +102,8 @@ SIZES: dict[str, int] = dict(
     linear_num_value_heads=4,
     linear_key_head_dim=8,
     linear_value_head_dim=8,
-    index_n_heads=2,
+    # So many that no two positions tie at zero, of which padding would then decide.
+    index_n_heads=16,
     index_head_dim=16,
     index_topk=4,
     index_block_size=4,

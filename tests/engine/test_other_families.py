@@ -13,6 +13,7 @@ from heretic.engine.cache import can_be_divided, make_cache, select_rows
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
 from heretic.engine.padding import padding_is_neutral
+from heretic.errors import ModelError
 from heretic.model.chat import chat_format
 from heretic.model.checkpoint import Checkpoint
 from heretic.model.loading import LoadedModel
@@ -44,6 +45,10 @@ def engine(family: str, batch_size: int, **shortcuts: bool) -> LocalEngine:
         "longcat_flash",
         "qwen4_exp_text",
         "zaya",
+        "deepseek_v32",
+        "glm5_next",
+        "falcon_mamba",
+        "minimax",
     ],
 )
 def test_a_batch_of_candidates_gives_what_single_rows_give(family: str) -> None:
@@ -78,3 +83,8 @@ def test_rows_leave_a_cache_of_recurrent_states() -> None:
 def test_padding_that_a_model_takes_in_is_noticed(family: str, neutral: bool) -> None:
     model = tiny_model(family)
     assert padding_is_neutral(Forward(model), model.config, torch.device("cpu"), 0, 96) is neutral
+
+
+def test_a_model_that_takes_no_usual_cache_is_named() -> None:
+    with pytest.raises(ModelError, match="rnn_state"):
+        engine("xlstm", 4)

@@ -1,5 +1,6 @@
 """Keys and values of past positions, in buffers that rows can leave and positions be appended to cheaply."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,10 @@ class RoomyLayer(DynamicLayer):
 
 def make_cache(config: Any, most_positions: int) -> Any:
     """An empty cache for at most `most_positions`: with room where the model's layers allow it, the library's own
-    otherwise."""
+    otherwise, or the model's own where it has one."""
+    own = _own_cache(config)
+    if own is not None:
+        return own()
     cache: Any = DynamicCache(config=config)
     if can_be_divided(cache, most_positions):
         transposed = getattr(config, "_attn_implementation", None) == DECODE_ATTENTION
@@ -98,13 +102,26 @@ def make_cache(config: Any, most_positions: int) -> Any:
     return cache
 
 
+def _own_cache(config: Any) -> Any:
+    """The cache that stands beside the model's code (MiniMax takes no other), if there is one."""
+    module = sys.modules.get(type(config).__module__.replace(".configuration_", ".modeling_"))
+    if module is None:
+        return None
+    own = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, DynamicCache)]
+    return next((each for each in own if each.__module__ == module.__name__), None)
+
+
 def can_be_divided(cache: Any, most_positions: int) -> bool:
     """Whether the cache is one of positions alone (no recurrent state), all of them within any sliding window."""
-    return bool(cache.layers) and all(
-        type(layer) in (DynamicLayer, RoomyLayer)
-        # The type itself: its subclasses keep more than keys and values.
-        or (type(layer) is DynamicSlidingWindowLayer and most_positions <= layer.sliding_window)
-        for layer in cache.layers
+    return (
+        type(cache) in (Cache, DynamicCache)
+        and bool(cache.layers)
+        and all(
+            type(layer) in (DynamicLayer, RoomyLayer)
+            # The type itself: its subclasses keep more than keys and values.
+            or (type(layer) is DynamicSlidingWindowLayer and most_positions <= layer.sliding_window)
+            for layer in cache.layers
+        )
     )
 
 
@@ -112,8 +129,11 @@ def select_rows(cache: Any, rows: int, index: Tensor) -> None:
     """Keeps the rows at `index` of the `rows` that the cache holds, in place.
 
     The library's layers of linear attention, convolutions and compressed keys can't do that themselves: whatever tensor
-    a layer keeps has rows first.
+    a layer keeps has rows first. A model's own cache can.
     """
+    if type(cache) not in (Cache, DynamicCache):
+        cache.batch_select_indices(index)
+        return
     for layer in cache.layers:
         if isinstance(layer, (RoomyLayer, DynamicIndexedLayer)):
             layer.batch_select_indices(index)

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from torch import Tensor, nn
+from transformers.cache_utils import LinearAttentionLayer
 
 
 class Forward:
@@ -16,6 +17,8 @@ class Forward:
         self._takes_logits_to_keep = "logits_to_keep" in taken
         # transformers calls it `cache` from 5.24 on; models that bring their own code mostly keep the older name.
         self._cache_name = "cache" if "cache" in taken else "past_key_values"
+        self.is_stateful = bool(getattr(model, "_is_stateful", False))
+        """Whether it says of itself that it keeps more than keys and values."""
         head = model.get_output_embeddings()  # type: ignore[operator]
         if head is not None:
             head.register_forward_pre_hook(_contiguous)
@@ -32,6 +35,9 @@ class Forward:
         arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
             arguments[self._cache_name] = cache
+            if _is_recurrent(cache):
+                # Mamba multiplies the new positions by the mask as it is given.
+                arguments["attention_mask"] = mask[:, -ids.shape[1] :]
         if self._takes_positions:
             # Padding counts for nothing: positions are those of a row without it.
             places = (mask.cumsum(dim=1) - 1).clamp_min(0)
@@ -39,6 +45,11 @@ class Forward:
         if self._takes_logits_to_keep:
             arguments["logits_to_keep"] = positions
         return self._model(**arguments).logits[:, -positions:]
+
+
+def _is_recurrent(cache: Any) -> bool:
+    """Whether all layers keep a state, and none keys of its positions."""
+    return bool(cache.layers) and all(type(layer) is LinearAttentionLayer for layer in cache.layers)
 
 
 def _contiguous(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

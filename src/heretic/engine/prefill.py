@@ -124,7 +124,8 @@ class Prefill:
         def forward() -> Tensor:
             return self._forward(ids, mask, cache)
 
-        if self.untouched is None or not all(isinstance(layer, RoomyLayer) for layer in cache.layers):
+        roomy = bool(cache.layers) and all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+        if self.untouched is None or not roomy:
             return forward()
         return self.untouched.run(rows, work.untouched, cache, forward)
 

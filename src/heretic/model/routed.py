@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..ablation.edit import SiteEdit, edit_of_matrices, edit_output
 from ..ablation.sites import Site
+from ..errors import ModelError
 from .products import Product, WatchedProducts
 
 
@@ -49,7 +50,10 @@ class RoutedBlock:
         if self.rows is None:
             return self._run(original, 0, args, kwargs)
         if any(hasattr(each, "get_seq_length") for each in (*args, *kwargs.values())):
-            raise RuntimeError(f"{self._name} keeps a cache of its own and takes the rows of one candidate a forward")
+            raise ModelError(
+                f"Expected a mixture of experts that keeps nothing between tokens, so that several candidates run in "
+                f"one forward; {self._name} keeps keys and values. Set candidates = 1 (--candidates 1)."
+            )
         count = len(self.rows)
         results, order = [], []
         for candidate in self.rows.unique().tolist():
