@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_models import tiny_model
 
 from families import tiny
 from heretic.cli import main
@@ -27,6 +28,16 @@ def test_weights_and_configuration_are_enough(tmp_path: Path, capsys: pytest.Cap
         *("32", "x", "32", "post_attention_layernorm"),
     ]
     assert rows[1] == ["mlp.down_proj", "mlp.down_proj", "32", "x", "48", "post_feedforward_layernorm"]
+
+
+def test_experts_that_are_chosen_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model("mixtral").save_pretrained(tmp_path)
+    flags = ["inspect", str(tmp_path), "--dtypes", "float32", "--experts", "0-1,3"]
+    assert main(flags) == 0
+    assert "4 x 32 x 48 (experts 0-1, 3)" in capsys.readouterr().out
+    assert main([*flags, "--json"]) == 0
+    [kind] = json.loads(capsys.readouterr().out)["kinds"]
+    assert [site["chosen"] for site in kind["sites"]] == [None, [0, 1, 3]]
 
 
 def test_json_holds_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

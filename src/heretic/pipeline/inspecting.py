@@ -21,13 +21,18 @@ from .trust import settle_trust
 
 @dataclass(frozen=True, slots=True)
 class InspectedSite:
-    """One site of a kind of layer; `module` is its name within the layer, `shape` is (d_model, d_in)."""
+    """One site of a kind of layer; `module` is its name within the layer.
+
+    `shape` is (d_model, d_in), with the number of experts before it where the site holds several; `chosen` are those of
+    them that are edited (None: all).
+    """
 
     component: str
     module: str
     shape: tuple[int, ...]
     transposed: bool
     post_norm: str | None
+    chosen: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,12 @@ def _inspected(model: nn.Module, site: Site, start: str) -> InspectedSite:
     if site.gain is not None:
         post_norm = "several (measured)"
     return InspectedSite(
-        site.component, site.module.removeprefix(start), site_shape(model, site), site.transposed, post_norm
+        site.component,
+        site.module.removeprefix(start),
+        site_shape(model, site),
+        site.transposed,
+        post_norm,
+        site.chosen,
     )
 
 
@@ -122,6 +132,7 @@ def print_inspection(inspection: Inspection, as_json: bool, reporter: Reporter) 
         for number, site in enumerate(kind.sites):
             head = first if number == 0 else ["", ""]
             stored = " (transposed)" if site.transposed else ""
+            stored += "" if site.chosen is None else f" (experts {ranges(site.chosen)})"
             shape = " x ".join(map(str, site.shape)) + stored
             rows.append([*head, site.component, site.module, shape, site.post_norm or ""])
     reporter.table(f"{inspection.n_sites} sites of {len(inspection.components)} components", columns, rows)
