@@ -37,8 +37,7 @@ def state(study: RecordedStudy, count: int) -> SearchState:
     """Where the search stood after `count` trials, by the journal's own times."""
     trials = study.trials[:count]
     front = pareto_front(trials)
-    timed = study._study.get_trials(deepcopy=False)[: max(1, count)]
-    elapsed = (timed[-1].datetime_complete - timed[0].datetime_start).total_seconds()
+    elapsed = seconds_of(study, {trial.number for trial in trials})
     wanted = len(study.trials)
     return SearchState(
         finished=count,
@@ -50,6 +49,17 @@ def state(study: RecordedStudy, count: int) -> SearchState:
         remaining=elapsed / max(1, count) * (wanted - count),
         trials=trials,
     )
+
+
+def seconds_of(study: RecordedStudy, numbers: set[int]) -> float:
+    """Seconds in which any of these trials ran: several ran at once, and a search may have paused."""
+    timed = [trial for trial in study.optuna.get_trials(deepcopy=False) if trial.number in numbers]
+    seconds, until = 0.0, None
+    for trial in sorted(timed, key=lambda each: each.datetime_start):
+        start = trial.datetime_start if until is None else max(until, trial.datetime_start)
+        seconds += max(0.0, (trial.datetime_complete - start).total_seconds())
+        until = trial.datetime_complete if until is None else max(until, trial.datetime_complete)
+    return seconds
 
 
 def main() -> None:
