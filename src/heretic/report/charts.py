@@ -228,6 +228,7 @@ def history_chart(report: Report) -> go.Figure:
     if third:
         harmless = report.study.baseline.over_prompts or 1
         dots([100 * (each.over_refusals or 0) / harmless for each in report.trials], 3)
+        figure.update_yaxes(rangemode="tozero", row=3, col=1)
     figure.add_scatter(
         x=numbers,
         y=[each.hypervolume for each in report.trials],
