@@ -178,10 +178,13 @@ def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:
     title = f"Pareto front · {itself(baseline)} · * knee"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    first, *numbers, last = front_columns(baseline)
-    for column in (first, *numbers, last):
-        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True, overflow="ellipsis")
-    for row in front_rows(front, best, baseline):
+    table = Table(title=title, title_justify="left", title_style="bold", expand=True)
+    columns, rows = front_columns(baseline), front_rows(front, best, baseline)
+    for place, column in enumerate(columns[:-1]):
+        # Figures stay whole; what does not fit is cut off the strengths.
+        width = max([len(column), *(len(row[place]) for row in rows)])
+        table.add_column(column, justify="right" if place else "left", no_wrap=True, min_width=width)
+    table.add_column(columns[-1], no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in rows:
         table.add_row(*row, style="bold green" if row[0] else "")
     return table
