@@ -17,12 +17,14 @@ import tempfile
 import time
 import venv
 from pathlib import Path
+from typing import Any
 
 from against_heretic_llm import NAMES, prepare
 from heretic.config import Settings, resolve_report_prompts
 from heretic.prompts.loading import load_prompts
 from heretic.study.pareto import pareto_front
 from heretic.study.study import RecordedStudy
+from measure import KL_LIMIT, hypervolume
 
 
 def write_prompts(work: Path) -> None:
@@ -99,11 +101,13 @@ def write_ours(journal: Path, work: Path, most: int) -> list[Path]:
     return written
 
 
-def measured(base: Path, models: list[Path], work: Path) -> list[str]:
+def measured(base: Path, models: list[Path], work: Path) -> list[dict[str, Any]]:
+    """What benchmarks/measure.py says: of the base first, then of each model."""
     flags = ["--good", work / "good_report.txt", "--bad", work / "bad_report.txt", "--markers", work / "markers.txt"]
     script = Path(__file__).parent / "measure.py"
     done = subprocess.run([sys.executable, script, base, *models, *flags], check=True, capture_output=True, text=True)
-    return [line for line in done.stdout.splitlines() if line.startswith("{")]
+    entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [entry for entry in entries if "model" in entry]
 
 
 def main() -> None:
@@ -122,15 +126,12 @@ def main() -> None:
     print(
         f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.bound for t in trials)} of them ended early."
     )
-    for name, models in (
-        ("temaq-abliterated", [work / "theirs"]),
-        ("heretic", write_ours(journal, work, arguments.most)),
-    ):
-        for line in measured(model, models, work):
-            entry = json.loads(line)
-            print(
-                f"{name}: " + ", ".join(f"{key} {value}" for key, value in entry.items() if key != "model"), flush=True
-            )
+    base, theirs, *ours = measured(model, [work / "theirs", *write_ours(journal, work, arguments.most)], work)
+    print(f"the model itself: {base['refusals']} of {base['of']} refusals")
+    for name, entries in (("temaq-abliterated", [theirs]), ("heretic", ours)):
+        figures = "; ".join(f"{each['refusals']} of {each['of']} at KL {each['kl']}" for each in entries)
+        volume = hypervolume([(each["refusals"] / base["refusals"], each["kl"] / KL_LIMIT) for each in entries])
+        print(f"{name}: hypervolume {volume:.3f} ({figures})")
 
 
 if __name__ == "__main__":
