@@ -53,6 +53,7 @@ class Bench:
         loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
         self.engine = LocalEngine(loaded, chat_format(loaded.tokenizer, "none", "SmolLM2"), 64)
         self.directions = find_directions(mean_residuals(self.engine, good_d), mean_residuals(self.engine, bad_d))
+        self.bad = bad
         self.stats = self.engine.weight_stats(self.directions, no_progress)
         self.space = SearchSpace(components_of(self.engine.sites), len(loaded.layers) - 1)
         self.evaluator = Evaluator(

@@ -1,0 +1,104 @@
+"""Where the time of a decode step goes: `python benchmarks/step.py [--rows 70] [--threads 1]`.
+
+An edited SmolLM2-135M-Instruct answers `--rows` prompts of the demo, in bfloat16 where the CPU has it, with one thread
+as the processes of a search have. Prints milliseconds a step (median of steps 30 to 60), the same without the keys
+`fast_attention` and `packed_weights`, and the share of each kind of operation by torch's profiler.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from heretic.ablation.compile import compile_edit
+from heretic.engine.base import no_progress
+from heretic.engine.forward import Forward
+from heretic.engine.local import LocalEngine
+from heretic.model.packed import unpack_weights
+from samplers import Bench
+
+FIRST, LAST, TOKENS = 30, 60, 64
+KINDS = {
+    "matrix products of weights": ("mkldnn", "addmm", "aten::mm", "aten::linear"),
+    "products of attention": ("bmm", "scaled_dot"),
+    "copies": ("copy_", "aten::cat", "index"),
+}
+
+
+class Steps:
+    """Times each forward of one new position, and profiles those from FIRST to LAST where it is to."""
+
+    def __init__(self, profiled: bool) -> None:
+        self.seconds: list[float] = []
+        self.profile = profile(activities=[ProfilerActivity.CPU]) if profiled else None
+
+    def wrap(self, forward: Forward) -> None:
+        call = type(forward).__call__
+
+        def timed(self_: Forward, ids: torch.Tensor, mask: torch.Tensor, cache: object = None) -> torch.Tensor:
+            if ids.shape[1] > 1:
+                return call(self_, ids, mask, cache)
+            if self.profile is not None and len(self.seconds) == FIRST:
+                self.profile.__enter__()
+            start = time.perf_counter()
+            logits = call(self_, ids, mask, cache)
+            self.seconds.append(time.perf_counter() - start)
+            if self.profile is not None and len(self.seconds) == LAST:
+                self.profile.__exit__(None, None, None)
+            return logits
+
+        type(forward).__call__ = timed  # type: ignore[method-assign]
+        self._restore = lambda: setattr(type(forward), "__call__", call)
+
+    def run(self, engine: LocalEngine, prompts, edit) -> float:  # type: ignore[no-untyped-def]
+        """Median milliseconds of a step."""
+        self.wrap(engine.forward)
+        engine.respond(prompts, [edit], TOKENS, None, no_progress)
+        self._restore()
+        return 1000 * statistics.median(self.seconds[FIRST:LAST])
+
+
+def shares(profiled: profile) -> dict[str, float]:
+    own = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(own.values())
+    found = {
+        kind: sum(each for key, each in own.items() if any(name in key for name in names)) / total
+        for kind, names in KINDS.items()
+    }
+    return found | {"the rest (norms, rotary, softmax, the edit)": 1 - sum(found.values())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=70)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    bench = Bench()
+    [parameters] = bench.random_parameters(1, seed=0)
+    edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
+    prompts = bench.bad[: arguments.rows]
+    engine = bench.engine
+    engine.batch_size = arguments.rows
+    steps = Steps(profiled=True)
+    print(f"{arguments.rows} rows, {engine.loaded.dtype}, {arguments.threads} thread(s)")
+    print(f"a step: {Steps(profiled=False).run(engine, prompts, edit):.0f} ms")
+    steps.run(engine, prompts, edit)
+    assert steps.profile is not None
+    for kind, share in shares(steps.profile).items():
+        print(f"  {share:4.0%} {kind}")
+    unpack_weights(engine.loaded.model)
+    print(f"without packed weights: {Steps(profiled=False).run(engine, prompts, edit):.0f} ms")
+    engine.loaded.model.set_attn_implementation("sdpa")
+    plain = LocalEngine(engine.loaded, engine.chat, arguments.rows, fast_attention=False, packed_weights=False)
+    print(f"nor attention of its own: {Steps(profiled=False).run(plain, prompts, edit):.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
