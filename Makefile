@@ -3,6 +3,8 @@ PYTHON ?= python3
 # The releases that the tests run with. Users may take any that pyproject.toml admits: TORCH=torch CONSTRAINTS= takes the newest.
 TORCH ?= torch==2.13.0
 CONSTRAINTS ?= constraints.txt
+# Processes that run tests, each with one thread and up to 3 GB.
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test lint install model clean
@@ -11,7 +13,7 @@ demo: install
 	$(BIN)/heretic demo $(DEMO)
 
 test: install model
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 lint: install
 	$(BIN)/ruff check .
