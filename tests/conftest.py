@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
+from heretic.cli import main
 from planted import write_planted
 
 
@@ -49,3 +50,25 @@ def planted_flags(planted_directory: Path, tmp_path: Path) -> list[str]:
         "--n-startup-trials": "6",
     }
     return [part for flag in (files | others).items() for part in flag]
+
+
+@pytest.fixture(scope="module")
+def short_study(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The journal of a study of six trials of the planted model, for one module's tests."""
+    directory = tmp_path_factory.mktemp("study")
+    flags = {
+        "--study-checkpoint-dir": str(directory),
+        "--system-prompt": "none",
+        "--dtypes": "float32",
+        "--batch-size": "64",
+        "--max-response-length": "4",
+        "--n-trials": "6",
+        "--n-startup-trials": "6",
+        "--report-candidates": "0",
+    }
+    for side in ("good", "bad"):
+        flags[f"--{side}-prompts"] = f"{planted_directory}/{side}_direction.txt"
+        flags[f"--{side}-evaluation-prompts"] = f"{planted_directory}/{side}_search.txt"
+    assert main([str(planted_directory / "planted"), *(word for flag in flags.items() for word in flag)]) == 0
+    [journal] = directory.glob("*.jsonl")
+    return journal

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from heretic.cli import main
 from heretic.study.records import StudyRecord
 from heretic.study.space import SearchSpace
 from heretic.study.study import RecordedStudy, Study
@@ -26,25 +25,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def study(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short study of the planted model."""
-    directory = tmp_path_factory.mktemp("ui")
-    flags = {
-        "--study-checkpoint-dir": str(directory),
-        "--system-prompt": "none",
-        "--dtypes": "float32",
-        "--batch-size": "64",
-        "--max-response-length": "4",
-        "--n-trials": "6",
-        "--n-startup-trials": "6",
-        "--report-candidates": "0",
-    }
-    for side in ("good", "bad"):
-        flags[f"--{side}-prompts"] = f"{planted_directory}/{side}_direction.txt"
-        flags[f"--{side}-evaluation-prompts"] = f"{planted_directory}/{side}_search.txt"
-    assert main([str(planted_directory / "planted"), *(word for flag in flags.items() for word in flag)]) == 0
-    [journal] = directory.glob("*.jsonl")
-    return journal
+def study(short_study: Path) -> Path:
+    return short_study
 
 
 @pytest.fixture(scope="module")
