@@ -90,6 +90,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "fast_attention": (False, "false", False),
     "packed_weights": (False, "false", False),
     "compact_rows": (False, "false", False),
+    "static_decode": ("off", "off", "off"),
     "print_residual_geometry": (True, "true", True),
     "plot_residuals": (True, "true", True),
     "residual_plot_path": ("pictures", "pictures", Path("pictures")),

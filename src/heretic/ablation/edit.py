@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -37,6 +37,23 @@ def edit_output(edit: SiteEdit, output: Float[Tensor, "*batch row d_model"]) -> 
     edited = output.float()
     edited = edited - (edited @ edit.right) @ edit.left.mT
     return edited if edit.scale is None else edited * edit.scale.unsqueeze(-2)
+
+
+def edit_rows(
+    edit: SiteEdit, candidates: Int[Tensor, " row"], output: Float[Tensor, "row d_model"]
+) -> Float[Tensor, "row d_model"]:
+    """`edit_output` of each row by the edit of its own candidate, fp32; `edit` has a leading dimension of candidates.
+
+    Two matrix products with the factors of all candidates side by side, and between them what is not a row's own set
+    to 0: no copy of the factors for each row. Factors must be finite.
+    """
+    n_candidates, d_model, rank = edit.left.shape
+    own = candidates[:, None] == torch.arange(n_candidates, device=output.device)
+    left, right = (factor.mT.reshape(n_candidates * rank, d_model) for factor in (edit.left, edit.right))
+    written = output.float()
+    along = (written @ right.T).view(-1, n_candidates, rank) * own[:, :, None]
+    edited = written - along.flatten(1) @ left
+    return edited if edit.scale is None else edited * edit.scale.index_select(0, candidates)
 
 
 def edit_weight(

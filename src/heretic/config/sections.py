@@ -183,6 +183,10 @@ class EvaluationSettings(Section):
     compact_rows: bool = Field(
         default=True, description="Let responses that have ended or are decided leave the batch."
     )
+    static_decode: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Decode by recorded steps of fixed shapes: CUDA graphs on a GPU; on a CPU if on, and no faster.",
+    )
     kl_divergence_scale: Finite = Field(default=1.0, gt=0, description="KL divergence that scores 1.")
     kl_divergence_target: Finite = Field(
         default=0.01,

@@ -1,6 +1,6 @@
 """Greedy decoding of a batch of rows, from which finished rows leave."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class GreedyDecoder:
 
     def __init__(self, forward: Forward, end_tokens: Sequence[int], compact: bool = True) -> None:
         self._forward = forward
-        self._end = torch.tensor(sorted(set(end_tokens)), dtype=torch.long)
+        self._end = frozenset(end_tokens)
         self._compact = compact
 
     def run(
@@ -42,7 +42,7 @@ class GreedyDecoder:
         for step in range(1, max_new_tokens + 1):
             # `max` gives the same index as `argmax`, which on a CPU takes six times as long in bfloat16.
             chosen = logits.max(dim=-1).indices
-            self._append(rows, active, chosen)
+            append(rows, active.tolist(), chosen.tolist(), self._end)
             watch(rows, step, step == max_new_tokens)
             going = torch.tensor([rows[i].going for i in active.tolist()])
             if step == max_new_tokens or not going.any():
@@ -56,14 +56,15 @@ class GreedyDecoder:
             logits = self._forward(chosen[:, None], mask, cache)
         return rows
 
-    def _append(self, rows: list[Row], active: Tensor, chosen: Tensor) -> None:
-        ends = torch.isin(chosen.cpu(), self._end).tolist()
-        for index, token, end in zip(active.tolist(), chosen.tolist(), ends, strict=True):
-            row = rows[index]
-            if row.going:
-                row.ended = end
-                if not end:
-                    row.tokens.append(token)
+
+def append(rows: Sequence[Row], active: Sequence[int], chosen: Sequence[int], end_tokens: Container[int]) -> None:
+    """The tokens `chosen` for the rows at `active` go to those that are going; one of `end_tokens` ends its row."""
+    for index, token in zip(active, chosen, strict=True):
+        row = rows[index]
+        if row.going:
+            row.ended = token in end_tokens
+            if not row.ended:
+                row.tokens.append(token)
 
 
 def _worth_it(going: Tensor) -> bool:

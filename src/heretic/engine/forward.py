@@ -13,7 +13,7 @@ class Forward:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         taken = inspect.signature(model.forward).parameters
-        self._takes_positions = "position_ids" in taken
+        self.takes_positions = "position_ids" in taken
         self._takes_logits_to_keep = "logits_to_keep" in taken
         # transformers calls it `cache` from 5.24 on; models that bring their own code mostly keep the older name.
         self._cache_name = "cache" if "cache" in taken else "past_key_values"
@@ -38,13 +38,25 @@ class Forward:
             if _is_recurrent(cache):
                 # Mamba multiplies the new positions by the mask as it is given.
                 arguments["attention_mask"] = mask[:, -ids.shape[1] :]
-        if self._takes_positions:
+        if self.takes_positions:
             # Padding counts for nothing: positions are those of a row without it.
             places = (mask.cumsum(dim=1) - 1).clamp_min(0)
             arguments["position_ids"] = places[:, -ids.shape[1] :]
         if self._takes_logits_to_keep:
             arguments["logits_to_keep"] = positions
         return self._model(**arguments).logits[:, -positions:]
+
+    def step(self, ids: Tensor, places: Tensor, mask: Tensor, cache: Any) -> Tensor:
+        """Logits (rows, vocab) of one new position a row: `ids` and `places` (rows, 1).
+
+        `mask` (rows, 1, 1, positions) is added to the scores as it stands: a model of the library takes one of four
+        dimensions for ready, and counts nothing itself.
+        """
+        arguments: dict[str, Any] = {"input_ids": ids, "position_ids": places, "attention_mask": mask}
+        arguments |= {self._cache_name: cache, "use_cache": True}
+        if self._takes_logits_to_keep:
+            arguments["logits_to_keep"] = 1
+        return self._model(**arguments).logits[:, -1]
 
 
 def _is_recurrent(cache: Any) -> bool:

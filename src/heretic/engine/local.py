@@ -1,6 +1,7 @@
 """The engine that runs a transformers model in this process."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from ..ablation.weight_stats import WeightStats, weight_stats
 from ..model.attention import use_decode_attention
 from ..model.chat import ChatFormat
 from ..model.gains import measured_gain
-from ..model.hooks import edited_model
+from ..model.hooks import EditHooks, edited_model
 from ..model.layers import hidden, hooks, residual
 from ..model.loading import LoadedModel
 from ..model.packed import pack_weights
@@ -24,12 +25,15 @@ from ..model.sites import site_weight
 from ..prompts.prompt import Prompt
 from .base import Progress, Response
 from .decoding import GreedyDecoder, end_tokens
+from .fixed_batch import Need
 from .forced import ForcedAnswers
 from .forward import Forward
 from .padding import padding_is_neutral
 from .prefill import Assign, Prefill, Prefilled, Work
+from .recording import recorder_for
+from .static_decoding import RecordedSteps, StaticDecoder
 from .untouched import UntouchedLayers
-from .watch import Row, Watch
+from .watch import CHECK_EVERY, Row, Watch
 
 
 class LocalEngine:
@@ -37,7 +41,9 @@ class LocalEngine:
 
     `share_prefix` runs what all prompts begin with once, `reuse_layers` the layers below the first edited one;
     `compact` lets finished rows leave; `fast_attention` and `packed_weights` are those of model/attention.py and
-    model/packed.py, where they help. Without them the results are the same, and later.
+    model/packed.py, where they help; `static_decode` decodes by recorded steps: on (by CUDA graphs, or elsewhere by
+    tapes that are no faster), off, or auto, which is on where there are CUDA graphs. Without them the results are the
+    same, and later. `warn` is told if one of them can't be used.
     """
 
     def __init__(
@@ -50,6 +56,8 @@ class LocalEngine:
         reuse_layers: bool = True,
         fast_attention: bool = True,
         packed_weights: bool = True,
+        static_decode: str = "auto",
+        warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.loaded = loaded
         self.chat = chat
@@ -65,6 +73,9 @@ class LocalEngine:
         config, vocabulary = loaded.model.config, len(loaded.model.get_input_embeddings().weight)  # type: ignore[operator]
         pads = padding_is_neutral(self.forward, config, loaded.device, pad, vocabulary)
         self._prefill = Prefill(self.forward, config, loaded.device, pad, share_prefix, untouched, pads)
+        recorded = static_decode == "on" or (static_decode == "auto" and loaded.device.type == "cuda")
+        recorder = recorder_for(loaded.device)
+        self._steps = RecordedSteps(loaded, self.forward, recorder, warn, compact) if recorded else None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -78,26 +89,29 @@ class LocalEngine:
             yield
         finally:
             self._prefill.untouched = untouched
+            self._forget_steps()
 
     @torch.inference_mode()
     def decoding_rate(self, prompts: Sequence[Prompt], n_candidates: int, n_tokens: int) -> float:
-        """Generated tokens a second of the baseline, prefill and the first step left out."""
+        """Generated tokens a second of the baseline, prefill and the first `CHECK_EVERY` tokens left out."""
         times: list[float] = []
-        decoder = GreedyDecoder(self.forward, [], self._compact)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
         with self.keeping_nothing(), edited_model(self.loaded.model, edits, self.sites) as applied:
             work = self._work(edits, applied.assign, n_tokens)
+            decoder = self._decoder([], tokens, n_tokens, edits, applied)
             for start in self._prefill.batches(tokens, self.batch_size, work):
                 decoder.run(start, n_tokens, lambda *_: times.append(time.perf_counter()), applied.assign)
-        # The first step may warm things up.
-        return n_candidates * len(prompts) * (len(times) - 2) / (times[-1] - times[1])
+        # The first steps may warm things up, and recorded ones are told of several at a time.
+        counted = len(times) - CHECK_EVERY
+        return n_candidates * len(prompts) * counted / (times[-1] - times[CHECK_EVERY - 1])
 
     def halve(self) -> bool:
         """Takes half as many rows a forward from now on; False if it is one already."""
         if self.batch_size == 1:
             return False
         self.batch_size //= 2
+        self._forget_steps()
         if self.loaded.device.type == "cuda":
             torch.cuda.empty_cache()
         return True
@@ -178,9 +192,10 @@ class LocalEngine:
     ) -> list[list[Response]]:
         responses: list[list[Response]] = [[Response("", 0, False, True)] * len(prompts) for _ in edits]
         watch = Watch(self.chat.decode, decided, enough or [None] * len(edits))
-        decoder = GreedyDecoder(self.forward, end_tokens(self.loaded.model, self.chat.tokenizer), self._compact)
+        ends = end_tokens(self.loaded.model, self.chat.tokenizer)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits, self.sites) as applied:
+            decoder = self._decoder(ends, tokens, max_new_tokens, edits, applied)
             work = self._work(edits, applied.assign, max_new_tokens)
             for start in self._prefill.batches(tokens, self.batch_size, work):
                 rows = decoder.run(start, max_new_tokens, watch, applied.assign)
@@ -192,6 +207,30 @@ class LocalEngine:
                 if watch.all_given_up:
                     break
         return responses
+
+    def _decoder(
+        self,
+        ends: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        edits: Sequence[ModelEdit],
+        applied: EditHooks,
+    ) -> GreedyDecoder | StaticDecoder:
+        plain = GreedyDecoder(self.forward, ends, self._compact)
+        if self._steps is None or not tokens:
+            return plain
+        need = Need(
+            rows=min(len(tokens) * len(edits), max(len(edits), self.batch_size)),
+            positions=max(map(len, tokens)) + max_new_tokens,
+            tokens=max_new_tokens,
+            candidates=len(edits),
+            rank=max((each.rank for edit in edits for each in edit.values()), default=1),
+        )
+        return StaticDecoder(plain, self._steps, ends, need, edits, applied)
+
+    def _forget_steps(self) -> None:
+        if self._steps is not None:
+            self._steps.forget()
 
     def _work(self, edits: Sequence[ModelEdit], assign: Assign, room: int = 0) -> Work:
         edited = {module for edit in edits for module in edit}

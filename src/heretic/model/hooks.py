@@ -35,6 +35,7 @@ class EditHooks:
         self._rows: dict[str, SiteEdit] = self._stacked
         self._n_candidates = len(edits)
         self.fired: set[str] = set()
+        self._paused = False
 
     def assign(self, candidates: Tensor) -> None:
         """Row r of the coming batches belongs to candidate `candidates[r]`; shape (rows,)."""
@@ -57,12 +58,23 @@ class EditHooks:
                 stack.enter_context(block.in_force())
             yield
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is edited by these hooks: somebody else does it."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
     def silent(self) -> list[str]:
         """Edited modules that no forward has run; of a mixture's experts, some get no row."""
         routed = {name for block, inside in self._blocks if block.fired for name in inside}
         return sorted(set(self.modules) - self.fired - routed)
 
-    def _apply(self, name: str, module: nn.Module, _: Any, output: Tensor) -> Tensor:
+    def _apply(self, name: str, module: nn.Module, _: Any, output: Tensor) -> Tensor | None:
+        if self._paused:
+            return None
         self.fired.add(name)
         edit = self._routed[name].edit(name) if name in self._routed else self._rows[name]
         # Some families (OPT) flatten rows and positions before the module.

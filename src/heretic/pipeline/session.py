@@ -67,6 +67,8 @@ def wrap_engine(
         reuse_layers=settings.reuse_layers,
         fast_attention=settings.fast_attention,
         packed_weights=settings.packed_weights,
+        static_decode=settings.static_decode,
+        warn=reporter.warn,
     )
     if known is not None:
         engine.batch_size = known.batch_size

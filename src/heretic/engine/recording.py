@@ -1,0 +1,129 @@
+"""A step of tensor operations, recorded once and run again: the same operations on the same memory.
+
+A recording holds no Python: whatever number or branch the step had is as it was when it was recorded, and only what
+stands in the tensors can differ from one replay to the next.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Step = Callable[[], Tensor]
+"""Works on tensors that stay where they are, and gives one that is worth a look."""
+
+HOST_READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "_unique2", "equal", "is_nonzero")
+
+
+class Recording(Protocol):
+    """`output` is what the step gave, overwritten by each replay."""
+
+    output: Tensor | None
+
+    def replay(self) -> None: ...
+
+
+class Recorder(Protocol):
+    def record(self, step: Step, rewind: Callable[[], None]) -> Recording:
+        """`step` may run some times, each from where `rewind` leads back to."""
+
+
+def recorder_for(device: torch.device) -> Recorder:
+    """CUDA graphs on a CUDA device, a tape elsewhere."""
+    return CudaGraphs(device) if device.type == "cuda" else Tapes()
+
+
+class CudaGraphs:
+    """Records by CUDA's own graphs: one launch a step, instead of one for each operation. They share their memory, so
+    that none may run while another does."""
+
+    WARM_UPS = 2
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool: Any = None
+
+    def record(self, step: Step, rewind: Callable[[], None]) -> Recording:
+        with torch.cuda.device(self._device):
+            before = torch.cuda.current_stream()
+            side = torch.cuda.Stream()
+            side.wait_stream(before)
+            try:
+                with torch.cuda.stream(side):
+                    self._warm_up(step, rewind)
+                before.wait_stream(side)
+                graph = torch.cuda.CUDAGraph()
+                # Other threads (that of the view) may use the device in the meantime.
+                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    output = step()
+            finally:
+                # A capture that fails leaves its own stream behind as the current one.
+                torch.cuda.set_stream(before)
+            self._pool = self._pool or graph.pool()
+        return CudaGraph(graph, output)
+
+    def _warm_up(self, step: Step, rewind: Callable[[], None]) -> None:
+        """Kernels are chosen and workspaces made before the capture. The last run fails where the step waits for the
+        host, which a capture could not be left from cleanly."""
+        for _ in range(self.WARM_UPS):
+            rewind()
+            step()
+        rewind()
+        mode = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+        rewind()
+
+
+class CudaGraph:
+    def __init__(self, graph: Any, output: Tensor) -> None:
+        self._graph = graph
+        self.output: Tensor | None = output
+
+    def replay(self) -> None:
+        self._graph.replay()
+
+
+class Tapes:
+    """Records what torch dispatches, and does the same on the same memory: what a CUDA graph does, where there is none.
+
+    No faster than the step itself; it is there to see on any machine that nothing is recorded that should change.
+    """
+
+    def record(self, step: Step, rewind: Callable[[], None]) -> Recording:
+        rewind()
+        with _Listening() as heard:
+            output = step()
+        return Tape(heard.calls, output)
+
+
+class _Listening(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in HOST_READS:
+            raise RuntimeError(f"a recorded step can't wait for the value of a tensor ({func})")
+        output = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, output))
+        return output
+
+
+class Tape:
+    def __init__(self, calls: Sequence[tuple[Any, tuple[Any, ...], dict[str, Any], Any]], output: Tensor) -> None:
+        self._calls = calls
+        self.output: Tensor | None = output
+
+    def replay(self) -> None:
+        for func, args, kwargs, output in self._calls:
+            for old, new in zip(tree_leaves(output), tree_leaves(func(*args, **kwargs)), strict=True):
+                # A view, or an argument written in place, lies where it lay already.
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
