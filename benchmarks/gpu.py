@@ -1,19 +1,26 @@
 """A study's cost on a GPU: `python benchmarks/gpu.py [--tiny]`.
 
 A model of Llama-3.1-8B's shape with random weights (throughput does not depend on their values), 100 good and 100 bad
-prompts, 100 tokens a response; no response ends early and no candidate is given up, so this is the worst case. Finds
-the number of candidates a forward as a search does, times that many, and prints what 200 trials take. Without a GPU,
-`--tiny` runs it on a small shape to see that it works; its seconds mean nothing.
+prompts, 100 tokens a response; no response ends early and no candidate is given up, so this is the worst case. Step by
+step and by recorded steps (CUDA graphs), each with the number of candidates a forward that a search would find: prints
+what 200 trials take, how far decoding is from what the GPU's measured matrix rate and bandwidth allow, the peak memory,
+and whether both gave the same responses. Without a GPU, `--tiny` runs it on a small shape to see that it works; its
+seconds mean nothing.
+
+Beside the existing tool: `--save DIRECTORY` writes the model as a checkpoint, and `heretic-llm` 1.4.0, in a virtual
+environment of its own, searches it with `--batch-size 100 --max-response-length 100`; its log tells seconds a trial.
 """
 
 import argparse
 import time
+from typing import Any
 
 import torch
 
-from heretic.engine.base import no_progress
+from heretic.engine.base import Response, no_progress
 from heretic.engine.batch_size import find_candidates
-from random_model import random_engine, random_prompts
+from limits import limit_of
+from random_model import RandomEngine, random_engine, random_prompts
 
 LLAMA_8B = {
     "intermediate_size": 14336,
@@ -23,33 +30,67 @@ LLAMA_8B = {
     "vocab_size": 128256,
 }
 TRIALS, PROMPTS, LENGTH = 200, 100, 100
+TINY_PROMPTS, TINY_LENGTH = 8, 12
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--save", metavar="DIRECTORY", help="write the model and its tokenizer, and end")
     arguments = parser.parse_args()
     if not arguments.tiny and not torch.cuda.is_available():
         raise SystemExit("Expected a GPU, found none. Use --tiny to see on a CPU that the benchmark runs.")
-    prompts, length = (8, 8) if arguments.tiny else (PROMPTS, LENGTH)
-    engine = random_engine(2, 128, prompts) if arguments.tiny else random_engine(32, 4096, prompts, **LLAMA_8B)
+    if arguments.save:
+        save(engine_of(arguments.tiny, "off"), arguments.save)
+        return
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, tiny shape: the seconds mean nothing"
+    print(f"{TRIALS} trials on {device}")
+    answers = [measure(arguments.tiny, way) for way in ("off", "on")]
+    pairs = list(zip(*answers, strict=True))
+    same = sum(first.tokens == second.tokens for first, second in pairs)
+    print(f"of {len(pairs)} responses of the first candidate, {same} are the same token by token (in bfloat16 another")
+    print("order of sums may choose the other of two tokens that are about as likely)")
+
+
+def engine_of(tiny: bool, way: str) -> RandomEngine:
+    torch.manual_seed(0)
+    shape: tuple[int, int, dict[str, Any]] = (2, 128, {}) if tiny else (32, 4096, LLAMA_8B)
+    return random_engine(shape[0], shape[1], 1, way, **shape[2])
+
+
+def save(engine: RandomEngine, directory: str) -> None:
+    engine.local.loaded.model.save_pretrained(directory)  # type: ignore[operator]
+    engine.local.loaded.tokenizer.save_pretrained(directory)
+
+
+def measure(tiny: bool, way: str) -> list[Response]:
+    """Prints the figures of one way of decoding; the responses of the first candidate."""
+    prompts, length = (TINY_PROMPTS, TINY_LENGTH) if tiny else (PROMPTS, LENGTH)
+    engine = engine_of(tiny, way)
     local = engine.local
     good, bad = random_prompts(prompts), random_prompts(prompts, 40)
     count = find_candidates(local, bad, no_progress)
     local.batch_size = count * prompts
+    print(f"static_decode = {way}, {count} candidates a forward")
     edits = engine.random_edits(count)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     for title in ("warm-up", "timed"):
         start = time.perf_counter()
         local.first_token_log_probabilities(good, edits, no_progress)
         middle = time.perf_counter()
-        local.respond(bad, edits, length, None, no_progress)
+        responses = local.respond(bad, edits, length, None, no_progress)
         end = time.perf_counter()
-        print(f"{title}: {count} candidates: KL {middle - start:.2f} s, responses {end - middle:.2f} s")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, tiny shape: the seconds mean nothing"
-    total = TRIALS / count * (end - start)
-    print(f"{TRIALS} trials of {prompts} + {prompts} prompts, {length} tokens: {total:.0f} s ({device})")
+        print(f"  {title}: KL {middle - start:.2f} s, responses {end - middle:.2f} s")
+    print(
+        f"  {TRIALS} trials of {prompts} + {prompts} prompts, {length} tokens: {TRIALS / count * (end - start):.0f} s"
+    )
     if torch.cuda.is_available():
-        print(f"peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+        print(f"  peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    positions = sum(len(local.chat.tokens(prompt)) for prompt in bad) // prompts + length // 2
+    rate = local.decoding_rate(bad, count, length)
+    print(f"  {limit_of(local, count * prompts, positions).beside(rate)}")
+    return responses[0]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ processes of a search have).
 import argparse
 import os
 import time
+from dataclasses import dataclass
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -24,7 +25,8 @@ from heretic.model.loading import load_model
 from heretic.prompts.loading import load_prompts
 
 TOKENS = 24
-SIDE = 2048
+SIDE = {"cuda": 8192}
+"""Of the square matrices, by kind of device (others: 2048): smaller ones don't reach a GPU's rate."""
 
 
 def best_seconds(task, times: int = 5) -> float:  # type: ignore[no-untyped-def]
@@ -40,10 +42,11 @@ def best_seconds(task, times: int = 5) -> float:  # type: ignore[no-untyped-def]
 
 def machine_rates(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     """(operations a second of a matrix product, bytes a second of a copy, read and written)."""
-    a = torch.randn(SIDE, SIDE, device=device).to(dtype)
+    side = SIDE.get(device.type, 2048)
+    a = torch.randn(side, side, device=device).to(dtype)
     source = torch.ones(1 << 26, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    operations = 2 * SIDE**3 / best_seconds(lambda: a @ a)
+    operations = 2 * side**3 / best_seconds(lambda: a @ a)
     return operations, 2 * source.nbytes / best_seconds(lambda: target.copy_(source))
 
 
@@ -61,6 +64,32 @@ def step_cost(engine: LocalEngine, rows: int, positions: int) -> tuple[float, fl
     return 2 * rows * numbers + 4 * rows * positions * queries, size * (numbers + rows * positions * cached)
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What a decode step must do and move, and the rates that bound it: per second, and tokens a second at best."""
+
+    operations: float
+    moved: float
+    matrix_rate: float
+    bandwidth: float
+    tokens: float
+
+    def beside(self, reached: float) -> str:
+        """A line on how far from it the `reached` tokens a second are."""
+        return (
+            f"{self.operations / 1e9:.1f} GFLOP and {self.moved / 2**20:.0f} MiB a step, at "
+            f"{self.matrix_rate / 1e9:.0f} GFLOP/s and {self.bandwidth / 2**30:.1f} GiB/s at most {self.tokens:.0f} "
+            f"tokens/s; decoding reaches {reached:.0f}, {100 * reached / self.tokens:.0f} % of it"
+        )
+
+
+def limit_of(engine: LocalEngine, rows: int, positions: int) -> Limit:
+    """Of decoding `rows` rows that look back on `positions`, at the machine's rates of now."""
+    operations, moved = step_cost(engine, rows, positions)
+    matrix, bandwidth = machine_rates(engine.loaded.device, engine.loaded.dtype)
+    return Limit(operations, moved, matrix, bandwidth, rows / max(operations / matrix, moved / bandwidth))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100)
@@ -71,17 +100,11 @@ def main() -> None:
     rows = [prompts[index % len(prompts)] for index in range(arguments.rows)]
     engine = LocalEngine(loaded, chat_format(loaded.tokenizer, "none", "SmolLM2"), arguments.rows)
     positions = sum(len(engine.chat.tokens(prompt)) for prompt in rows) // len(rows) + TOKENS // 2
-    operations, moved = step_cost(engine, arguments.rows, positions)
     for threads in sorted({torch.get_num_threads(), 1}, reverse=True):
         torch.set_num_threads(threads)
-        matrix, bandwidth = machine_rates(loaded.device, loaded.dtype)
-        limit = arguments.rows / max(operations / matrix, moved / bandwidth)
-        reached = engine.decoding_rate(rows, 1, TOKENS)
-        print(
-            f"{threads} threads, {loaded.dtype}, {arguments.rows} rows: {operations / 1e9:.1f} GFLOP and "
-            f"{moved / 2**20:.0f} MiB a step, at {matrix / 1e9:.0f} GFLOP/s and {bandwidth / 2**30:.1f} GiB/s at most "
-            f"{limit:.0f} tokens/s; decoding reaches {reached:.0f}, {100 * reached / limit:.0f} % of it"
-        )
+        limit = limit_of(engine, arguments.rows, positions)
+        line = limit.beside(engine.decoding_rate(rows, 1, TOKENS))
+        print(f"{threads} threads, {loaded.dtype}, {arguments.rows} rows: {line}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class RandomEngine:
         return edits
 
 
-def random_engine(n_layers: int, width: int, batch_size: int, **more: Any) -> RandomEngine:
+def random_engine(n_layers: int, width: int, batch_size: int, static_decode: str = "auto", **more: Any) -> RandomEngine:
     """`more` are fields of the configuration, beside what follows from the width."""
     words = {f"word{number}": number for number in range(WORDS)} | {"user": WORDS, "assistant": WORDS + 1, "[end]": 202}
     tokenizer = Tokenizer(models.WordLevel(words | {"[unknown]": 203}, unk_token="[unknown]"))
@@ -62,7 +62,8 @@ def random_engine(n_layers: int, width: int, batch_size: int, **more: Any) -> Ra
     # The end token must not come: throughput is compared at a fixed length.
     model.lm_head.weight.data[202] = 0
     loaded = LoadedModel(Checkpoint("random", Path()), model, fast, tuple(find_sites(model)))
-    return RandomEngine(LocalEngine(loaded, chat_format(fast, "none", "random"), batch_size))
+    chat = chat_format(fast, "none", "random")
+    return RandomEngine(LocalEngine(loaded, chat, batch_size, static_decode=static_decode))
 
 
 def random_prompts(count: int, longest: int = 30) -> list[Prompt]:

@@ -18,8 +18,8 @@ from heretic.engine.base import Response, no_progress
 from heretic.engine.fixed_batch import FixedBatch, FixedLayer, FixedRows, Need
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
+from heretic.engine.recorded_steps import RecordedSteps
 from heretic.engine.recording import Recording, Tapes
-from heretic.engine.static_decoding import RecordedSteps
 from heretic.model.chat import chat_format
 from heretic.model.fixed_edits import FixedEdits
 from heretic.model.loading import LoadedModel
@@ -59,6 +59,12 @@ def answers(engine: LocalEngine, edits: list[ModelEdit], length: int = LENGTH) -
     return engine.respond(PROMPTS, edits, length, decided, no_progress)
 
 
+@pytest.fixture(autouse=True, params=[1, 2], ids=["one look", "a look ahead"])
+def ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, and as on a GPU."""
+    monkeypatch.setattr("heretic.engine.static_decoding.AHEAD", {"cpu": request.param})
+
+
 @pytest.mark.parametrize("family", RECORDED)
 def test_recorded_steps_give_what_single_steps_give(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other candidates, fewer candidates, other ranks and the second batch of prompts too, by the same recording."""
@@ -69,13 +75,15 @@ def test_recorded_steps_give_what_single_steps_give(family: str, monkeypatch: py
     for number, (count, rank) in enumerate([(5, 2), (5, 2), (3, 1), (5, 2)]):
         edits = edits_of(plain, number, count, rank)
         expected = answers(plain, edits)
+        # Steps are proved by the first two.
+        sizes.clear()
         assert answers(fixed, edits) == expected
         seen |= {response.tokens for row in expected for response in row}
     assert fixed._steps is not None and fixed._steps.works
     assert len(seen) > 20
     # Recorded once for each size; nothing of the model's own code ran after that.
     assert len(forwards) == len(fixed._steps.batch.need.sizes)
-    assert len({args[0] for args in sizes}) >= 4
+    assert len({args[0] for args in sizes}) >= 2
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[tuple[Any, ...]]:
@@ -216,15 +224,15 @@ def test_edits_of_the_recording_alone_are_found_by_the_second_candidates(monkeyp
 
 
 class Forgetful(Tapes):
-    """Has no memory for more than `most` rows."""
+    """Has no memory for the first batch."""
 
-    most = 20
+    recorded = 0
 
-    def record(self, step: Callable[[], Tensor], rewind: Callable[[], None]) -> Recording:
-        recording = super().record(step, rewind)
-        if recording.output is not None and len(recording.output) > self.most:
+    def record(self, *args: Any) -> Recording:
+        self.recorded += 1
+        if self.recorded == 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return recording
+        return super().record(*args)
 
 
 def test_without_memory_only_smaller_batches_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,9 +244,9 @@ def test_without_memory_only_smaller_batches_are_recorded(monkeypatch: pytest.Mo
     edits = edits_of(plain, 1, 3)
     assert answers(fixed, edits) == answers(plain, edits)
     assert answers(fixed, edits) == answers(plain, edits)
-    assert len(said) == 1 and "no memory" in said[0] and len(forwards) == 1
+    assert len(said) == 1 and "no memory" in said[0] and not forwards
     assert answers(fixed, [{}]) == answers(plain, [{}])
-    assert len(forwards) > 1 and fixed._steps is not None and fixed._steps.works and fixed._steps.batch.need.rows == 11
+    assert forwards and fixed._steps is not None and fixed._steps.works and fixed._steps.batch.need.rows == 11
 
 
 def test_what_an_edit_breaks_stays_with_its_own_rows() -> None:
@@ -246,7 +254,7 @@ def test_what_an_edit_breaks_stays_with_its_own_rows() -> None:
     plain = engine_for("llama", 64)
     fixed = static(plain)
     good = edits_of(plain, 1, 2)
-    for huge in (1e30, float("inf")):
+    for huge in (3e38, float("inf")):
         broken = {site.module: SiteEdit(torch.full((32, 1), huge), torch.ones(32, 1)) for site in plain.sites}
         found = answers(fixed, [good[0], broken])
         assert found[0] == answers(plain, [good[0]])[0]

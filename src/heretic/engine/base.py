@@ -54,7 +54,7 @@ class Engine(Protocol):
     def first_token_log_probabilities(
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], progress: Progress
     ) -> Float[Tensor, "candidate prompt vocab"]:
-        """Log-probabilities of the first response token, fp32."""
+        """Log-probabilities of the first response token, fp32, on the model's own device: they are large."""
         ...
 
     def answer_log_probabilities(

@@ -67,12 +67,14 @@ class FixedRows:
     """The first rows of a batch, as a step sees them.
 
     `ids` and `places` (rows, 1): the newest token and its position in its own row; `mask` (rows, 1, 1, positions) is
-    added to the scores; `candidates` (rows,); `cache` of keys and values; `chosen` (tokens, rows).
+    added to the scores; `candidates` (rows,); `cache` of keys and values; `chosen` (tokens, rows); the newest `logits`
+    (rows, vocab).
     """
 
     def __init__(self, batch: "FixedBatch", rows: int) -> None:
         self.ids, self.places, self.mask = batch.ids[:rows], batch.places[:rows], batch.mask[:rows]
         self.candidates, self.chosen = batch.candidates[:rows], batch.chosen[:, :rows]
+        self.logits = batch.logits[:rows]
         layers = [
             FixedLayer(keys[:rows], values[:rows], batch.column, sliding)
             for keys, values, sliding in zip(batch.keys, batch.values, batch.sliding, strict=True)
@@ -99,6 +101,7 @@ class FixedBatch:
             torch.zeros(shape, dtype=torch.long, device=device)
             for shape in ((rows, 1), (rows, 1), (rows,), (need.tokens + PROOF_STEPS, rows), (1,), (1,))
         )
+        self.logits = start.logits.new_zeros(rows, start.logits.shape[1])
         self._begun: tuple[Tensor, ...] = ()
 
     def load(self, start: Prefilled, first: Tensor) -> None:
@@ -111,8 +114,6 @@ class FixedBatch:
                 whole[:rows, :, :positions] = given
         self.mask.fill_(self.closed)
         self.mask[:rows, 0, 0, :positions].masked_fill_(start.mask.bool(), 0.0)
-        # A row that attends to nothing would have no softmax.
-        self.mask[rows:, 0, 0, 0] = 0.0
         for each in (self.ids, self.places, self.candidates, self.chosen):
             each.zero_()
         self.ids[:rows, 0] = first
@@ -137,6 +138,30 @@ class FixedBatch:
         count = len(index)
         for each in (*self.keys, *self.values, self.ids, self.places, self.mask, self.candidates):
             each[:count] = each[index]
+
+    def look(self, begin: int, end: int, count: int) -> "Look":
+        """Tokens `begin` to `end` of the first `count` rows."""
+        return Look(self.chosen[begin:end, :count])
+
+
+class Look:
+    """Tokens, (tokens, rows), on their way to the host, while the device goes on with what comes after them."""
+
+    def __init__(self, tokens: Tensor) -> None:
+        self._arrived: Any = None
+        if tokens.device.type != "cuda":
+            self._tokens = tokens.clone()
+            return
+        self._tokens = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        self._tokens.copy_(tokens, non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record(torch.cuda.current_stream(tokens.device))
+
+    def tokens(self) -> list[list[int]]:
+        """Waits until they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tokens.tolist()
 
 
 def _room(part: Tensor | None, rows: int, capacity: int) -> Tensor:

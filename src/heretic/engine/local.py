@@ -30,8 +30,9 @@ from .forced import ForcedAnswers
 from .forward import Forward
 from .padding import padding_is_neutral
 from .prefill import Assign, Prefill, Prefilled, Work
+from .recorded_steps import RecordedSteps
 from .recording import recorder_for
-from .static_decoding import RecordedSteps, StaticDecoder
+from .static_decoding import StaticDecoder
 from .untouched import UntouchedLayers
 from .watch import CHECK_EVERY, Row, Watch
 
@@ -152,17 +153,16 @@ class LocalEngine:
     def first_token_log_probabilities(
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], progress: Progress
     ) -> Tensor:
-        order: list[int] = []
-        results: list[list[Tensor]] = [[] for _ in edits]
+        found: Tensor | None = None
         with edited_model(self.loaded.model, edits, self.sites) as applied:
             for prefilled in self._slices(prompts, self._work(edits, applied.assign)):
-                log_probabilities = prefilled.logits.float().log_softmax(dim=-1).cpu()
-                for candidate, rows in enumerate(log_probabilities.split(len(prefilled.prompts))):
-                    results[candidate].append(rows)
-                order.extend(prefilled.prompts)
+                log_probabilities = prefilled.logits.float().log_softmax(dim=-1).unflatten(0, (len(edits), -1))
+                if found is None:
+                    found = log_probabilities.new_empty(len(edits), len(prompts), log_probabilities.shape[-1])
+                found[:, prefilled.prompts] = log_probabilities
                 progress(len(prefilled.prompts))
-        back = torch.tensor(order).argsort()
-        return torch.stack([torch.cat(rows)[back] for rows in results])
+        assert found is not None, "no prompts"
+        return found
 
     @torch.inference_mode()
     def answer_log_probabilities(

@@ -12,23 +12,23 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Step = Callable[[], Tensor]
-"""Works on tensors that stay where they are, and gives one that is worth a look."""
+Step = Callable[[], None]
+"""Reads and writes tensors that stay where they are."""
 
 HOST_READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "_unique2", "equal", "is_nonzero")
 
 
 class Recording(Protocol):
-    """`output` is what the step gave, overwritten by each replay."""
-
-    output: Tensor | None
-
     def replay(self) -> None: ...
 
 
 class Recorder(Protocol):
-    def record(self, step: Step, rewind: Callable[[], None]) -> Recording:
-        """`step` may run some times, each from where `rewind` leads back to."""
+    def record(self, step: Step, rewind: Callable[[], None], beside: Recording | None) -> Recording:
+        """`step` may run some times, each from where `rewind` leads back to.
+
+        Memory for what is between is shared with the recording `beside`, of the same recorder: while the one runs, the
+        other may not.
+        """
 
 
 def recorder_for(device: torch.device) -> Recorder:
@@ -37,16 +37,15 @@ def recorder_for(device: torch.device) -> Recorder:
 
 
 class CudaGraphs:
-    """Records by CUDA's own graphs: one launch a step, instead of one for each operation. They share their memory, so
-    that none may run while another does."""
+    """Records by CUDA's own graphs: one launch a step, instead of one for each operation."""
 
     WARM_UPS = 2
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: Any = None
 
-    def record(self, step: Step, rewind: Callable[[], None]) -> Recording:
+    def record(self, step: Step, rewind: Callable[[], None], beside: Recording | None) -> Recording:
+        pool = beside.graph.pool() if isinstance(beside, CudaGraph) else None
         with torch.cuda.device(self._device):
             before = torch.cuda.current_stream()
             side = torch.cuda.Stream()
@@ -57,13 +56,12 @@ class CudaGraphs:
                 before.wait_stream(side)
                 graph = torch.cuda.CUDAGraph()
                 # Other threads (that of the view) may use the device in the meantime.
-                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                    output = step()
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                    step()
             finally:
                 # A capture that fails leaves its own stream behind as the current one.
                 torch.cuda.set_stream(before)
-            self._pool = self._pool or graph.pool()
-        return CudaGraph(graph, output)
+        return CudaGraph(graph)
 
     def _warm_up(self, step: Step, rewind: Callable[[], None]) -> None:
         """Kernels are chosen and workspaces made before the capture. The last run fails where the step waits for the
@@ -82,12 +80,11 @@ class CudaGraphs:
 
 
 class CudaGraph:
-    def __init__(self, graph: Any, output: Tensor) -> None:
-        self._graph = graph
-        self.output: Tensor | None = output
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
 
     def replay(self) -> None:
-        self._graph.replay()
+        self.graph.replay()
 
 
 class Tapes:
@@ -96,11 +93,11 @@ class Tapes:
     No faster than the step itself; it is there to see on any machine that nothing is recorded that should change.
     """
 
-    def record(self, step: Step, rewind: Callable[[], None]) -> Recording:
+    def record(self, step: Step, rewind: Callable[[], None], beside: Recording | None) -> Recording:
         rewind()
         with _Listening() as heard:
-            output = step()
-        return Tape(heard.calls, output)
+            step()
+        return Tape(heard.calls)
 
 
 class _Listening(TorchDispatchMode):
@@ -117,9 +114,8 @@ class _Listening(TorchDispatchMode):
 
 
 class Tape:
-    def __init__(self, calls: Sequence[tuple[Any, tuple[Any, ...], dict[str, Any], Any]], output: Tensor) -> None:
+    def __init__(self, calls: Sequence[tuple[Any, tuple[Any, ...], dict[str, Any], Any]]) -> None:
         self._calls = calls
-        self.output: Tensor | None = output
 
     def replay(self) -> None:
         for func, args, kwargs, output in self._calls:
