@@ -79,7 +79,7 @@ def test_recorded_steps_give_what_single_steps_give(family: str, monkeypatch: py
         sizes.clear()
         assert answers(fixed, edits) == expected
         seen |= {response.tokens for row in expected for response in row}
-    assert fixed._steps is not None and fixed._steps.works
+    assert fixed.records_steps and fixed._steps is not None
     assert len(seen) > 20
     # Recorded once for each size; nothing of the model's own code ran after that.
     assert len(forwards) == len(fixed._steps.batch.need.sizes)
@@ -270,7 +270,7 @@ def test_other_models_are_decoded_step_by_step(family: str) -> None:
     both = [
         LocalEngine(loaded, chat_format(loaded.tokenizer, None, "tiny"), 16, static_decode=on) for on in ("on", "off")
     ]
-    assert both[0]._steps is not None and not both[0]._steps.works
+    assert not both[0].records_steps
     found, expected = (answers(each, [{}], 8) for each in both)
     assert found == expected
 
@@ -280,16 +280,15 @@ def test_bfloat16_agrees_within_rounding() -> None:
     fixed = static(plain)
     for seed in range(2):
         answers(fixed, edits_of(plain, seed, 3))
-    assert fixed._steps is not None and fixed._steps.works
+    assert fixed.records_steps
 
 
 def test_the_rate_is_that_of_recorded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = static(engine_for("llama", 22))
     runs = count_calls(monkeypatch, RecordedSteps, "run")
     assert fixed.decoding_rate(PROMPTS, 2, 10) > 0
-    assert runs and fixed._steps is not None
     # What measuring used is given back.
-    assert not fixed._steps._steps
+    assert runs and not fixed.has_recorded
 
 
 def test_nothing_is_made_on_a_device_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def edit_rows(
     left, right = (factor.mT.reshape(n_candidates * rank, d_model) for factor in (edit.left, edit.right))
     written = output.float()
     along = (written @ right.T).view(-1, n_candidates, rank) * own[:, :, None]
-    edited = written - along.flatten(1) @ left
+    edited = torch.addmm(written, along.flatten(1), left, alpha=-1)
     return edited if edit.scale is None else edited * edit.scale.index_select(0, candidates)
 
 

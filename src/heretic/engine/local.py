@@ -82,6 +82,16 @@ class LocalEngine:
     def sites(self) -> tuple[Site, ...]:
         return self.loaded.sites
 
+    @property
+    def records_steps(self) -> bool:
+        """Whether decoding goes by recorded steps, as far as is known."""
+        return self._steps is not None and self._steps.works
+
+    @property
+    def has_recorded(self) -> bool:
+        """Whether steps are recorded now."""
+        return self._steps is not None and self._steps.recorded
+
     @contextmanager
     def keeping_nothing(self) -> Iterator[None]:
         """Every forward in full, and nothing kept of it: for measuring how long forwards take."""

@@ -68,6 +68,10 @@ class RecordedSteps:
         self._proved: Sequence[ModelEdit] | None = None
 
     @property
+    def recorded(self) -> bool:
+        return bool(self._steps)
+
+    @property
     def batch(self) -> FixedBatch:
         assert self._batch is not None
         return self._batch
@@ -116,6 +120,7 @@ class RecordedSteps:
             self._record(applied, self._edits)
         if self._proofs < PROOFS and edits is not self._proved:
             self._proved = edits
+            applied.assign(start.candidates)
             return self._prove(start, first)
         return True
 
@@ -203,5 +208,5 @@ class RecordedSteps:
             torch.cuda.empty_cache()
         self._warn(
             f"Decoding goes on step by step, with the same results and more slowly: a recorded step can't be used "
-            f"({reason}). static_decode = off says so from the start."
+            f"({reason}). Set static_decode to off, and it is not tried."
         )

@@ -45,7 +45,6 @@ class StaticDecoder:
     ) -> list[Row]:
         """Rows of at most `max_new_tokens`; `watch` may end them earlier, as it may those of a GreedyDecoder."""
         first = start.logits.max(dim=-1).indices
-        assign(start.candidates)
         if not self._steps.begin(start, first, self._need, self._edits, self._applied):
             return self._plain.run(start, max_new_tokens, watch, assign)
         rows = [Row(candidate) for candidate in start.candidates.tolist()]

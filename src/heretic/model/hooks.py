@@ -42,7 +42,9 @@ class EditHooks:
         if self._n_candidates == 1:
             return
         plain = {name: edit for name, edit in self._stacked.items() if name not in self._routed}
-        self._rows = {name: _select(edit, candidates) for name, edit in plain.items()}
+        # Moved once a device, not once a site: each time the host waits.
+        moved = {device: candidates.to(device) for device in {edit.left.device for edit in plain.values()}}
+        self._rows = {name: edit_of_matrices(edit, moved[edit.left.device]) for name, edit in plain.items()}
         for block, _ in self._blocks:
             block.rows = candidates
 
@@ -113,10 +115,6 @@ def _on_device(edit: SiteEdit, module: nn.Module) -> SiteEdit:
     device = device_of(module)
     scale = None if edit.scale is None else edit.scale.to(device)
     return SiteEdit(edit.left.to(device), edit.right.to(device), scale)
-
-
-def _select(edit: SiteEdit, candidates: Tensor) -> SiteEdit:
-    return edit_of_matrices(edit, candidates.to(edit.left.device))
 
 
 @contextmanager

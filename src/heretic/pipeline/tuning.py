@@ -136,5 +136,6 @@ def _key(engine: LocalEngine, settings: Settings) -> str:
             f"{torch.get_num_threads()} threads",
             f"length {settings.max_response_length}",
             f"torch {torch.__version__}",
+            *(["recorded steps"] if engine.records_steps else []),
         ]
     )

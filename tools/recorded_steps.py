@@ -1,0 +1,69 @@
+"""Which families decode by recorded steps, and whether those give the same responses: a line for a tiny model of each.
+
+python tools/recorded_steps.py                  # every family, two minutes
+python tools/recorded_steps.py qwen3 gemma2     # these
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from tiny_models import causal_families, tiny_model
+
+from heretic.ablation.edit import ModelEdit, SiteEdit
+from heretic.engine.base import no_progress
+from heretic.engine.local import LocalEngine
+from heretic.errors import UserError
+from heretic.model.chat import chat_format
+from heretic.model.checkpoint import Checkpoint
+from heretic.model.loading import LoadedModel
+from heretic.model.sites import find_sites
+from heretic.prompts.prompt import Prompt
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from planted import planted_prompts, planted_tokenizer
+
+PROMPTS = [Prompt(text) for text in planted_prompts(7, bad=True, seed=5)]
+TOKENS = 14
+
+
+def candidates(loaded: LoadedModel, seed: int) -> list[ModelEdit]:
+    """Two that edit every site, and the baseline."""
+    draw = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(2, loaded.d_model, 1, generator=draw), dim=1)
+    return [*({site.module: SiteEdit(v, v) for site in loaded.sites} for v in directions), {}]
+
+
+def verdict(family: str) -> str:
+    """What came of three sets of candidates."""
+    model, tokenizer = tiny_model(family), planted_tokenizer()
+    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+    chat, said = chat_format(tokenizer, None, "tiny"), list[str]()
+    plain = LocalEngine(loaded, chat, 64, static_decode="off")
+    recorded = LocalEngine(loaded, chat, 64, static_decode="on", warn=said.append)
+    if not recorded.records_steps:
+        return "not tried"
+    for seed in range(3):
+        first, second = (
+            engine.respond(PROMPTS, candidates(loaded, seed), TOKENS, lambda text: "word1" in text, no_progress)
+            for engine in (plain, recorded)
+        )
+        if first != second:
+            return "DIFFERENT"
+    return (
+        said[0] if said else "the same" if recorded.has_recorded else "not tried: its cache holds more than positions"
+    )
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    for family in sys.argv[1:] or causal_families():
+        try:
+            print(f"{family}: {verdict(family)}", flush=True)
+        except (UserError, ImportError, ValueError, AttributeError) as error:
+            print(f"{family}: not run ({type(error).__name__})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
