@@ -1,0 +1,141 @@
+"""Looks for tensors on the wrong device, without a GPU: `python tools/pretend_gpu.py [FAMILY ...]`.
+
+torch's fake tensors have shapes and a device, but no numbers; an operation on two devices raises. Here the weights of a
+tiny model say that they are on a GPU, and the engine does with it all that a search does. Where the program reads
+numbers, it gets made-up ones, and a step that is recorded runs once. What this can't show is CUDA itself: graphs,
+streams, events. Needs a C++ compiler and ninja: a build of torch without CUDA can't index a tensor that says it is on a
+GPU before it has a device guard, and gets one that does nothing.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from tiny_models import tiny_model
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils.cpp_extension import load_inline
+
+from heretic.ablation.edit import ModelEdit, SiteEdit
+from heretic.engine.base import no_progress
+from heretic.engine.local import LocalEngine
+from heretic.evaluation.kl import kl_divergence
+from heretic.model.chat import chat_format
+from heretic.model.checkpoint import Checkpoint
+from heretic.model.loading import LoadedModel
+from heretic.model.sites import find_sites
+from heretic.prompts.prompt import Prompt
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from planted import planted_prompts, planted_tokenizer
+
+FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "phi3", "qwen3"]
+PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
+TOKEN = 2
+"""What every made-up number is: a token, and the number of a candidate."""
+
+GUARD = """
+#include <torch/extension.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+static c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> nothing;
+void guard() { static c10::impl::DeviceGuardImplRegistrar registered(c10::DeviceType::CUDA, &nothing); }
+"""
+
+
+class Recording:
+    def replay(self) -> None: ...
+
+
+class Recorder:
+    def record(self, step: Callable[[], None], rewind: Callable[[], None], beside: Any) -> Recording:
+        step()
+        rewind()
+        return Recording()
+
+
+class Look:
+    def __init__(self, tokens: torch.Tensor) -> None:
+        assert tokens.device.type == "cuda"
+        self._shape = tokens.shape
+
+    def tokens(self) -> Any:
+        return made_up(self._shape)
+
+
+def made_up(shape: Any) -> Any:
+    return [made_up(shape[1:]) for _ in range(shape[0])] if len(shape) else TOKEN
+
+
+@contextmanager
+def pretending() -> Iterator[FakeTensorMode]:
+    """Tensors that are made now are fake, and reading their numbers gives made-up ones."""
+    replaced = [
+        patch("heretic.engine.local.recorder_for", lambda _: Recorder()),
+        patch("heretic.engine.fixed_batch.Look", Look),
+        patch("torch.cuda.mem_get_info", lambda *_: (8 << 30, 8 << 30)),
+        # No tensor keeps its numbers beside it.
+        patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1),
+        patch.object(FakeTensor, "tolist", lambda self: made_up(self.shape), create=True),
+        patch.object(FakeTensor, "__bool__", lambda _: True, create=True),
+        patch.object(FakeTensor, "__float__", lambda _: 0.0, create=True),
+    ]
+    with ExitStack() as stack:
+        for each in replaced:
+            stack.enter_context(each)
+        stack.enter_context(torch.inference_mode())
+        yield stack.enter_context(FakeTensorMode())
+
+
+def to_pretended(model: nn.Module) -> None:
+    for module in model.modules():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None:
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+                    store[name] = nn.Parameter(fake, requires_grad=False) if store is module._parameters else fake
+
+
+def fail(text: str) -> None:
+    raise SystemExit(text)
+
+
+def search(loaded: LoadedModel) -> None:
+    """The work of a search, with edits that are on the CPU as a search has them."""
+    to_pretended(loaded.model)
+    assert loaded.device.type == "cuda"
+    engine = LocalEngine(loaded, chat_format(loaded.tokenizer, None, "tiny"), 64, warn=fail)
+    edits: list[ModelEdit] = [
+        {site.module: SiteEdit(torch.zeros(32, 1), torch.zeros(32, 1), scale) for site in engine.sites}
+        for scale in (torch.ones(32), None)
+    ]
+    edits.append({})
+    first = engine.first_token_log_probabilities(PROMPTS, edits, no_progress)
+    assert kl_divergence(first[2], first[0]).device.type == "cuda"
+    list(engine.residuals(PROMPTS, no_progress))
+    list(engine.answer_log_probabilities(PROMPTS, [(5, 6, 7)] * len(PROMPTS), edits, no_progress))
+    verdicts = cycle([True, False, False])
+    for length in (12, 9):
+        engine.respond(PROMPTS, list(edits), length, lambda _: next(verdicts), no_progress)
+    assert engine.has_recorded
+    engine.decoding_rate(PROMPTS, len(edits), 10)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        load_inline("pretended_guard", GUARD, functions=["guard"], build_directory=directory).guard()
+    for family in sys.argv[1:] or FAMILIES:
+        model, tokenizer = tiny_model(family), planted_tokenizer()
+        loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+        with pretending():
+            search(loaded)
+        print(f"{family}: nothing is on the wrong device", flush=True)
+
+
+if __name__ == "__main__":
+    main()
