@@ -170,6 +170,11 @@ def bake_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FixedEdits, "in_force", lambda self, rows: original(self, torch.zeros_like(rows)))
 
 
+def give_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Forward.step
+    monkeypatch.setattr(Forward, "step", lambda self, *args: original(self, *args) * float("nan"))
+
+
 def wait_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     def update(self: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         place = int(self.cumulative_length)
@@ -185,7 +190,8 @@ def wait_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
         (bake_column, "differ from those of a plain forward"),
         (bake_places, "differ from those of a plain forward"),
         (bake_candidates, "differ from those of a plain forward"),
-        (bake_edits, "can't be used"),
+        (bake_edits, "differ from those of a plain forward"),
+        (give_nan, "differ from those of a plain forward"),
         (wait_for_the_host, "can't wait for the value of a tensor"),
     ],
 )
@@ -259,6 +265,15 @@ def test_what_an_edit_breaks_stays_with_its_own_rows() -> None:
         found = answers(fixed, [good[0], broken])
         assert found[0] == answers(plain, [good[0]])[0]
         assert answers(fixed, good) == answers(plain, good)
+
+
+def test_candidates_without_one_finite_logit_prove_nothing() -> None:
+    plain = engine_for("llama", 64)
+    fixed = static(plain)
+    broken = [{site.module: SiteEdit(torch.full((32, 1), 3e38), torch.ones(32, 1)) for site in plain.sites}]
+    assert not torch.isfinite(plain.first_token_log_probabilities(PROMPTS, broken, no_progress)).any()
+    assert answers(fixed, broken) == answers(plain, broken)
+    assert fixed.records_steps and fixed._steps is not None and fixed._steps._proofs == 0
 
 
 @pytest.mark.parametrize("family", ["bloom", "mixtral"])

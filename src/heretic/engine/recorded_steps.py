@@ -24,6 +24,9 @@ PROOFS = 2
 """Sets of candidates by which recorded steps are compared with plain forwards: one with the edits that were there when
 they were recorded, and one with others."""
 
+PROOF_ROWS = 64
+"""Rows whose logits are compared at once."""
+
 
 def can_be_recorded(loaded: LoadedModel, forward: Forward) -> bool:
     """Whether steps of this model could be recorded; only the comparison of RecordedSteps shows that they can."""
@@ -155,11 +158,15 @@ class RecordedSteps:
         wanted, tokens = self._plain(start, first)
         for layer in start.cache.layers:
             layer.shorten(length)
+        if not any(logits.isfinite().all(dim=-1).any() for logits in wanted):
+            # Nothing can be told by these candidates.
+            self._proved = None
+            return False
         sizes = list(self._steps) if self._proofs == 0 else [self.size_for(len(first))]
         worst = max(self._difference(size, wanted, tokens) for size in sizes)
         self.batch.rewind()
         self._proofs += 1
-        if worst > PROOF[wanted[0].dtype == torch.float32]:
+        if not worst <= PROOF[wanted[0].dtype == torch.float32]:
             self._give_up(f"its logits differ from those of a plain forward by {worst:.2g} of the largest")
             return False
         return True
@@ -174,7 +181,7 @@ class RecordedSteps:
         return logits, tokens
 
     def _difference(self, size: int, wanted: Sequence[Tensor], tokens: Sequence[Tensor]) -> float:
-        """The largest difference of a logit, relative to the largest of all; rows without finite logits count 0."""
+        """The largest difference of a logit, relative to the largest of all: infinite where one is NaN."""
         self.batch.rewind()
         worst = 0.0
         for logits, given in zip(wanted, tokens, strict=False):
@@ -182,9 +189,7 @@ class RecordedSteps:
             # Rounding may have chosen otherwise, and what follows would be another text.
             self.batch.ids[:count, 0] = given[:count]
             self.run(size)
-            usual = logits[:count].isfinite().all(dim=-1, keepdim=True)
-            gap = (self.batch.logits[:count].float() - logits[:count].float()).where(usual, 0.0).abs().max()
-            worst = max(worst, float(gap / logits[:count].where(usual, 0.0).abs().max().clamp_min(1e-12)))
+            worst = max(worst, _largest_difference(self.batch.logits[:count], logits[:count]))
         return worst
 
     def _fits(self, need: Need) -> bool:
@@ -210,3 +215,14 @@ class RecordedSteps:
             f"Decoding goes on step by step, with the same results and more slowly: a recorded step can't be used "
             f"({reason}). Set static_decode to off, and it is not tried."
         )
+
+
+def _largest_difference(found: Tensor, wanted: Tensor) -> float:
+    """Relative to the largest logit of `wanted`, whose rows with logits that are not finite tell nothing."""
+    gaps, sizes = [], []
+    # Some rows at a time: two copies of all in float32 might not fit beside them.
+    for ours, theirs in zip(found.split(PROOF_ROWS), wanted.split(PROOF_ROWS), strict=True):
+        usual = theirs.isfinite().all(dim=-1, keepdim=True)
+        gaps.append((ours.float() - theirs.float()).where(usual, 0.0).abs().nan_to_num(nan=torch.inf).max())
+        sizes.append(theirs.where(usual, 0.0).abs().max())
+    return float(torch.stack(gaps).max() / torch.stack(sizes).max().clamp_min(1e-12))
