@@ -19,7 +19,7 @@ import pytest
 from export.hub_server import OWNER, TOKEN, Hub, running_hub
 from heretic.cli import VERBS, main
 from heretic.study.pareto import pareto_front
-from heretic.study.study import RecordedStudy
+from heretic.study.recorded import RecordedStudy
 from test_documentation import TOLD_TO_USERS, command_lines
 
 TRIALS = 19

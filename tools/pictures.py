@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from heretic.study.pareto import knee, pareto_front
-from heretic.study.study import RecordedStudy
+from heretic.study.recorded import RecordedStudy
 from heretic.ui.events import SearchState
 from heretic.ui.live import LAST_TRIALS, LiveReporter
 from heretic.web.charts import front_svg

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .config import load_settings
 from .study.pareto import knee, pareto_front
+from .study.recorded import RecordedStudy
 from .study.records import StudyRecord, TrialRecord
-from .study.study import RecordedStudy
 from .ui.events import Export, Reporter
 
 if TYPE_CHECKING:

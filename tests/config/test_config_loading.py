@@ -84,6 +84,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "objective": ("both", "both", "both"),
     "over_refusal_objective": (True, "true", True),
     "over_refusal_evaluation_prompts": ({"dataset": "h.txt"}, "h.txt", PromptSource(dataset="h.txt")),
+    "promising_first": (False, "false", False),
     "stop_dominated": (False, "false", False),
     "share_prefix": (False, "false", False),
     "reuse_layers": (False, "false", False),

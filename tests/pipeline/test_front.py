@@ -11,8 +11,8 @@ from heretic.evaluation.figures import Figures
 from heretic.pipeline.figures import read_figures
 from heretic.pipeline.front import spread
 from heretic.study.pareto import knee, pareto_front
+from heretic.study.recorded import RecordedStudy
 from heretic.study.records import BaselineRecord, TrialRecord
-from heretic.study.study import RecordedStudy
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heretic.cli import main
-from heretic.study.study import RecordedStudy
+from heretic.study.recorded import RecordedStudy
 
 Content = dict[str, Any]
 

@@ -12,7 +12,7 @@ from heretic.cli import main
 from heretic.engine import watch
 from heretic.model.demo_model import demo_model
 from heretic.study.pareto import pareto_front
-from heretic.study.study import RecordedStudy
+from heretic.study.recorded import RecordedStudy
 
 
 def recorded(directory: Path, *flags: str) -> RecordedStudy:
@@ -24,15 +24,22 @@ def recorded(directory: Path, *flags: str) -> RecordedStudy:
 
 def check_fronts(tmp_path: Path, *flags: str) -> None:
     full = recorded(tmp_path / "full", "--no-stop-dominated", *flags)
-    early = recorded(tmp_path / "early", *flags)
-    assert [trial.parameters for trial in early.trials] == [trial.parameters for trial in full.trials]
-    ended = [trial for trial in early.trials if trial.bound]
-    assert len(ended) >= len(early.trials) // 4, "hardly one was ended: this test proves nothing"
+    whole = {trial.parameters.model_dump_json(): trial for trial in full.trials}
     assert not any(trial.bound for trial in full.trials)
-    for trial, whole in zip(early.trials, full.trials, strict=True):
-        assert trial.refusals <= whole.refusals if trial.bound else trial.refusals == whole.refusals
-    figures = [[(trial.number, trial.refusals) for trial in pareto_front(study.trials)] for study in (early, full)]
-    assert figures[0] == figures[1]
+    for order in ("--promising-first", "--no-promising-first"):
+        early = recorded(tmp_path / order, order, *flags)
+        # The same candidates, the most promising of them first or as they were drawn.
+        keys = [trial.parameters.model_dump_json() for trial in early.trials]
+        assert sorted(keys) == sorted(whole)
+        assert (keys == list(whole)) == (order == "--no-promising-first")
+        ended = [trial for trial in early.trials if trial.bound]
+        assert len(ended) >= len(early.trials) // 4, "hardly one was ended: this test proves nothing"
+        for key, trial in zip(keys, early.trials, strict=True):
+            least = whole[key].refusals
+            assert trial.refusals <= least if trial.bound else trial.refusals == least
+            assert trial.kl_divergence == pytest.approx(whole[key].kl_divergence, abs=1e-5)
+        fronts = [[(each.refusals, each.parameters) for each in pareto_front(s.trials)] for s in (early, full)]
+        assert fronts[0] == fronts[1]
 
 
 def test_the_front_of_the_planted_model(

@@ -7,7 +7,7 @@ import pytest
 from heretic.cli import main
 from heretic.report.data import Report
 from heretic.study.journal import study_path
-from heretic.study.study import RecordedStudy
+from heretic.study.recorded import RecordedStudy
 from planted import planted_prompts
 
 

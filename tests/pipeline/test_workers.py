@@ -13,11 +13,10 @@ from heretic.ablation.parameters import AblationParameters
 from heretic.cli import main
 from heretic.engine.base import Progress
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.learned import Learned
 from heretic.pipeline.measuring import Job
 from heretic.pipeline.workers import simultaneous_seconds, workers
+from heretic.study.recorded import RecordedStudy
 from heretic.study.records import TrialRecord
-from heretic.study.study import RecordedStudy
 
 PARAMETERS = AblationParameters(direction_scope="per layer", direction_index=1.0, kernels={})
 
@@ -31,7 +30,7 @@ class Plays:
         self._dies = dies
         self._fails = fails
 
-    def measure(self, jobs: Sequence[Job], progress: Progress) -> dict[int, Evaluation]:
+    def measure(self, jobs: Sequence[Job], progress: Progress) -> list[tuple[Job, Evaluation]]:
         [job] = jobs
         progress(3)
         time.sleep(0.01 * (job.number % 3))
@@ -43,7 +42,7 @@ class Plays:
                 pass
         if self._fails:
             raise KeyError("a bug")
-        return {job.number: Evaluation(refusals=job.number, prompts=os.getpid(), kl_divergence=0.1)}
+        return [(job, Evaluation(refusals=job.number, prompts=os.getpid(), kl_divergence=0.1))]
 
 
 def measured(alone: Plays, count: int, jobs: int = 10) -> tuple[dict[int, Evaluation], int]:
@@ -51,9 +50,9 @@ def measured(alone: Plays, count: int, jobs: int = 10) -> tuple[dict[int, Evalua
     rows = []
     with workers(count, alone) as measurer:  # type: ignore[arg-type]
         for number in range(jobs):
-            measurer.submit(Job(number, PARAMETERS, None, Learned(1)))
+            measurer.submit(Job(number, PARAMETERS))
         while len(outcomes) < jobs:
-            outcomes |= measurer.outcomes(rows.append)  # type: ignore[arg-type]
+            outcomes |= {job.number: each for job, each in measurer.outcomes(rows.append)}  # type: ignore[misc]
     return outcomes, sum(rows)
 
 

@@ -13,8 +13,8 @@ pytest.importorskip("plotly")
 from heretic.cli import main
 from heretic.config import Settings
 from heretic.report.data import Report, without_home
+from heretic.study.recorded import RecordedStudy
 from heretic.study.records import BaselineRecord, TrialRecord
-from heretic.study.study import RecordedStudy
 from heretic.ui.events import Action
 from heretic.ui.flags import FlagChooser
 

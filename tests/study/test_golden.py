@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from heretic.ablation.parameters import WeightKernel
 from heretic.errors import StudyError
+from heretic.study.recorded import RecordedStudy, has_record
 from heretic.study.records import StudyRecord
-from heretic.study.study import RecordedStudy, has_record
 
 from .toys import GOLDEN, open_study, record, search
 

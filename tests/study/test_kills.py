@@ -16,8 +16,9 @@ import optuna
 import pytest
 
 from heretic.study.journal import make_storage
+from heretic.study.recorded import RecordedStudy, has_record
 from heretic.study.records import TrialRecord
-from heretic.study.study import RecordedStudy, Study, has_record
+from heretic.study.study import Study
 
 from .toys import figures, open_study, search
 

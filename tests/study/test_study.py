@@ -10,7 +10,8 @@ import pytest
 from heretic.errors import StudyError
 from heretic.study.journal import make_storage, study_path
 from heretic.study.pareto import pareto_front
-from heretic.study.study import RecordedStudy, Study, has_record
+from heretic.study.recorded import RecordedStudy, has_record
+from heretic.study.study import Study
 
 from .toys import SPACE, figures, measure, open_study, record, search
 

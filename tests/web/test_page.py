@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from heretic.study.recorded import RecordedStudy
 from heretic.study.records import StudyRecord
 from heretic.study.space import SearchSpace
-from heretic.study.study import RecordedStudy, Study
+from heretic.study.study import Study
 
 pytest.importorskip("gradio")
 CHROMIUM = next(

@@ -168,6 +168,9 @@ class EvaluationSettings(Section):
     stop_dominated: bool = Field(
         default=True, description="Give a candidate up once its refusals show that it can't enter the Pareto front."
     )
+    promising_first: bool = Field(
+        default=True, description="Measure the most promising of the random first candidates first, by a short look."
+    )
     share_prefix: bool = Field(
         default=True, description="Run what all prompts begin with (template, system prompt) once a candidate."
     )

@@ -13,6 +13,7 @@ from .kl import kl_divergence
 from .learned import Learned
 from .log_odds import find_refusal_tokens, greedy_first_tokens, refusal_probability
 from .measures import Baseline, Evaluation
+from .promise import TOKENS, Look, looked_at
 from .refusals import MarkerClassifier
 
 Objective = Literal["markers", "log-odds", "both"]
@@ -100,16 +101,15 @@ class Evaluator:
         enough: Enough | None = None,
         numbers: Sequence[int] | None = None,
         learned: Learned | None = None,
+        known: Sequence[float | None] | None = None,
     ) -> list[Evaluation | CandidateError]:
         """One evaluation a candidate, or why it could not be measured; with `enough`, lost candidates end early.
 
-        `numbers` are those of the candidates' trials; `learned` stands in for what this evaluator has learnt itself.
+        `numbers` are those of the candidates' trials; `learned` stands in for what this evaluator has learnt itself;
+        `known` are the KL divergences of those that were looked at.
         """
         learned = learned or self.learned
-        log_probabilities = self.engine.first_token_log_probabilities(self._good, edits, progress)
-        divergences = [
-            float(kl_divergence(baseline.log_probabilities, each).double().mean()) for each in log_probabilities
-        ]
+        divergences = self._divergences(edits, baseline, progress, known or [None] * len(edits))
         finite = [index for index, kl in enumerate(divergences) if math.isfinite(kl)]
         measured = [edits[index] for index in finite]
         # Before the refusals, whose limit hangs on them.
@@ -129,6 +129,29 @@ class Evaluator:
             else _not_finite(kl)
             for index, kl in enumerate(divergences)
         ]
+
+    def look(
+        self, edits: Sequence[ModelEdit], baseline: Baseline, progress: Progress = no_progress
+    ) -> list[Look | CandidateError]:
+        """What each candidate promises, or why it could not be measured."""
+        divergences = self._divergences(edits, baseline, progress, [None] * len(edits))
+        answered = self.engine.respond(looked_at(self._bad), edits, TOKENS, self._decided, no_progress)
+        return [
+            Look(kl, sum(map(self.is_refusal, responses))) if math.isfinite(kl) else _not_finite(kl)
+            for kl, responses in zip(divergences, answered, strict=True)
+        ]
+
+    def _divergences(
+        self, edits: Sequence[ModelEdit], baseline: Baseline, progress: Progress, known: Sequence[float | None]
+    ) -> list[float]:
+        """Mean KL divergences on the good prompts; only what is not known is measured."""
+        divergences = dict(enumerate(known))
+        unknown = [index for index, kl in divergences.items() if kl is None]
+        if unknown:
+            found = self.engine.first_token_log_probabilities(self._good, [edits[n] for n in unknown], progress)
+            means = [float(kl_divergence(baseline.log_probabilities, each).double().mean()) for each in found]
+            divergences |= dict(zip(unknown, means, strict=True))
+        return [kl for kl in divergences.values() if kl is not None]
 
     def _dense(self, edits: Sequence[ModelEdit], baseline: Baseline) -> list[tuple[int, float | None]]:
         """(first-token refusals, mean probability of one) of each candidate; (0, None) where nothing asks for it."""

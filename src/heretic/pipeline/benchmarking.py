@@ -14,8 +14,8 @@ from ..engine.local import LocalEngine
 from ..errors import BenchmarkError
 from ..model.hooks import edited_model
 from ..study.journal import benchmarks_path
+from ..study.recorded import RecordedStudy
 from ..study.records import StudyRecord, TrialRecord
-from ..study.study import RecordedStudy
 from ..ui.benchmarks import show_benchmarks
 from ..ui.events import Reporter
 from .beside import read_beside, write_beside

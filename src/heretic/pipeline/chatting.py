@@ -12,8 +12,8 @@ from ..engine.local import LocalEngine
 from ..engine.sampling import GREEDY
 from ..engine.streaming import ResponseStream, Turn
 from ..evaluation.prefix import spoken
+from ..study.recorded import RecordedStudy
 from ..study.records import TrialRecord
-from ..study.study import RecordedStudy
 from ..ui.chat import ChatOptions, lines_of_stdin, talk
 from ..ui.events import Reporter
 from .opened import find_trial, open_study

@@ -5,8 +5,8 @@ from pathlib import Path
 from ..config import EvaluationSettings, Settings
 from ..engine.local import LocalEngine
 from ..errors import BenchmarkError, ConfigError
+from ..study.recorded import RecordedStudy
 from ..study.records import StudyRecord
-from ..study.study import RecordedStudy
 from ..ui.events import Action, Reporter
 from .measuring import Compile
 from .prompts import RunPrompts

@@ -7,8 +7,8 @@ from ..config import Settings
 from ..engine.base import no_progress
 from ..engine.local import LocalEngine
 from ..prompts.prompt import Prompt
+from ..study.recorded import RecordedStudy
 from ..study.records import TrialRecord
-from ..study.study import RecordedStudy
 from ..ui.compare import Sides, compare_until_done
 from ..ui.events import Reporter
 from .opened import find_trial, open_study

@@ -17,7 +17,7 @@ from ..report.data import Report, report_of
 from ..report.page import check_page, render
 from ..report.residuals import ResidualFigures, residual_figures
 from ..study.journal import residuals_path, tensors_path
-from ..study.study import RecordedStudy
+from ..study.recorded import RecordedStudy
 from ..ui.events import Reporter
 from .benchmarking import read_benchmarks
 from .beside import read_beside, write_beside

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ..config import Settings
 from ..errors import ExportError
-from ..study.study import RecordedStudy, Study
+from ..study.recorded import RecordedStudy
+from ..study.study import Study
 from ..ui.events import Action, Reporter
 from .directions import StudyTensors
 from .figures import read_figures

@@ -14,8 +14,9 @@ from ..evaluation.statistics import rate
 from ..model.chat import check_lengths
 from ..prompts.prompt import PromptSet
 from ..study.pareto import knee, pareto_front
+from ..study.recorded import RecordedStudy
 from ..study.records import BaselineRecord, TrialRecord
-from ..study.study import RecordedStudy, Study
+from ..study.study import Study
 from ..ui.events import Reporter
 from ..ui.figures import show_figures
 from .figures import read_figures, write_figures

@@ -7,8 +7,8 @@ from ..errors import ExportError, PromptError
 from ..export.directory import check_output
 from ..prompts.loading import load_prompts
 from ..study.journal import tensors_path
+from ..study.recorded import RecordedStudy
 from ..study.records import StudyRecord
-from ..study.study import RecordedStudy
 from ..ui.events import Reporter
 from ..ui.flags import default_output
 from .directions import read_tensors

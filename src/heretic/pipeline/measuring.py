@@ -11,30 +11,39 @@ from ..engine.batch_size import out_of_memory
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
 from ..evaluation.learned import Learned
+from ..evaluation.promise import Look
 
 Compile = Callable[[AblationParameters], ModelEdit]
-Outcome = Evaluation | CandidateError
+Outcome = Evaluation | Look | CandidateError
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A candidate to be measured, with what is known when it is asked for: figures depend on nothing else."""
+    """A candidate to be measured, with what is known when it is asked for: figures depend on nothing else.
+
+    With `looking` it is only looked at, and `number` is not a trial's.
+    """
 
     number: int
     parameters: AblationParameters
-    enough: Enough | None
-    learned: Learned
+    enough: Enough | None = None
+    learned: Learned | None = None
+    kl_divergence: float | None = None
+    looking: bool = False
+
+
+Done = tuple[Job, Outcome]
 
 
 class Measurer(Protocol):
-    """Takes jobs and gives outcomes, in any order; `ahead` jobs may be open at once."""
+    """Takes jobs and gives outcomes, in any order; `ahead` trials may be open at once."""
 
     @property
     def ahead(self) -> int: ...
 
     def submit(self, job: Job) -> None: ...
 
-    def outcomes(self, progress: Progress) -> dict[int, Outcome]:
+    def outcomes(self, progress: Progress) -> list[Done]:
         """Waits for at least one of the open jobs."""
         ...
 
@@ -52,34 +61,39 @@ class InProcess:
     def submit(self, job: Job) -> None:
         self._open.append(job)
 
-    def outcomes(self, progress: Progress) -> dict[int, Outcome]:
-        jobs, self._open = self._open, []
+    def outcomes(self, progress: Progress) -> list[Done]:
+        """Of jobs of one kind, as many as may be measured at once."""
+        looking = self._open[0].looking
+        jobs = [job for job in self._open if job.looking == looking][: self.ahead]
+        taken = {id(job) for job in jobs}
+        self._open = [job for job in self._open if id(job) not in taken]
         return self.measure(jobs, progress)
 
-    def measure(self, jobs: Sequence[Job], progress: Progress) -> dict[int, Outcome]:
-        """Where memory does not suffice, by halves: of the candidates first, then of the rows a forward.
+    def measure(self, jobs: Sequence[Job], progress: Progress) -> list[Done]:
+        """Jobs of one kind. Where memory does not suffice, by halves: of the candidates first, then of the rows a
+        forward.
 
         Raises:
             ModelError: not even one row of one candidate fits.
         """
         try:
-            return self._measure(jobs, progress)
+            return list(zip(jobs, self._measure(jobs, progress), strict=True))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
         if len(jobs) > 1:
             self.ahead = max(1, len(jobs) // 2)
-            halves = jobs[: self.ahead], jobs[self.ahead :]
-            return self.measure(halves[0], progress) | self.measure(halves[1], progress)
+            return self.measure(jobs[: self.ahead], progress) + self.measure(jobs[self.ahead :], progress)
         if not self._evaluator.engine.halve():
             raise ModelError("A candidate needs more memory than there is, even row by row. Use quantization.")
         return self.measure(jobs, progress)
 
-    def _measure(self, jobs: Sequence[Job], progress: Progress) -> dict[int, Outcome]:
+    def _measure(self, jobs: Sequence[Job], progress: Progress) -> Sequence[Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
-        numbers = [job.number for job in jobs]
         # What the first was asked with serves all: it is the oldest, and what ruled a candidate out then still does.
-        evaluations = self._evaluator.evaluate(
-            edits, self._baseline, progress, jobs[0].enough, numbers, jobs[0].learned
-        )
-        return dict(zip(numbers, evaluations, strict=True))
+        first = jobs[0]
+        if first.looking:
+            return self._evaluator.look(edits, self._baseline, progress)
+        numbers = [job.number for job in jobs]
+        known = [job.kl_divergence for job in jobs]
+        return self._evaluator.evaluate(edits, self._baseline, progress, first.enough, numbers, first.learned, known)

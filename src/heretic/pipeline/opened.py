@@ -12,8 +12,8 @@ from ..export.reader import open_checkpoint
 from ..model.checkpoint import Checkpoint
 from ..study.journal import tensors_path
 from ..study.pareto import pareto_front, select
+from ..study.recorded import RecordedStudy
 from ..study.records import StudyRecord, TrialRecord
-from ..study.study import RecordedStudy
 from ..ui.events import Reporter
 from .directions import StudyTensors, read_tensors, stats_from_checkpoint
 from .full_precision import full_precision_of

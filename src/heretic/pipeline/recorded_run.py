@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from ..errors import StudyError
 from ..evaluation.figures import Figures
 from ..report.data import Report
+from ..study.recorded import RecordedStudy
 from ..study.records import BaselineRecord, PromptRecord, TrialRecord
-from ..study.study import RecordedStudy
 from .documenting import make_report
 
 Kind = TypeVar("Kind", bound=BaseModel)

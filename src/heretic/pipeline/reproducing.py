@@ -22,8 +22,8 @@ from ..report.agreement import (
     summary,
 )
 from ..study.journal import study_path
+from ..study.recorded import RecordedStudy, has_record
 from ..study.records import BaselineRecord, TrialRecord
-from ..study.study import RecordedStudy, has_record
 from ..ui.events import Reporter
 from ..ui.flags import FlagChooser
 from .beginning import Prescribed

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import StudyError
 from ..study.journal import study_path
 from ..study.pareto import knee, pareto_front
-from ..study.study import RecordedStudy
+from ..study.recorded import RecordedStudy
 from ..ui.events import Reporter
 from ..ui.figures import show_figures
 from .figures import read_figures

@@ -18,8 +18,9 @@ from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..study.identity import check_same
 from ..study.journal import SingleWriter, repair, set_aside, study_path, tensors_path
 from ..study.pareto import knee, pareto_front
+from ..study.recorded import RecordedStudy, has_record
 from ..study.space import SearchSpace
-from ..study.study import RecordedStudy, Study, has_record
+from ..study.study import Study
 from ..ui.events import Action, Chooser, Reporter
 from .beginning import Prescribed, first_candidates
 from .choosing import benchmark_chosen, report_written, talk_to
@@ -148,7 +149,10 @@ class _Job:
                 count, alone = self._measurers(engine, evaluator, baseline, compiled)
                 self._note(study, count, alone.ahead)
                 with workers(count, alone) as measurer:
-                    return Search(study, measurer, evaluator, baseline, self.settings).run(n_trials, self.reporter)
+                    first = self._first(study, space)
+                    return Search(study, measurer, evaluator, baseline, self.settings, first).run(
+                        n_trials, self.reporter
+                    )
 
             if searching and not search(wanted):
                 self._show_front(study)
@@ -197,7 +201,6 @@ class _Job:
             tensors = read_tensors(tensors_path(self.path))
             report.measure_and_show(engine, telling_prompts(self.prompts, study.record.telling), tensors.directions)
             return tensors, baseline
-        seeds = self.prescribed.candidates if self.prescribed else first_candidates(space, self.settings)
         keep = report.keep if report.wanted else None
         telling = None
         if self.settings.only_telling_prompts:
@@ -217,8 +220,15 @@ class _Job:
         require_declining(baseline.refusals, baseline.prompts)
         tensors.write(tensors_path(self.path))
         study.begin(study_record(engine, self.prompts, self.settings, space, baseline, telling))
-        study.enqueue(seeds)
+        for parameters in self.prescribed.candidates if self.prescribed else ():
+            study.enqueue(parameters)
         return tensors, baseline
+
+    def _first(self, study: Study, space: SearchSpace) -> list[AblationParameters]:
+        """What a study begins with, as far as it does not hold it yet."""
+        if self.prescribed is not None:
+            return []
+        return [each for each in first_candidates(space, self.settings) if not study.holds(each)]
 
     def _measurers(
         self, engine: LocalEngine, evaluator: Evaluator, baseline: Baseline, compiled: Compile

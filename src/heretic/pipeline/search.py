@@ -1,10 +1,11 @@
 """The search: ask, measure, tell, until trials or time are used up."""
 
-import time
 from collections import deque
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 
+from ..ablation.parameters import AblationParameters
 from ..config import Settings
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
@@ -13,40 +14,12 @@ from ..study.pareto import knee, losing_refusals, pareto_front
 from ..study.records import TrialRecord
 from ..study.study import Candidate, Study
 from ..ui.events import Reporter, SearchState, SearchView
-from .measuring import Job, Measurer, Outcome
+from .clock import Clock
+from .lining_up import LineUp
+from .measuring import Done, Job, Measurer, Outcome
 from .records import baseline_record
 
 FAILURES_IN_A_ROW = 10
-
-
-class Clock:
-    """Time since the search began, how long a trial takes, and whether another one fits the budget."""
-
-    def __init__(self, budget: float | None) -> None:
-        self._budget = budget
-        self._started = time.monotonic()
-        self._trials = 0
-
-    def lap(self, trials: int) -> None:
-        self._trials += trials
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self._started
-
-    def remaining(self, trials: int) -> float | None:
-        """Seconds that `trials` more will take, or that the budget leaves; None before the first trial."""
-        if self._trials == 0:
-            return None
-        needed = trials * self.elapsed / self._trials
-        return needed if self._budget is None else max(0.0, min(needed, self._budget - self.elapsed))
-
-    def over(self, open_trials: int = 0) -> bool:
-        """Whether another trial, behind those that are open, would end more than half of itself after the budget."""
-        if self._budget is None:
-            return False
-        trial = self.elapsed / self._trials if self._trials else 0.0
-        return self.elapsed + (open_trials + 0.5) * trial >= self._budget
 
 
 class Search:
@@ -54,7 +27,13 @@ class Search:
     seed gives the same study, however many are measured at once."""
 
     def __init__(
-        self, study: Study, measurer: Measurer, evaluator: Evaluator, baseline: Baseline, settings: Settings
+        self,
+        study: Study,
+        measurer: Measurer,
+        evaluator: Evaluator,
+        baseline: Baseline,
+        settings: Settings,
+        first: Sequence[AblationParameters] = (),
     ) -> None:
         self._study = study
         self._measurer = measurer
@@ -64,6 +43,9 @@ class Search:
         self._failures = 0
         self._open: deque[Candidate] = deque()
         self._outcomes: dict[int, Outcome] = {}
+        # An order is of use where candidates end early for what was measured before them.
+        looking = settings.promising_first and settings.stop_dominated and settings.objective != "log-odds"
+        self._line_up = LineUp(study, measurer, looking, self._keep, first)
 
     def run(self, n_trials: int, reporter: Reporter) -> bool:
         """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
@@ -74,9 +56,10 @@ class Search:
         clock = Clock(self._settings.time_budget)
         with reporter.search(self._state(n_trials, clock), self._evaluator.rows_a_candidate) as view:
             try:
-                self._ask(n_trials, clock)
+                self._ask(n_trials, clock, view)
                 while self._open:
-                    self._outcomes |= self._measurer.outcomes(view.rows)
+                    for done in self._measurer.outcomes(view.rows):
+                        self._keep(done)
                     self._tell_in_turn(n_trials, clock, view)
             except KeyboardInterrupt:
                 self._study.take_back_running()
@@ -85,23 +68,30 @@ class Search:
             reporter.say(f"The time budget is over: {self._study.n_finished()} of {n_trials} trials are done.")
         return True
 
-    def _ask(self, n_trials: int, clock: Clock) -> None:
+    def _ask(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         """As many candidates as may be open; each is measured with what is known now."""
         while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
-            if self._study.n_finished() + len(self._open) >= n_trials:
+            left = n_trials - self._study.n_finished() - len(self._open)
+            if left <= 0:
                 return
+            self._line_up.refill(clock.fitting(left), view.rows)
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
+            learned = deepcopy(self._evaluator.learned)
             self._measurer.submit(
-                Job(candidate.number, candidate.parameters, self._enough(), deepcopy(self._evaluator.learned))
+                Job(candidate.number, candidate.parameters, self._enough(), learned, candidate.kl_divergence)
             )
+
+    def _keep(self, done: Done) -> None:
+        job, outcome = done
+        self._outcomes[job.number] = outcome
 
     def _tell_in_turn(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         while self._open and self._open[0].number in self._outcomes:
             candidate = self._open.popleft()
             self._tell(candidate, self._outcomes.pop(candidate.number), n_trials, clock, view)
             # At once: what a candidate is asked with must not depend on what else happens to be done.
-            self._ask(n_trials, clock)
+            self._ask(n_trials, clock, view)
 
     def _tell(self, candidate: Candidate, outcome: Outcome, n_trials: int, clock: Clock, view: SearchView) -> None:
         clock.lap(1)
@@ -109,6 +99,7 @@ class Search:
             self._fail(candidate, str(outcome))
             view.failed(candidate.number, str(outcome), self._state(n_trials, clock))
             return
+        assert isinstance(outcome, Evaluation)
         self._failures = 0
         if outcome.declined_at is not None:
             self._evaluator.learned.learn(outcome.declined_at)
@@ -161,5 +152,5 @@ class Search:
             elapsed=clock.elapsed,
             remaining=clock.remaining(n_trials - finished),
             trials=trials,
-            under_way=len(self._open),
+            under_way=len(self._open) + self._study.n_waiting() + len(self._line_up),
         )

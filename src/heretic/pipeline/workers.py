@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ..engine.base import Progress
-from .measuring import InProcess, Job, Outcome
+from .measuring import Done, InProcess, Job
 
 MOST_SECONDS = 120
 AHEAD = 2
@@ -48,15 +48,15 @@ class Workers:
     def submit(self, job: Job) -> None:
         self._queue.append(job)
 
-    def outcomes(self, progress: Progress) -> dict[int, Outcome]:
-        done: dict[int, Outcome] = {}
+    def outcomes(self, progress: Progress) -> list[Done]:
+        done: list[Done] = []
         while not done:
             if not self._processes:
                 return self._alone.measure([self._queue.popleft()], progress)
             self._hand_out()
             for connection in wait(list(self._busy)):
                 assert isinstance(connection, Connection)
-                done |= self._receive(connection, progress)
+                done += self._receive(connection, progress)
         self._hand_out()
         return done
 
@@ -70,22 +70,21 @@ class Workers:
                 except (BrokenPipeError, ConnectionResetError):
                     self._lose(connection)
 
-    def _receive(self, connection: Connection, progress: Progress) -> Mapping[int, Outcome]:
+    def _receive(self, connection: Connection, progress: Progress) -> list[Done]:
         try:
             kind, content = connection.recv()
         except (EOFError, ConnectionResetError):
             self._lose(connection)
-            return {}
+            return []
         if kind == "rows":
             progress(content)
-            return {}
+            return []
         if kind == "memory":
             self._lose(connection)
-            return {}
+            return []
         if kind == "error":
             raise RuntimeError(f"a process that measures candidates failed:\n{content}")
-        del self._busy[connection]
-        return content
+        return [(self._busy.pop(connection), content)]
 
     def _lose(self, connection: Connection) -> None:
         """Goes on with one process less."""
@@ -196,7 +195,8 @@ def _work(connection: Connection, alone: InProcess, parent: int) -> None:
         except EOFError:
             return
         try:
-            message: tuple[str, Any] = "done", alone.measure([job], lambda rows: connection.send(("rows", rows)))
+            [(_, outcome)] = alone.measure([job], lambda rows: connection.send(("rows", rows)))
+            message: tuple[str, Any] = "done", outcome
         except MemoryError:
             message = "memory", None
         except Exception:  # noqa: BLE001 (whatever it is, the parent raises it)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .recorded import RecordedStudy
 from .records import BaselineRecord, TrialRecord
-from .study import FAILURE, RecordedStudy
+from .study import FAILURE
 
 REFERENCE_KL = 1.0
 """Nats; above it a model is damaged, and no trial is worth anything."""

@@ -2,6 +2,9 @@
 
 from typing import Any, Literal
 
+from ..ablation.parameters import AblationParameters
+from .space import SearchSpace
+
 SamplerName = Literal["tpe", "tpe-multivariate", "random"]
 
 
@@ -23,3 +26,16 @@ def make_sampler(name: SamplerName, seed: int, n_startup_trials: int, n_ei_candi
 def resumed_seed(seed: int, n_trials: int) -> int:
     """Optuna restarts its random numbers with each process: a resumed study must not draw its start-up trials again."""
     return seed if n_trials == 0 else (seed * 1_000_003 + n_trials) % 2**32
+
+
+class RandomDraws:
+    """Candidates drawn uniformly: the same whether they are drawn together or one by one."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        import optuna
+
+        self._space = space
+        self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+
+    def next(self, count: int) -> list[AblationParameters]:
+        return [self._space.suggest(self._study.ask()) for _ in range(count)]

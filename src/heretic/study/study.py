@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,72 +10,27 @@ from typing import Any
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from .journal import SingleWriter, make_storage, repair
-from .records import BaselineRecord, RunRecord, StudyRecord, TrialRecord
-from .sampler import SamplerName, make_sampler, resumed_seed
+from .recorded import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
+from .records import RunRecord, StudyRecord, TrialRecord
+from .sampler import RandomDraws, SamplerName, make_sampler, resumed_seed
 from .space import SearchSpace
 
-RECORD = "heretic"
-RUNS = "heretic runs"
-NAME = "heretic"
 FAILURE = "failure"
+LOOKED = "kl_divergence"
 METRICS = ["KL score", "refusals score", "over-refusals score"]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Parameters that the sampler suggests, and the trial they will be told to."""
+    """Parameters that the sampler suggests, and the trial they will be told to.
+
+    `kl_divergence` (nats) is known of those that were looked at before they were enqueued.
+    """
 
     number: int
     parameters: AblationParameters
     trial: Any
-
-
-class RecordedStudy:
-    """A study's journal, read only: safe while a search is running."""
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise StudyError(
-                f"No study at {path}. Give the .jsonl file of a study, or the name of a model it was run on."
-            )
-        self.path = path
-        self._study = _open_optuna(path)
-        self.record = _read_record(self._study, path)
-
-    @property
-    def baseline(self) -> BaselineRecord:
-        return self.record.baseline
-
-    @property
-    def trials(self) -> list[TrialRecord]:
-        """Complete trials, in their order."""
-        return complete_trials(self._study)
-
-    @property
-    def runs(self) -> list[RunRecord]:
-        """The starts of the program that made the trials; none in studies from before they were recorded."""
-        return [RunRecord.model_validate(run) for run in self._study.user_attrs.get(RUNS, [])]
-
-    @property
-    def last_run(self) -> RunRecord | None:
-        runs = self.runs
-        return runs[-1] if runs else None
-
-    @property
-    def optuna(self) -> Any:
-        """Optuna's own study, to be read."""
-        return self._study
-
-    def count_by_state(self) -> dict[str, int]:
-        return count_by_state(self._study)
-
-
-def has_record(path: Path) -> bool:
-    """Whether a study was begun in earnest here: a kill may leave a journal without one."""
-    if not path.exists() or path.stat().st_size == 0:
-        return False
-    study = _open_optuna(path, missing_ok=True)
-    return study is not None and RECORD in study.user_attrs
+    kl_divergence: float | None = None
 
 
 class Study:
@@ -123,12 +77,33 @@ class Study:
 
     @property
     def record(self) -> StudyRecord:
-        return _read_record(self._optuna, self.path)
+        return read_record(self._optuna, self.path)
 
     def use_sampler(self, name: SamplerName, seed: int, n_startup_trials: int, n_ei_candidates: int) -> None:
-        self._optuna.sampler = make_sampler(
-            name, resumed_seed(seed, len(self._optuna.get_trials(deepcopy=False))), n_startup_trials, n_ei_candidates
-        )
+        resumed = resumed_seed(seed, len(self._optuna.get_trials(deepcopy=False)))
+        # Random search learns from nothing: all its trials are start-up.
+        self._startup = math.inf if name == "random" else n_startup_trials
+        self._draws = RandomDraws(self.space, resumed)
+        self._optuna.sampler = make_sampler(name, resumed, n_startup_trials, n_ei_candidates)
+
+    def unguided(self, most: int) -> int:
+        """How many candidates, `most` at most, can be drawn before the sampler learns from any trial: those that are
+        enqueued count as drawn."""
+        from optuna.trial import TrialState
+
+        unlearned = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+        drawn = len(self._optuna.get_trials(deepcopy=False, states=unlearned))
+        return int(max(0, min(most, self._startup - drawn)))
+
+    def draw(self, count: int) -> list[AblationParameters]:
+        """The next candidates of the random start-up; no trial holds them yet."""
+        return self._draws.next(count)
+
+    def n_waiting(self) -> int:
+        """Candidates that are enqueued and were not asked for yet."""
+        from optuna.trial import TrialState
+
+        return len(self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def take_back_running(self) -> int:
         """Fails trials that a kill left running and enqueues their parameters again; returns their number."""
@@ -140,20 +115,27 @@ class Study:
             parameters = _parameters(trial)
             # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
             if parameters and parameters not in waiting and FAILURE not in trial.user_attrs:
-                self._optuna.enqueue_trial(parameters)
+                known = {LOOKED: trial.user_attrs[LOOKED]} if LOOKED in trial.user_attrs else None
+                self._optuna.enqueue_trial(parameters, user_attrs=known)
             self._optuna.tell(trial.number, state=TrialState.FAIL)
         return len(left)
 
-    def enqueue(self, parameters: Iterable[AblationParameters]) -> None:
-        """Candidates to be asked for before the sampler chooses any."""
-        for each in parameters:
-            self._optuna.enqueue_trial(self.space.encode(each))
+    def enqueue(self, parameters: AblationParameters, kl_divergence: float | None = None) -> None:
+        """A candidate to be asked for before the sampler chooses any; its KL (nats), where that is known already."""
+        known = None if kl_divergence is None else {LOOKED: kl_divergence}
+        self._optuna.enqueue_trial(self.space.encode(parameters), user_attrs=known)
+
+    def holds(self, parameters: AblationParameters) -> bool:
+        """Whether some trial has these parameters, measured or not."""
+        encoded = self.space.encode(parameters)
+        return any(_parameters(trial) == encoded for trial in self._optuna.get_trials(deepcopy=False))
 
     def ask(self, count: int) -> list[Candidate]:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
-            candidates.append(Candidate(trial.number, self.space.suggest(trial), trial))
+            known = trial.user_attrs.get(LOOKED)
+            candidates.append(Candidate(trial.number, self.space.suggest(trial), trial, known))
         return candidates
 
     def tell(
@@ -210,25 +192,13 @@ def _parameters(trial: Any) -> dict[str, Any]:
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def complete_trials(study: Any) -> list[TrialRecord]:
-    """Every trial that was told its figures."""
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [TrialRecord.model_validate(t.user_attrs["trial"]) for t in trials if "trial" in t.user_attrs]
-
-
-def count_by_state(study: Any) -> dict[str, int]:
-    return dict(Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False)))
-
-
 def _check_ours(path: Path) -> None:
     """Our record stands before the first trial; heretic-llm gives its studies the same name and place, without one.
 
     Raises:
         StudyError: there are trials without a record.
     """
-    study = _open_optuna(path, missing_ok=True) if path.exists() else None
+    study = open_optuna(path, missing_ok=True) if path.exists() else None
     if study is None or RECORD in study.user_attrs:
         return
     count = len(study.get_trials(deepcopy=False))
@@ -252,30 +222,3 @@ def _create_optuna(path: Path, objectives: int) -> Any:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(METRICS[: len(study.directions)])
     return study
-
-
-def _open_optuna(path: Path, missing_ok: bool = False) -> Any:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = make_storage(path)
-    try:
-        return optuna.load_study(storage=storage, study_name=NAME)
-    except KeyError as error:
-        if missing_ok:
-            return None
-        raise StudyError(f"{path} holds no study of this program. Name another file.") from error
-
-
-def _read_record(study: Any, path: Path) -> StudyRecord:
-    from pydantic import ValidationError
-
-    if RECORD not in study.user_attrs:
-        raise StudyError(f"{path} has no record of a model: its run ended before the first trial. Start it again.")
-    try:
-        return StudyRecord.model_validate(study.user_attrs[RECORD])
-    except ValidationError as error:
-        raise StudyError(
-            f"{path} was written by another version of this program ({error.error_count()} fields differ). "
-            "Use that version, or start afresh with --resume restart."
-        ) from error

@@ -19,8 +19,8 @@ from ..pipeline.comparing import BASELINE, Comparison
 from ..pipeline.figures import read_figures
 from ..pipeline.later import export_trial, recorded_prompts
 from ..pipeline.opened import OpenedStudy, find_trial, open_study
+from ..study.recorded import RecordedStudy
 from ..study.records import TrialRecord
-from ..study.study import RecordedStudy
 from ..ui.events import Export, Reporter
 from ..ui.plain import PlainReporter
 
