@@ -82,7 +82,7 @@ def test_no_line_is_wider_than_the_terminal(console: Console) -> None:
 def test_a_search_shows_trials_front_and_the_last_trials(console: Console) -> None:
     with LiveReporter(console).search(state([], 0, None), 200) as view:
         before = folded(rendered(view))
-        assert "measuring the first trial" in before
+        assert "measuring the first trials" in before
         assert "The model itself: 80/100 refusals" in before
         assert "Ctrl+C stops and keeps all" in before
         assert "Pareto front" not in before

@@ -55,7 +55,7 @@ def test_times_go_on_while_no_trial_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = 200.0
     assert progress.times() == "1 h 1 min gone, 0 s left"
     progress.settle(state(finished=0, remaining=None))
-    assert progress.times() == "1 h gone, measuring the first trial"
+    assert progress.times() == "1 h gone, measuring the first trials"
     # A search that goes on has had its first one.
     progress.settle(state(finished=3, remaining=None))
     assert progress.times() == "1 h gone, measuring"

@@ -2,17 +2,26 @@
 
 import time
 
+LOOK = 0.25
+"""About the share of a candidate's work that a look does."""
+
 
 class Clock:
-    """Time since the search began, how long a trial takes, and whether another one fits the budget."""
+    """Time since the search of `trials` began, what remains, and whether another trial fits the budget."""
 
-    def __init__(self, budget: float | None) -> None:
+    def __init__(self, trials: int, budget: float | None) -> None:
+        self._trials = trials
         self._budget = budget
         self._started = time.monotonic()
-        self._trials = 0
+        self._done = 0.0
 
-    def lap(self, trials: int) -> None:
-        self._trials += trials
+    def looked(self, candidates: int) -> None:
+        """So many candidates were looked at, to be measured later."""
+        self._done += LOOK * candidates
+
+    def lap(self, looked: bool) -> None:
+        """A trial was told, of a candidate that was looked at before or was not."""
+        self._done += 1 - LOOK if looked else 1
 
     @property
     def elapsed(self) -> float:
@@ -20,14 +29,15 @@ class Clock:
 
     @property
     def _trial(self) -> float:
-        """Seconds a trial, so far; 0 before the first."""
-        return self.elapsed / self._trials if self._trials else 0.0
+        """Seconds a trial, so far; 0 before anything is done."""
+        return self.elapsed / self._done if self._done else 0.0
 
-    def remaining(self, trials: int) -> float | None:
-        """Seconds that `trials` more will take, or that the budget leaves; None before the first trial."""
-        if self._trials == 0:
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that the other trials will take, or that the budget leaves; None before anything is done."""
+        if not self._done:
             return None
-        needed = trials * self._trial
+        needed = max(0.0, self._trials - self._done) * self._trial
         return needed if self._budget is None else max(0.0, min(needed, self._budget - self.elapsed))
 
     def over(self, open_trials: int = 0) -> bool:
@@ -37,7 +47,7 @@ class Clock:
         return self.elapsed + (open_trials + 0.5) * self._trial >= self._budget
 
     def fitting(self, trials: int) -> int:
-        """How many of `trials` more the budget has time for: one at least, and all of them before the first."""
-        if self._budget is None or self._trials == 0:
+        """How many of `trials` more the budget has time for: one at least, and all of them before anything is done."""
+        if self._budget is None or not self._done:
             return trials
         return max(1, min(trials, round((self._budget - self.elapsed) / self._trial)))

@@ -43,15 +43,19 @@ class LineUp:
         """Candidates that were looked at and are not enqueued yet."""
         return len(self._looked)
 
-    def refill(self, most: int, progress: Progress) -> None:
-        """Enqueues candidates where none is left and the sampler has not begun to learn; `most` will be measured."""
+    def refill(self, most: int, progress: Progress) -> int:
+        """Enqueues candidates where none is left and the sampler has not begun to learn; `most` will be measured.
+
+        Returns how many were looked at.
+        """
         if self._study.n_waiting():
-            return
+            return 0
         fitting = most if self._begun else min(most, FIRST_LOOK)
         given, self._first = self._first, []
         count = self._study.unguided(fitting) - len(given) - len(self)
         candidates = given + (self._study.draw(count) if count > 0 else [])
-        if self._looking and len(candidates) + len(self) > 1:
+        looking = self._looking and len(candidates) + len(self) > 1
+        if looking:
             self._looked += zip(candidates, self._look(candidates, progress), strict=True)
             self._looked = _in_order(self._looked)
         else:
@@ -61,6 +65,7 @@ class LineUp:
         for parameters, look in self._looked[:ready]:
             self._study.enqueue(parameters, look.kl_divergence if look else None)
         del self._looked[:ready]
+        return len(candidates) if looking else 0
 
     def _look(self, candidates: Sequence[AblationParameters], progress: Progress) -> list[Look | None]:
         """None of those that have no finite figures: each fails in its turn, with the reason."""

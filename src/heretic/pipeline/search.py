@@ -53,7 +53,7 @@ class Search:
         Raises:
             ModelError: so many trials failed in a row that the rest would too.
         """
-        clock = Clock(self._settings.time_budget)
+        clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget)
         with reporter.search(self._state(n_trials, clock), self._evaluator.rows_a_candidate) as view:
             try:
                 self._ask(n_trials, clock, view)
@@ -74,7 +74,7 @@ class Search:
             left = n_trials - self._study.n_finished() - len(self._open)
             if left <= 0:
                 return
-            self._line_up.refill(clock.fitting(left), view.rows)
+            clock.looked(self._line_up.refill(clock.fitting(left), view.rows))
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
             learned = deepcopy(self._evaluator.learned)
@@ -94,7 +94,7 @@ class Search:
             self._ask(n_trials, clock, view)
 
     def _tell(self, candidate: Candidate, outcome: Outcome, n_trials: int, clock: Clock, view: SearchView) -> None:
-        clock.lap(1)
+        clock.lap(candidate.kl_divergence is not None)
         if isinstance(outcome, CandidateError):
             self._fail(candidate, str(outcome))
             view.failed(candidate.number, str(outcome), self._state(n_trials, clock))
@@ -142,15 +142,14 @@ class Search:
         record = baseline_record(self._baseline)
         trials = self._study.trials
         front = pareto_front(trials)
-        finished = self._study.n_finished()
         return SearchState(
-            finished=finished,
+            finished=self._study.n_finished(),
             wanted=n_trials,
             front=front,
             best=knee(front, record) if front else None,
             baseline=record,
             elapsed=clock.elapsed,
-            remaining=clock.remaining(n_trials - finished),
+            remaining=clock.remaining,
             trials=trials,
             under_way=len(self._open) + self._study.n_waiting() + len(self._line_up),
         )

@@ -42,5 +42,5 @@ class SearchProgress:
         waited = time.monotonic() - self._since
         gone = f"{duration(self.state.elapsed + waited)} gone"
         if self.state.remaining is None:
-            return f"{gone}, measuring the first trial" if not self.state.finished else f"{gone}, measuring"
+            return f"{gone}, measuring the first trials" if not self.state.finished else f"{gone}, measuring"
         return f"{gone}, {duration(max(0.0, self.state.remaining - waited))} left"
