@@ -47,7 +47,7 @@ ARMS = ("random/60", "tpe/20", "tpe/60", "tpe-multivariate/20", "tpe-multivariat
 class Bench:
     """One model, its directions and its baseline; measures any parameters in full."""
 
-    def __init__(self, tokens: int = TOKENS, objective: Objective = "markers") -> None:
+    def __init__(self, tokens: int = TOKENS, objective: Objective = "markers", prompts: int = PROMPTS) -> None:
         settings = Settings(preset="disclaimer", system_prompt="none", max_response_length=tokens)
         good_d, bad_d, good, bad = (load_prompts(source).prompts for source in resolve_prompts(settings))
         loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
@@ -57,7 +57,7 @@ class Bench:
         self.stats = self.engine.weight_stats(self.directions, no_progress)
         self.space = SearchSpace(components_of(self.engine.sites), len(loaded.layers) - 1)
         self.evaluator = Evaluator(
-            self.engine, good[:PROMPTS], bad[:PROMPTS], settings.refusal_markers, tokens, objective=objective
+            self.engine, good[:prompts], bad[:prompts], settings.refusal_markers, tokens, objective=objective
         )
         self.baseline = self.evaluator.baseline()
 
