@@ -1,10 +1,10 @@
 """How many candidates must be measured to their end, by the order: `python benchmarks/orders.py [--candidates 60]`.
 
-Measures the first candidates of a study of SmolLM2-135M-Instruct in full and looks at each as a search does. Then
-tells, by those figures, how many a search would have had to measure to their end: as they are drawn; in the order that a
-search uses; with all of them looked at before the first is measured; and with their figures known before. A candidate
-is ruled out by those told before it was asked for; `--open` are asked for at once. It takes as long as its candidates
-do: twenty minutes and more on two cores; `--candidates 8 --prompts 8` shows that it runs.
+Measures the first candidates of a study of SmolLM2-135M-Instruct in full and looks at each as a search does. Then tells
+by those figures how many a search would have had to measure to their end: as they are drawn; in the order that a search
+uses; with all of them looked at before the first is measured; and with their figures known before. A candidate is ruled
+out by those told before it was asked for; `--open` are asked for at once. It takes as long as its candidates do: twenty
+minutes and more on two cores; `--candidates 8 --prompts 8` shows that it runs.
 """
 
 import argparse

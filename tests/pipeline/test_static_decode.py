@@ -7,8 +7,8 @@ import pytest
 
 from heretic.cli import main
 from heretic.engine.recorded_steps import RecordedSteps
+from heretic.study.recorded import RecordedStudy
 from heretic.study.records import TrialRecord
-from heretic.study.study import RecordedStudy
 
 
 def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:
