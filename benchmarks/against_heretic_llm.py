@@ -137,12 +137,18 @@ def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Names
     return figures(begun, told, peak.bytes, seconds_between(told) or [0.0])
 
 
-def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dict:  # type: ignore[type-arg]
-    study = Path(tempfile.mkdtemp(dir=work))
-    flags = [str(model), "--n-trials", str(count), "--dtypes", dtype, "--system-prompt", "none", "--export", "none"]
-    flags += ["--study-checkpoint-dir", str(study), *more]
+def our_flags(model: Path, work: Path, study: Path, dtype: str, trials: int) -> list[str]:
+    """A search on the prompts in `work` and nothing after it."""
+    flags = [str(model), "--n-trials", str(trials), "--dtypes", dtype, "--system-prompt", "none", "--export", "none"]
+    flags += ["--report-candidates", "0", "--study-checkpoint-dir", str(study)]
     for name in NAMES:
         flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
+    return flags
+
+
+def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dict:  # type: ignore[type-arg]
+    study = Path(tempfile.mkdtemp(dir=work))
+    flags = [*our_flags(model, work, study, dtype, count), *more]
     begun = datetime.now()
     with subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=subprocess.DEVNULL) as process:
         peak = Peak(process.pid)
@@ -176,11 +182,11 @@ def main() -> None:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     model, program = prepare(work), install(work / "venv")
-    dtype, off = arguments.dtype, ("--report-candidates", "0")
+    dtype = arguments.dtype
     full = once(
-        work / f"full-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.full, "--no-stop-dominated", *off)
+        work / f"full-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.full, "--no-stop-dominated")
     )
-    study = once(work / f"study-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.ours, *off))
+    study = once(work / f"study-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.ours))
     theirs = once(work / f"theirs-{dtype}.json", lambda: run_theirs(program, model, work, arguments))
     whole = theirs["start-up"] + arguments.ours * theirs["trial"]
     print(f"{'':38}{'heretic-llm':>12}{'heretic':>12}{'ratio':>8}")

@@ -19,7 +19,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from against_heretic_llm import NAMES, prepare
+from against_heretic_llm import NAMES, our_flags, prepare
 from heretic.config import Settings, resolve_report_prompts
 from heretic.prompts.loading import load_prompts
 from heretic.study.pareto import pareto_front
@@ -70,10 +70,7 @@ def run_theirs(program: Path, model: Path, work: Path, minutes: float) -> float:
 def run_ours(model: Path, work: Path, seconds: float) -> Path:
     """The journal of a study that was stopped after `seconds`, start-up included."""
     study = Path(tempfile.mkdtemp(dir=work))
-    flags = [str(model), "--n-trials", "1000", "--dtypes", "bfloat16", "--system-prompt", "none", "--export", "none"]
-    flags += ["--report-candidates", "0", "--study-checkpoint-dir", str(study)]
-    for name in NAMES:
-        flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
+    flags = our_flags(model, work, study, "bfloat16", 1000)
     with (
         (work / "ours.log").open("w") as log,
         subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=log, stderr=log) as process,

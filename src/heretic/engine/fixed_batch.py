@@ -139,12 +139,12 @@ class FixedBatch:
         for each in (*self.keys, *self.values, self.ids, self.places, self.mask, self.candidates):
             each[:count] = each[index]
 
-    def look(self, begin: int, end: int, count: int) -> "Look":
+    def read(self, begin: int, end: int, count: int) -> "Reading":
         """Tokens `begin` to `end` of the first `count` rows."""
-        return Look(self.chosen[begin:end, :count])
+        return Reading(self.chosen[begin:end, :count])
 
 
-class Look:
+class Reading:
     """Tokens, (tokens, rows), on their way to the host, while the device goes on with what comes after them."""
 
     def __init__(self, tokens: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Greedy decoding by recorded steps: one launch a token, and a look every few tokens while the next ones are chosen."""
+"""Greedy decoding by recorded steps: one launch a token, and a reading every few tokens while the next ones are chosen."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,13 +7,13 @@ import torch
 from ..ablation.edit import ModelEdit
 from ..model.hooks import EditHooks
 from .decoding import GreedyDecoder, append
-from .fixed_batch import Look, Need
+from .fixed_batch import Need, Reading
 from .prefill import Assign, Prefilled
 from .recorded_steps import RecordedSteps
 from .watch import CHECK_EVERY, Row
 
 AHEAD = {"cuda": 2}
-"""Looks under way, by kind of device (others: 1): while the host reads the tokens of one, the device chooses those of
+"""Readings under way, by kind of device (others: 1): while the host reads the tokens of one, the device chooses those of
 the next. What a row that has ended is given meanwhile is never read."""
 
 
@@ -55,21 +55,21 @@ class StaticDecoder:
         active = list(range(len(rows)))
         size = self._steps.size_for(len(rows))
         ahead = AHEAD.get(self._steps.batch.ids.device.type, 1)
-        chosen = looked = 0
-        waiting: list[tuple[list[int], Look]] = []
-        while looked < length:
+        chosen = seen = 0
+        waiting: list[tuple[list[int], Reading]] = []
+        while seen < length:
             while chosen < length and len(waiting) < ahead:
                 until = min(length, chosen + CHECK_EVERY)
                 # The first token was chosen by what the prompts gave.
                 for _ in range(until - max(chosen, 1)):
                     self._steps.run(size)
-                waiting.append((active, self._steps.batch.look(chosen, until, len(active))))
+                waiting.append((active, self._steps.batch.read(chosen, until, len(active))))
                 chosen = until
-            those, look = waiting.pop(0)
-            for tokens in look.tokens():
-                looked += 1
+            those, reading = waiting.pop(0)
+            for tokens in reading.tokens():
+                seen += 1
                 append(rows, those, tokens, self._end)
-                watch(rows, looked, looked == length)
+                watch(rows, seen, seen == length)
                 if not any(row.going for row in rows):
                     return
             size, active = self._shrunk(size, rows, active)

@@ -24,7 +24,7 @@ from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
 from .plot import front_plot
 from .progress import SearchProgress
-from .questions import yes_no
+from .questions import confirmed
 from .text import duration, figures, front_columns, front_rows, itself
 
 ROWS_OF_FRONT = 8
@@ -47,12 +47,7 @@ class LiveReporter:
         self._console.print(Text("Warning: ", style="yellow") + Text(text))
 
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
-        if not self._asks:
-            return False
-        self.warn(text)
-        for line in details:
-            self.say(f"  {line}")
-        return yes_no(question)
+        return confirmed(self, self._asks, text, details, question)
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Progress]:

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from ..study.records import BaselineRecord, TrialRecord
 from .events import Progress, SearchState, SearchView
-from .questions import yes_no
+from .questions import confirmed
 from .text import duration, figures, front_columns, front_rows, itself
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -28,12 +28,7 @@ class PlainReporter:
         self.say(f"Warning: {text}")
 
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
-        if not self._asks:
-            return False
-        self.warn(text)
-        for line in details:
-            self.say(f"  {line}")
-        return yes_no(question)
+        return confirmed(self, self._asks, text, details, question)
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Progress]:

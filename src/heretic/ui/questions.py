@@ -1,5 +1,9 @@
 """A plain question on a terminal."""
 
+from collections.abc import Sequence
+
+from .events import Reporter
+
 
 def yes_no(question: str) -> bool:
     """Whether the answer is yes; Enter, Escape and Ctrl+C are no."""
@@ -8,3 +12,13 @@ def yes_no(question: str) -> bool:
     from .menus import ask
 
     return bool(ask(questionary.confirm(question, default=False)))
+
+
+def confirmed(reporter: Reporter, asks: bool, text: str, details: Sequence[str], question: str) -> bool:
+    """Whether a person says yes to the `question` that the text leads to; no where nobody can be asked."""
+    if not asks:
+        return False
+    reporter.warn(text)
+    for line in details:
+        reporter.say(f"  {line}")
+    return yes_no(question)
