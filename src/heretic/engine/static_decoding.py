@@ -1,4 +1,4 @@
-"""Greedy decoding by recorded steps: one launch a token, and a reading every few tokens while the next ones are chosen."""
+"""Greedy decoding by recorded steps: one launch a token, read every few tokens while the next ones are chosen."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,8 +13,8 @@ from .recorded_steps import RecordedSteps
 from .watch import CHECK_EVERY, Row
 
 AHEAD = {"cuda": 2}
-"""Readings under way, by kind of device (others: 1): while the host reads the tokens of one, the device chooses those of
-the next. What a row that has ended is given meanwhile is never read."""
+"""Readings under way, by kind of device (others: 1): while the host reads the tokens of one, the device chooses those
+of the next. What a row that has ended is given meanwhile is never read."""
 
 
 class StaticDecoder:
