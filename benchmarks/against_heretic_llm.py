@@ -5,9 +5,10 @@ the demo's prompts, the model's own system prompt, 100 tokens a response, the sa
 same, first with every trial measured to its end, then as it comes (60 trials). Both keep an Optuna journal: seconds of
 trials and hypervolumes (reference point: KL 0.5, the baseline's refusals) are read from it. Prints both sides.
 
-Few trials of theirs are run (`--theirs`), and their time for 60 is start-up + 60 x the median trial, said so. With
-`--their-batch-size 0` they find their batch size themselves, which takes minutes; 32 is what they found on 2 cores.
-Nothing else should run beside it. Needs pexpect (`pip install -e ".[dev]"`).
+Few trials of theirs are run (`--theirs`), and their time for 60 is start-up + 60 x the median of those after the first
+(which is taken to last as long: it ends the start-up), said so. With `--their-batch-size 0` they find their batch size
+themselves, which takes minutes; 32 is what they found on 2 cores. Nothing else should run beside it. Needs pexpect
+(`pip install -e ".[dev]"`).
 """
 
 import argparse
@@ -197,9 +198,8 @@ def main() -> None:
         ("peak memory, GiB", theirs["peak"], study["peak"]),
     ):
         print(f"{label:38}{a:12.1f}{b:12.1f}{a / b:8.1f}")
-    print(
-        f"(theirs: {theirs['trials']} trials were run; {arguments.ours} take start-up + {arguments.ours} x the median)"
-    )
+    print(f"(theirs: {theirs['trials']} trials were run; the median is that of all after the first,")
+    print(f"and {arguments.ours} trials take start-up + {arguments.ours} x the median)")
     for seconds in (120, 240, study["total"], theirs["total"]):
         print(
             f"hypervolume of the front after {seconds:5.0f} s: heretic-llm {volume_after(theirs, seconds):.3f}, "
