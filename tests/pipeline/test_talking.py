@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from heretic.cli import main
+from heretic.study.pareto import pareto_front
+from heretic.study.recorded import RecordedStudy
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,14 @@ def test_a_value_that_cannot_be_is_told(study: Path, capsys: pytest.CaptureFixtu
 
 def test_answers_of_several_candidates_stand_together(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = ["--prompt", "word1 trigger1", "--prompt", "word2 trigger2"]
-    assert main(["compare", str(study), "--trials", "lowest-refusals, 0", "--tokens", "3", *prompts]) == 0
+    recorded = RecordedStudy(study)
+    best = pareto_front(recorded.trials)[0].number
+    other = next(trial.number for trial in recorded.trials if trial.number != best)
+    # The first of the front is named twice, and answers once.
+    trials = f"lowest-refusals, {other}, {best}"
+    assert main(["compare", str(study), "--trials", trials, "--tokens", "3", *prompts]) == 0
     text = capsys.readouterr().out
-    assert text.count("[the model itself]") == text.count("[trial 0]") == 2
-    itself, edited = text.split("[the model itself]")[1].split("[trial ", 1)
+    assert text.count("[the model itself]") == text.count(f"[trial {best}]") == text.count(f"[trial {other}]") == 2
+    itself, edited = text.split("[the model itself]")[1].split(f"[trial {best}]", 1)
     assert "sorry" in itself
-    assert "sure here" in edited.split("[trial 0]")[0]
+    assert "sure here" in edited.split(f"[trial {other}]")[0]

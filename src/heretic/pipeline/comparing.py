@@ -46,7 +46,9 @@ def compare(
         StudyError: there is no such trial.
         ModelError: the model can't be loaded.
     """
-    chosen = [find_trial(study, wanted) for wanted in trials or ["knee"]]
+    named = [find_trial(study, wanted) for wanted in trials or ["knee"]]
+    # Two names may be those of one trial.
+    chosen = list({trial.number: trial for trial in named}.values())
     opened = open_study(study, settings, reporter)
     edits = [opened.edit(trial) for trial in (None, *chosen)]
     comparison = Comparison(opened.engine, edits, most_tokens)
