@@ -7,97 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from settings_samples import SAMPLES, TABLE
 
-from heretic.config import Benchmark, PromptSource, Settings, add_flags, given_flags, load_settings
+from heretic.config import PromptSource, Settings, add_flags, given_flags, load_settings
 from heretic.config.document import toml_value
-from heretic.config.measuring import JudgeSource
 from heretic.config.settings import WITHOUT_EFFECT
 from heretic.errors import ConfigError
-
-TABLE = {"dataset": "bad.jsonl", "column": "prompt", "system_prompt": "Be brief."}
-
-# One value for each setting that is not its default: (as TOML has it, as text, as the settings hold it).
-SAMPLES: dict[str, tuple[Any, str, Any]] = {
-    "model": ("org/model", "org/model", "org/model"),
-    "model_commit": ("abc", "abc", "abc"),
-    "trust_remote_code": (True, "true", True),
-    "dtypes": (["bfloat16", "auto"], "bfloat16, auto", ["bfloat16", "auto"]),
-    "experts": ("0-2,6", "0-2, 6", {"*": [0, 1, 2, 6]}),
-    "quantization": ("bnb_4bit", "bnb_4bit", "bnb_4bit"),
-    "full_precision_model": ("org/full", "org/full", "org/full"),
-    "device_map": ({"": "cpu"}, '{"": "cpu"}', {"": "cpu"}),
-    "max_memory": ({"0": "20GB"}, "{ 0 = '20GB' }", {0: "20GB"}),
-    "offload_outputs_to_cpu": (False, "false", False),
-    "batch_size": (4, "4", 4),
-    "candidates": (2, "2", 2),
-    "workers": (2, "2", 2),
-    "max_batch_size": (64, "64", 64),
-    "preset": ("hub", "hub", "hub"),
-    "system_prompt": ("none", "none", ""),
-    "good_prompts": ("good.txt", "good.txt", PromptSource(dataset="good.txt")),
-    "bad_prompts": (TABLE, '{"dataset": "bad.jsonl", "column": "prompt", "system_prompt": "Be brief."}', TABLE),
-    "good_evaluation_prompts": ({"dataset": "g"}, "{ dataset = 'g' }", PromptSource(dataset="g")),
-    "bad_evaluation_prompts": ({"dataset": "b"}, '{"dataset": "b"}', PromptSource(dataset="b")),
-    "orthogonalize_direction": (False, "false", False),
-    "winsorization_quantile": (0.95, "0.95", 0.95),
-    "row_normalization": ("none", "none", "none"),
-    "max_response_length": (30, "30", 30),
-    "response_prefix": ("", "", ""),
-    "measure_thinking": (True, "true", True),
-    "chain_of_thought_skips": ([["<a>", "<a></a>"]], '[["<a>", "<a></a>"]]', [("<a>", "<a></a>")]),
-    "refusal_openings": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
-    "refusal_markers": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
-    "kl_divergence_scale": (2.0, "2", 2.0),
-    "kl_divergence_target": (0.1, "1e-1", 0.1),
-    "evaluate_model": ("org/edited", "org/edited", "org/edited"),
-    "benchmarks": ([{"task": "t", "name": "n"}], '[{task = "t", name = "n"}]', [Benchmark(task="t", name="n")]),
-    "n_trials": (7, "7", 7),
-    "n_startup_trials": (3, "3", 3),
-    "time_budget": ("1h30m", "1h30m", 5400.0),
-    "sampler": ("random", "random", "random"),
-    "textbook_trials": (False, "false", False),
-    "seeds": ("old.jsonl", "old.jsonl", "old.jsonl"),
-    "n_ei_candidates": (24, "24", 24),
-    "seed": (11, "11", 11),
-    "study_checkpoint_dir": ("studies", "studies", Path("studies")),
-    "resume": ("restart", "restart", "restart"),
-    "reproduce": ("run.json", "run.json", "run.json"),
-    "select": (12, "12", 12),
-    "export": ("none", "none", "none"),
-    "output": ("edited", "edited", Path("edited")),
-    "upload": ("me/model", "me/model", "me/model"),
-    "upload_public": (True, "true", True),
-    "gguf_type": ("Q8_0", "Q8_0", "Q8_0"),
-    "max_shard_size": ("500MB", "500MB", "500MB"),
-    "print_responses": (True, "true", True),
-    "only_telling_prompts": (True, "true", True),
-    "judges": (
-        [{"endpoint": "http://localhost:1/v1"}],
-        '[{"endpoint": "http://localhost:1/v1"}]',
-        [JudgeSource(endpoint="http://localhost:1/v1")],
-    ),
-    "report_candidates": (3, "3", 3),
-    "report_response_length": (512, "512", 512),
-    "good_report_prompts": ({"dataset": "g.txt"}, "g.txt", PromptSource(dataset="g.txt")),
-    "bad_report_prompts": ({"dataset": "b.txt"}, "b.txt", PromptSource(dataset="b.txt")),
-    "over_refusal_prompts": ({"dataset": "o.txt"}, "o.txt", PromptSource(dataset="o.txt")),
-    "objective": ("both", "both", "both"),
-    "over_refusal_objective": (True, "true", True),
-    "over_refusal_evaluation_prompts": ({"dataset": "h.txt"}, "h.txt", PromptSource(dataset="h.txt")),
-    "promising_first": (False, "false", False),
-    "stop_dominated": (False, "false", False),
-    "share_prefix": (False, "false", False),
-    "reuse_layers": (False, "false", False),
-    "fast_attention": (False, "false", False),
-    "packed_weights": (False, "false", False),
-    "compact_rows": (False, "false", False),
-    "static_decode": ("off", "off", "off"),
-    "print_residual_geometry": (True, "true", True),
-    "plot_residuals": (True, "true", True),
-    "residual_plot_path": ("pictures", "pictures", Path("pictures")),
-    "residual_plot_title": ("Layers", "Layers", "Layers"),
-    "residual_plot_style": ("default", "default", "default"),
-}
 
 SPECIFIED = """
 good_prompts bad_prompts good_evaluation_prompts bad_evaluation_prompts system_prompt model model_commit
