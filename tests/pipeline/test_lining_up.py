@@ -9,7 +9,7 @@ from heretic.engine.base import Progress, no_progress
 from heretic.engine.local import LocalEngine
 from heretic.errors import CandidateError
 from heretic.evaluation.promise import Look
-from heretic.pipeline.lining_up import FIRST_LOOK, FIRST_TRIALS, LineUp
+from heretic.pipeline.lining_up import FIRST_LOOK, FIRST_TRIALS, MOST_TOGETHER, LineUp
 from heretic.pipeline.measuring import Done, Job
 from heretic.study.recorded import RecordedStudy
 from heretic.study.study import Study
@@ -74,6 +74,18 @@ def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
     # What has no figures comes last, and is measured as one that nobody looked at.
     assert known[-1] is None
     assert known[:-1] == [each.direction_index for each in ordered[:-1]]
+
+
+def test_no_search_looks_for_long_without_measuring(tmp_path: Path) -> None:
+    looks = Looks()
+    with open_study(tmp_path / "study.jsonl") as study:
+        line = LineUp(study, looks, True, no_outcome)
+        for _ in range(FIRST_TRIALS):
+            line.refill(500, no_progress)
+            study.ask(1)
+        line.refill(500, no_progress)
+        assert len(looks.looked) <= FIRST_LOOK + MOST_TOGETHER
+        assert study.n_waiting() == MOST_TOGETHER
 
 
 def test_a_study_that_goes_on_takes_what_waits_and_draws_others(tmp_path: Path) -> None:

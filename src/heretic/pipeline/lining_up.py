@@ -16,6 +16,9 @@ FIRST_LOOK, FIRST_TRIALS = 12, 4
 """So that the first figures come soon, few candidates are looked at before some of them are measured. The rest follow,
 in one order with those that are left: the more are put in order together, the fewer are measured in vain."""
 
+MOST_TOGETHER = 64
+"""Where a search has more of them (by the random sampler, all), figures come between."""
+
 
 class LineUp:
     """Enqueues candidates that the sampler would draw blindly, and `first` before them.
@@ -50,7 +53,7 @@ class LineUp:
         """
         if self._study.n_waiting():
             return 0
-        fitting = most if self._begun else min(most, FIRST_LOOK)
+        fitting = min(most, MOST_TOGETHER if self._begun else FIRST_LOOK)
         given, self._first = self._first, []
         count = self._study.unguided(fitting) - len(given) - len(self)
         candidates = given + (self._study.draw(count) if count > 0 else [])
