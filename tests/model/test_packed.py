@@ -1,5 +1,6 @@
 """Packed weights multiply as the weights do."""
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -7,23 +8,24 @@ from families import tiny
 from heretic.model.packed import pack_weights, unpack_weights
 
 
-def test_products_differ_by_rounding_alone() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_products_differ_by_rounding_alone(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    model = tiny("qwen2").to(torch.bfloat16)  # has biases
+    model = tiny("qwen2").to(dtype)  # has biases
     ids = torch.randint(0, 96, (5, 7))
     with torch.inference_mode():
         plain = model(ids).logits.float()
         assert pack_weights(model)
         assert "forward" in model.model.layers[0].mlp.down_proj.__dict__
         packed = model(ids).logits.float()
-        # bfloat16 has 8 bits: a few roundings of the largest logit.
-        assert_close(packed, plain, rtol=0, atol=float(plain.abs().max()) * 2**-5)
+        # A few roundings (2^-8 in bfloat16, 2^-24 in float32) of the largest logit.
+        assert_close(packed, plain, rtol=0, atol=float(plain.abs().max()) * 8 * torch.finfo(dtype).eps / 2)
         unpack_weights(model)
         assert torch.equal(model(ids).logits.float(), plain)
 
 
 def test_other_dtypes_stay_as_they_are() -> None:
-    model = tiny("llama")
+    model = tiny("llama").to(torch.float16)
     assert not pack_weights(model)
     assert "forward" not in model.model.layers[0].mlp.down_proj.__dict__
 

@@ -181,7 +181,7 @@ class EvaluationSettings(Section):
         default=True, description="Attend by plain matrix products while decoding in bfloat16 on a CPU."
     )
     packed_weights: bool = Field(
-        default=True, description="Keep packed copies of bfloat16 weights on a CPU, where memory is plentiful."
+        default=True, description="Keep copies of the weights packed for a CPU's products, where memory is plentiful."
     )
     compact_rows: bool = Field(
         default=True, description="Let responses that have ended or are decided leave the batch."

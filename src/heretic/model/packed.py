@@ -1,4 +1,4 @@
-"""Weights in the layout that a CPU's bfloat16 matrix products want, packed once instead of at every product."""
+"""Weights in the layout that a CPU's matrix products want, packed once instead of at every product."""
 
 from functools import partial
 from typing import Any
@@ -14,6 +14,8 @@ ROWS = 64
 
 SHARE_OF_MEMORY = 0.25
 
+DTYPES = torch.bfloat16, torch.float32
+
 
 def pack_weights(model: nn.Module) -> bool:
     """Lets linear modules multiply by packed copies of their weights; False, and nothing changed, where that is no use.
@@ -23,7 +25,7 @@ def pack_weights(model: nn.Module) -> bool:
     linears = [each for each in model.modules() if type(each) is nn.Linear and "forward" not in each.__dict__]
     if any(map(is_offloaded, linears)):
         return False
-    plain = all(each.weight.device.type == "cpu" and each.weight.dtype == torch.bfloat16 for each in linears)
+    plain = all(each.weight.device.type == "cpu" and each.weight.dtype in DTYPES for each in linears)
     size = sum(each.weight.nbytes for each in linears)
     if not plain or not _supported() or size > SHARE_OF_MEMORY * psutil.virtual_memory().available:
         return False

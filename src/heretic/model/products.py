@@ -111,4 +111,5 @@ class WatchedProducts(TorchFunctionMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    """Where its storage lies; of packed weights (model/packed.py), which have none, a place of their own."""
+    return id(tensor) if tensor.is_mkldnn else tensor.untyped_storage().data_ptr()
