@@ -1,9 +1,10 @@
-"""Beside heretic-llm 1.4.0: `python benchmarks/against_heretic_llm.py [--dtype float32] [--theirs 3]`.
+"""Beside heretic-llm 1.4.0: `python benchmarks/against_heretic_llm.py [--dtype float32] [--theirs 3] [--seeds 3]`.
 
 Installs heretic-llm from PyPI into a virtual environment of its own and runs it as a black box: SmolLM2-135M-Instruct,
 the demo's prompts, the model's own system prompt, 100 tokens a response, the same dtype. Then runs this program on the
-same, first with every trial measured to its end, then as it comes (60 trials). Both keep an Optuna journal: seconds of
-trials and hypervolumes (reference point: KL 0.5, the baseline's refusals) are read from it. Prints both sides.
+same, first with every trial measured to its end, then as it comes (60 trials, once a seed; of several the median).
+Both keep an Optuna journal: seconds of trials and hypervolumes (reference point: KL 0.5, the baseline's refusals) are
+read from it. Prints both sides.
 
 Few trials of theirs are run (`--theirs`), and their time for 60 is start-up + 60 x the median of those after the first
 (which is taken to last as long: it ends the start-up), said so. With `--their-batch-size 0` they find their batch size
@@ -171,24 +172,35 @@ def volume_after(side: dict, seconds: float) -> float:  # type: ignore[type-arg]
     return hypervolume([(scores[0], scores[1]) for when, scores in side["points"] if when <= seconds])
 
 
+def sides(arguments: argparse.Namespace) -> tuple[dict, list[dict], dict]:  # type: ignore[type-arg]
+    """Ours with all trials measured to their end, our studies by seed, and theirs."""
+    work, dtype = arguments.work.resolve(), arguments.dtype
+    work.mkdir(parents=True, exist_ok=True)
+    model, program = prepare(work), install(work / "venv")
+
+    def ours(name: str, trials: int, *flags: str) -> dict:  # type: ignore[type-arg]
+        return once(work / f"{name}.json", lambda: run_ours(model, work, dtype, trials, *flags))
+
+    full = ours(f"full-{dtype}", arguments.full, "--no-stop-dominated")
+    seeds = range(arguments.seeds)
+    studies = [ours(f"study-{dtype}-{seed}", arguments.ours, "--seed", str(seed)) for seed in seeds]
+    theirs = once(work / f"theirs-{dtype}.json", lambda: run_theirs(program, model, work, arguments))
+    return full, studies, theirs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--theirs", type=int, default=3, help="trials of heretic-llm")
     parser.add_argument("--full", type=int, default=8, help="our trials that are all measured to their end")
     parser.add_argument("--ours", type=int, default=60, help="trials of our study")
+    parser.add_argument("--seeds", type=int, default=1, help="how often our study is run, each time with another seed")
     parser.add_argument("--their-batch-size", type=int, default=32, help="0: found by heretic-llm itself")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "against-heretic-llm")
     arguments = parser.parse_args()
-    work = arguments.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    model, program = prepare(work), install(work / "venv")
-    dtype = arguments.dtype
-    full = once(
-        work / f"full-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.full, "--no-stop-dominated")
-    )
-    study = once(work / f"study-{dtype}.json", lambda: run_ours(model, work, dtype, arguments.ours))
-    theirs = once(work / f"theirs-{dtype}.json", lambda: run_theirs(program, model, work, arguments))
+    full, studies, theirs = sides(arguments)
+    studies.sort(key=lambda each: each["total"])
+    study = studies[(len(studies) - 1) // 2]
     whole = theirs["start-up"] + arguments.ours * theirs["trial"]
     print(f"{'':38}{'heretic-llm':>12}{'heretic':>12}{'ratio':>8}")
     for label, a, b in (
@@ -200,6 +212,8 @@ def main() -> None:
         print(f"{label:38}{a:12.1f}{b:12.1f}{a / b:8.1f}")
     print(f"(theirs: {theirs['trials']} trials were run; the median is that of all after the first,")
     print(f"and {arguments.ours} trials take start-up + {arguments.ours} x the median)")
+    times = ", ".join(f"{each['total']:.0f}" for each in studies)
+    print(f"(ours: the median of {len(studies)} seeds; {times} s)")
     for seconds in (120, 240, study["total"], theirs["total"]):
         print(
             f"hypervolume of the front after {seconds:5.0f} s: heretic-llm {volume_after(theirs, seconds):.3f}, "

@@ -1,0 +1,150 @@
+"""What rounding does to a search's figures: `python benchmarks/rounding.py [--candidates 6]`.
+
+Measures candidates of SmolLM2-135M-Instruct in full: in bfloat16 by the plain path with two batch sizes (nothing
+shared, no row leaves, the library's attention and weights), by the path of a search with all its shortcuts, and in
+float32 by both. Then tells, for pairs of these, in how many responses the verdict differs, and how far refusals and KL
+divergence are apart. A product of another number of rows is summed in another order, and a greedy response takes
+another turn at a near tie; so two batch sizes of the plain path say how much of a difference is rounding, and no
+shortcut's doing.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import optuna
+
+from heretic.ablation.compile import compile_edit
+from heretic.ablation.directions import find_directions
+from heretic.ablation.edit import ModelEdit
+from heretic.ablation.sites import components_of
+from heretic.config import Settings, resolve_prompts
+from heretic.engine.base import no_progress
+from heretic.engine.local import LocalEngine
+from heretic.evaluation.evaluator import Evaluator
+from heretic.evaluation.kl import kl_divergence
+from heretic.model.chat import chat_format
+from heretic.model.checkpoint import find_checkpoint
+from heretic.model.demo_model import demo_model
+from heretic.model.loading import load_model
+from heretic.prompts.loading import load_prompts
+from heretic.study.sampler import RandomDraws
+from heretic.study.space import SearchSpace
+from trial import mean_residuals
+
+Path = Literal["plain", "shortcuts"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of measuring; directions and edits are those of float32 in all of them."""
+
+    dtype: str
+    path: Path
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.path}, {self.rows} rows"
+
+
+WAYS = (
+    Way("float32", "plain", 128),
+    Way("float32", "shortcuts", 128),
+    Way("bfloat16", "plain", 128),
+    Way("bfloat16", "plain", 48),
+    Way("bfloat16", "shortcuts", 128),
+)
+PAIRS = ((0, 1), (2, 3), (2, 4), (3, 4), (0, 2), (0, 3), (0, 4))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one candidate: whether each prompt was declined, and the KL divergence."""
+
+    declined: list[bool]
+    kl: float
+
+
+class Measuring:
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._settings = Settings(preset="disclaimer", system_prompt="none")
+        good_d, bad_d, good, bad = (load_prompts(source).prompts for source in resolve_prompts(self._settings))
+        self._good, self._bad = good[: arguments.prompts], bad[: arguments.prompts]
+        engine = self._engine(WAYS[1])
+        directions = find_directions(mean_residuals(engine, good_d), mean_residuals(engine, bad_d))
+        stats = engine.weight_stats(directions, no_progress)
+        space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
+        drawn = RandomDraws(space, arguments.seed).next(arguments.candidates)
+        self._edits: list[ModelEdit] = [compile_edit(each, directions, engine.sites, stats) for each in drawn]
+
+    def __call__(self, way: Way) -> list[Figures]:
+        engine, shortcuts = self._engine(way), way.path == "shortcuts"
+        evaluator = Evaluator(
+            engine,
+            self._good,
+            self._bad,
+            self._settings.refusal_markers,
+            self._settings.max_response_length,
+            stop_decided=shortcuts,
+        )
+        baseline = evaluator.baseline_of(0)
+        found = []
+        for edit in self._edits:
+            [log_probabilities] = engine.first_token_log_probabilities(self._good, [edit], no_progress)
+            kl = float(kl_divergence(baseline.log_probabilities, log_probabilities).double().mean())
+            [responses] = evaluator.responses([edit])
+            found.append(Figures([evaluator.is_refusal(response) for response in responses], kl))
+        return found
+
+    def _engine(self, way: Way) -> LocalEngine:
+        settings = self._settings.model_copy(update={"dtypes": [way.dtype]})
+        loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
+        chat = chat_format(loaded.tokenizer, "none", "SmolLM2")
+        on = way.path == "shortcuts"
+        return LocalEngine(
+            loaded,
+            chat,
+            way.rows,
+            compact=on,
+            share_prefix=on,
+            reuse_layers=on,
+            fast_attention=on,
+            packed_weights=on,
+        )
+
+
+def apart(one: list[Figures], other: list[Figures]) -> str:
+    pairs = list(zip(one, other, strict=True))
+    verdicts = [sum(a != b for a, b in zip(x.declined, y.declined, strict=True)) for x, y in pairs]
+    refusals = max(abs(sum(x.declined) - sum(y.declined)) for x, y in pairs)
+    kl = max(abs(x.kl - y.kl) for x, y in pairs)
+    share = max(abs(x.kl - y.kl) / x.kl for x, y in pairs)
+    total = sum(len(x.declined) for x in one)
+    return f"| {sum(verdicts)} of {total} | {max(verdicts)} | {refusals} | {kl:.1e} ({share:.2%}) |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prompts", type=int, default=100)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    measuring = Measuring(arguments)
+    found = []
+    for way in WAYS:
+        found.append(measuring(way))
+        figures = ", ".join(f"{sum(each.declined)} at {each.kl:.4f}" for each in found[-1])
+        print(f"{way}: refusals at KL {figures}", flush=True)
+    print("\n| | other verdicts | most of a candidate | most refusals apart | largest difference of KL |")
+    print("| --- | --- | --- | --- | --- |")
+    for one, other in PAIRS:
+        print(f"| {WAYS[one]} and {WAYS[other]} {apart(found[one], found[other])}")
+
+
+if __name__ == "__main__":
+    main()
