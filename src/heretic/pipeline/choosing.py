@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..config import EvaluationSettings, Settings
+from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import BenchmarkError, ConfigError
 from ..study.recorded import RecordedStudy
@@ -12,52 +12,77 @@ from .measuring import Compile
 from .prompts import RunPrompts
 
 
-def talk_to(action: Action, compiled: Compile, engine: LocalEngine, settings: EvaluationSettings) -> None:
-    """A chat with the chosen trial, or a comparison of it with the model itself and others."""
-    import sys
+class Looking:
+    """Ways to look at the candidates of a running study; none of them changes it or ends the program."""
 
-    from ..ui.compare import Sides
-    from .chatting import chat_with
-    from .comparing import Comparison, run_comparison
+    def __init__(
+        self,
+        engine: LocalEngine,
+        record: StudyRecord,
+        path: Path,
+        prompts: RunPrompts,
+        compiled: Compile,
+        settings: Settings,
+        reporter: Reporter,
+    ) -> None:
+        self._engine = engine
+        self._record = record
+        self._path = path
+        self._prompts = prompts
+        self._compiled = compiled
+        self._settings = settings
+        self._reporter = reporter
 
-    assert action.trial is not None
-    if action.kind == "chat":
-        chat_with(action.trial, compiled(action.trial.parameters), engine, settings)
-        return
-    trials = [action.trial, *action.others]
-    edits = [{}, *(compiled(trial.parameters) for trial in trials)]
-    run_comparison(Comparison(engine, edits, settings.max_response_length), trials, [], Sides(sys.stdout))
+    def look(self, action: Action) -> None:
+        """Does what the menu's entry says: `benchmark`, `report`, `chat` or `compare`."""
+        if action.kind == "benchmark":
+            self._benchmark(action)
+        elif action.kind == "report":
+            self._report()
+        else:
+            self._talk(action)
 
+    def _talk(self, action: Action) -> None:
+        """A chat with the chosen trial, or a comparison of it with the model itself and others."""
+        import sys
 
-def benchmark_chosen(
-    action: Action, compiled: Compile, engine: LocalEngine, record: StudyRecord, path: Path, reporter: Reporter
-) -> None:
-    """The chosen benchmarks on the chosen trial and the model itself; a warning where they can't be run."""
-    from ..ui.benchmarks import show_benchmarks
-    from .benchmarking import Benchmarking
+        from ..ui.compare import Sides
+        from .chatting import chat_with
+        from .comparing import Comparison, run_comparison
 
-    assert action.trial is not None
-    try:
-        benchmarking = Benchmarking(engine, record, path, reporter)
-        show_benchmarks(
-            benchmarking.run(action.benchmarks, [(action.trial, compiled(action.trial.parameters))]), reporter
-        )
-    except BenchmarkError as error:
-        reporter.warn(str(error))
-    except KeyboardInterrupt:
-        reporter.warn("Stopped: figures of the benchmarks that were done are kept.")
+        assert action.trial is not None
+        if action.kind == "chat":
+            chat_with(action.trial, self._compiled(action.trial.parameters), self._engine, self._settings)
+            return
+        trials = [action.trial, *action.others]
+        edits = [{}, *(self._compiled(trial.parameters) for trial in trials)]
+        comparison = Comparison(self._engine, edits, self._settings.max_response_length)
+        run_comparison(comparison, trials, [], Sides(sys.stdout))
 
+    def _benchmark(self, action: Action) -> None:
+        """The chosen benchmarks on the chosen trial and the model itself; a warning where they can't be run."""
+        from ..ui.benchmarks import show_benchmarks
+        from .benchmarking import Benchmarking
 
-def report_written(
-    engine: LocalEngine, prompts: RunPrompts, path: Path, settings: Settings, reporter: Reporter
-) -> None:
-    """The report of the study at `path`, beside it; a warning where it can't be made."""
-    from .documenting import measure_residuals, write_report
+        assert action.trial is not None
+        try:
+            benchmarking = Benchmarking(self._engine, self._record, self._path, self._reporter)
+            edited = [(action.trial, self._compiled(action.trial.parameters))]
+            show_benchmarks(benchmarking.run(action.benchmarks, edited), self._reporter)
+        except BenchmarkError as error:
+            self._reporter.warn(str(error))
+        except KeyboardInterrupt:
+            self._reporter.warn("Stopped: figures of the benchmarks that were done are kept.")
 
-    study = RecordedStudy(path)
-    try:
-        write_report(study, None, lambda: measure_residuals(study, engine, prompts, settings, reporter), reporter)
-    except ConfigError as error:
-        reporter.warn(str(error))
-    except KeyboardInterrupt:
-        reporter.warn("Stopped: no report was written.")
+    def _report(self) -> None:
+        """The report of the study, beside it; a warning where it can't be made."""
+        from .documenting import measure_residuals, write_report
+
+        study = RecordedStudy(self._path)
+        given = study, self._engine, self._prompts, self._settings, self._reporter
+        try:
+            write_report(study, None, lambda: measure_residuals(*given), self._reporter)
+        except ConfigError as error:
+            self._reporter.warn(str(error))
+        except KeyboardInterrupt:
+            self._reporter.warn("Stopped: no report was written.")

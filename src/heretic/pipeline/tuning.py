@@ -115,6 +115,21 @@ class Tuning:
         return int(entry[label])
 
 
+def at_once(
+    engine: LocalEngine, settings: Settings, bad: tuple[Prompt, ...], vocab: int, reporter: Reporter
+) -> tuple[int, int]:
+    """(processes that measure candidates, candidates a forward of each); says so where either is more than one."""
+    tuning = Tuning(engine, settings, reporter)
+    processes = tuning.workers(bad, vocab)
+    if processes > 1:
+        reporter.say(f"{processes} candidates are measured at once, each by a process of its own.")
+        return processes, 1
+    candidates = tuning.candidates(bad)
+    if candidates > 1:
+        reporter.say(f"{candidates} candidates are measured at once, in the same forwards.")
+    return 1, candidates
+
+
 def _read(path: Path) -> dict[str, dict[str, int]]:
     """The entries of all models; none where the file is not there or was damaged: they are measured again."""
     try:

@@ -199,48 +199,46 @@ def _plane(residuals: ResidualFigures, index: int) -> list[go.Scatter]:
 
 def history_chart(report: Report) -> go.Figure:
     """Refusals and KL of each trial, over-refusals where they are an objective, and the hypervolume so far."""
-    third = report.study.baseline.objectives == 3
-    titles = ["refusals (%)", "KL (nats)", *(["over-refusals (%)"] if third else []), "hypervolume"]
+    baseline = report.study.baseline
+    panels = [
+        ("refusals (%)", [100 * each.refusals / baseline.prompts for each in report.trials]),
+        ("KL (nats)", [each.kl_divergence for each in report.trials]),
+    ]
+    if baseline.objectives == 3:
+        harmless = baseline.over_prompts or 1
+        panels.append(("over-refusals (%)", [100 * (each.over_refusals or 0) / harmless for each in report.trials]))
+    titles = [*(title for title, _ in panels), "hypervolume"]
     rows = len(titles)
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=titles)
-    of = report.study.baseline.prompts
-    front = {each.number for each in report.front}
     numbers = [each.number for each in report.trials]
-
-    def dots(values: list[float], row: int) -> None:
-        figure.add_scatter(
-            x=numbers,
-            y=values,
-            mode="markers",
-            showlegend=False,
-            marker={
-                "color": [FRONT if number in front else PLAIN for number in numbers],
-                "size": [8 if number in front else 5 for number in numbers],
-                "symbol": ["triangle-up-open" if each.bound else "circle" for each in report.trials],
-            },
-            hovertemplate="trial %{x}: %{y:.4g}<extra></extra>",
-            row=row,
-            col=1,
-        )
-
-    dots([100 * each.refusals / of for each in report.trials], 1)
-    dots([each.kl_divergence for each in report.trials], 2)
-    if third:
-        harmless = report.study.baseline.over_prompts or 1
-        dots([100 * (each.over_refusals or 0) / harmless for each in report.trials], 3)
-        figure.update_yaxes(rangemode="tozero", row=3, col=1)
-    figure.add_scatter(
-        x=numbers,
-        y=[each.hypervolume for each in report.trials],
-        mode="lines",
-        line={"shape": "hv", "color": "#3a8f5c"},
-        showlegend=False,
-        row=rows,
-        col=1,
-    )
+    for row, (_, values) in enumerate(panels, 1):
+        figure.add_trace(_trial_dots(report, values), row=row, col=1)
+    volumes = [each.hypervolume for each in report.trials]
+    line = {"shape": "hv", "color": "#3a8f5c"}
+    figure.add_scatter(x=numbers, y=volumes, mode="lines", line=line, showlegend=False, row=rows, col=1)
     figure.update_yaxes(type="log", tickvals=KL_TICKS, row=2, col=1)
+    if rows == 4:
+        figure.update_yaxes(rangemode="tozero", row=3, col=1)
     figure.update_yaxes(range=[0, 1.02], row=rows, col=1)
     return _styled(figure, "trial", "", 560 + 170 * (rows - 3))
+
+
+def _trial_dots(report: Report, values: Sequence[float]) -> go.Scatter:
+    """One figure of each trial: those of the front larger, bounds as open triangles."""
+    front = {each.number for each in report.front}
+    numbers = [each.number for each in report.trials]
+    return go.Scatter(
+        x=numbers,
+        y=values,
+        mode="markers",
+        showlegend=False,
+        marker={
+            "color": [FRONT if number in front else PLAIN for number in numbers],
+            "size": [8 if number in front else 5 for number in numbers],
+            "symbol": ["triangle-up-open" if each.bound else "circle" for each in report.trials],
+        },
+        hovertemplate="trial %{x}: %{y:.4g}<extra></extra>",
+    )
 
 
 def importance_chart(report: Report) -> go.Figure | None:
