@@ -8,9 +8,10 @@ from heretic.ablation.parameters import AblationParameters
 from heretic.engine.base import Progress, no_progress
 from heretic.engine.local import LocalEngine
 from heretic.errors import CandidateError
+from heretic.evaluation.learned import Learned
 from heretic.evaluation.promise import Look
 from heretic.pipeline.lining_up import FIRST_LOOK, FIRST_TRIALS, MOST_TOGETHER, LineUp
-from heretic.pipeline.measuring import Done, Job
+from heretic.pipeline.measuring import Done, InProcess, Job
 from heretic.study.recorded import RecordedStudy
 from heretic.study.study import Study
 from study.toys import SPACE, open_study
@@ -40,14 +41,10 @@ class Looks:
         return [(job, Look(index, int(index)))]
 
 
-def no_outcome(done: Done) -> None:
-    raise AssertionError(f"only looks are open here, got {done}")
-
-
 def lined_up(path: Path, looking: bool, count: int) -> tuple[list[AblationParameters], list[float | None], Looks]:
     looks = Looks()
     with open_study(path, startup=count) as study:
-        line = LineUp(study, looks, looking, no_outcome, SPACE.textbook())
+        line = LineUp(study, looks, looking, Learned(4), SPACE.textbook())
         candidates = []
         for _ in range(count):
             line.refill(count - len(candidates), no_progress)
@@ -76,10 +73,32 @@ def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
     assert known[:-1] == [each.direction_index for each in ordered[:-1]]
 
 
+def test_the_second_look_comes_when_all_that_was_enqueued_is_asked_for(tmp_path: Path) -> None:
+    with open_study(tmp_path / "study.jsonl", "tpe", startup=30) as study:
+        line = LineUp(study, Looks(), True, Learned(4))
+        assert line.looks_next
+        line.refill(30, no_progress)
+        assert not line.looks_next
+        study.ask(FIRST_TRIALS)
+        assert line.looks_next
+        line.refill(30 - FIRST_TRIALS, no_progress)
+        study.ask(30 - FIRST_TRIALS)
+        assert not line.looks_next
+
+
+def test_those_that_are_looked_at_already_wait_for_nothing(tmp_path: Path) -> None:
+    with open_study(tmp_path / "study.jsonl", "tpe", startup=FIRST_LOOK) as study:
+        line = LineUp(study, Looks(), True, Learned(4))
+        line.refill(FIRST_LOOK, no_progress)
+        study.ask(FIRST_TRIALS)
+        assert len(line) == FIRST_LOOK - FIRST_TRIALS
+        assert not line.looks_next
+
+
 def test_no_search_looks_for_long_without_measuring(tmp_path: Path) -> None:
     looks = Looks()
     with open_study(tmp_path / "study.jsonl") as study:
-        line = LineUp(study, looks, True, no_outcome)
+        line = LineUp(study, looks, True, Learned(4))
         for _ in range(FIRST_TRIALS):
             line.refill(500, no_progress)
             study.ask(1)
@@ -91,7 +110,7 @@ def test_no_search_looks_for_long_without_measuring(tmp_path: Path) -> None:
 def test_a_study_that_goes_on_takes_what_waits_and_draws_others(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     with open_study(path, "tpe", startup=20) as study:
-        LineUp(study, Looks(), True, no_outcome).refill(20, no_progress)
+        LineUp(study, Looks(), True, Learned(4)).refill(20, no_progress)
         waiting = study.n_waiting()
         [asked] = study.ask(1)
     assert waiting == FIRST_TRIALS
@@ -113,7 +132,7 @@ def test_nothing_is_drawn_blindly_once_the_sampler_learns(tmp_path: Path) -> Non
         for candidate in study.ask(3):
             study.tell(candidate, 1, 0.1, (0.1, 0.1))
         assert study.unguided(10) == 0
-        LineUp(study, Looks(), True, no_outcome).refill(10, no_progress)
+        LineUp(study, Looks(), True, Learned(4)).refill(10, no_progress)
         assert study.n_waiting() == 0
 
 
@@ -136,3 +155,25 @@ def test_what_a_look_measured_is_not_measured_again(
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     assert len(RecordedStudy(journal).trials) == 12
     assert len(asked) == 12
+
+
+def test_a_look_waits_for_the_trials_before_it(
+    planted_directory: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heretic.cli import main
+
+    kinds: list[bool] = []
+    submit = InProcess.submit
+
+    def watched(self: InProcess, job: Job) -> None:
+        submit(self, job)
+        kinds.append(job.looking)
+        assert len({each.looking for each in self._open}) == 1, "a look and a trial are open together"
+
+    monkeypatch.setattr(InProcess, "submit", watched)
+    flags = [*planted_flags, "--workers", "1", "--candidates", "4", "--report-candidates", "0"]
+    model = str(planted_directory / "planted")
+    assert main([model, *flags, "--n-trials", "26", "--n-startup-trials", "26"]) == 0
+    first = [True] * FIRST_LOOK + [False] * FIRST_TRIALS
+    left = 26 - FIRST_LOOK
+    assert kinds == [*first, *[True] * left, *[False] * (26 - FIRST_TRIALS)]

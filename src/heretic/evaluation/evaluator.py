@@ -13,7 +13,7 @@ from .kl import kl_divergence
 from .learned import Learned
 from .log_odds import find_refusal_tokens, greedy_first_tokens, refusal_probability
 from .measures import Baseline, Evaluation
-from .promise import TOKENS, Look, looked_at
+from .promise import PROMPTS, TOKENS, Look
 from .refusals import MarkerClassifier
 
 Objective = Literal["markers", "log-odds", "both"]
@@ -131,11 +131,19 @@ class Evaluator:
         ]
 
     def look(
-        self, edits: Sequence[ModelEdit], baseline: Baseline, progress: Progress = no_progress
+        self,
+        edits: Sequence[ModelEdit],
+        baseline: Baseline,
+        progress: Progress = no_progress,
+        learned: Learned | None = None,
     ) -> list[Look | CandidateError]:
-        """What each candidate promises, or why it could not be measured."""
+        """What each candidate promises, or why it could not be measured.
+
+        The prompts that others declined most often tell it: those that few decline are answered by nearly all.
+        """
         divergences = self._divergences(edits, baseline, progress, [None] * len(edits))
-        answered = self.engine.respond(looked_at(self._bad), edits, TOKENS, self._decided, no_progress)
+        asked = [self._bad[prompt] for prompt in (learned or self.learned).most_declined(PROMPTS)]
+        answered = self.engine.respond(asked, edits, TOKENS, self._decided, no_progress)
         return [
             Look(kl, sum(map(self.is_refusal, responses))) if math.isfinite(kl) else _not_finite(kl)
             for kl, responses in zip(divergences, answered, strict=True)

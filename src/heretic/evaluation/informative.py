@@ -26,7 +26,11 @@ class Informative:
         size = max(FEWEST, 2 * enough + FEWEST // 3)
         if size > MOST * len(self._declined):
             return list(range(len(self._declined)))
-        return sorted(range(len(self._declined)), key=lambda prompt: -self._declined[prompt])[:size]
+        return self.most_declined(size)
+
+    def most_declined(self, count: int) -> list[int]:
+        """The prompts that were declined most often, at most `count` of them."""
+        return sorted(range(len(self._declined)), key=lambda prompt: -self._declined[prompt])[:count]
 
     def share(self, prompts: Collection[int]) -> float:
         """The share of all refusals that fall on `prompts`, in (0, 1]; each prompt counts at least half a refusal."""

@@ -22,6 +22,10 @@ class Learned:
         """The prompts to ask first where `enough` refusals settle a candidate."""
         return self._informative.first(enough)
 
+    def most_declined(self, count: int) -> list[int]:
+        """The prompts that were declined most often, at most `count` of them."""
+        return self._informative.most_declined(count)
+
     def share(self, prompts: Collection[int], token: int | None) -> float:
         """The share of a candidate's refusals that are known from `prompts` by `token` (None: by their end)."""
         return self._informative.share(prompts) * (1.0 if token is None else self._seen_by.share(token))

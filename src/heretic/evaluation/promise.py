@@ -7,8 +7,6 @@ those measured first should be the ones that rule the others out: what they prom
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..prompts.prompt import Prompt
-
 PROMPTS, TOKENS = 12, 8
 """Bad prompts of a look, and tokens of their responses: enough for an order, at a fraction of what a trial costs."""
 
@@ -20,12 +18,6 @@ class Look:
 
     kl_divergence: float
     refusals: int
-
-
-def looked_at(bad: Sequence[Prompt]) -> list[Prompt]:
-    """The bad prompts of a look, evenly spread over all."""
-    count = min(PROMPTS, len(bad))
-    return [bad[place * len(bad) // count] for place in range(count)]
 
 
 def most_promising_first(looks: Sequence[Look]) -> list[int]:

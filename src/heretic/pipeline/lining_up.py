@@ -4,15 +4,17 @@ They hang on no trial's figures, so their order is free; and the earlier the goo
 others show that they can't enter the front.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 
 from ..ablation.parameters import AblationParameters
 from ..engine.base import Progress
+from ..evaluation.learned import Learned
 from ..evaluation.promise import Look, most_promising_first
 from ..study.study import Study
-from .measuring import Done, Job, Measurer
+from .measuring import Job, Measurer
 
-FIRST_LOOK, FIRST_TRIALS = 12, 4
+FIRST_LOOK, FIRST_TRIALS = 20, 2
 """So that the first figures come soon, few candidates are looked at before some of them are measured. The rest follow,
 in one order with those that are left: the more are put in order together, the fewer are measured in vain."""
 
@@ -23,7 +25,7 @@ MOST_TOGETHER = 64
 class LineUp:
     """Enqueues candidates that the sampler would draw blindly, and `first` before them.
 
-    Without `looking` they are measured as they come. `aside` takes what else the measurer finishes meanwhile.
+    Without `looking` they are measured as they come. `learned` is what the trials so far teach.
     """
 
     def __init__(
@@ -31,13 +33,13 @@ class LineUp:
         study: Study,
         measurer: Measurer,
         looking: bool,
-        aside: Callable[[Done], None],
+        learned: Learned,
         first: Sequence[AblationParameters] = (),
     ) -> None:
         self._study = study
         self._measurer = measurer
         self._looking = looking
-        self._aside = aside
+        self._learned = learned
         self._first = list(first)
         self._looked: list[tuple[AblationParameters, Look | None]] = []
         self._begun = False
@@ -46,8 +48,17 @@ class LineUp:
         """Candidates that were looked at and are not enqueued yet."""
         return len(self._looked)
 
+    @property
+    def looks_next(self) -> bool:
+        """Whether the next candidates are still to be looked at: best when all that were asked for have been told,
+        since they tell which prompts to look at."""
+        held = len(self)
+        return self._looking and not self._study.n_waiting() and self._study.unguided(held + 1) > held
+
     def refill(self, most: int, progress: Progress) -> int:
         """Enqueues candidates where none is left and the sampler has not begun to learn; `most` will be measured.
+
+        Where `looks_next`, no other job may be open.
 
         Returns how many were looked at.
         """
@@ -73,14 +84,11 @@ class LineUp:
     def _look(self, candidates: Sequence[AblationParameters], progress: Progress) -> list[Look | None]:
         """None of those that have no finite figures: each fails in its turn, with the reason."""
         for number, parameters in enumerate(candidates):
-            self._measurer.submit(Job(number, parameters, looking=True))
+            self._measurer.submit(Job(number, parameters, learned=deepcopy(self._learned), looking=True))
         found: dict[int, Look | None] = {}
         while len(found) < len(candidates):
             for job, outcome in self._measurer.outcomes(progress):
-                if job.looking:
-                    found[job.number] = outcome if isinstance(outcome, Look) else None
-                else:
-                    self._aside((job, outcome))
+                found[job.number] = outcome if isinstance(outcome, Look) else None
         return [found[number] for number in range(len(candidates))]
 
 

@@ -62,11 +62,8 @@ class InProcess:
         self._open.append(job)
 
     def outcomes(self, progress: Progress) -> list[Done]:
-        """Of jobs of one kind, as many as may be measured at once."""
-        looking = self._open[0].looking
-        jobs = [job for job in self._open if job.looking == looking][: self.ahead]
-        taken = {id(job) for job in jobs}
-        self._open = [job for job in self._open if id(job) not in taken]
+        """As many as may be measured at once; looks and trials are never open together."""
+        jobs, self._open = self._open[: self.ahead], self._open[self.ahead :]
         return self.measure(jobs, progress)
 
     def measure(self, jobs: Sequence[Job], progress: Progress) -> list[Done]:
@@ -93,7 +90,7 @@ class InProcess:
         # What the first was asked with serves all: it is the oldest, and what ruled a candidate out then still does.
         first = jobs[0]
         if first.looking:
-            return self._evaluator.look(edits, self._baseline, progress)
+            return self._evaluator.look(edits, self._baseline, progress, first.learned)
         numbers = [job.number for job in jobs]
         known = [job.kl_divergence for job in jobs]
         return self._evaluator.evaluate(edits, self._baseline, progress, first.enough, numbers, first.learned, known)

@@ -16,7 +16,7 @@ from ..study.study import Candidate, Study
 from ..ui.events import Reporter, SearchState, SearchView
 from .clock import Clock
 from .lining_up import LineUp
-from .measuring import Done, Job, Measurer, Outcome
+from .measuring import Job, Measurer, Outcome
 from .records import baseline_record
 
 FAILURES_IN_A_ROW = 10
@@ -45,7 +45,7 @@ class Search:
         self._outcomes: dict[int, Outcome] = {}
         # An order is of use where candidates end early for what was measured before them.
         looking = settings.promising_first and settings.stop_dominated and settings.objective != "log-odds"
-        self._line_up = LineUp(study, measurer, looking, self._keep, first)
+        self._line_up = LineUp(study, measurer, looking, evaluator.learned, first)
 
     def run(self, n_trials: int, reporter: Reporter) -> bool:
         """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
@@ -58,8 +58,8 @@ class Search:
             try:
                 self._ask(n_trials, clock, view)
                 while self._open:
-                    for done in self._measurer.outcomes(view.rows):
-                        self._keep(done)
+                    for job, outcome in self._measurer.outcomes(view.rows):
+                        self._outcomes[job.number] = outcome
                     self._tell_in_turn(n_trials, clock, view)
             except KeyboardInterrupt:
                 self._study.take_back_running()
@@ -72,7 +72,7 @@ class Search:
         """As many candidates as may be open; each is measured with what is known now."""
         while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
-            if left <= 0:
+            if left <= 0 or (self._open and self._line_up.looks_next):
                 return
             clock.looked(self._line_up.refill(clock.fitting(left), view.rows))
             [candidate] = self._study.ask(1)
@@ -81,10 +81,6 @@ class Search:
             self._measurer.submit(
                 Job(candidate.number, candidate.parameters, self._enough(), learned, candidate.kl_divergence)
             )
-
-    def _keep(self, done: Done) -> None:
-        job, outcome = done
-        self._outcomes[job.number] = outcome
 
     def _tell_in_turn(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         while self._open and self._open[0].number in self._outcomes:
