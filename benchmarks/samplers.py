@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -47,8 +48,14 @@ ARMS = ("random/60", "tpe/20", "tpe/60", "tpe-multivariate/20", "tpe-multivariat
 class Bench:
     """One model, its directions and its baseline; measures any parameters in full."""
 
-    def __init__(self, tokens: int = TOKENS, objective: Objective = "markers", prompts: int = PROMPTS) -> None:
-        settings = Settings(preset="disclaimer", system_prompt="none", max_response_length=tokens)
+    def __init__(
+        self,
+        tokens: int = TOKENS,
+        objective: Objective = "markers",
+        prompts: int = PROMPTS,
+        dtypes: Sequence[str] = ("auto",),
+    ) -> None:
+        settings = Settings(preset="disclaimer", system_prompt="none", max_response_length=tokens, dtypes=list(dtypes))
         good_d, bad_d, good, bad = (load_prompts(source).prompts for source in resolve_prompts(settings))
         loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
         self.engine = LocalEngine(loaded, chat_format(loaded.tokenizer, "none", "SmolLM2"), 64)

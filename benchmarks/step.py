@@ -1,7 +1,7 @@
-"""Where the time of a decode step goes: `python benchmarks/step.py [--rows 70] [--threads 1]`.
+"""Where the time of a decode step goes: `python benchmarks/step.py [--rows 70] [--dtype float32]`.
 
-An edited SmolLM2-135M-Instruct answers `--rows` prompts of the demo, in bfloat16 where the CPU has it, with one thread
-as the processes of a search have. Prints milliseconds a step (median of steps 30 to 60), the same without the keys
+An edited SmolLM2-135M-Instruct answers `--rows` prompts of the demo, in the faster dtype, with one thread as
+the processes of a search have. Prints milliseconds a step (median of steps 30 to 60), the same without the keys
 `fast_attention` and `packed_weights`, and the share of each kind of operation by torch's profiler.
 """
 
@@ -78,9 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=70)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    bench = Bench()
+    bench = Bench(dtypes=[arguments.dtype])
     [parameters] = bench.random_parameters(1, seed=0)
     edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
     prompts = bench.bad[: arguments.rows]
