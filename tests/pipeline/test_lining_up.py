@@ -8,6 +8,7 @@ from heretic.ablation.parameters import AblationParameters
 from heretic.engine.base import Progress, no_progress
 from heretic.engine.local import LocalEngine
 from heretic.errors import CandidateError
+from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.learned import Learned
 from heretic.evaluation.promise import Look
 from heretic.pipeline.lining_up import FIRST_LOOK, FIRST_TRIALS, MOST_TOGETHER, LineUp
@@ -155,6 +156,32 @@ def test_what_a_look_measured_is_not_measured_again(
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     assert len(RecordedStudy(journal).trials) == 12
     assert len(asked) == 12
+
+
+def test_looks_go_by_what_the_baseline_taught(
+    planted_directory: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heretic.cli import main
+
+    measured: list[Evaluator] = []
+    looking: list[Evaluator] = []
+    baseline, look = Evaluator.baseline, Evaluator.look
+
+    def first(self, *arguments):  # type: ignore[no-untyped-def]
+        measured.append(self)
+        return baseline(self, *arguments)
+
+    def then(self, *arguments):  # type: ignore[no-untyped-def]
+        looking.append(self)
+        return look(self, *arguments)
+
+    monkeypatch.setattr(Evaluator, "baseline", first)
+    monkeypatch.setattr(Evaluator, "look", then)
+    flags = [*planted_flags, "--workers", "1", "--candidates", "1", "--report-candidates", "0"]
+    assert main([str(planted_directory / "planted"), *flags, "--n-trials", "4", "--n-startup-trials", "4"]) == 0
+    assert len(measured) == 1
+    assert len(looking) == 4
+    assert all(each is measured[0] for each in looking)
 
 
 def test_a_look_waits_for_the_trials_before_it(

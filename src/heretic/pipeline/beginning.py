@@ -8,7 +8,7 @@ from ..ablation.parameters import AblationParameters
 from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ModelError
-from ..evaluation.evaluator import Baseline
+from ..evaluation.evaluator import Baseline, Evaluator
 from ..study.identity import check_same
 from ..study.journal import tensors_path
 from ..study.pareto import pareto_front
@@ -22,7 +22,6 @@ from .records import identity, recorded_baseline, study_record
 from .reporting import ResidualReport
 from .results import find_study
 from .session import require_declining
-from .showing import counting_evaluator
 from .telling import find_telling, telling_prompts
 
 
@@ -41,6 +40,7 @@ class Beginning:
     def __init__(
         self,
         engine: LocalEngine,
+        evaluator: Evaluator,
         study: Study,
         prompts: RunPrompts,
         settings: Settings,
@@ -48,12 +48,12 @@ class Beginning:
         reporter: Reporter,
     ) -> None:
         self._engine = engine
+        self._evaluator = evaluator
         self._study = study
         self._prompts = prompts
         self._settings = settings
         self._path = path
         self._reporter = reporter
-        self._evaluator = counting_evaluator(engine, settings, prompts, "the model itself", reporter)
         self._report = ResidualReport(settings, path.stem.lstrip("-"), reporter)
 
     def begin_or_resume(self, prescribed: Prescribed | None) -> tuple[StudyTensors, Baseline]:

@@ -71,10 +71,11 @@ class Job:
             measurement.measure_these(self.prescribed.measured)
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
         with Study(self.path, space, writer, objectives=3 if self.prompts.over else 2) as study:
-            beginning = Beginning(engine, study, self.prompts, self.settings, self.path, self.reporter)
+            # One for both: what the baseline teaches it, the search goes by.
+            evaluator = counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
+            beginning = Beginning(engine, evaluator, study, self.prompts, self.settings, self.path, self.reporter)
             tensors, baseline = beginning.begin_or_resume(self.prescribed)
             self._settle_sampler(study)
-            evaluator = counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
             compiled = self._compiler(engine, tensors)
 
             def search(n_trials: int) -> bool:
