@@ -67,6 +67,17 @@ class Bench:
             self.engine, good[:prompts], bad[:prompts], settings.refusal_markers, tokens, objective=objective
         )
         self.baseline = self.evaluator.baseline()
+        self.measured: dict[str, Evaluation] = {}
+
+    def measure(self, parameters: AblationParameters) -> Evaluation:
+        """In full; once for what several samplers draw from the same seed."""
+        key = parameters.model_dump_json()
+        if key not in self.measured:
+            edit = compile_edit(parameters, self.directions, self.engine.sites, self.stats)
+            [evaluation] = self.evaluator.evaluate([edit], self.baseline)
+            assert isinstance(evaluation, Evaluation)
+            self.measured[key] = evaluation
+        return self.measured[key]
 
     def random_parameters(self, count: int, seed: int) -> list[AblationParameters]:
         with tempfile.TemporaryDirectory() as directory, Study(Path(directory) / "s.jsonl", self.space) as study:
@@ -81,9 +92,7 @@ class Bench:
             study.use_sampler(sampler, seed, int(startup), 128)  # type: ignore[arg-type]
             for _ in range(trials):
                 [candidate] = study.ask(1)
-                edit = compile_edit(candidate.parameters, self.directions, self.engine.sites, self.stats)
-                [evaluation] = self.evaluator.evaluate([edit], self.baseline)
-                assert isinstance(evaluation, Evaluation)
+                evaluation = self.measure(candidate.parameters)
                 objectives = scores(evaluation, self.baseline, 1.0, 0.01)
                 study.tell(candidate, evaluation.refusals, evaluation.kl_divergence, objectives)
                 points.append((evaluation.kl_divergence, evaluation.refusals / self.baseline.refusals))

@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from families import tiny
-from heretic.model.packed import pack_weights, unpack_weights
+from heretic.model.packed import can_be_packed, pack_weights, unpack_weights
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_products_differ_by_rounding_alone(dtype: torch.dtype) -> None:
+    if not can_be_packed(dtype):
+        pytest.skip(f"this CPU has no packed products in {dtype}")
     torch.manual_seed(0)
     model = tiny("qwen2").to(dtype)  # has biases
     ids = torch.randint(0, 96, (5, 7))
@@ -30,9 +33,23 @@ def test_other_dtypes_stay_as_they_are() -> None:
     assert "forward" not in model.model.layers[0].mlp.down_proj.__dict__
 
 
+def test_a_cpu_without_the_product_multiplies_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise RuntimeError("needs another CPU")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse)
+    can_be_packed.cache_clear()
+    try:
+        model = tiny("llama").to(torch.bfloat16)
+        assert not pack_weights(model)
+        assert "forward" not in model.model.layers[0].mlp.down_proj.__dict__
+    finally:
+        can_be_packed.cache_clear()
+
+
 def test_a_hook_sees_the_packed_product() -> None:
-    model = tiny("llama").to(torch.bfloat16)
-    pack_weights(model)
+    model = tiny("llama")
+    assert pack_weights(model)
     seen = []
     model.model.layers[1].mlp.down_proj.register_forward_hook(lambda _, __, output: seen.append(output))
     with torch.inference_mode():

@@ -1,6 +1,6 @@
 """Weights in the layout that a CPU's matrix products want, packed once instead of at every product."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import psutil
@@ -16,6 +16,8 @@ SHARE_OF_MEMORY = 0.25
 
 DTYPES = torch.bfloat16, torch.float32
 
+OPERATORS = "_reorder_linear_weight", "_linear_pointwise"
+
 
 def pack_weights(model: nn.Module) -> bool:
     """Lets linear modules multiply by packed copies of their weights; False, and nothing changed, where that is no use.
@@ -27,7 +29,8 @@ def pack_weights(model: nn.Module) -> bool:
         return False
     plain = all(each.weight.device.type == "cpu" and each.weight.dtype in DTYPES for each in linears)
     size = sum(each.weight.nbytes for each in linears)
-    if not plain or not _supported() or size > SHARE_OF_MEMORY * psutil.virtual_memory().available:
+    dtypes = {each.weight.dtype for each in linears}
+    if not plain or not all(map(can_be_packed, dtypes)) or size > SHARE_OF_MEMORY * psutil.virtual_memory().available:
         return False
     with torch.inference_mode():
         for module in linears:
@@ -50,8 +53,16 @@ def _multiply(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
     return product
 
 
-def _supported() -> bool:
+@cache
+def can_be_packed(dtype: torch.dtype) -> bool:
+    """Whether this machine multiplies by packed weights of a dtype, found by doing it: a CPU without AVX-512 has no
+    such product in bfloat16, and which CPUs have which differs by torch release."""
     operators: Any = torch.ops.mkldnn
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
-    )
+    if not torch.backends.mkldnn.is_available() or not all(map(partial(hasattr, operators), OPERATORS)):
+        return False
+    try:
+        weight = torch.ones(64, 64, dtype=dtype)
+        _multiply(operators._reorder_linear_weight(weight, ROWS), None, weight)
+    except RuntimeError:
+        return False
+    return True
