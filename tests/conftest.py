@@ -14,6 +14,12 @@ from heretic.cli import main
 from planted import write_planted
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one would be left to one process while the others wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def planted_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the planted model (planted/) and its prompt files."""

@@ -48,7 +48,7 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
     draw = torch.Generator().manual_seed(3)
     full: list[TrialRecord] = []
     early: list[TrialRecord] = []
-    for number in range(24):
+    for number in range(16):
         edit = random_edit(engine, draw)
         [whole] = evaluator.evaluate([edit], baseline)
         assert isinstance(whole, Evaluation)

@@ -36,7 +36,7 @@ def test_llama_cpp_runs_the_edited_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sizes = {"prompts": "direction[:48]", "evaluation-prompts": "search[:24]"}
+    sizes = {"prompts": "direction[:32]", "evaluation-prompts": "search[:16]"}
     prompts = [
         word
         for side in ("good", "bad")

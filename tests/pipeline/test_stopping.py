@@ -53,11 +53,11 @@ def test_the_front_of_the_planted_model(
 
 @pytest.mark.slow
 def test_the_front_of_a_real_model(tmp_path: Path) -> None:
-    sizes = {"prompts": "direction[:24]", "evaluation-prompts": "search[:8]"}
+    sizes = {"prompts": "direction[:16]", "evaluation-prompts": "search[:8]"}
     flags = [str(demo_model()), "--system-prompt", "none", "--batch-size", "32", "--dtypes", "float32"]
     flags += ["--response-prefix", ""]
     for side in ("good", "bad"):
         for name, split in sizes.items():
             source = {"dataset": "packaged:disclaimer", "split": split, "column": side}
             flags += [f"--{side}-{name}", json.dumps(source)]
-    check_fronts(tmp_path, *flags, "--n-trials", "9", "--max-response-length", "16")
+    check_fronts(tmp_path, *flags, "--n-trials", "8", "--max-response-length", "16")

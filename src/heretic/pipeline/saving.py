@@ -18,7 +18,8 @@ from ..evaluation.rounding import kl_rounding
 from ..export.adapter import write_adapter
 from ..export.card import public_name, public_source, write_card
 from ..export.gguf_writer import Retyped, write_gguf
-from ..export.merge import edit_from, merge
+from ..export.merge import EditOf, edit_from, merge
+from ..export.reader import CheckpointReader
 from ..model.checkpoint import Checkpoint, find_checkpoint
 from ..model.loading import LoadedModel, load_model
 from ..model.quantization import stored_bits, stored_quantization
@@ -66,33 +67,46 @@ def save_trial(
     sites = [Site.from_plain(site) for site in record.sites]
     edit_of = edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"])
     written: list[Evaluation] = []
-    writing = ExitStack()
 
     def check(directory: Path) -> None:
-        writing.close()
         write_manifest(directory, trial, record)
         written.append(_verify(directory, export, checkpoint, settings, verification, reporter))
         compare(trial, written[0], _tolerance(export, checkpoint, settings, verification.known.dtype), reporter)
         write_card(directory, trial, record, export, checkpoint.directory, figures, written[0], run)
 
-    def check_gguf(directory: Path, retyped: Retyped) -> None:
-        for (before, after), count in retyped.items():
-            why = "" if after == settings.gguf_type else f": the gguf package can't write {before}"
-            reporter.warn(f"{count} edited tensors of type {before} are written as {after}{why}.")
-        check(directory)
-
     if export == "adapter":
         write_adapter(reader, output, sites, edit_of, record.model, record.model_revision, check=check)
     else:
-        n_tensors = len(reader.tensors())
-        with writing:
-            progress = writing.enter_context(reporter.step(f"Writing {output}", n_tensors))
-            if export == "gguf":
-                write_gguf(reader, output, sites, edit_of, settings.gguf_type, progress, check_gguf)
-            else:
-                merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=check)
+        _write_whole(reader, output, sites, edit_of, export, settings, reporter, check)
     reporter.say(f"Saved {output}")
     return written[0]
+
+
+def _write_whole(
+    reader: CheckpointReader,
+    output: Path,
+    sites: list[Site],
+    edit_of: EditOf,
+    export: str,
+    settings: Settings,
+    reporter: Reporter,
+    check: Callable[[Path], None],
+) -> None:
+    """Writes all tensors under one progress bar, which is gone when `check` begins."""
+    with ExitStack() as writing:
+        progress = writing.enter_context(reporter.step(f"Writing {output}", len(reader.tensors())))
+
+        def written(directory: Path, retyped: Retyped | None = None) -> None:
+            writing.close()
+            for (before, after), count in (retyped or {}).items():
+                why = "" if after == settings.gguf_type else f": the gguf package can't write {before}"
+                reporter.warn(f"{count} edited tensors of type {before} are written as {after}{why}.")
+            check(directory)
+
+        if export == "gguf":
+            write_gguf(reader, output, sites, edit_of, settings.gguf_type, progress, written)
+        else:
+            merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=written)
 
 
 def check_export(settings: Settings, checkpoint: Checkpoint) -> None:

@@ -59,12 +59,12 @@ def build_page(service: StudyService) -> Any:
         def clicked(event: gr.EventData) -> tuple[Any, ...]:
             return select(event.trial)
 
-        def chosen(name: str, current: int | None) -> tuple[Any, ...]:
+        def chosen(name: str) -> tuple[Any, ...]:
             return select(None if name == BASELINE else int(name.removeprefix("trial ")))
 
         views = [selected, front, detail, shown, choose]
         front.click(clicked, None, views, show_progress="hidden")
-        choose.input(chosen, [choose, selected], views, show_progress="hidden")
+        choose.input(chosen, choose, views, show_progress="hidden")
         examples.click(lambda number: examples_html(service, number), selected, shown)
 
         def look(number: int | None) -> tuple[Any, ...]:
