@@ -182,8 +182,11 @@ def sides(arguments: argparse.Namespace) -> tuple[dict, list[dict], dict]:  # ty
         return once(work / f"{name}.json", lambda: run_ours(model, work, dtype, trials, *flags))
 
     full = ours(f"full-{dtype}", arguments.full, "--no-stop-dominated")
+    name, flags = f"study-{dtype}", []
+    if arguments.startup is not None:
+        name, flags = f"{name}-startup{arguments.startup}", ["--n-startup-trials", str(arguments.startup)]
     seeds = range(arguments.seeds)
-    studies = [ours(f"study-{dtype}-{seed}", arguments.ours, "--seed", str(seed)) for seed in seeds]
+    studies = [ours(f"{name}-{seed}", arguments.ours, "--seed", str(seed), *flags) for seed in seeds]
     theirs = once(work / f"theirs-{dtype}.json", lambda: run_theirs(program, model, work, arguments))
     return full, studies, theirs
 
@@ -195,6 +198,7 @@ def main() -> None:
     parser.add_argument("--full", type=int, default=8, help="our trials that are all measured to their end")
     parser.add_argument("--ours", type=int, default=60, help="trials of our study")
     parser.add_argument("--seeds", type=int, default=1, help="how often our study is run, each time with another seed")
+    parser.add_argument("--startup", type=int, help="n_startup_trials of our study, if not the default")
     parser.add_argument("--their-batch-size", type=int, default=32, help="0: found by heretic-llm itself")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "against-heretic-llm")
     arguments = parser.parse_args()
@@ -214,7 +218,7 @@ def main() -> None:
     print(f"and {arguments.ours} trials take start-up + {arguments.ours} x the median)")
     times = ", ".join(f"{each['total']:.0f}" for each in studies)
     print(f"(ours: the median of {len(studies)} seeds; {times} s)")
-    for seconds in (120, 240, study["total"], theirs["total"]):
+    for seconds in (120, 240, 500, 700, study["total"], theirs["total"]):
         print(
             f"hypervolume of the front after {seconds:5.0f} s: heretic-llm {volume_after(theirs, seconds):.3f}, "
             f"heretic {volume_after(study, seconds):.3f}"
