@@ -21,7 +21,7 @@ def test_a_real_model_declines_less_and_is_written_as_it_was_searched(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     output = tmp_path / "edited"
-    sizes = {"prompts": "direction[:48]", "evaluation-prompts": "search[:24]"}
+    sizes = {"prompts": "direction[:32]", "evaluation-prompts": "search[:16]"}
     prompts = [
         word
         for side in ("good", "bad")
@@ -33,7 +33,7 @@ def test_a_real_model_declines_less_and_is_written_as_it_was_searched(
         "--batch-size": "48",
         "--n-trials": "3",
         "--n-startup-trials": "3",
-        "--max-response-length": "32",
+        "--max-response-length": "24",
         "--select": "lowest-refusals",
         "--output": str(output),
     }
@@ -41,7 +41,7 @@ def test_a_real_model_declines_less_and_is_written_as_it_was_searched(
     log = capsys.readouterr().err
     assert status == 0, log
     manifest = json.loads((output / "heretic.json").read_text())
-    assert manifest["baseline"]["refusals"] >= 8, "a third of these prompts, at least, are declined"
+    assert manifest["baseline"]["refusals"] >= 6, "a third of these prompts, at least, are declined"
     assert manifest["trial"]["refusals"] <= manifest["baseline"]["refusals"] / 4
     assert manifest["trial"]["kl_divergence"] < 0.5
     assert "searched" in log and "written" in log
