@@ -37,8 +37,9 @@ def record(number: int, evaluation: Evaluation) -> TrialRecord:
     )
 
 
-@pytest.mark.parametrize(("objectives", "batch_size"), [(2, 64), (3, 4)])
-def test_the_front_is_that_of_full_evaluation(objectives: int, batch_size: int) -> None:
+@pytest.mark.parametrize("batch_size", [64, 4])
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) -> None:
     engine = engine_for("llama", batch_size)
     # On these random models a response counts as declined by one common word: some show it early, some late.
     over = PROMPTS[: len(PROMPTS) // 2] if objectives == 3 else []

@@ -11,15 +11,16 @@ from heretic.model.packed import can_be_packed, pack_weights, unpack_weights
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_products_differ_by_rounding_alone(dtype: torch.dtype) -> None:
-    if not can_be_packed(dtype):
-        pytest.skip(f"this CPU has no packed products in {dtype}")
     torch.manual_seed(0)
     model = tiny("qwen2").to(dtype)  # has biases
     ids = torch.randint(0, 96, (5, 7))
     with torch.inference_mode():
         plain = model(ids).logits.float()
-        assert pack_weights(model)
-        assert "forward" in model.model.layers[0].mlp.down_proj.__dict__
+        # A CPU without AVX-512 has no packed products in bfloat16: there the model stays as it is, and works.
+        packs = can_be_packed(dtype)
+        assert pack_weights(model) == packs
+        assert ("forward" in model.model.layers[0].mlp.down_proj.__dict__) == packs
+        assert packs or dtype != torch.float32
         packed = model(ids).logits.float()
         # A few roundings (2^-8 in bfloat16, 2^-24 in float32) of the largest logit.
         assert_close(packed, plain, rtol=0, atol=float(plain.abs().max()) * 8 * torch.finfo(dtype).eps / 2)

@@ -61,7 +61,7 @@ def test_sigkill_loses_no_finished_trial(planted_directory: Path, planted_flags:
     flags = [*planted_flags, "--n-trials", "400"]
     draw = random.Random(7)
     seen: set[int] = set()
-    for round_number in range(3):
+    for round_number in range(4):
         with started(planted_directory, flags) as process:
             lines = lines_until(process, "Trial ")
             if round_number:

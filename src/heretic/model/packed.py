@@ -1,7 +1,6 @@
 """Weights in the layout that a CPU's matrix products want, packed once instead of at every product."""
 
 from functools import cache, partial
-from typing import Any
 
 import psutil
 import torch
@@ -15,8 +14,6 @@ ROWS = 64
 SHARE_OF_MEMORY = 0.25
 
 DTYPES = torch.bfloat16, torch.float32
-
-OPERATORS = "_reorder_linear_weight", "_linear_pointwise"
 
 
 def pack_weights(model: nn.Module) -> bool:
@@ -57,12 +54,9 @@ def _multiply(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
 def can_be_packed(dtype: torch.dtype) -> bool:
     """Whether this machine multiplies by packed weights of a dtype, found by doing it: a CPU without AVX-512 has no
     such product in bfloat16, and which CPUs have which differs by torch release."""
-    operators: Any = torch.ops.mkldnn
-    if not torch.backends.mkldnn.is_available() or not all(map(partial(hasattr, operators), OPERATORS)):
-        return False
+    weight = torch.ones(64, 64, dtype=dtype)
     try:
-        weight = torch.ones(64, 64, dtype=dtype)
-        _multiply(operators._reorder_linear_weight(weight, ROWS), None, weight)
-    except RuntimeError:
+        _multiply(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), None, weight)
+    except (AttributeError, RuntimeError):  # no such operator in this torch; not on this CPU
         return False
     return True

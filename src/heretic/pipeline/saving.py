@@ -92,11 +92,15 @@ def _write_whole(
     reporter: Reporter,
     check: Callable[[Path], None],
 ) -> None:
-    """Writes all tensors under one progress bar, which is gone when `check` begins."""
+    """Writes all tensors under one progress bar, which is gone when `check` begins.
+
+    Raises:
+        ExportError: as `merge`, `write_gguf` and `check` do.
+    """
     with ExitStack() as writing:
         progress = writing.enter_context(reporter.step(f"Writing {output}", len(reader.tensors())))
 
-        def written(directory: Path, retyped: Retyped | None = None) -> None:
+        def finish(directory: Path, retyped: Retyped | None = None) -> None:
             writing.close()
             for (before, after), count in (retyped or {}).items():
                 why = "" if after == settings.gguf_type else f": the gguf package can't write {before}"
@@ -104,9 +108,9 @@ def _write_whole(
             check(directory)
 
         if export == "gguf":
-            write_gguf(reader, output, sites, edit_of, settings.gguf_type, progress, written)
+            write_gguf(reader, output, sites, edit_of, settings.gguf_type, progress, finish)
         else:
-            merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=written)
+            merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=finish)
 
 
 def check_export(settings: Settings, checkpoint: Checkpoint) -> None:
