@@ -31,7 +31,7 @@ install: .venv/installed
 
 # SmolLM2-135M-Instruct, for the demo and the end-to-end tests (98 MB, once, into the user's cache directory).
 model: install
-	$(BIN)/python -m heretic.model.demo_model
+	$(BIN)/python -m heretic.model.loading.demo_model
 
 clean:
 	rm -rf .venv demo

@@ -31,9 +31,9 @@ import pexpect
 import psutil
 
 from heretic.config import Settings, resolve_prompts
-from heretic.model.checkpoint import find_checkpoint
-from heretic.model.demo_model import demo_model
-from heretic.model.loading import load_model
+from heretic.model.loading.checkpoint import find_checkpoint
+from heretic.model.loading.demo_model import demo_model
+from heretic.model.loading.load import load_model
 from heretic.prompts.loading import load_prompts
 from samplers import hypervolume
 

@@ -23,7 +23,7 @@ from against_heretic_llm import NAMES, our_flags, prepare
 from heretic.config import Settings, resolve_report_prompts
 from heretic.prompts.loading import load_prompts
 from heretic.study.pareto import pareto_front
-from heretic.study.recorded import RecordedStudy
+from heretic.study.reader import RecordedStudy
 from measure import KL_LIMIT, hypervolume
 
 

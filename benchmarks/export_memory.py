@@ -21,9 +21,9 @@ import torch
 from heretic.ablation.directions import Directions
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site
-from heretic.export.merge import edit_from, merge
-from heretic.export.reader import open_checkpoint
-from heretic.export.tensors import TensorInfo
+from heretic.export.formats.merge import edit_from, merge
+from heretic.export.readers.base import open_checkpoint
+from heretic.export.readers.tensors import TensorInfo
 from heretic.export.writer import CheckpointWriter
 
 SAMPLES_A_SECOND = 500

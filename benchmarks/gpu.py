@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from heretic.engine.base import Response, no_progress
 from heretic.engine.batch_size import find_candidates
+from heretic.engine.protocol import Response, no_progress
 from limits import limit_of
 from random_model import RandomEngine, random_engine, random_prompts
 

@@ -13,9 +13,9 @@ from copy import deepcopy
 
 from heretic.ablation.compile import compile_edit
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.learned import Learned
-from heretic.evaluation.promise import PROMPTS, TOKENS, Look, most_promising_first
-from heretic.pipeline.lining_up import FIRST_LOOK, FIRST_TRIALS
+from heretic.evaluation.pruning.preview import PROMPTS, TOKENS, Look, most_promising_first
+from heretic.evaluation.pruning.statistics import Learned
+from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS
 from heretic.study.sampler import RandomDraws
 from samplers import Bench
 

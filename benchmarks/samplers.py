@@ -26,14 +26,14 @@ from heretic.ablation.directions import find_directions
 from heretic.ablation.parameters import AblationParameters
 from heretic.ablation.sites import components_of
 from heretic.config import Settings, resolve_prompts
-from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
+from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluation, Evaluator, Objective
 from heretic.evaluation.scores import scores
-from heretic.model.chat import chat_format
-from heretic.model.checkpoint import find_checkpoint
-from heretic.model.demo_model import demo_model
-from heretic.model.loading import load_model
+from heretic.model.chat_template import chat_format
+from heretic.model.loading.checkpoint import find_checkpoint
+from heretic.model.loading.demo_model import demo_model
+from heretic.model.loading.load import load_model
 from heretic.prompts.loading import load_prompts
 from heretic.study.space import SearchSpace
 from heretic.study.study import Study

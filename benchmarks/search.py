@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from against_heretic_llm import our_flags, prepare
-from heretic.cli import main as heretic
-from heretic.engine.base import Progress
+from heretic.cli.main import main as heretic
+from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
-from heretic.pipeline.measuring import Done, InProcess, Job
+from heretic.search.measurer import Done, InProcess, Job
 
 KINDS = {"look": "looks", "whole": "trials measured to their end", "early": "trials that ended early"}
 

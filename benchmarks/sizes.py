@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from heretic.engine.base import no_progress
+from heretic.engine.protocol import no_progress
 from random_model import random_engine, random_prompts
 
 

@@ -17,10 +17,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from heretic.ablation.compile import compile_edit
-from heretic.engine.base import no_progress
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
-from heretic.model.packed import unpack_weights
+from heretic.engine.protocol import no_progress
+from heretic.model.kernels.packed_linear import unpack_weights
 from samplers import Bench
 
 FIRST, LAST, TOKENS = 30, 60, 64

@@ -10,8 +10,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-from heretic.cli import main
-from planted import write_planted
+from heretic.cli.main import main
+from tests.support.planted import write_planted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

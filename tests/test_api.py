@@ -10,7 +10,7 @@ import pytest
 import heretic
 from heretic.errors import ConfigError, StudyError
 from heretic.report.frames import front_figure, trials_frame
-from study import toys
+from tests.support import study_toys as toys
 
 PAGE = Path(__file__).parent.parent / "docs" / "notebooks.md"
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli import VERBS, main
+from heretic.cli.main import VERBS, main
+from heretic.commands.demo import demo_flags
 from heretic.config import PromptSource, Settings, given_flags, load_settings
-from heretic.config.decoding import choices
+from heretic.config.parsing import choices
 from heretic.config.settings import RENAMED, WITHOUT_MEANING
 from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
-from heretic.pipeline.demo import demo_flags
-from heretic.study.records import TrialRecord
+from heretic.study.schema import TrialRecord
 from heretic.study.space import INDEX_RANGE, LEAST_DISTANCE, MOST_DISTANCE, POSITION_RANGE, WEIGHT_RANGE
 
 ROOT = Path(__file__).parent.parent

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from export.hub_server import OWNER, TOKEN, Hub, running_hub
-from heretic.cli import VERBS, main
+from heretic.cli.main import VERBS, main
 from heretic.study.pareto import pareto_front
-from heretic.study.recorded import RecordedStudy
-from test_documentation import TOLD_TO_USERS, command_lines
+from heretic.study.reader import RecordedStudy
+from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub
+from tests.test_documentation import TOLD_TO_USERS, command_lines
 
 TRIALS = 19
 NOT_RUN = {
@@ -28,7 +28,7 @@ NOT_RUN = {
     "--preset hub": "the hub's data sets can't be reached",
     "model.gguf": "test_smollm2.py runs a GGUF file",
     "demo/SmolLM2": "it needs what the demo wrote",
-    "heretic benchmark": "tests/report and tests/pipeline run it",
+    "heretic benchmark": "tests/report and tests/commands run it",
     "heretic ui": "tests/web runs it, in a browser",
     "heretic MODEL": "an example with a model of one's own choice",
     "--max-memory": "no GPU",

@@ -32,13 +32,13 @@ from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site, components_of
 from heretic.ablation.weight_stats import weight_stats
-from heretic.export.merge import edit_from, merge
-from heretic.export.reader import open_checkpoint
-from heretic.export.tensors import raw_bytes
-from heretic.model.gains import measured_gain
-from heretic.model.hooks import edited_model
+from heretic.export.formats.merge import edit_from, merge
+from heretic.export.readers.base import open_checkpoint
+from heretic.export.readers.tensors import raw_bytes
+from heretic.model.hooks.edits import edited_model
 from heretic.model.layers import decoder_layers, width
-from heretic.model.sites import find_sites, site_weight
+from heretic.model.sites.feature_gain import measured_gain
+from heretic.model.sites.find import find_sites, site_weight
 
 MODES = ("none", "pre", "full")
 SECONDS = 120

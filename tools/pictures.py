@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from heretic.events import SearchState
 from heretic.study.pareto import knee, pareto_front
-from heretic.study.recorded import RecordedStudy
-from heretic.ui.events import SearchState
+from heretic.study.reader import RecordedStudy
 from heretic.ui.live import LAST_TRIALS, LiveReporter
 from heretic.web.charts import front_svg
 

@@ -23,17 +23,17 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.cpp_extension import load_inline
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
-from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
-from heretic.evaluation.kl import kl_divergence
-from heretic.model.chat import chat_format
-from heretic.model.checkpoint import Checkpoint
-from heretic.model.loading import LoadedModel
-from heretic.model.sites import find_sites
+from heretic.engine.protocol import no_progress
+from heretic.evaluation.scorers.kl import kl_divergence
+from heretic.model.chat_template import chat_format
+from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.load import LoadedModel
+from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from planted import planted_prompts, planted_tokenizer
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.planted import planted_prompts, planted_tokenizer
 
 FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "phi3", "qwen3"]
 PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
@@ -77,7 +77,7 @@ def pretending() -> Iterator[FakeTensorMode]:
     """Tensors that are made now are fake, and reading their numbers gives made-up ones."""
     replaced = [
         patch("heretic.engine.local.recorder_for", lambda _: Recorder()),
-        patch("heretic.engine.fixed_batch.Look", Look),
+        patch("heretic.engine.cuda_graphs.static_batch.Look", Look),
         patch("torch.cuda.mem_get_info", lambda *_: (8 << 30, 8 << 30)),
         # No tensor keeps its numbers beside it.
         patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1),

@@ -12,17 +12,17 @@ import torch
 from tiny_models import causal_families, tiny_model
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
-from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
+from heretic.engine.protocol import no_progress
 from heretic.errors import UserError
-from heretic.model.chat import chat_format
-from heretic.model.checkpoint import Checkpoint
-from heretic.model.loading import LoadedModel
-from heretic.model.sites import find_sites
+from heretic.model.chat_template import chat_format
+from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.load import LoadedModel
+from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from planted import planted_prompts, planted_tokenizer
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.planted import planted_prompts, planted_tokenizer
 
 PROMPTS = [Prompt(text) for text in planted_prompts(7, bad=True, seed=5)]
 TOKENS = 14

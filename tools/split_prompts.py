@@ -10,7 +10,7 @@ from pathlib import Path
 
 from heretic.prompts.files import read_rows
 from heretic.prompts.loading import SETS
-from heretic.prompts.parts import clusters, split_into_parts
+from heretic.prompts.partition import clusters, split_into_parts
 
 ORDER = ["kind", "bad", "good", "reading"]
 SIZES = {"direction": 200, "search": 100, "report": 100}

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import load_settings
+from .events import Export, Reporter
 from .study.pareto import knee, pareto_front
-from .study.recorded import RecordedStudy
-from .study.records import StudyRecord, TrialRecord
-from .ui.events import Export, Reporter
+from .study.reader import RecordedStudy
+from .study.schema import StudyRecord, TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from .pipeline.chatting import Conversation
-    from .pipeline.opened import OpenedStudy
+    from .commands.chat import Conversation
+    from .session.recorded import OpenedStudy
 
 Trial = TrialRecord | int | str
 """A trial, its number, or a rule: knee, lowest-kl, lowest-refusals."""
@@ -67,7 +67,7 @@ class Study:
         """Raises:
         StudyError: there is no such trial.
         """
-        from .pipeline.opened import find_trial
+        from .session.recorded import find_trial
 
         return wanted if isinstance(wanted, TrialRecord) else find_trial(self._recorded, wanted)
 
@@ -101,7 +101,7 @@ class Study:
 
     def compare(self, prompt: str, trials: "list[Trial | None]", max_tokens: int = 200) -> list[str]:
         """The greedy answers of several trials (None: the model itself), in one batch."""
-        from .pipeline.comparing import Comparison
+        from .commands.compare import Comparison
 
         opened = self.open()
         edits = [opened.edit(None if trial is None else self.trial(trial)) for trial in trials]
@@ -109,14 +109,14 @@ class Study:
 
     def chat(self, trial: Trial | None = "knee") -> "Conversation":
         """A conversation: `"".join(chat.reply("Hello"))`, and so on."""
-        from .pipeline.chatting import conversation
+        from .commands.chat import conversation
 
         opened = self.open()
         return conversation(opened.engine, opened.edit(None if trial is None else self.trial(trial)), opened.settings)
 
     def open(self) -> "OpenedStudy":
         """The model of the study, loaded."""
-        from .pipeline.opened import open_study
+        from .session.recorded import open_study
 
         if self._opened is None:
             self._opened = open_study(self._recorded, load_settings(self._given)[0], self._reporter)
@@ -128,7 +128,7 @@ class Study:
         Raises:
             ExportError: it can't be written, or does not measure as recorded.
         """
-        from .pipeline.later import export_trial
+        from .commands.export import export_trial
 
         chosen = self.trial(trial).number
         given = {**self._given, "select": chosen, "export": export, "output": str(output), "upload": None}
@@ -141,7 +141,7 @@ class Study:
         Raises:
             ExportError: it can't be uploaded.
         """
-        from .pipeline.uploading import upload_directory
+        from .commands.upload import upload_directory
 
         upload_directory(Path(directory), repository, public, self._reporter)
 
@@ -155,7 +155,7 @@ def search(model: str | Path, reporter: Reporter | None = None, **settings: Any)
     Raises:
         UserError: something is not as it must be; what was recorded stays.
     """
-    from .pipeline.run import run
+    from .commands.run import run
     from .study.journal import study_path
     from .ui.flags import FlagChooser
 
@@ -174,7 +174,7 @@ def open_study(study: str | Path, reporter: Reporter | None = None, **settings: 
     Raises:
         StudyError: there is none.
     """
-    from .pipeline.results import find_study
+    from .commands.results import find_study
 
     read, _ = load_settings(settings)
     found = find_study(str(study), read.study_checkpoint_dir)

@@ -13,7 +13,7 @@ from heretic.ablation.edit import SiteEdit, edit_output, edit_weight, stack_edit
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site
 from heretic.ablation.weight_stats import weight_stats
-from naive import naive_edit
+from tests.support.naive import naive_edit
 
 MODES = ("none", "pre", "full")
 D_MODEL, D_IN, LAYERS = 12, 20, 3

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from heretic.config import load_settings
-from heretic.pipeline.prompts import load_report_part, load_run_prompts
-from heretic.prompts.parts import SIMILAR, similarities
+from heretic.prompts.partition import SIMILAR, similarities
+from heretic.session.prompts import load_report_part, load_run_prompts
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
-from test_local import PROMPTS, engine_for
 from torch import Tensor
 
-from heretic.engine.base import no_progress
 from heretic.engine.batch_size import find_batch_size, find_candidates
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
+from heretic.engine.protocol import no_progress
 from heretic.errors import ModelError
+from tests.support.engines import PROMPTS, engine_for
 
 
 def test_sizes_double_up_to_the_largest() -> None:

@@ -8,48 +8,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from families import tiny
-from heretic.ablation.edit import SiteEdit
-from heretic.engine.base import no_progress
-from heretic.engine.cache import make_cache
 from heretic.engine.decoding import end_tokens
+from heretic.engine.kv_cache import make_cache
 from heretic.engine.local import LocalEngine
 from heretic.engine.prefill import Work
-from heretic.model.chat import chat_format
-from heretic.model.checkpoint import Checkpoint
-from heretic.model.loading import LoadedModel
-from heretic.model.sites import find_sites
+from heretic.engine.protocol import no_progress
+from heretic.model.chat_template import chat_format
+from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.load import LoadedModel
+from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
-from planted import planted_prompts, planted_tokenizer
-
-PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
-FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "bloom"]
-
-
-def engine_for(
-    family: str,
-    batch_size: int,
-    compact: bool = True,
-    share_prefix: bool = True,
-    reuse_layers: bool = True,
-    n_layers: int | None = None,
-    fast_attention: bool = True,
-    dtype: torch.dtype = torch.float32,
-) -> LocalEngine:
-    tokenizer = planted_tokenizer()
-    # Tied embeddings make a random model repeat its last token, which would prove little.
-    layers = {} if n_layers is None else {"num_hidden_layers": n_layers}
-    model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers).to(dtype)
-    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(
-        loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix, reuse_layers, fast_attention
-    )
-
-
-def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:
-    generator = torch.Generator().manual_seed(seed)
-    vectors = torch.nn.functional.normalize(torch.randn(32, 1, generator=generator), dim=0)
-    return {site.module: SiteEdit(vectors, vectors) for site in engine.sites}
+from tests.support.engines import FAMILIES, PROMPTS, engine_for, some_edit
+from tests.support.families import tiny
+from tests.support.planted import planted_tokenizer
 
 
 @pytest.mark.parametrize("family", FAMILIES)

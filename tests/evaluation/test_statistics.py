@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from heretic.evaluation.figures import Paired
+from heretic.evaluation.heldout.schema import Paired
 from heretic.evaluation.statistics import kl_figures, paired, rate
 
 

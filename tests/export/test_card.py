@@ -9,11 +9,11 @@ import yaml
 
 from heretic.config import Settings, load_settings
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.figures import Classes, Figures, KLFigures, ModelFigures
+from heretic.evaluation.heldout.schema import Classes, Figures, KLFigures, ModelFigures
 from heretic.evaluation.statistics import rate
 from heretic.export.card import model_card, read_base_card, write_card
-from heretic.study.records import BaselineRecord, PromptRecord, RunRecord, StudyRecord, TrialRecord
-from study import toys
+from heretic.study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord, TrialRecord
+from tests.support import study_toys as toys
 
 BASE_CARD = """---
 license: other

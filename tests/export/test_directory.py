@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.tiny import LLAMA_SITES, saved
 from heretic.errors import ExportError
 from heretic.export import directory as directory_module
 from heretic.export.directory import check_output, new_directory
-from heretic.export.merge import merge
-from heretic.export.reader import open_checkpoint
-from heretic.export.tensors import TensorInfo
+from heretic.export.formats.merge import merge
+from heretic.export.readers.base import open_checkpoint
+from heretic.export.readers.tensors import TensorInfo
 from heretic.export.writer import CheckpointWriter
+from tests.support.tiny_checkpoints import LLAMA_SITES, saved
 
 # Exports and, after the fifth tensor, says so and waits for a line that never comes.
 SLOWED_EXPORT = """
 import sys
 from pathlib import Path
-from heretic.export.merge import merge
-from heretic.export.reader import open_checkpoint
+from heretic.export.formats.merge import merge
+from heretic.export.readers.base import open_checkpoint
 written = []
 def wait(size):
     written.append(size)

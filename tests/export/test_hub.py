@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .hub_server import OWNER, TOKEN, Hub, running_hub
+from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub
 
 REPOSITORY = f"{OWNER}/model-heretic"
 Run = Callable[..., subprocess.CompletedProcess[str]]

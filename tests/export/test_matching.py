@@ -6,7 +6,7 @@ import torch
 from heretic.ablation.sites import Site
 from heretic.errors import ExportError
 from heretic.export.matching import Owner, match_sites
-from heretic.export.tensors import TensorInfo
+from heretic.export.readers.tensors import TensorInfo
 
 
 def site(key: str, layer: int) -> Site:

@@ -8,11 +8,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from export.tiny import bytes_of
 from heretic.errors import ExportError
-from heretic.export.reader import open_checkpoint
-from heretic.export.tensors import DTYPES, TensorInfo
+from heretic.export.readers.base import open_checkpoint
+from heretic.export.readers.tensors import DTYPES, TensorInfo
 from heretic.export.writer import CheckpointWriter, parse_size, plan_shards
+from tests.support.tiny_checkpoints import bytes_of
 
 
 def info(key: str, tensor: Tensor) -> TensorInfo:

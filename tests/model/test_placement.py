@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from families import tiny
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import SiteEdit
 from heretic.config import ModelSettings
-from heretic.engine.base import no_progress
 from heretic.engine.local import LocalEngine
-from heretic.model.chat import chat_format
-from heretic.model.checkpoint import Checkpoint
-from heretic.model.loading import LoadedModel, load_decoder
+from heretic.engine.protocol import no_progress
+from heretic.model.chat_template import chat_format
+from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.load import LoadedModel, load_decoder
 from heretic.model.placement import bias_of, device_of, input_device, is_offloaded, present
-from heretic.model.sites import find_sites
+from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
-from planted import planted_tokenizer
+from tests.support.families import tiny
+from tests.support.planted import planted_tokenizer
 
 PROMPTS = [Prompt(text) for text in ("word1 word2", "word3", "word4 word5 word6")]
 LAST = "model.layers.2"

@@ -10,7 +10,7 @@ import pytest
 from heretic.config import PromptSource
 from heretic.errors import PromptError
 from heretic.prompts.loading import SETS, load_prompts
-from heretic.prompts.parts import SIMILAR, similarities
+from heretic.prompts.partition import SIMILAR, similarities
 
 NAMES = ("refusal", "disclaimer")
 OVER_REFUSAL = "over-refusal"

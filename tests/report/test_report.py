@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from heretic.cli import main
+from heretic.cli.main import main
 from heretic.config import Settings
+from heretic.events import Action
 from heretic.report.data import Report, without_home
-from heretic.study.recorded import RecordedStudy
-from heretic.study.records import BaselineRecord, TrialRecord
-from heretic.ui.events import Action
+from heretic.study.reader import RecordedStudy
+from heretic.study.schema import BaselineRecord, TrialRecord
 from heretic.ui.flags import FlagChooser
 
 SECTIONS = ["front", "responses", "side-effects", "kernels", "residuals", "search", "run"]
@@ -132,7 +132,7 @@ class AsksForReport(FlagChooser):
 def test_the_menu_writes_one_with_the_model_that_is_loaded(
     study: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("heretic.cli._chooser", AsksForReport)
+    monkeypatch.setattr("heretic.cli.main._chooser", AsksForReport)
     capsys.readouterr()
     model = RecordedStudy(study).record.model
     assert main([model, *planted_flags, "--seed", "3", "--report-candidates", "0"]) == 0

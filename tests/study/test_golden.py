@@ -9,10 +9,9 @@ from pydantic import ValidationError
 
 from heretic.ablation.parameters import WeightKernel
 from heretic.errors import StudyError
-from heretic.study.recorded import RecordedStudy, has_record
-from heretic.study.records import StudyRecord
-
-from .toys import GOLDEN, open_study, record, search
+from heretic.study.reader import RecordedStudy, has_record
+from heretic.study.schema import StudyRecord
+from tests.support.study_toys import GOLDEN, open_study, record, search
 
 FIGURES = [(0, 28, 0.065041087848256), (1, 38, 0.0732860080061187), (2, 23, 0.05253583870696103)]
 

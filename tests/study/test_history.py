@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from heretic.study.history import dominated_area, dominated_volume, hypervolumes
-from heretic.study.records import BaselineRecord
-
-from .toys import trial
+from heretic.study.schema import BaselineRecord
+from tests.support.study_toys import trial
 
 
 def test_the_area_of_a_staircase() -> None:

@@ -6,9 +6,8 @@ import pytest
 
 from heretic.errors import StudyError
 from heretic.study.identity import check_same
-from heretic.study.records import StudyRecord
-
-from .toys import record
+from heretic.study.schema import StudyRecord
+from tests.support.study_toys import record
 
 COMPARED = ("model_digest", "dtype", "prompts", "settings", "space")
 

@@ -16,16 +16,15 @@ import optuna
 import pytest
 
 from heretic.study.journal import make_storage
-from heretic.study.recorded import RecordedStudy, has_record
-from heretic.study.records import TrialRecord
+from heretic.study.reader import RecordedStudy, has_record
+from heretic.study.schema import TrialRecord
 from heretic.study.study import Study
-
-from .toys import figures, open_study, search
+from tests.support.study_toys import figures, open_study, search
 
 SEARCHER = """
 import sys
 from pathlib import Path
-from study.toys import measure, open_study
+from tests.support.study_toys import measure, open_study
 with open_study(Path(sys.argv[1])) as study:
     print("open", flush=True)
     while True:
@@ -124,7 +123,7 @@ def test_no_beginning_of_a_journal_counts_a_trial_twice(journal: bytes, tmp_path
 def kill_a_search(path: Path, rng: random.Random) -> dict[int, tuple[int, float]]:
     """The trials whose end a search had told of when it was killed at a random moment."""
     command = [sys.executable, "-c", SEARCHER, str(path)]
-    directory = Path(__file__).parents[1]
+    directory = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=directory) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"

@@ -7,9 +7,8 @@ import pytest
 
 from heretic.errors import StudyError
 from heretic.study.pareto import knee, pareto_front, select
-from heretic.study.records import BaselineRecord, TrialRecord
-
-from .toys import BASELINE, trial
+from heretic.study.schema import BaselineRecord, TrialRecord
+from tests.support.study_toys import BASELINE, trial
 
 FRONT = [trial(3, 0, 0.9), trial(8, 4, 0.3), trial(1, 30, 0.05)]
 

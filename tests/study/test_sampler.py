@@ -7,8 +7,7 @@ import pytest
 
 from heretic.ablation.parameters import AblationParameters
 from heretic.study.sampler import SamplerName, make_sampler, resumed_seed
-
-from .toys import SPACE
+from tests.support.study_toys import SPACE
 
 NAMES: tuple[SamplerName, ...] = ("tpe", "tpe-multivariate", "random")
 SEEDS = range(4)

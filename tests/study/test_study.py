@@ -10,10 +10,9 @@ import pytest
 from heretic.errors import StudyError
 from heretic.study.journal import make_storage, study_path
 from heretic.study.pareto import pareto_front
-from heretic.study.recorded import RecordedStudy, has_record
+from heretic.study.reader import RecordedStudy, has_record
 from heretic.study.study import Study
-
-from .toys import SPACE, figures, measure, open_study, record, search
+from tests.support.study_toys import SPACE, figures, measure, open_study, record, search
 
 
 @pytest.fixture

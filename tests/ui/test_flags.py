@@ -7,10 +7,9 @@ import pytest
 
 from heretic.config import ExportSettings
 from heretic.errors import StudyError
-from heretic.ui.events import Action
+from heretic.events import Action
 from heretic.ui.flags import FlagChooser, default_output
-
-from .toys import BASELINE, FRONT
+from tests.support.ui_toys import BASELINE, FRONT
 
 
 def chooser(resume: str | None = None, model: str = "org/model", **settings: Any) -> FlagChooser:

@@ -9,11 +9,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from heretic.study.pareto import knee, pareto_front
-from heretic.study.records import TrialRecord
+from heretic.study.schema import TrialRecord
 from heretic.ui.live import LAST_TRIALS, ROWS_OF_FRONT, LiveReporter
 from heretic.ui.plot import front_plot
-
-from .toys import BASELINE, FRONT, state, trial
+from tests.support.ui_toys import BASELINE, FRONT, state, trial
 
 WIDTH = 80
 LONG = [trial(1000 + number, number, 2.0 - number / 10) for number in range(20)]

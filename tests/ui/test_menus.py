@@ -22,7 +22,7 @@ UPLOAD = (*REPORT, UP)
 BENCHMARK = (*UPLOAD, UP)
 SCRIPT = """
 import json
-from ui.toys import BASELINE, FRONT
+from tests.support.ui_toys import BASELINE, FRONT
 from heretic.ui.menus import MenuChooser
 from heretic.config import Benchmark
 chooser = MenuChooser("org/model", [Benchmark(task="a", name="First"), Benchmark(task="b", name="Second")])
@@ -66,7 +66,7 @@ def running(questions: str) -> Iterator[Terminal]:
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     environment = os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
     command = [sys.executable, "-c", SCRIPT + questions]
-    directory = Path(__file__).parents[1]
+    directory = Path(__file__).parents[2]
     with subprocess.Popen(
         command, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=directory
     ) as process:

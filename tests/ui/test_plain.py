@@ -7,8 +7,7 @@ import re
 import pytest
 
 from heretic.ui.plain import PlainReporter
-
-from .toys import BASELINE, FRONT, state, trial
+from tests.support.ui_toys import BASELINE, FRONT, state, trial
 
 
 def lines_of(stream: io.StringIO) -> list[str]:

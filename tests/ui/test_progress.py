@@ -4,10 +4,9 @@ import dataclasses
 
 import pytest
 
-from heretic.ui.events import SearchState
+from heretic.events import SearchState
 from heretic.ui.progress import SearchProgress
-
-from .toys import state
+from tests.support.ui_toys import state
 
 
 def now(finished: int, under_way: int) -> SearchState:

@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ET
 
 from heretic.web.charts import front_svg, kernels_svg
-from study import toys
+from tests.support import study_toys as toys
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from heretic.study.recorded import RecordedStudy
-from heretic.study.records import StudyRecord
+from heretic.study.reader import RecordedStudy
+from heretic.study.schema import StudyRecord
 from heretic.study.space import SearchSpace
 from heretic.study.study import Study
 

@@ -7,7 +7,7 @@ which score: data sets are their makers', and most are not to be spread.
 
 from typing import Any, Literal
 
-from ..evaluation.figures import Figure, Paired, Rate
+from ..evaluation.heldout.schema import Figure, Paired, Rate
 
 
 class MetricFigures(Figure):

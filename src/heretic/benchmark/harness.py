@@ -15,9 +15,9 @@ import lm_eval.evaluator
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from ..engine.base import Progress
+from ..engine.protocol import Progress
 from ..errors import BenchmarkError
-from ..model.chat import ChatFormat
+from ..model.chat_template import ChatFormat
 from .comparison import Document, TaskRun
 from .packaged import PACKAGED, packaged_task
 

@@ -1,7 +1,6 @@
 """Settings: what they are, how they are read, how flags and documentation follow from them."""
 
 from .flags import add_flags, given_flags
-from .loading import load_settings, recorded_settings
 from .measuring import MeasuringSettings
 from .presets import PromptSources, ReportSources, resolve_prompts, resolve_report_prompts
 from .sections import (
@@ -15,7 +14,8 @@ from .sections import (
 )
 from .settings import Settings
 from .showing import ReportSettings
-from .values import Benchmark, PromptSource
+from .sources import load_settings, recorded_settings
+from .types import Benchmark, PromptSource
 
 __all__ = [
     "SECTIONS",

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .decoding import choices
 from .measuring import MeasuringSettings
+from .parsing import choices
 from .presets import PromptSources, ReportSources, preset_source, resolve_report_prompts
 from .sections import SECTIONS, PromptSettings
-from .values import PromptSource
+from .types import PromptSource
 
 WIDTH = 110
 

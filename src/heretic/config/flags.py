@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .decoding import choices, is_structured, is_text_list, members
+from .parsing import choices, is_structured, is_text_list, members
 from .sections import SECTIONS
 from .settings import RENAMED, WITHOUT_MEANING, Settings
-from .values import Metavar
+from .types import Metavar
 
 
 def add_flags(parser: argparse.ArgumentParser, sections: Iterable[type[BaseModel]] | None = None) -> None:

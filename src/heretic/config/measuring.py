@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .section import Section
-from .values import Metavar, Prompts, Text
+from .types import Metavar, Prompts, Text
 
 
 class JudgeSource(BaseModel):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .decoding import table_of
+from .parsing import table_of
 from .settings import Settings
 
 KeyPath = Sequence[str | int]

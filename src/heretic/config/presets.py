@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from .measuring import MeasuringSettings
 from .sections import PromptSettings
-from .values import PromptSource
+from .types import PromptSource
 
 _HUB = {"good": "mlabonne/harmless_alpaca", "bad": "mlabonne/harmful_behaviors"}
 _HUB_SPLITS = {"direction": "train[:400]", "search": "test[:100]"}

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from .measuring import MeasuringSettings, OverRefusalSettings
 from .section import Section
 from .showing import ReportSettings
-from .values import (
+from .types import (
     BENCHMARKS,
     CHAIN_OF_THOUGHT_SKIPS,
     REFUSAL_MARKERS,

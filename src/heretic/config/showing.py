@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from .section import Section
-from .values import Folder
+from .types import Folder
 
 
 class ReportSettings(Section):

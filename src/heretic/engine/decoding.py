@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cache import select_rows
+from .early_stop import Row
 from .forward import Forward
+from .kv_cache import select_rows
 from .prefill import Assign, Prefilled
-from .watch import Row
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

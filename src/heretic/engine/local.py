@@ -14,36 +14,36 @@ from ..ablation.directions import Directions
 from ..ablation.edit import ModelEdit
 from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats, weight_stats
-from ..model.attention import use_decode_attention
-from ..model.chat import ChatFormat
-from ..model.gains import measured_gain
-from ..model.hooks import EditHooks, edited_model
+from ..model.chat_template import ChatFormat
+from ..model.hooks.edits import EditHooks, edited_model
+from ..model.kernels.decode_attention import use_decode_attention
+from ..model.kernels.packed_linear import pack_weights
 from ..model.layers import hidden, hooks, residual
-from ..model.loading import LoadedModel
-from ..model.packed import pack_weights
-from ..model.sites import site_weight
+from ..model.loading.load import LoadedModel
+from ..model.sites.feature_gain import measured_gain
+from ..model.sites.find import site_weight
 from ..prompts.prompt import Prompt
-from .base import Progress, Response
+from .cuda_graphs.capture import recorder_for
+from .cuda_graphs.decoder import StaticDecoder
+from .cuda_graphs.runner import RecordedSteps
+from .cuda_graphs.static_batch import Need
 from .decoding import GreedyDecoder, end_tokens
-from .fixed_batch import Need
-from .forced import ForcedAnswers
+from .early_stop import CHECK_EVERY, Row, Watch
 from .forward import Forward
+from .layer_cache import UntouchedLayers
 from .padding import padding_is_neutral
 from .prefill import Assign, Prefill, Prefilled, Work
-from .recorded_steps import RecordedSteps
-from .recording import recorder_for
-from .static_decoding import StaticDecoder
-from .untouched import UntouchedLayers
-from .watch import CHECK_EVERY, Row, Watch
+from .protocol import Progress, Response
+from .teacher_forcing import ForcedAnswers
 
 
 class LocalEngine:
     """Prompts through one model, `batch_size` rows a forward.
 
     `share_prefix` runs what all prompts begin with once, `reuse_layers` the layers below the first edited one;
-    `compact` lets finished rows leave; `fast_attention` and `packed_weights` are those of model/attention.py and
-    model/packed.py, where they help; `static_decode` decodes by recorded steps: on (by CUDA graphs, or elsewhere by
-    tapes that are no faster), off, or auto, which is on where there are CUDA graphs. Without them the results are the
+    `compact` lets finished rows leave; `fast_attention` and `packed_weights` are the two of model/kernels, where they
+    help; `static_decode` decodes by recorded steps: on (by CUDA graphs, or elsewhere by tapes that are no faster),
+    off, or auto, which is on where there are CUDA graphs. Without them the results are the
     same, and later. `warn` is told if one of them can't be used.
     """
 

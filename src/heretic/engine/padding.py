@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from .cache import can_be_divided, make_cache
 from .forward import Forward
+from .kv_cache import can_be_divided, make_cache
 
 SHORT, LONG = 7, 48
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cache import RoomyLayer, can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
 from .forward import Forward
-from .untouched import Rows, UntouchedLayers
+from .kv_cache import RoomyLayer, can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
+from .layer_cache import Rows, UntouchedLayers
 
 SHORTEST_PREFIX = 4
 SLICE_ROWS = 8

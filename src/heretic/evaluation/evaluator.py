@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Literal
 
 from ..ablation.edit import ModelEdit
-from ..engine.base import Engine, Progress, Response, no_progress
+from ..engine.protocol import Engine, Progress, Response, no_progress
 from ..errors import CandidateError
 from ..prompts.prompt import Prompt
-from .kl import kl_divergence
-from .learned import Learned
-from .log_odds import find_refusal_tokens, greedy_first_tokens, refusal_probability
 from .measures import Baseline, Evaluation
-from .promise import PROMPTS, TOKENS, Look
-from .refusals import MarkerClassifier
+from .pruning.preview import PROMPTS, TOKENS, Look
+from .pruning.statistics import Learned
+from .scorers.kl import kl_divergence
+from .scorers.refusal_logodds import find_refusal_tokens, greedy_first_tokens, refusal_probability
+from .scorers.refusals import MarkerClassifier
 
 Objective = Literal["markers", "log-odds", "both"]
 """What refusing is measured by: markers in responses, the first token alone (nothing is generated), or both."""

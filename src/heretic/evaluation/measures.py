@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from .log_odds import RefusalTokens
+from .scorers.refusal_logodds import RefusalTokens
 
 
 class Evaluation(BaseModel):

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from .figures import KLFigures, Paired, Rate
+from .heldout.schema import KLFigures, Paired, Rate
 
 CONFIDENCE = 0.95
 TRIMMED = 0.1

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..config import Settings
 from ..evaluation.evaluator import Evaluation
-from ..evaluation.figures import Figures, KLFigures, ModelFigures, Rate
+from ..evaluation.heldout.schema import Figures, KLFigures, ModelFigures, Rate
 from ..evaluation.statistics import rate
-from ..study.records import RunRecord, StudyRecord, TrialRecord
+from ..study.schema import RunRecord, StudyRecord, TrialRecord
 
 CARD = "README.md"
 TAGS = ("heretic", "abliterated")

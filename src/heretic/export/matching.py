@@ -11,8 +11,8 @@ from torch import Tensor
 from ..ablation.edit import SiteEdit, edit_weight
 from ..ablation.sites import Site
 from ..errors import ExportError
-from .names import StoredPart, stored_parts
-from .tensors import EDITABLE, TensorInfo
+from .checkpoint_names import StoredPart, stored_parts
+from .readers.tensors import EDITABLE, TensorInfo
 
 
 @dataclass(frozen=True, slots=True)

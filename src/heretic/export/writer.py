@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ExportError
 from .directory import check_space
-from .tensors import DTYPE_NAMES, TensorInfo, raw_bytes
+from .readers.tensors import DTYPE_NAMES, TensorInfo, raw_bytes
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

@@ -8,7 +8,7 @@ from ..config import PromptSource
 from ..errors import PromptError
 from .files import READERS, read_rows
 from .prompt import Prompt, PromptSet
-from .split import parse_split
+from .split_notation import parse_split
 
 PACKAGED = "packaged:"
 SETS = Path(__file__).parent / "sets"

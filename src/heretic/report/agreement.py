@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from ..evaluation.figures import Classes, Figure, Figures, KLFigures, ModelFigures, Rate
+from ..evaluation.heldout.schema import Classes, Figure, Figures, KLFigures, ModelFigures, Rate
 from ..evaluation.rounding import Rounding
 from ..evaluation.statistics import rate
-from ..study.records import BaselineRecord, TrialRecord
+from ..study.schema import BaselineRecord, TrialRecord
 
 Verdict = Literal["exactly", "within the interval", "no"]
 

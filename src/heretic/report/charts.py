@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..evaluation.figures import Rate
+from ..evaluation.heldout.schema import Rate
 from .data import Report
 from .residuals import ResidualFigures
 

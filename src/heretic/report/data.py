@@ -8,12 +8,12 @@ from pydantic import BaseModel
 
 from ..ablation.parameters import AblationParameters
 from ..benchmark.figures import BenchmarkFigures
-from ..evaluation.figures import Figure, Figures, Rate
+from ..evaluation.heldout.schema import Figure, Figures, Rate
 from ..evaluation.statistics import rate
 from ..study.history import Failure, failures, hypervolumes, importance, seconds_by_trial
 from ..study.pareto import knee, pareto_front
-from ..study.recorded import RecordedStudy
-from ..study.records import BaselineRecord, RunRecord, StudyRecord, TrialRecord
+from ..study.reader import RecordedStudy
+from ..study.schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
 from .residuals import ResidualFigures
 
 Value = TypeVar("Value", bound=BaseModel)

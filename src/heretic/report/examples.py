@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.figures import Figures, ModelFigures, ResponseClass, ResponseFigure
+from ..evaluation.heldout.schema import Figures, ModelFigures, ResponseClass, ResponseFigure
 from .responses import printable
 
 CLASSES: tuple[ResponseClass, ...] = ("declined", "answered", "broken")

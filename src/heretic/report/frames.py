@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError
 from ..evaluation.statistics import rate
 from ..study.pareto import pareto_front
-from ..study.records import BaselineRecord, TrialRecord
+from ..study.schema import BaselineRecord, TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..ablation.directions import Directions
-from ..evaluation.figures import Figure
+from ..evaluation.heldout.schema import Figure
 from .geometry import geometry
 from .projection import LEAST_POINTS, project_layers
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
-from ..evaluation.figures import Figures, ModelFigures
+from ..evaluation.heldout.schema import Figures, ModelFigures
 from ..evaluation.statistics import rate
 from ..study.history import LEAST_TRIALS
-from ..ui.benchmarks import COLUMNS, benchmark_rows
-from ..ui.figures import judge_table, kl_interval, kl_table, paired_text, rate_text, sentences
-from ..ui.text import duration, kl
+from .benchmark_tables import COLUMNS, benchmark_rows
 from .charts import (
     class_chart,
     front_chart,
@@ -20,6 +18,8 @@ from .charts import (
 from .data import Report
 from .examples import paired_examples
 from .parts import Examples, Part, Section, Table, Words, chart
+from .tables import judge_table, kl_interval, kl_table, paired_text, rate_text, sentences
+from .text import duration, kl
 from .what_was_run import what_was_run
 
 

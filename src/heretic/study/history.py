@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .recorded import RecordedStudy
-from .records import BaselineRecord, TrialRecord
+from .reader import RecordedStudy
+from .schema import BaselineRecord, TrialRecord
 from .study import FAILURE
 
 REFERENCE_KL = 1.0

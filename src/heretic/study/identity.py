@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import StudyError
-from .records import StudyRecord
+from .schema import StudyRecord
 
 
 def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:

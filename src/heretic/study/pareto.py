@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from ..errors import StudyError
-from .records import BaselineRecord, TrialRecord
+from .schema import BaselineRecord, TrialRecord
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:

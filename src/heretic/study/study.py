@@ -10,9 +10,9 @@ from typing import Any
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from .journal import SingleWriter, make_storage, repair
-from .recorded import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
-from .records import RunRecord, StudyRecord, TrialRecord
+from .reader import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
 from .sampler import RandomDraws, SamplerName, make_sampler, resumed_seed
+from .schema import RunRecord, StudyRecord, TrialRecord
 from .space import SearchSpace
 
 FAILURE = "failure"

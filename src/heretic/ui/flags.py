@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import ExportSettings
+from ..events import Action, ResumeChoice
 from ..study.pareto import select
-from ..study.records import BaselineRecord, TrialRecord
-from .events import Action, ResumeChoice
+from ..study.schema import BaselineRecord, TrialRecord
 
 
 class FlagChooser:

@@ -20,12 +20,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..study.records import BaselineRecord, TrialRecord
-from .events import Progress, SearchState, SearchView
+from ..events import Progress, SearchState, SearchView
+from ..report.text import duration, figures, front_columns, front_rows, itself
+from ..study.schema import BaselineRecord, TrialRecord
 from .plot import front_plot
 from .progress import SearchProgress
 from .questions import confirmed
-from .text import duration, figures, front_columns, front_rows, itself
 
 ROWS_OF_FRONT = 8
 LAST_TRIALS = 4

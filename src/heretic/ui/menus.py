@@ -7,11 +7,11 @@ import questionary
 
 from ..config import Benchmark
 from ..evaluation.statistics import rate
+from ..events import Action, Export, ResumeChoice
+from ..report.text import kl, over_refusals, refusals
 from ..study.pareto import knee
-from ..study.records import BaselineRecord, TrialRecord
-from .events import Action, Export, ResumeChoice
+from ..study.schema import BaselineRecord, TrialRecord
 from .flags import default_output, is_gguf
-from .text import kl, over_refusals, refusals
 
 Answer = TypeVar("Answer")
 SUFFIX: dict[Export, str] = {"merge": "", "adapter": "-adapter", "gguf": "-gguf"}

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..study.records import BaselineRecord, TrialRecord
-from .events import Progress, SearchState, SearchView
+from ..events import Progress, SearchState, SearchView
+from ..report.text import duration, figures, front_columns, front_rows, itself
+from ..study.schema import BaselineRecord, TrialRecord
 from .progress import SearchProgress
-from .text import duration, figures, front_columns, front_rows, itself
 
 SECONDS_BETWEEN_UPDATES = 0.5
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..study.records import BaselineRecord, TrialRecord
-from .events import Progress, SearchState, SearchView
+from ..events import Progress, SearchState, SearchView
+from ..report.text import duration, figures, front_columns, front_rows, itself
+from ..study.schema import BaselineRecord, TrialRecord
 from .questions import confirmed
-from .text import duration, figures, front_columns, front_rows, itself
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -2,8 +2,8 @@
 
 import time
 
-from .events import SearchState
-from .text import duration
+from ..events import SearchState
+from ..report.text import duration
 
 
 class SearchProgress:

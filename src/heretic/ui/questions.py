@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .events import Reporter
+from ..events import Reporter
 
 
 def yes_no(question: str) -> bool:

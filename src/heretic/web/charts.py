@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..study.pareto import knee, pareto_front
-from ..study.records import BaselineRecord, TrialRecord
+from ..study.schema import BaselineRecord, TrialRecord
 
 LEAST_KL = 1e-3
 """What is less stands at the left edge of the logarithmic axis."""

@@ -4,16 +4,16 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
+from ..commands.compare import BASELINE
+from ..engine.chat_stream import Turn
 from ..engine.sampling import Sampling
-from ..engine.streaming import Turn
 from ..errors import UserError
 from ..export.card import public_name
-from ..pipeline.comparing import BASELINE
 from ..report.responses import printable
+from ..report.text import figures, itself
 from ..study.pareto import knee, pareto_front
-from ..study.records import TrialRecord
+from ..study.schema import TrialRecord
 from ..ui.flags import default_output
-from ..ui.text import figures, itself
 from .charts import front_svg, kernels_svg
 from .service import StudyService
 

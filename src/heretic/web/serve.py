@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config import Settings
 from ..errors import ConfigError
-from ..ui.events import Reporter
+from ..events import Reporter
 
 HOST = "127.0.0.1"
 

@@ -9,19 +9,19 @@ from typing import TextIO, cast
 
 import torch
 
+from ..commands.chat import opening_of
+from ..commands.compare import BASELINE, Comparison
+from ..commands.export import export_trial, recorded_prompts
 from ..config import Settings
+from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.sampling import Sampling
-from ..engine.streaming import ResponseStream, Turn
 from ..errors import StudyError, UserError
-from ..evaluation.figures import ModelFigures
-from ..pipeline.chatting import opening_of
-from ..pipeline.comparing import BASELINE, Comparison
-from ..pipeline.figures import read_figures
-from ..pipeline.later import export_trial, recorded_prompts
-from ..pipeline.opened import OpenedStudy, find_trial, open_study
-from ..study.recorded import RecordedStudy
-from ..study.records import TrialRecord
-from ..ui.events import Export, Reporter
+from ..evaluation.heldout.schema import ModelFigures
+from ..events import Export, Reporter
+from ..session.heldout_sidecar import read_figures
+from ..session.recorded import OpenedStudy, find_trial, open_study
+from ..study.reader import RecordedStudy
+from ..study.schema import TrialRecord
 from ..ui.plain import PlainReporter
 
 EXAMPLES = 3

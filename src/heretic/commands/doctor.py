@@ -1,0 +1,160 @@
+"""What this machine has, and what will fit on it."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from .. import __version__
+from ..events import Reporter
+from ..model.loading.checkpoint import WEIGHT_SUFFIXES
+from ..model.loading.load import fastest_cpu_dtype
+
+PACKAGES = ("torch", "transformers", "optuna", "huggingface_hub", "peft", "safetensors", "datasets")
+EXTRAS = {
+    "benchmark": ("lm_eval",),
+    "notebook": ("plotly",),
+    "quantization": ("bitsandbytes", "compressed_tensors"),
+    "report": ("plotly",),
+    "research": ("matplotlib", "pacmap", "PIL"),
+    "ui": ("gradio",),
+}
+ROOM = 1.2
+"""Memory for each byte of weights: a fifth more for caches, residuals and what the libraries take."""
+BYTES = {"4 bits": 0.6, "16 bits": 2.0, "32 bits": 4.0}
+"""Bytes a parameter; in 4 bits, embeddings stay as they are and each block has its scale."""
+HUB_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `problem` says what it keeps from working, if anything."""
+
+    topic: str
+    name: str
+    value: str
+    problem: str | None = None
+
+
+def examine(model: str | None = None) -> list[Finding]:
+    """Looks at everything; downloads nothing."""
+    findings = [*_versions(), *_devices(), *_disk(), *_hub()]
+    memory = _memory_for_models()
+    findings.extend(_fits(memory))
+    if model is not None:
+        findings.append(_model_fits(model, memory))
+    return findings
+
+
+def show(findings: Sequence[Finding], as_json: bool, reporter: Reporter) -> None:
+    if as_json:
+        reporter.say(json.dumps({"version": 1, "findings": [asdict(each) for each in findings]}, indent=2))
+        return
+    for topic in dict.fromkeys(each.topic for each in findings):
+        rows = [(each.name, each.value) for each in findings if each.topic == topic]
+        reporter.table(topic, ("", ""), rows)
+    for each in findings:
+        if each.problem:
+            reporter.warn(f"{each.name}: {each.problem}")
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("Versions", "heretic", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for name in PACKAGES:
+        yield Finding("Versions", name, importlib.metadata.version(name))
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        state = f'without {", ".join(missing)}: pip install "heretic[{extra}]"' if missing else "installed"
+        yield Finding("Versions", f"extra {extra}", state)
+
+
+def _devices() -> Iterator[Finding]:
+    memory = psutil.virtual_memory()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    dtype = str(fastest_cpu_dtype()).removeprefix("torch.")
+    yield Finding("Devices", "CPU", f"{cores} cores, {torch.get_num_threads()} threads, faster in {dtype}")
+    yield Finding("Devices", "memory", f"{_gb(memory.available)} free of {_gb(memory.total)}")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or torch.version.hip
+        problem = f"torch is built for CUDA {built} but finds no device: check the driver" if built else None
+        yield Finding("Devices", "GPU", "none" if built else "none (this torch is built for the CPU)", problem)
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        yield Finding(
+            "Devices", f"GPU {number}", f"{torch.cuda.get_device_name(number)}, {_gb(free)} free of {_gb(total)}"
+        )
+
+
+def _disk() -> Iterator[Finding]:
+    from huggingface_hub import constants
+
+    for name, path in (("here", Path.cwd()), ("the hub's cache", Path(constants.HF_HUB_CACHE))):
+        existing = next(each for each in (path, *path.parents) if each.exists())
+        usage = shutil.disk_usage(existing)
+        problem = None if usage.free > 2e9 else "less than 2 GB free: an export or a download will not fit"
+        yield Finding("Disk", name, f"{_gb(usage.free)} free of {_gb(usage.total)} ({path})", problem)
+
+
+def _hub() -> Iterator[Finding]:
+    """Whether the hub answers and who is logged in; a machine without it works with local models."""
+    from huggingface_hub import HfApi, constants, get_session, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        yield Finding("Hub", "reachable", "not asked: HF_HUB_OFFLINE is set")
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except (HTTPError, OSError) as error:
+        yield Finding("Hub", "reachable", f"no ({type(error).__name__}): local models work")
+        return
+    yield Finding("Hub", "reachable", f"yes ({constants.ENDPOINT})")
+    if get_token() is None:
+        yield Finding("Hub", "login", "none: uploads and gated models need `hf auth login` or HF_TOKEN")
+        return
+    try:
+        yield Finding("Hub", "login", str(HfApi().whoami()["name"]))
+    except (HfHubHTTPError, HTTPError, OSError):
+        yield Finding("Hub", "login", "refused", "the hub does not know the token: log in again with `hf auth login`")
+
+
+def _memory_for_models() -> float:
+    """Free bytes of the GPUs together, or of RAM where there is none."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count:
+        return float(sum(torch.cuda.mem_get_info(number)[0] for number in range(count)))
+    return float(psutil.virtual_memory().available)
+
+
+def _fits(memory: float) -> Iterator[Finding]:
+    for name, each in BYTES.items():
+        yield Finding("What will fit", name, f"models up to about {memory / ROOM / each / 1e9:.1f} billion parameters")
+
+
+def _model_fits(model: str, memory: float) -> Finding:
+    """By the size of the files, which are what is loaded unless they are quantised."""
+    path = Path(model).expanduser()
+    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    size = sum(each.stat().st_size for each in files if each.suffix in WEIGHT_SUFFIXES)
+    if not size:
+        return Finding("What will fit", model, "unknown: no weights at this path")
+    # A GGUF file is dequantised: its 4 to 8 bits become 16.
+    gguf = all(each.suffix == ".gguf" for each in files if each.suffix in WEIGHT_SUFFIXES)
+    need = size * ROOM * (4 if gguf else 1)
+    value = f"{_gb(size)} of weights, about {_gb(need)} of memory{' at most' if gguf else ''}"
+    problem = (
+        None if need <= memory else f"needs about {_gb(need)}, {_gb(memory)} are free: try quantization = bnb_4bit"
+    )
+    return Finding("What will fit", model, value, problem)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

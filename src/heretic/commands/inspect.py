@@ -1,0 +1,158 @@
+"""What a model is made of, as an ablation sees it: kinds of layers, and the sites of each."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from ..ablation.sites import Site, components_of
+from ..config import Settings
+from ..errors import ConfigError
+from ..events import Reporter
+from ..model.layers import decoder_layers, width
+from ..model.loading.checkpoint import find_checkpoint
+from ..model.loading.load import load_decoder
+from ..model.sites.expert_selection import with_chosen_experts
+from ..model.sites.find import find_sites, site_shape
+from ..session.remote_code import settle_trust
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedSite:
+    """One site of a kind of layer; `module` is its name within the layer.
+
+    `shape` is (d_model, d_in), with the number of experts before it where the site holds several; `chosen` are those of
+    them that are edited (None: all).
+    """
+
+    component: str
+    module: str
+    shape: tuple[int, ...]
+    transposed: bool
+    post_norm: str | None
+    chosen: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """Layers that are built alike: the same class with the same sites."""
+
+    layers: tuple[int, ...]
+    layer_class: str
+    sites: tuple[InspectedSite, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A model's sites, by kind of layer."""
+
+    model: str
+    model_class: str
+    dtype: str
+    parameters: int
+    d_model: int
+    layer_list: str
+    n_layers: int
+    components: tuple[str, ...]
+    n_sites: int
+    kinds: tuple[LayerKind, ...]
+
+
+def inspect_model(settings: Settings, reporter: Reporter) -> Inspection:
+    """Loads the model, without tokenizer and chat template, finds its sites and proves them.
+
+    Raises:
+        ModelError: it can't be loaded, or a layer has a writer that can't be accounted for.
+    """
+    if settings.model is None:
+        raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id.")
+    checkpoint = find_checkpoint(settings.model, settings.model_commit)
+    settings = settle_trust(settings, checkpoint, reporter)
+    with reporter.step(f"Loading {checkpoint.name}"):
+        model = load_decoder(checkpoint, settings, reporter.say)
+    with reporter.step("Finding sites"):
+        sites = with_chosen_experts(find_sites(model), settings.experts)
+    return describe(checkpoint.name, model, sites)
+
+
+def describe(name: str, model: Any, sites: Sequence[Site]) -> Inspection:
+    """The inspection of a model in memory with its sites."""
+    prefix, layers = decoder_layers(model)
+    return Inspection(
+        model=name,
+        model_class=type(model).__name__,
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        d_model=width(model),
+        layer_list=prefix,
+        n_layers=len(layers),
+        components=components_of(tuple(sites)),
+        n_sites=len(sites),
+        kinds=_kinds(model, prefix, layers, sites),
+    )
+
+
+def _kinds(model: nn.Module, prefix: str, layers: nn.ModuleList, sites: Sequence[Site]) -> tuple[LayerKind, ...]:
+    alike: dict[tuple[str, tuple[InspectedSite, ...]], list[int]] = {}
+    for index, layer in enumerate(layers):
+        start = f"{prefix}.{index}."
+        found = tuple(_inspected(model, site, start) for site in sites if site.layer == index)
+        alike.setdefault((type(layer).__name__, found), []).append(index)
+    return tuple(LayerKind(tuple(indices), *kind) for kind, indices in alike.items())
+
+
+def _inspected(model: nn.Module, site: Site, start: str) -> InspectedSite:
+    post_norm = None if site.post_norm is None else site.post_norm.removeprefix(start)
+    if site.gain is not None:
+        post_norm = "several (measured)"
+    return InspectedSite(
+        site.component,
+        site.module.removeprefix(start),
+        site_shape(model, site),
+        site.transposed,
+        post_norm,
+        site.chosen,
+    )
+
+
+def print_inspection(inspection: Inspection, as_json: bool, reporter: Reporter) -> None:
+    if as_json:
+        reporter.say(json.dumps({"version": 1} | asdict(inspection), indent=2))
+        return
+    reporter.say(
+        f"{inspection.model}: {inspection.model_class}, {count(inspection.parameters)} parameters, "
+        f"{inspection.dtype}, d_model {inspection.d_model}, {inspection.n_layers} layers ({inspection.layer_list})"
+    )
+    columns = ["Layers", "Class", "Component", "Module", "Shape", "Behind"]
+    rows = []
+    for kind in inspection.kinds:
+        first = [ranges(kind.layers), kind.layer_class]
+        for number, site in enumerate(kind.sites):
+            head = first if number == 0 else ["", ""]
+            stored = " (transposed)" if site.transposed else ""
+            stored += "" if site.chosen is None else f" (experts {ranges(site.chosen)})"
+            shape = " x ".join(map(str, site.shape)) + stored
+            rows.append([*head, site.component, site.module, shape, site.post_norm or ""])
+    reporter.table(f"{inspection.n_sites} sites of {len(inspection.components)} components", columns, rows)
+
+
+def count(number: int) -> str:
+    """A large number with its unit: 8.03B, 134.5M."""
+    return f"{number / 1e9:.2f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as a text: 0-2, 4; with a stride where there are many: 0-28 by 4."""
+    if len(numbers) > 2:
+        stride = numbers[1] - numbers[0]
+        if stride > 1 and tuple(numbers) == tuple(range(numbers[0], numbers[-1] + 1, stride)):
+            return f"{numbers[0]}-{numbers[-1]} by {stride}"
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,0 +1,247 @@
+"""Runs again what a record tells of, and says whether the figures agree."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import Settings, recorded_settings
+from ..errors import ConfigError, ExportError, PromptError, StudyError
+from ..evaluation.rounding import Rounding, kl_rounding
+from ..events import Reporter
+from ..model.loading.checkpoint import find_checkpoint
+from ..prompts.prompt import PromptSet
+from ..report.agreement import (
+    ComparedFigure,
+    Reproduction,
+    compare_baselines,
+    compare_measured,
+    compare_trial,
+    differences,
+    rows_of,
+    summary,
+)
+from ..session.heldout_sidecar import read_figures
+from ..session.prompts import RunPrompts, load_report_part, load_run_prompts
+from ..session.recorded_run import RecordedRun, read_recorded_run
+from ..session.records import hardware, versions
+from ..session.start import Prescribed
+from ..study.journal import study_path
+from ..study.reader import RecordedStudy, has_record
+from ..study.schema import BaselineRecord, TrialRecord
+from ..ui.flags import FlagChooser
+from .run import run
+
+PLACE = Path("reproduced")
+AGREE, DISAGREE = 0, 1
+COLUMNS = ("", "Figure", "Recorded", "Agrees within", "Now", "Agrees")
+
+
+def reproduce(
+    source: str, whole: bool, flags: Mapping[str, str | bool], as_json: bool, out: Reporter, reporter: Reporter
+) -> int:
+    """Runs it again in a study of its own and compares; returns the exit status: 0 if all figures agree, 1 if not.
+
+    Without `whole`, the recorded trials of the front are measured again, with directions, baseline and the figures at
+    the end made anew; with it, the search runs too, from its seed. `flags` stand over what is recorded: where the model
+    and the prompts lie now.
+
+    Raises:
+        UserError: the record can't be read, or what it was made of is not there.
+    """
+    recorded = read_recorded_run(source)
+    settings = settings_for(recorded, whole, flags)
+    check_same_ingredients(recorded, settings)
+    journal = study_path(settings.study_checkpoint_dir, str(settings.model))
+    _check_place(journal, source, recorded, whole)
+    reporter.say(_what(recorded, whole, journal))
+    prescribed = None
+    if not whole:
+        trials = [recorded.trials[number].parameters for number in recorded.repeated]
+        prescribed = Prescribed(trials, _measured_numbers(recorded))
+    status = run(settings, FlagChooser(settings, "continue", str(settings.model)), reporter, prescribed)
+    if status != 0:
+        return status
+    reproduction = compare(recorded, RecordedStudy(journal), whole)
+    show(reproduction, as_json, out, reporter)
+    return AGREE if reproduction.agrees else DISAGREE
+
+
+def settings_for(recorded: RecordedRun, whole: bool, flags: Mapping[str, str | bool]) -> Settings:
+    """The settings to run again with.
+
+    Raises:
+        ConfigError: one of them can't be used, or the record tells of no search.
+    """
+    settings = recorded_settings(recorded.settings, recorded.source, {"study_checkpoint_dir": str(PLACE), **flags})
+    changes: dict[str, object] = {"resume": "continue", "export": "none", "time_budget": None}
+    if "model" not in flags:
+        changes |= {"model": _model_of(recorded), "model_commit": recorded.model_revision}
+    if recorded.dtype is not None and "dtypes" not in flags:
+        changes["dtypes"] = [recorded.dtype]
+    if whole:
+        if recorded.n_trials is None:
+            raise ConfigError(
+                f"Expected a record of a search in {recorded.source}, but {recorded.why_not}. Leave --search out: its "
+                "trials are measured again."
+            )
+        return settings.model_copy(update=changes | {"n_trials": recorded.n_trials})
+    # To the end: a trial of the front was measured so, and a bound has no figure to compare.
+    alone = {"n_trials": len(recorded.repeated), "stop_dominated": False, "textbook_trials": False, "seeds": None}
+    return settings.model_copy(update=changes | alone)
+
+
+def _model_of(recorded: RecordedRun) -> str:
+    """Where the record says that the model is: on the hub, as it was typed, or where it lay."""
+    if recorded.model_revision is None:
+        for name in (recorded.model, recorded.model_path):
+            if name is not None and Path(name).expanduser().exists():
+                return str(Path(name).expanduser())
+    return recorded.model
+
+
+def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
+    """Raises:
+    ModelError: the model is not there.
+    ExportError: it is another one.
+    PromptError: prompts are not there, or are others.
+    """
+    checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
+    if checkpoint.digest() != recorded.model_digest:
+        raise ExportError(
+            f"Expected the model that {recorded.source} was made with (digest {recorded.model_digest}), but "
+            f"{settings.model} has the digest {checkpoint.digest()}. Say where it lies with --model."
+        )
+    prompts = load_run_prompts(settings)
+    wanted = {name: each.digest for name, each in recorded.prompts.items()}
+    found: dict[str, PromptSet] = prompts.sets()
+    if recorded.measured is not None:
+        found |= _report_sets(settings, prompts)
+        wanted |= {name: each.digest for name, each in recorded.measured.prompts.items()}
+    for name, digest in wanted.items():
+        if name not in found or found[name].digest != digest:
+            came = "none" if name not in found else f"{found[name].source} with the digest {found[name].digest}"
+            raise PromptError(
+                f"Expected the {name} that {recorded.source} was made with (digest {digest}), found {came}. Say where "
+                f"they lie with --{name.replace('_', '-')}."
+            )
+
+
+def _report_sets(settings: Settings, prompts: RunPrompts) -> dict[str, PromptSet]:
+    part = load_report_part(settings, prompts)
+    return part.sets() if part is not None else {}
+
+
+def _check_place(journal: Path, source: str, recorded: RecordedRun, whole: bool) -> None:
+    """Raises:
+    StudyError: a study is there that this one can't be.
+    """
+    if not journal.exists() or not has_record(journal):
+        return
+    there = RecordedStudy(journal).trials
+    original = Path(source).expanduser().resolve() == journal.resolve()
+    ours = not original and not whole and all(_same(trial, recorded, place) for place, trial in enumerate(there))
+    if not ours:
+        raise StudyError(
+            f"Expected room for a new study, but {journal} is one already. Give this one a place of its own with "
+            "--study-checkpoint-dir."
+        )
+
+
+def _same(trial: TrialRecord, recorded: RecordedRun, place: int) -> bool:
+    """Whether the trial is the recorded one that is measured in that place (after a stop, say)."""
+    if place >= len(recorded.repeated):
+        return False
+    return same_parameters(trial, recorded.trials[recorded.repeated[place]])
+
+
+def same_parameters(first: TrialRecord, second: TrialRecord) -> bool:
+    """Up to the rounding of a fraction of a weight, which is what the sampler draws."""
+    ours, theirs = (_numbers(each.parameters.model_dump()) for each in (first, second))
+    return ours.keys() == theirs.keys() and all(
+        value == theirs[key] or (isinstance(value, float) and math.isclose(value, theirs[key], rel_tol=1e-12))
+        for key, value in ours.items()
+    )
+
+
+def _numbers(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _numbers(value, f"{before}{key}.") if isinstance(value, Mapping) else {before + key: value}
+    return flat
+
+
+def _measured_numbers(recorded: RecordedRun) -> list[int]:
+    """The places, among the repeated trials, of those that were measured at the end."""
+    if recorded.measured is None:
+        return []
+    return [recorded.repeated.index(each.trial) for each in recorded.measured.candidates if each.trial is not None]
+
+
+def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reproduction:
+    """The record's figures beside the study's."""
+    now = {trial.number: trial for trial in study.trials}
+    numbers = (
+        {number: number for number in recorded.trials}
+        if whole
+        else {number: place for place, number in enumerate(recorded.repeated)}
+    )
+    rounding = kl_rounding(study.record.dtype, recorded.settings.get("quantization", "none") != "none")
+    figures = compare_baselines(recorded.baseline, study.baseline)
+    for number, place in numbers.items():
+        figures += list(_compared(recorded.trials[number], now.get(place), recorded.baseline, rounding))
+    if recorded.measured is not None:
+        figures += compare_measured(recorded.measured, read_figures(study.path), numbers)
+    present = versions() | (hardware() if recorded.hardware else {})
+    return Reproduction(
+        source=recorded.source,
+        study=str(study.path),
+        whole=whole,
+        figures=figures,
+        differences=differences({**recorded.versions, **recorded.hardware}, present),
+        not_repeated=list(recorded.others),
+    )
+
+
+def _compared(
+    trial: TrialRecord, found: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
+) -> Iterator[ComparedFigure]:
+    """Another candidate under the same number has nothing to compare: the search has gone another way."""
+    same = found is not None and same_parameters(found, trial) and found.bound == trial.bound
+    yield from compare_trial(trial, found if same else None, baseline, rounding)
+
+
+def show(reproduction: Reproduction, as_json: bool, out: Reporter, reporter: Reporter) -> None:
+    """The table of figures and what differs, or JSON."""
+    if as_json:
+        verdicts = [{**each.model_dump(), "verdict": each.verdict} for each in reproduction.figures]
+        content = {**reproduction.model_dump(), "figures": verdicts, "agrees": reproduction.agrees}
+        out.say(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    out.table("Recorded and now", COLUMNS, rows_of(reproduction.figures))
+    if reproduction.differences:
+        rows = [(each.name, each.recorded, each.now) for each in reproduction.differences]
+        out.table("What differs", ("", "Recorded", "Now"), rows)
+    else:
+        out.say("Versions and hardware are those of the record.")
+    if reproduction.whole:
+        first = first_difference(reproduction)
+        if first is not None:
+            out.say(
+                f"The search goes another way from {first} on: a figure that rounding has moved makes the sampler draw "
+                "others from there. Without --search, the recorded trials themselves are measured again."
+            )
+    for line in summary(reproduction):
+        out.say(line)
+
+
+def first_difference(reproduction: Reproduction) -> str | None:
+    """The first trial that is another candidate than recorded, if there is one."""
+    missing = (each for each in reproduction.figures if each.figure == "KL (search)" and each.now is None)
+    return next((each.subject for each in missing), None)
+
+
+def _what(recorded: RecordedRun, whole: bool, journal: Path) -> str:
+    what = f"its search of {recorded.n_trials} trials" if whole else f"{len(recorded.repeated)} recorded trials of it"
+    return f"Running {recorded.source} again: {what}, in {journal}."

@@ -1,0 +1,55 @@
+"""A recorded study, read without a model."""
+
+import json
+from pathlib import Path
+
+from ..errors import StudyError
+from ..events import Reporter
+from ..report.tables import show_figures
+from ..session.heldout_sidecar import read_figures
+from ..study.journal import study_path
+from ..study.pareto import knee, pareto_front
+from ..study.reader import RecordedStudy
+
+
+def find_study(name: str | None, directory: Path) -> RecordedStudy:
+    """The study that `name` means: a journal, a model that has one in `directory`, or the only one there.
+
+    Raises:
+        StudyError: there is none, or several.
+    """
+    if name is not None:
+        path = Path(name)
+        return RecordedStudy(path if path.suffix == ".jsonl" else study_path(directory, name))
+    found = [path for path in sorted(directory.glob("*.jsonl")) if "." not in path.stem]
+    if len(found) == 1:
+        return RecordedStudy(found[0])
+    listing = f" Studies there: {', '.join(map(str, found))}." if found else ""
+    raise StudyError(f"Expected the name of a study, since {directory} holds {len(found)} of them.{listing}")
+
+
+def results(study: RecordedStudy) -> dict[str, object]:
+    """The front as JSON: `version`, `model`, `baseline`, `trials` by state, `front`, and `measured` at the end."""
+    figures = read_figures(study.path)
+    return {
+        "version": 1,
+        "model": study.record.model,
+        "baseline": study.baseline.model_dump(),
+        "trials": study.count_by_state(),
+        "front": [trial.model_dump(mode="json") for trial in pareto_front(study.trials)],
+        "measured": None if figures is None else figures.model_dump(mode="json"),
+    }
+
+
+def print_results(study: RecordedStudy, as_json: bool, reporter: Reporter) -> None:
+    if as_json:
+        reporter.say(json.dumps(results(study), indent=2))
+        return
+    states = ", ".join(f"{count} {state}" for state, count in study.count_by_state().items())
+    reporter.say(f"{study.record.model}: {states or 'no'} trials ({study.path})")
+    front = pareto_front(study.trials)
+    if front:
+        reporter.front(front, knee(front, study.baseline), study.baseline)
+    figures = read_figures(study.path)
+    if figures is not None:
+        show_figures(figures, reporter)

@@ -1,0 +1,137 @@
+"""One run of the main job: the model is opened, its study begun or opened, searched, and its end handed on."""
+
+from pathlib import Path
+
+from ..ablation.compile import compile_edit
+from ..ablation.edit import ModelEdit
+from ..ablation.parameters import AblationParameters
+from ..ablation.sites import components_of
+from ..config import Settings
+from ..engine.local import LocalEngine
+from ..evaluation.evaluator import Baseline, Evaluator
+from ..evaluation.heldout.evaluate import ReportPart
+from ..events import Chooser, Reporter
+from ..model.loading.checkpoint import Checkpoint
+from ..search.loop import Search
+from ..search.measurer import Compile, InProcess
+from ..search.process_pool import workers
+from ..session.autotune import at_once
+from ..session.directions import StudyTensors
+from ..session.engine import measured, open_engine
+from ..session.heldout import FrontMeasurement
+from ..session.prompts import RunPrompts
+from ..session.recorded import known_of, model_stats
+from ..session.records import run_record
+from ..session.response_log import counting_evaluator
+from ..session.save import Verification
+from ..session.start import Beginning, Prescribed, first_candidates
+from ..study.journal import SingleWriter
+from ..study.reader import RecordedStudy, has_record
+from ..study.space import SearchSpace
+from ..study.study import Study
+from .menu import Ending, show_front
+from .menu_actions import Looking
+from .menu_export import Exporter
+
+INTERRUPTED = 130
+
+
+class Job:
+    """One run of the main job; holds what its stages share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: Path,
+        prompts: RunPrompts,
+        part: ReportPart | None,
+        checkpoint: Checkpoint,
+        chooser: Chooser,
+        reporter: Reporter,
+        prescribed: Prescribed | None,
+    ) -> None:
+        self.settings = settings
+        self.path = path
+        self.prompts = prompts
+        self.part = part
+        self.checkpoint = checkpoint
+        self.chooser = chooser
+        self.reporter = reporter
+        self.prescribed = prescribed
+        self.noted = False
+
+    def run(self, writer: SingleWriter, searching: bool) -> int:
+        """The whole of it, the search left out unless `searching`; returns the program's status."""
+        known = known_of(RecordedStudy(self.path).record) if has_record(self.path) else None
+        engine = open_engine(self.checkpoint, self.settings, self.prompts.all(), known, self.reporter)
+        # As the baseline is measured: a search may make batches larger.
+        known = measured(engine)
+        measurement = FrontMeasurement(engine, self.part, self.settings, self.path, self.reporter)
+        if self.prescribed is not None:
+            measurement.measure_these(self.prescribed.measured)
+        space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
+        with Study(self.path, space, writer, objectives=3 if self.prompts.over else 2) as study:
+            # One for both: what the baseline teaches it, the search goes by.
+            evaluator = counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
+            beginning = Beginning(engine, evaluator, study, self.prompts, self.settings, self.path, self.reporter)
+            tensors, baseline = beginning.begin_or_resume(self.prescribed)
+            self._settle_sampler(study)
+            compiled = self._compiler(engine, tensors)
+
+            def search(n_trials: int) -> bool:
+                return self._search(engine, study, evaluator, baseline, compiled, n_trials)
+
+            if searching and not search(self.settings.n_trials):
+                show_front(study, self.reporter)
+                self.reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {self.path}")
+                return INTERRUPTED
+
+            verification = Verification(self.prompts, baseline, known)
+            exporter = Exporter(study, tensors, verification, self.settings, self.reporter)
+            looking = Looking(engine, study.record, self.path, self.prompts, compiled, self.settings, self.reporter)
+            ending = Ending(study, measurement, compiled, exporter, looking, self.chooser, self.reporter)
+            return ending.run(search)
+
+    def _settle_sampler(self, study: Study) -> None:
+        settings = self.settings
+        n_startup_trials = min(settings.n_startup_trials, settings.n_trials)
+        study.use_sampler(settings.sampler, settings.seed, n_startup_trials, settings.n_ei_candidates)
+        returned = study.take_back_running()
+        if returned:
+            self.reporter.say(f"{returned} trials were running when the program ended: they run again.")
+
+    def _compiler(self, engine: LocalEngine, tensors: StudyTensors) -> Compile:
+        stats = model_stats(engine, tensors, self.checkpoint, self.settings, self.reporter)
+
+        def compiled(parameters: AblationParameters) -> ModelEdit:
+            return compile_edit(parameters, tensors.directions, engine.sites, stats, self.settings.row_normalization)
+
+        return compiled
+
+    def _search(
+        self,
+        engine: LocalEngine,
+        study: Study,
+        evaluator: Evaluator,
+        baseline: Baseline,
+        compiled: Compile,
+        n_trials: int,
+    ) -> bool:
+        """Searches until the study has `n_trials`; whether it got there."""
+        vocab = baseline.log_probabilities.shape[-1]
+        processes, candidates = at_once(
+            engine, self.settings, self.prompts.bad_evaluation.prompts, vocab, self.reporter
+        )
+        self._note(study, processes, candidates)
+        # What a prescribed study begins with is in its queue already.
+        first = [] if self.prescribed is not None else first_candidates(study.space, self.settings)
+        missing = [each for each in first if not study.holds(each)]
+        with workers(processes, InProcess(evaluator, baseline, compiled, candidates)) as measurer:
+            return Search(study, measurer, evaluator, baseline, self.settings, missing).run(n_trials, self.reporter)
+
+    def _note(self, study: Study, processes: int, candidates: int) -> None:
+        """This start of the program, once, with what is measured at once: the order of asking hangs on it."""
+        if not self.noted:
+            self.noted = True
+            settings = self.settings.model_copy(update={"workers": processes, "candidates": candidates})
+            study.note_run(run_record(settings))

@@ -1,0 +1,74 @@
+"""Any prompt set in three parts: for the directions, for the search, for the measurement at the end."""
+
+import json
+from pathlib import Path
+
+from ..config import PromptSource
+from ..errors import PromptError
+from ..events import Reporter
+from ..files import write_atomically
+from ..prompts.files import Rows, read_rows
+from ..prompts.loading import load_prompts
+from ..prompts.partition import clusters, deal, split_into_parts
+
+PARTS = {"direction": 0.5, "search": 0.25, "report": 0.25}
+
+
+def split_prompts(
+    source: PromptSource, sizes: dict[str, int] | None, kind: str | None, output: Path, seed: int, reporter: Reporter
+) -> None:
+    """Writes a .jsonl file a part, near-duplicates kept together; a file's other columns are kept.
+
+    `sizes` None deals all prompts, half of them to the directions. `kind` is a column whose values are dealt evenly.
+
+    Raises:
+        PromptError: the set can't be read or does not fill the parts, or a file is there already.
+    """
+    rows = _rows(source)
+    stem = Path(source.dataset).stem or "prompts"
+    targets = {part: output / f"{stem}.{part}.jsonl" for part in PARTS}
+    there = [str(path) for path in targets.values() if path.exists()]
+    if there:
+        raise PromptError(f"{', '.join(there)} would be written over. Move them, or give another --output.")
+    if kind is not None and kind not in rows[0]:
+        raise PromptError(f"Expected a column {kind!r} in {source.dataset}, found {', '.join(map(repr, rows[0]))}.")
+    with reporter.step(f"Comparing {len(rows)} prompts"):
+        groups = clusters([str(row[source.column]) for row in rows])
+    try:
+        if sizes is None:
+            parts = deal(groups, PARTS, seed)
+        else:
+            parts = split_into_parts(groups, [str(row.get(kind or "", "")) for row in rows], sizes, seed)
+    except ValueError as error:
+        raise PromptError(
+            f"{source.dataset} can't be split so: {error}. Ask for smaller parts, or give more."
+        ) from error
+    output.mkdir(parents=True, exist_ok=True)
+    for part, indices in parts.items():
+        lines = [json.dumps(rows[index], ensure_ascii=False, default=str) for index in indices]
+        write_atomically(targets[part], ("\n".join(lines) + "\n").encode())
+    counts = ", ".join(f"{len(indices)} in {targets[part]}" for part, indices in parts.items())
+    reporter.say(
+        f"{len(rows)} prompts, {len(groups)} groups of near-duplicates (largest {max(map(len, groups))}): {counts}"
+    )
+
+
+def parse_sizes(text: str) -> dict[str, int]:
+    """`200,100,100` as the sizes of the parts.
+
+    Raises:
+        PromptError: the text is something else.
+    """
+    numbers = [part.strip() for part in text.split(",")]
+    if len(numbers) != len(PARTS) or not all(number.isdigit() and int(number) > 0 for number in numbers):
+        raise PromptError(f"Expected the sizes of the parts {', '.join(PARTS)}, as in 200,100,100, got {text!r}.")
+    return dict(zip(PARTS, map(int, numbers), strict=True))
+
+
+def _rows(source: PromptSource) -> Rows:
+    """The rows of a file with all their columns; of any other set its prompts alone."""
+    prompts = load_prompts(source)
+    path = Path(source.dataset).expanduser()
+    if not path.is_file() or source.split:
+        return [{source.column: prompt.text} for prompt in prompts]
+    return [row for row in read_rows(path) if str(row[source.column] or "").strip()]

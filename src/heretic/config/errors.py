@@ -1,0 +1,117 @@
+"""What is wrong with a configuration, in one paragraph."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from .origins import Layer, place_of
+from .parsing import table_of
+from .settings import Settings
+
+ADVICE = "Correct it, or leave the key out to have its default; config.default.toml describes every key."
+
+ADVICE_ON_SEVERAL = (
+    "Correct them, or leave the keys out to have their defaults; config.default.toml describes every key."
+)
+
+# How pydantic's messages begin, and what to say instead to somebody who writes TOML.
+_WORDS = {
+    "a valid boolean": "true or false",
+    "a valid dictionary": "a table",
+    "a valid integer": "a whole number",
+    "a valid list": "a list",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid tuple": "a list",
+    "greater than": "a number greater than",
+    "less than": "a number less than",
+    "List should": "a list that should",
+    "String should": "text that should",
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like `word`, if any is."""
+    by_plain = {name.lower().replace("-", "_"): name for name in known}
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), by_plain, n=1, cutoff=0.5)
+    return by_plain[found[0]] if found else None
+
+
+def unknown_key(key: str, place: str, known: Iterable[str], within: str = "") -> str:
+    """The problem of a key that nothing is known by; `within` leads to the table that holds it."""
+    name = nearest(key, known)
+    return f"{within}{key} ({place}) is not a known key" + (f": did you mean {within}{name}?" if name else "")
+
+
+def bad_values(error: ValidationError, layers: Sequence[Layer], merged: dict[str, Any]) -> list[str]:
+    """The problems that pydantic found, one a key: what was expected, what came, and where it was written."""
+    by_key: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_key.setdefault(_key_path(detail, merged), []).append(detail)
+    return [_bad_value(path, details, layers) for path, details in by_key.items()]
+
+
+def paragraph(problems: Sequence[str]) -> str:
+    """All problems as one paragraph, with what to do."""
+    if len(problems) == 1:
+        return f"The configuration can't be used: {_ended(problems[0])} {ADVICE}"
+    listed = " ".join(f"({number}) {_ended(problem)}" for number, problem in enumerate(problems, start=1))
+    return f"The configuration can't be used, for {len(problems)} reasons: {listed} {ADVICE_ON_SEVERAL}"
+
+
+def _bad_value(path: tuple[str | int, ...], details: Sequence[ErrorDetails], layers: Sequence[Layer]) -> str:
+    place = place_of(layers, path)
+    name = _dotted(path)
+    kind = details[0]["type"]
+    table = table_of(Settings.model_fields[str(path[0])].annotation)
+    if kind == "extra_forbidden" and table is not None:
+        return unknown_key(str(path[-1]), place, table.model_fields, within=f"{_dotted(path[:-1])}.")
+    if kind == "missing":
+        return f"{name} ({place}) is missing: the table needs a value for it"
+    expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
+    return f"{name} ({place}): expected {expected}, got {shortened(details[0]['input'])}"
+
+
+def _expectation(detail: ErrorDetails) -> str:
+    """What pydantic expected, in the words of these paragraphs."""
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected ")
+    for beginning, words in _WORDS.items():
+        if message.startswith(beginning):
+            return words + message.removeprefix(beginning).partition(", ")[0]
+    return message
+
+
+def _key_path(detail: ErrorDetails, merged: dict[str, Any]) -> tuple[str | int, ...]:
+    """The keys of the configuration in pydantic's location, which also names the members of unions."""
+    path: list[str | int] = []
+    value: Any = merged
+    for step in detail["loc"]:
+        if _has(value, step):
+            value = value[step]
+            path.append(step)
+        elif detail["type"] == "missing" and step == detail["loc"][-1]:
+            path.append(step)
+    return tuple(path)
+
+
+def _has(value: Any, step: str | int) -> bool:
+    if isinstance(value, list | tuple):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, dict) and step in value
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
+
+
+def shortened(value: object) -> str:
+    """The value as written in Python, cut where it would fill the paragraph."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -1,0 +1,70 @@
+"""Edits in buffers that stay where they are, so that a recorded step serves every candidate of a study."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...ablation.edit import ModelEdit, SiteEdit, edit_rows, stack_edits
+from ...ablation.sites import Site
+from ...model.layers import hooks
+
+
+class FixedEdits:
+    """Room for the edits of `n_candidates` at every one of `sites`, none of them an expert's, up to `rank`."""
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site], n_candidates: int, rank: int, d_model: int) -> None:
+        self._modules = {site.module: model.get_submodule(site.module) for site in sites}
+        device = next(model.parameters()).device
+        # Factors lie as (site, candidate, rank, d_model): those of all candidates are one matrix as they are.
+        shape = (len(self._modules), n_candidates, rank, d_model)
+        self._left, self._right = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        self._scale = torch.ones(len(self._modules), n_candidates, d_model, device=device)
+
+    def fill(self, edits: Sequence[ModelEdit]) -> bool:
+        """`edits[n]` become those of candidate n; what is not edited, and who is no candidate, stays as it is.
+
+        False, and nothing is done, where a factor is not finite: it would reach the rows of other candidates.
+        """
+        left, right = torch.zeros_like(self._left, device="cpu"), torch.zeros_like(self._right, device="cpu")
+        scale = torch.ones_like(self._scale, device="cpu")
+        for number, name in enumerate(self._modules):
+            if not any(name in edit for edit in edits):
+                continue
+            stacked = stack_edits([edit.get(name) for edit in edits])
+            count, _, rank = stacked.left.shape
+            left[number, :count, :rank] = stacked.left.mT
+            right[number, :count, :rank] = stacked.right.mT
+            if stacked.scale is not None:
+                scale[number, :count] = stacked.scale
+        if not all(bool(factor.isfinite().all()) for factor in (left, right, scale)):
+            return False
+        self._left.copy_(left)
+        self._right.copy_(right)
+        self._scale.copy_(scale)
+        return True
+
+    @contextmanager
+    def in_force(self, candidates: Tensor) -> Iterator[None]:
+        """Hooks on all sites, which edit the rows of a step, one new position each, by the buffers as they then are.
+
+        `candidates` (rows,) is read by them as it then is, too.
+        """
+        with hooks(
+            *(
+                partial(module.register_forward_hook, partial(self._apply, number, candidates))
+                for number, module in enumerate(self._modules.values())
+            )
+        ):
+            yield
+
+    def _apply(self, number: int, candidates: Tensor, module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        edit = SiteEdit(self._left[number].mT, self._right[number].mT, self._scale[number])
+        written = output.reshape(len(candidates), -1).float()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor):
+            return (edit_rows(edit, candidates, written - bias.float()) + bias.float()).to(output.dtype).view_as(output)
+        return edit_rows(edit, candidates, written).to(output.dtype).view_as(output)

@@ -1,0 +1,1 @@
+"""Which candidates are dominated, learned from those that were fully evaluated."""

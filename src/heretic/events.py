@@ -1,0 +1,100 @@
+"""What the program tells of its work, and the questions it has. How that looks is decided elsewhere in ui/."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from .config import Benchmark
+from .study.schema import BaselineRecord, TrialRecord
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchState:
+    """Where a search stands; `best` is the knee of the front, `trials` are all complete ones, `under_way` those that
+    are asked for and not told yet. Times in seconds."""
+
+    finished: int
+    wanted: int
+    front: Sequence[TrialRecord]
+    best: TrialRecord | None
+    baseline: BaselineRecord
+    elapsed: float
+    remaining: float | None
+    trials: Sequence[TrialRecord] = ()
+    under_way: int = 1
+
+
+class SearchView(Protocol):
+    """The view of a running search."""
+
+    def rows(self, count: int) -> None:
+        """`count` more prompts are done, of any of the trials under way."""
+
+    def complete(self, trial: TrialRecord, state: SearchState) -> None:
+        """A trial has its figures."""
+
+    def failed(self, number: int, reason: str, state: SearchState) -> None:
+        """A trial could not be measured."""
+
+
+class Reporter(Protocol):
+    """Receives what happens."""
+
+    def say(self, text: str) -> None:
+        """A fact worth a line."""
+
+    def warn(self, text: str) -> None:
+        """Something that the user may want to change."""
+
+    def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
+        """Whether a person says yes to the `question` that the text leads to; no where nobody can be asked."""
+
+    def step(self, title: str, total: int | None = None) -> AbstractContextManager[Progress]:
+        """A long step of `total` units; the value is called with the units done since its last call."""
+
+    def search(self, state: SearchState, rows_a_trial: int) -> AbstractContextManager[SearchView]:
+        """The search, from its start to its end."""
+
+    def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
+        """The Pareto front as a table, `best` marked."""
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Figures side by side."""
+
+
+ResumeChoice = Literal["continue", "results", "restart"]
+Export = Literal["merge", "adapter", "gguf"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What to do next with the results. `kind` save needs `export` and `output`, upload `repository` too; compare
+    may have `others`; benchmark needs `benchmarks`, more `n_trials`."""
+
+    kind: Literal["save", "upload", "chat", "compare", "benchmark", "report", "more", "leave"]
+    trial: TrialRecord | None = None
+    export: Export | None = None
+    output: str | None = None
+    n_trials: int = 0
+    repository: str | None = None
+    public: bool = False
+    others: tuple[TrialRecord, ...] = ()
+    benchmarks: tuple[Benchmark, ...] = ()
+
+
+class Chooser(Protocol):
+    """Answers the program's questions: a person at a terminal, or the flags.
+
+    `asks` tells whether a choice that can't be carried out may be made again.
+    """
+
+    asks: bool
+
+    def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
+        """What to do with a study of this model that is on disk."""
+
+    def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
+        """What to do with the front; asked again until it is `leave`."""

@@ -1,0 +1,1 @@
+"""What an export is written as, one format a file."""

@@ -1,0 +1,94 @@
+"""The edit merged into a checkpoint, one tensor in memory at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...ablation.compile import compile_site
+from ...ablation.directions import Directions
+from ...ablation.edit import SiteEdit
+from ...ablation.parameters import AblationParameters
+from ...ablation.sites import Site
+from ...ablation.weight_stats import weight_stats
+from ...errors import ExportError
+from ..directory import check_output, new_directory
+from ..matching import Owner, match_sites
+from ..readers.base import CheckpointReader
+from ..writer import CheckpointWriter
+
+EditOf = Callable[[Site, Tensor], SiteEdit | None]
+"""From a site and its weight, (d_model, d_in) or (experts, d_model, d_in), to its edit; None leaves it as it is."""
+
+
+@torch.inference_mode()
+def merge(
+    reader: CheckpointReader,
+    output: Path,
+    sites: Sequence[Site],
+    edit_of: EditOf,
+    max_shard_size: int | str = "5GB",
+    progress: Callable[[int], None] | None = None,
+    check: Callable[[Path], None] | None = None,
+) -> None:
+    """Writes the edited checkpoint to the new directory `output`; every tensor without an edit byte for byte.
+
+    `progress` is called with the bytes of each tensor written; `check` with the complete directory before it takes
+    its name: if it raises, nothing is left.
+
+    Raises:
+        ExportError: `output` exists, the disk is full, the checkpoint does not fit the sites or is damaged.
+    """
+    check_output(output)
+    tensors = reader.tensors()
+    owners = match_sites(sites, tensors, reader.directory)
+    with new_directory(output) as directory:
+        writer = CheckpointWriter(directory, tensors, max_shard_size)
+        for info in tensors:
+            tensor = reader.read(info.key)
+            owner = owners.get(info.key)
+            writer.add(info.key, tensor if owner is None else _edited(tensor, owner, edit_of))
+            if progress is not None:
+                progress(info.nbytes)
+        writer.finish()
+        reader.write_companions(directory)
+        if check is not None:
+            check(directory)
+
+
+def edit_from(
+    parameters: AblationParameters,
+    directions: Directions,
+    gains: Mapping[str, Tensor],
+    row_normalization: str = "full",
+) -> EditOf:
+    """A function that compiles a candidate's edit of each site from its weight; `gains` by module name.
+
+    Raises, when called:
+        ExportError: a site stands behind a post-norm and has no gain.
+    """
+
+    def edit_of(site: Site, weight: Tensor) -> SiteEdit | None:
+        if site.post_norm is not None and site.module not in gains:
+            raise ExportError(
+                f"{site.module} stands behind the post-norm {site.post_norm}, whose gain is needed and was not given: "
+                "read the gains from the running model"
+            )
+        kernel = parameters.kernels.get(site.component)
+        # The statistics of a weight cost more than its edit: those of an untouched layer would be for nothing.
+        if kernel is not None and kernel.weight(site.layer) == 0.0:
+            return None
+        stats = weight_stats(weight, directions.vectors, gains.get(site.module))
+        return compile_site(parameters, directions, site, stats, row_normalization)
+
+    return edit_of
+
+
+def _edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:
+    if owner.expert is not None and owner.site.chosen is not None and owner.expert not in owner.site.chosen:
+        return tensor
+    weight = owner.matrices(tensor)
+    # All experts in fp32 at once may be larger than the model: their statistics are made one by one.
+    edit = edit_of(owner.site, weight.float() if weight.dim() == 2 else weight)
+    return tensor if edit is None else owner.edited(tensor, edit)

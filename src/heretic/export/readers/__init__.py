@@ -1,0 +1,1 @@
+"""Checkpoints of every kind, read a tensor at a time."""

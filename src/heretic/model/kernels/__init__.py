@@ -1,0 +1,1 @@
+"""Faster products for decoding on a CPU."""

@@ -1,0 +1,62 @@
+"""Weights in the layout that a CPU's matrix products want, packed once instead of at every product."""
+
+from functools import cache, partial
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from ..placement import is_offloaded
+
+ROWS = 64
+"""The number of rows that the layout is chosen for; others work, and lose little."""
+
+SHARE_OF_MEMORY = 0.25
+
+DTYPES = torch.bfloat16, torch.float32
+
+
+def pack_weights(model: nn.Module) -> bool:
+    """Lets linear modules multiply by packed copies of their weights; False, and nothing changed, where that is no use.
+
+    The copies take as much memory as the weights: where that is more than a quarter of what is free, none is made.
+    """
+    linears = [each for each in model.modules() if type(each) is nn.Linear and "forward" not in each.__dict__]
+    if any(map(is_offloaded, linears)):
+        return False
+    plain = all(each.weight.device.type == "cpu" and each.weight.dtype in DTYPES for each in linears)
+    size = sum(each.weight.nbytes for each in linears)
+    dtypes = {each.weight.dtype for each in linears}
+    if not plain or not all(map(can_be_packed, dtypes)) or size > SHARE_OF_MEMORY * psutil.virtual_memory().available:
+        return False
+    with torch.inference_mode():
+        for module in linears:
+            packed = torch.ops.mkldnn._reorder_linear_weight(module.weight, ROWS)
+            module.forward = partial(_multiply, packed, module.bias)  # type: ignore[method-assign]
+    return bool(linears)
+
+
+def unpack_weights(model: nn.Module) -> None:
+    """Gives the copies back."""
+    for module in model.modules():
+        own = module.__dict__.get("forward")
+        if isinstance(own, partial) and own.func is _multiply:
+            del module.forward
+
+
+def _multiply(packed: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+    # The name is nn.Linear's: some callers give it as a keyword.
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+    return product
+
+
+@cache
+def can_be_packed(dtype: torch.dtype) -> bool:
+    """Whether this machine multiplies by packed weights of a dtype, found by doing it: a CPU without AVX-512 has no
+    such product in bfloat16, and which CPUs have which differs by torch release."""
+    weight = torch.ones(64, 64, dtype=dtype)
+    try:
+        _multiply(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), None, weight)
+    except (AttributeError, RuntimeError):  # no such operator in this torch; not on this CPU
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""From what a user types (directory, hub id, .gguf file) to files on disk."""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...errors import ModelError
+
+SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on disk. `name` is what the user typed; `gguf_file` is set when the weights are one GGUF file, and
+    `revision`, the commit, when it came from the hub."""
+
+    name: str
+    directory: Path
+    gguf_file: str | None = None
+    revision: str | None = None
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Arguments for transformers' `from_pretrained`, beside the directory."""
+        return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+
+    def digest(self) -> str:
+        """Identity of the weights without reading them all: configuration, file names, sizes, first and last MiB."""
+        digest = hashlib.sha256()
+        names = [self.gguf_file] if self.gguf_file else _weight_files(self.directory)
+        config = self.directory / "config.json"
+        if not self.gguf_file and config.exists():
+            digest.update(config.read_bytes())
+        for name in names:
+            path = self.directory / name
+            size = path.stat().st_size
+            digest.update(f"{name}:{size}".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(1 << 20))
+                file.seek(max(0, size - (1 << 20)))
+                digest.update(file.read())
+        return digest.hexdigest()[:16]
+
+
+def _weight_files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """The checkpoint that `name` means; a hub id (or OWNER/NAME/FILE.gguf) is downloaded into the hub's own cache.
+
+    The revision of a checkpoint from the hub is the commit that was downloaded: a branch may be another one tomorrow.
+
+    Raises:
+        ModelError: nothing is there, or the hub can't give it.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"Expected a model directory, a hub id or a .gguf file, got the file {name}.")
+        return _gguf(name, path)
+    if path.is_dir():
+        return _local_directory(name, path)
+    parts = name.split("/")
+    in_repository = len(parts) > 2 and path.suffix == ".gguf"
+    beyond = len(parts) > 2 or path.suffix == ".gguf"
+    if name.startswith((".", "/", "~")) or (beyond and not in_repository) or "" in parts:
+        raise ModelError(f"No model at {name}: the path does not exist. Give a directory, a .gguf file or a hub id.")
+    from .hub import download_file, download_model
+
+    if in_repository:
+        file, commit = download_file("/".join(parts[:2]), "/".join(parts[2:]), revision)
+        return replace(_gguf(name, file), revision=commit)
+    directory, commit = download_model(name, revision)
+    return Checkpoint(name, directory, None, commit)
+
+
+def _gguf(name: str, path: Path) -> Checkpoint:
+    split = SPLIT.search(path.name)
+    if split and int(split[1]) > 1:
+        raise ModelError(
+            f"Expected a whole GGUF file, but {path.name} is one of the {int(split[1])} parts of a split one, which "
+            "transformers can't read. Join them with llama.cpp: llama-gguf-split --merge FIRST-PART whole.gguf."
+        )
+    return Checkpoint(name, path.parent, path.name)
+
+
+def _local_directory(name: str, path: Path) -> Checkpoint:
+    if (path / "config.json").exists():
+        return Checkpoint(name, path)
+    ggufs = sorted(path.glob("*.gguf"))
+    if len(ggufs) == 1 or (ggufs and all(SPLIT.search(each.name) for each in ggufs)):
+        return _gguf(name, ggufs[0])
+    found = f"{len(ggufs)} .gguf files" if ggufs else "neither config.json nor a .gguf file"
+    raise ModelError(
+        f"Expected a model in {name}: a directory with config.json, or with one .gguf file; found {found}. "
+        "Name the .gguf file itself, or the directory that holds config.json."
+    )

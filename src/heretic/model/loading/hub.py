@@ -1,0 +1,117 @@
+"""Models from the Hugging Face hub, pinned to a commit."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...errors import ModelError
+
+# The same weights in other formats, some of them as large as the model.
+OTHER_FORMATS = (
+    *("*.gguf", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.tflite", "*.ot"),
+    *("original/*", "onnx/*", "openvino/*", "coreml/*"),
+)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def download_model(name: str, revision: str | None) -> tuple[Path, str | None]:
+    """Directory and commit of a model; of safetensors and `.bin` weights, the former where there are both.
+
+    Raises:
+        ModelError: the hub can't give it, or it holds no model but GGUF files.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _hub_errors(name, revision):
+        files = _files(name, revision)
+        ignored = list(OTHER_FORMATS)
+        if any(file.endswith(".safetensors") for file in files):
+            ignored.append("*.bin")
+        directory = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
+    ggufs = sorted(file for file in files if file.endswith(".gguf"))
+    if ggufs and not (directory / "config.json").exists():
+        raise ModelError(
+            f"Expected one model in {name}, but it holds GGUF files alone. Name one of them: "
+            f"{', '.join(f'{name}/{file}' for file in ggufs[:4])}{', ...' if len(ggufs) > 4 else ''}."
+        )
+    return directory, _commit(directory)
+
+
+def download_file(name: str, file: str, revision: str | None) -> tuple[Path, str | None]:
+    """Path and commit of one file of a repository.
+
+    Raises:
+        ModelError: the hub can't give it.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(name, revision, file):
+        path = Path(hf_hub_download(name, file, revision=revision))
+    return path, _commit(path)
+
+
+def _files(name: str, revision: str | None) -> list[str]:
+    """Names of the repository's files; none where the hub can't be reached, and only what is in the cache counts."""
+    from huggingface_hub import list_repo_files
+
+    # Which HTTP library lies beneath the hub's changes with releases; the hub's own name for its errors does not.
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+    try:
+        return list_repo_files(name, revision=revision)
+    except HfHubHTTPError:
+        raise
+    except (HTTPError, OfflineModeIsEnabled):
+        return []
+
+
+def _commit(path: Path) -> str | None:
+    """The commit that a path in the hub's cache belongs to (.../snapshots/COMMIT/...)."""
+    return next((part for part in reversed(path.parts) if COMMIT.fullmatch(part)), None)
+
+
+@contextmanager
+def _hub_errors(name: str, revision: str | None, file: str | None = None) -> Iterator[None]:
+    """What the hub's library raises, as one paragraph that says what to do."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f" at revision {revision}" if revision else ""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{name} is gated on the hub: accept its terms on its page, then log in with `hf auth login`."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"No model {name}{at}: it is neither a path here nor a repository of the hub that you can see. "
+            "Check the spelling, or log in with `hf auth login` if it is private."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"{name} is on the hub, but has no revision {revision}. Give a branch, a tag or a commit of it "
+            "(model_commit), or leave it out."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{name} is not a path here, not in the hub's cache{at}, and the hub can't be reached. Check the name, the "
+            "connection and HF_HUB_OFFLINE, or give a local path."
+        ) from error
+    except EntryNotFoundError as error:
+        raise ModelError(
+            f"{name} is on the hub, but holds no {file or 'such file'}{at}. Check the name on its page."
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise ModelError(
+            f"{name} is not a path here, and fetching it{at} from the hub failed ({type(error).__name__}: "
+            f"{lines[0][:200]}). Check the name and the connection, or give a local path."
+        ) from error

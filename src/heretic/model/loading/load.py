@@ -1,0 +1,206 @@
+"""Loading a model: device, dtype, tokenizer, sites."""
+
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ...ablation.sites import Site
+from ...errors import ModelError
+from ..layers import decoder_layers, text_config, width
+from ..placement import input_device
+from ..sites.expert_selection import with_chosen_experts
+from ..sites.find import find_sites
+from .checkpoint import Checkpoint
+from .fast_gguf import fast_gguf
+from .quantization import check_quantization, even_out, quantization_arguments
+
+if TYPE_CHECKING:
+    from ...config import ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory, ready to be measured and edited."""
+
+    checkpoint: Checkpoint
+    model: nn.Module
+    tokenizer: Any
+    sites: tuple[Site, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        return input_device(self.model)
+
+    @property
+    def d_model(self) -> int:
+        return width(self.model)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return decoder_layers(self.model)[1]
+
+    @property
+    def context_length(self) -> int | None:
+        return getattr(text_config(self.model), "max_position_embeddings", None)
+
+
+def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[[str], None]) -> LoadedModel:
+    """The model of `load_decoder`, with its tokenizer.
+
+    Raises:
+        ModelError: one of the two can't be loaded, the sites aren't found, or there are no such experts to choose.
+    """
+    with fast_gguf():
+        tokenizer = load_tokenizer(checkpoint, settings)
+        model = load_decoder(checkpoint, settings, say)
+    return LoadedModel(checkpoint, model, tokenizer, with_chosen_experts(find_sites(model), settings.experts))
+
+
+def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[[str], None]) -> nn.Module:
+    """The model in the first dtype of `settings.dtypes` that loads and gives finite logits.
+
+    Raises:
+        ModelError: none does; the text says why for each.
+    """
+    check_quantization(checkpoint, settings)
+    failures = []
+    tried: set[str] = set()
+    for wanted in settings.dtypes:
+        dtype = choose_dtype(checkpoint, settings) if wanted == "auto" else getattr(torch, wanted)
+        if str(dtype) in tried:
+            continue
+        tried.add(str(dtype))
+        try:
+            model = _load(checkpoint, settings, dtype)
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+            failures.append(f"{wanted}: {type(error).__name__}: {_first_line(error)}")
+            continue
+        if _finite(model):
+            return model
+        failures.append(f"{wanted}: the logits hold NaN or inf")
+        say(f"Logits are not finite in {dtype}; trying the next dtype.")
+        del model
+    raise ModelError(
+        f"Expected a causal language model in {checkpoint.name} that loads and gives finite logits in one of "
+        f"{', '.join(settings.dtypes)}; none did ({'; '.join(failures)}). Check that the files are complete, "
+        "or set dtypes to one that the model supports."
+    )
+
+
+def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
+    """The tokenizer, padding on the left, with a pad token.
+
+    Raises:
+        ModelError: the files of a tokenizer are missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"Expected a tokenizer in {checkpoint.name}, could not load one ({_first_line(error)}). "
+            "Check that tokenizer.json and tokenizer_config.json are there."
+        ) from error
+    # The last position of every row must be the last token of its prompt.
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> nn.Module:
+    arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
+    arguments["trust_remote_code"] = settings.trust_remote_code or False
+    kind = auto_class(_configuration(checkpoint, settings))
+    arguments |= quantization_arguments(checkpoint, settings, dtype)
+    folder = None
+    # On a machine without an accelerator a device map only adds hooks around every module.
+    if torch.cuda.is_available() or settings.max_memory:
+        arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
+        # Only what is no safetensors file is copied there; those are read where they lie.
+        folder = arguments["offload_folder"] = tempfile.mkdtemp(prefix="heretic-offload-")
+    model = kind.from_pretrained(checkpoint.directory, **arguments)
+    if folder is not None:
+        weakref.finalize(model, shutil.rmtree, folder, True)
+    model.requires_grad_(False)
+    even_out(model, checkpoint, dtype)
+    return model.eval()
+
+
+def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
+        checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
+    )
+
+
+def auto_class(config: Any) -> Any:
+    """transformers' class that makes a model of this configuration: one of text, or one of text and images whose text
+    decoder is edited."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TEXT
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as IMAGES
+
+    images = config.model_type in IMAGES and config.model_type not in TEXT
+    return AutoModelForImageTextToText if images else AutoModelForCausalLM
+
+
+@torch.inference_mode()
+def _finite(model: nn.Module) -> bool:
+    embeddings = model.get_input_embeddings().weight  # type: ignore[operator]
+    ids = torch.arange(1, 9, device=input_device(model))[None] % embeddings.shape[0]
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"Expected a language model that runs on text alone; {type(model).__name__} does not "
+            f"({_first_line(error)}). heretic gives a model nothing but text, so this one can't be searched."
+        ) from error
+    return bool(torch.isfinite(logits).all())
+
+
+def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dtype:
+    """The checkpoint's own dtype on an accelerator; on a CPU the faster of bfloat16 and float32, as measured."""
+    if not torch.cuda.is_available():
+        return fastest_cpu_dtype()
+    stored = _configuration(checkpoint, settings).dtype
+    return stored if isinstance(stored, torch.dtype) and stored != torch.float32 else torch.bfloat16
+
+
+def fastest_cpu_dtype(sizes: Sequence[int] = (128, 1024, 1024)) -> torch.dtype:
+    """The faster of float32 and bfloat16 for a matrix product of the given sizes (rows, d_in, d_out) on this CPU.
+
+    CPUs with avx512_bf16 or amx run bfloat16 several times faster, others several times slower.
+    """
+    rows, d_in, d_out = sizes
+
+    def seconds(dtype: torch.dtype) -> float:
+        x, w = torch.ones(rows, d_in, dtype=dtype), torch.ones(d_out, d_in, dtype=dtype)
+        best = float("inf")
+        for _ in range(6):
+            start = time.perf_counter()
+            nn.functional.linear(x, w)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return min((torch.float32, torch.bfloat16), key=seconds)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,178 @@
+"""Quantised models: which kind a checkpoint is, what it takes to load it, and what its packed weights are worth."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ModelError
+from ..placement import device_of, is_offloaded, present
+from .checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from ...config import ModelSettings
+
+COLUMNS = 256
+"""Columns of a packed weight that are asked for at once."""
+
+DENSE = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What loading one kind of quantised checkpoint takes: packages, and whether it is dequantised on loading."""
+
+    packages: tuple[str, ...] = ()
+    dequantized: bool = False
+
+
+KINDS = {
+    "bitsandbytes": Kind(("bitsandbytes",)),
+    "gptq": Kind(("optimum", "gptqmodel")),
+    "awq": Kind(("gptqmodel",)),
+    # transformers dequantises these two by itself where no GPU can multiply them.
+    "fp8": Kind(),
+    "mxfp4": Kind(),
+    # Its packed layers can be loaded and saved, but have nothing to multiply with outside of vLLM.
+    "compressed-tensors": Kind(("compressed_tensors",), dequantized=True),
+}
+
+
+def stored_quantization(checkpoint: Checkpoint) -> str | None:
+    """The method that the checkpoint's weights are quantised by, as its configuration has it; None for plain weights.
+
+    A GGUF file counts as plain: it is read as a checkpoint of full precision.
+    """
+    config = _quantization_config(checkpoint)
+    if config is None:
+        return None
+    method = config.get("quant_method")
+    # bitsandbytes did not always write its name.
+    return str(method) if method else "bitsandbytes" if "load_in_4bit" in config else "unknown"
+
+
+def stored_bits(checkpoint: Checkpoint) -> str:
+    """The value of `quantization` that is nearest to a bitsandbytes checkpoint's own."""
+    return "bnb_4bit" if (_quantization_config(checkpoint) or {}).get("load_in_4bit") else "bnb_8bit"
+
+
+def _quantization_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    path = checkpoint.directory / "config.json"
+    if checkpoint.gguf_file is not None or not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        # Whoever loads it will say what is wrong with it.
+        return None
+    if not isinstance(config, dict):
+        return None
+    found = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    return found if isinstance(found, dict) else None
+
+
+def check_quantization(checkpoint: Checkpoint, settings: "ModelSettings") -> None:
+    """Makes sure that the checkpoint's own quantisation can be loaded, and is not to be quantised again.
+
+    Raises:
+        ModelError: a package is missing, or `quantization` is set too.
+    """
+    method = stored_quantization(checkpoint)
+    if method is None:
+        return
+    if settings.quantization != "none":
+        raise ModelError(
+            f"Expected a model of full precision for quantization = {settings.quantization}, but {checkpoint.name} is "
+            f"quantised already ({method}). Leave quantization out, or give the model that it was made from."
+        )
+    missing = [name for name in KINDS.get(method, Kind()).packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelError(
+            f"{checkpoint.name} is quantised ({method}), and transformers needs {' and '.join(missing)} to load that: "
+            f"pip install {' '.join(missing).replace('_', '-')}. Or give the model that it was made from."
+        )
+
+
+def quantization_arguments(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> dict[str, Any]:
+    """Arguments for `from_pretrained` that have to do with quantisation."""
+    if checkpoint.gguf_file:
+        from transformers import GgufConfig
+
+        # Packed weights would be unpacked again at every forward.
+        return {"quantization_config": GgufConfig(dequantize=True)}
+    if settings.quantization != "none":
+        return {"quantization_config": _bits_and_bytes(settings.quantization, dtype)}
+    if KINDS.get(stored_quantization(checkpoint) or "", Kind()).dequantized:
+        return {"config": _dequantizing_config(checkpoint, settings)}
+    return {}
+
+
+def _bits_and_bytes(quantization: str, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "bnb_8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
+    )
+
+
+def _dequantizing_config(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint.directory, trust_remote_code=settings.trust_remote_code or False)
+    config.quantization_config = dict(config.quantization_config, dequantize=True)
+    return config
+
+
+def even_out(model: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    """Gives a model that was dequantised on loading one dtype: some weights have come out in that of their scales."""
+    if stored_quantization(checkpoint) is not None and not any(map(is_packed, model.modules())):
+        model.to(dtype)
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Whether a linear module keeps its weight as codes."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor):
+        return hasattr(module, "in_features")
+    return hasattr(module, "in_features") and (
+        weight.dtype not in DENSE or tuple(weight.shape) != (module.out_features, module.in_features)
+    )
+
+
+@torch.inference_mode()
+def dense_weight(module: nn.Module) -> Tensor:
+    """The weight that a linear module multiplies by, (d_out, d_in) where it is packed, else as it is stored.
+
+    A packed weight is measured: the columns of W are what the module makes of the unit vectors, less its bias. So the
+    result is what the forward computes with, whoever packed it.
+    """
+    if not is_packed(module):
+        offloaded = is_offloaded(module)
+        with present(module):
+            weight: Tensor = module.weight  # type: ignore[assignment]
+            return weight.clone() if offloaded else weight
+    d_in = int(module.in_features)  # type: ignore[arg-type]
+    device, dtype = device_of(module), _input_dtype(module)
+    bias = getattr(module, "bias", None)
+    pieces = []
+    for start in range(0, d_in, COLUMNS):
+        width = min(COLUMNS, d_in - start)
+        units = torch.zeros(width, d_in, device=device, dtype=dtype)
+        units[torch.arange(width), torch.arange(start, start + width)] = 1
+        written = module(units)
+        pieces.append(written if bias is None else written - bias)
+    return torch.cat(pieces).mT.contiguous()
+
+
+def _input_dtype(module: nn.Module) -> torch.dtype:
+    """The type that a packed module computes in: that of its scales, or what it was told."""
+    told = getattr(module, "compute_dtype", None)
+    if isinstance(told, torch.dtype):
+        return told
+    held = [each.dtype for each in (*module.parameters(), *module.buffers()) if each.dtype in DENSE]
+    return held[0] if held else torch.float16

@@ -1,0 +1,1 @@
+"""Which weights write to the residual stream: found, probed and proved."""

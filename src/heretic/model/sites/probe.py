@@ -1,0 +1,188 @@
+"""One decoder layer, run again by itself with pieces of it held, disturbed or silenced."""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import LayerCall, hidden, hooks, streams
+from ..loading.quantization import is_packed
+from .matmul_tracer import Product, WatchedProducts
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(slots=True)
+class Observation:
+    """What one run showed: the layer's output, (positions, streams, d_model) fp32, and what was seen on the way."""
+
+    output: Tensor
+    outputs: dict[str, list[Any]] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    products: dict[str, Product] = field(default_factory=dict)
+
+
+class LayerProbe:
+    """A layer with a recorded call. `linear` are its modules of one matrix product each, `loose` its other parameters
+    of two or more dimensions, by name."""
+
+    def __init__(self, layer: nn.Module, call: LayerCall, d_model: int) -> None:
+        self.layer = layer
+        self.call = call
+        self.d_model = d_model
+        self.rows, self.positions = call.output.shape[:2] if call.output.dim() == 3 else _rows(call)
+        self.modules = {name: module for name, module in layer.named_modules() if name}
+        self.linear = {name: module for name, module in self.modules.items() if is_linear(module)}
+        self.loose = dict(_loose_parameters(layer))
+        self.given = self._flat(call.given)
+        self._last_inputs: dict[str, Tensor] = {}
+        self._products: set[str] = set()
+
+    def run(
+        self,
+        change: Mapping[str, Change] | None = None,
+        hold: Mapping[str, list[Any]] | None = None,
+        silenced: Mapping[str, Tensor] | None = None,
+        empty: bool = False,
+    ) -> Observation:
+        """Runs the layer. `change` maps a module or loose parameter to a function of what it writes; `hold` maps a
+        module to the outputs of its calls, given again; `silenced` parameters count as zero; `empty` gives zeros for
+        the hidden state."""
+        change, hold = change or {}, hold or {}
+        seen = Observation(torch.empty(0))
+        counts: dict[str, int] = {}
+
+        def after(name: str, _: nn.Module, __: Any, output: Any) -> Any:
+            if name in hold:
+                number = counts.setdefault(name, 0)
+                counts[name] += 1
+                return copied(hold[name][min(number, len(hold[name]) - 1)])
+            # A copy: some layers (Falcon) add to what a module returned in place.
+            seen.outputs.setdefault(name, []).append(copied(output))
+            return change[name](output) if name in change else output
+
+        def before(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            value = next((each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), None)
+            if value is not None and value.is_floating_point():
+                seen.inputs[name] = value.clone()
+
+        def on_product(product: Product, result: Tensor) -> Tensor:
+            seen.products[product.name] = _joined(seen.products.get(product.name), product)
+            return change[product.name](result) if product.name in change else result
+
+        registrations = [partial(m.register_forward_hook, partial(after, n)) for n, m in self.modules.items()]
+        registrations += [
+            partial(m.register_forward_pre_hook, partial(before, n), with_kwargs=True) for n, m in self.modules.items()
+        ]
+        watching = WatchedProducts(self.loose, self.d_model, on_product, silenced) if self.loose else nullcontext()
+        with hooks(*registrations), watching:
+            seen.output = self._flat(hidden(self._called(empty)))
+        self._last_inputs = seen.inputs
+        self._products |= set(seen.products)
+        return seen
+
+    def others(self, paths: Collection[str]) -> list[str]:
+        """The largest modules that hold a matrix, and neither hold nor are part of any at `paths`."""
+        found: list[str] = []
+        for name, module in self.modules.items():
+            apart = not any(
+                path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for path in paths
+            )
+            inside = any(name.startswith(f"{other}.") for other in found)
+            if apart and not inside and any(parameter.dim() >= 2 for parameter in module.parameters()):
+                found.append(name)
+        return found
+
+    def other_matrices(self, paths: Collection[str]) -> list[str]:
+        """The modules with a matrix of their own that are not at, around or inside `paths`."""
+        owners = [name for name, module in self.modules.items() if any(p.dim() >= 2 for p in module.parameters(False))]
+        return [
+            name
+            for name in owners
+            if not any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for path in paths)
+        ]
+
+    def observed_input(self, name: str) -> Tensor | None:
+        """The first tensor that the module was given in the last run."""
+        return self._last_inputs.get(name)
+
+    def biases_beside(self, loose: Collection[str]) -> dict[str, Tensor]:
+        """Parameters that could be biases of these: of the modules around them, d_model wide, and no matrix that is
+        multiplied by."""
+        found: dict[str, Tensor] = {}
+        for key in loose:
+            parts = key.split(".")
+            for end in range(1, len(parts)):
+                around = self.modules[".".join(parts[:end])]
+                for name, parameter in around.named_parameters(recurse=False):
+                    path = f"{'.'.join(parts[:end])}.{name}"
+                    if path not in self._products and parameter.dim() <= 2 and parameter.shape[-1] == self.d_model:
+                        found[path] = parameter
+        return found
+
+    def _called(self, empty: bool) -> Any:
+        # The layer may add to its input in place.
+        args = [each.clone() if isinstance(each, Tensor) else each for each in self.call.args]
+        kwargs = dict(self.call.kwargs)
+        if empty and args:
+            args[0] = torch.zeros_like(args[0])
+        elif empty:
+            kwargs["hidden_states"] = torch.zeros_like(kwargs["hidden_states"])
+        return self.layer(*args, **kwargs)
+
+    def _flat(self, value: Tensor) -> Tensor:
+        return streams(value, self.rows, self.positions, self.d_model).flatten(0, 1).float()
+
+
+def copied(output: Any) -> Any:
+    """A copy of all tensors in what a module returned."""
+    if isinstance(output, Tensor):
+        return output.clone()
+    if type(output) in (tuple, list):
+        return type(output)(copied(each) for each in output)
+    return output
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether the module is one matrix product: a Linear, its quantised relatives, or GPT-2's Conv1D."""
+    return is_packed(module) or (
+        hasattr(module, "weight") and (hasattr(module, "out_features") or is_transposed(module))
+    )
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the weight is stored (d_in, d_model): transformers' Conv1D."""
+    return type(module).__name__ == "Conv1D"
+
+
+def output_width(module: nn.Module) -> int:
+    return int(module.nf) if is_transposed(module) else int(module.out_features)  # type: ignore[arg-type]
+
+
+def _loose_parameters(layer: nn.Module) -> Collection[tuple[str, Tensor]]:
+    """Parameters of two or more dimensions that no module known by its kind multiplies by."""
+    found = []
+    for prefix, module in layer.named_modules():
+        if is_linear(module) or isinstance(module, (nn.Embedding, nn.modules.conv._ConvNd)):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() in (2, 3) and parameter.numel():
+                found.append((f"{prefix}.{name}" if prefix else name, parameter))
+    return found
+
+
+def _joined(before: Product | None, now: Product) -> Product:
+    """One record of all products with a parameter: the matrices that any of them used."""
+    used = [each.matrices for each in (before, now) if each is not None]
+    numbers = sorted({n for each in used for n in ([each] if isinstance(each, int) else each.tolist())})
+    return Product(now.name, now.count, torch.tensor(numbers), now.transposed)
+
+
+def _rows(call: LayerCall) -> tuple[int, int]:
+    """Rows and positions of a layer with several streams: the two dimensions that are alike in all its arguments."""
+    first, second, third = call.output.shape[:3]
+    return (first, second) if first == 1 else (second, third)

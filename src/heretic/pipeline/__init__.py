@@ -1,1 +1,0 @@
-"""The main job, stage by stage (docs/architecture.md)."""

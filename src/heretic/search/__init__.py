@@ -1,0 +1,1 @@
+"""The search loop, and who measures its candidates."""

@@ -1,0 +1,96 @@
+"""Measuring the candidates of a search: in this process, or in several."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..ablation.edit import ModelEdit
+from ..ablation.parameters import AblationParameters
+from ..engine.batch_size import out_of_memory
+from ..engine.protocol import Progress
+from ..errors import CandidateError, ModelError
+from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
+from ..evaluation.pruning.preview import Look
+from ..evaluation.pruning.statistics import Learned
+
+Compile = Callable[[AblationParameters], ModelEdit]
+Outcome = Evaluation | Look | CandidateError
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A candidate to be measured, with what is known when it is asked for: figures depend on nothing else.
+
+    With `looking` it is only looked at, and `number` is not a trial's.
+    """
+
+    number: int
+    parameters: AblationParameters
+    enough: Enough | None = None
+    learned: Learned | None = None
+    kl_divergence: float | None = None
+    looking: bool = False
+
+
+Done = tuple[Job, Outcome]
+
+
+class Measurer(Protocol):
+    """Takes jobs and gives outcomes, in any order; `ahead` trials may be open at once."""
+
+    @property
+    def ahead(self) -> int: ...
+
+    def submit(self, job: Job) -> None: ...
+
+    def outcomes(self, progress: Progress) -> list[Done]:
+        """Waits for at least one of the open jobs."""
+        ...
+
+
+class InProcess:
+    """Measures up to `ahead` candidates in the same forwards."""
+
+    def __init__(self, evaluator: Evaluator, baseline: Baseline, compile_edit: Compile, ahead: int = 1) -> None:
+        self._evaluator = evaluator
+        self._baseline = baseline
+        self._compile = compile_edit
+        self._open: list[Job] = []
+        self.ahead = ahead
+
+    def submit(self, job: Job) -> None:
+        self._open.append(job)
+
+    def outcomes(self, progress: Progress) -> list[Done]:
+        """As many as may be measured at once; looks and trials are never open together."""
+        jobs, self._open = self._open[: self.ahead], self._open[self.ahead :]
+        return self.measure(jobs, progress)
+
+    def measure(self, jobs: Sequence[Job], progress: Progress) -> list[Done]:
+        """Jobs of one kind. Where memory does not suffice, by halves: of the candidates first, then of the rows a
+        forward.
+
+        Raises:
+            ModelError: not even one row of one candidate fits.
+        """
+        try:
+            return list(zip(jobs, self._measure(jobs, progress), strict=True))
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        if len(jobs) > 1:
+            self.ahead = max(1, len(jobs) // 2)
+            return self.measure(jobs[: self.ahead], progress) + self.measure(jobs[self.ahead :], progress)
+        if not self._evaluator.engine.halve():
+            raise ModelError("A candidate needs more memory than there is, even row by row. Use quantization.")
+        return self.measure(jobs, progress)
+
+    def _measure(self, jobs: Sequence[Job], progress: Progress) -> Sequence[Outcome]:
+        edits = [self._compile(job.parameters) for job in jobs]
+        # What the first was asked with serves all: it is the oldest, and what ruled a candidate out then still does.
+        first = jobs[0]
+        if first.looking:
+            return self._evaluator.look(edits, self._baseline, progress, first.learned)
+        numbers = [job.number for job in jobs]
+        known = [job.kl_divergence for job in jobs]
+        return self._evaluator.evaluate(edits, self._baseline, progress, first.enough, numbers, first.learned, known)

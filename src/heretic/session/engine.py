@@ -1,0 +1,156 @@
+"""One model, made ready to be measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..config import Settings
+from ..engine.local import LocalEngine
+from ..engine.protocol import no_progress
+from ..errors import ModelError
+from ..evaluation.evaluator import Evaluator, Seen
+from ..evaluation.prefix import find_response_prefix
+from ..events import Reporter
+from ..model.chat_template import chat_format, check_lengths
+from ..model.kernels.packed_linear import unpack_weights
+from ..model.loading.checkpoint import Checkpoint
+from ..model.loading.load import LoadedModel, load_model
+from ..model.placement import META
+from ..prompts.prompt import Prompt
+from .autotune import Tuning
+from .response_prefix import SampledModel
+
+PREFIX_PROMPTS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What preparing an engine finds out, and a later engine of the same model is given."""
+
+    dtype: str
+    response_prefix: str
+    batch_size: int
+
+
+def open_engine(
+    checkpoint: Checkpoint, settings: Settings, prompts: Sequence[Prompt], known: Measured | None, reporter: Reporter
+) -> LocalEngine:
+    """The model of `checkpoint` in an engine; what is `known` is not measured again.
+
+    Raises:
+        ModelError: the model can't be loaded, or is no chat model.
+        PromptError: a prompt is longer than its context.
+    """
+    if known is not None:
+        settings = settings.model_copy(update={"dtypes": [known.dtype]})
+    with reporter.step(f"Loading {checkpoint.name}"):
+        loaded = load_model(checkpoint, settings, reporter.say)
+    reporter.say(_summary(loaded))
+    return wrap_engine(loaded, settings, prompts, known, reporter)
+
+
+def wrap_engine(
+    loaded: LoadedModel, settings: Settings, prompts: Sequence[Prompt], known: Measured | None, reporter: Reporter
+) -> LocalEngine:
+    """A loaded model in an engine: chat format, batch size, response prefix."""
+    chat = chat_format(loaded.tokenizer, settings.system_prompt, loaded.checkpoint.name)
+    if chat.folds_system:
+        reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
+    check_lengths(chat, prompts, settings.max_response_length, loaded.context_length)
+    engine = LocalEngine(
+        loaded,
+        chat,
+        compact=settings.compact_rows,
+        share_prefix=settings.share_prefix,
+        reuse_layers=settings.reuse_layers,
+        fast_attention=settings.fast_attention,
+        packed_weights=settings.packed_weights,
+        static_decode=settings.static_decode,
+        warn=reporter.warn,
+    )
+    if known is not None:
+        engine.batch_size = known.batch_size
+        engine.chat = chat.with_prefix(known.response_prefix)
+        return engine
+    engine.batch_size = Tuning(engine, settings, reporter).batch_size(tuple(prompts))
+    reporter.say(f"Batch size: {engine.batch_size}")
+    engine.chat = chat.with_prefix(_response_prefix(engine, settings, prompts, reporter))
+    return engine
+
+
+def measured(engine: LocalEngine) -> Measured:
+    return Measured(str(engine.loaded.dtype).removeprefix("torch."), engine.chat.response_prefix, engine.batch_size)
+
+
+def make_evaluator(
+    engine: LocalEngine,
+    settings: Settings,
+    good: Sequence[Prompt],
+    bad: Sequence[Prompt],
+    seen: Seen | None = None,
+    over: Sequence[Prompt] = (),
+) -> Evaluator:
+    return Evaluator(
+        engine,
+        good,
+        bad,
+        settings.refusal_markers,
+        settings.max_response_length,
+        seen=seen,
+        objective=settings.objective,
+        over=over,
+    )
+
+
+def _response_prefix(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> str:
+    if settings.response_prefix is not None:
+        return settings.response_prefix
+    sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
+    with reporter.step("Looking how responses begin", len(sample)) as progress:
+        model = SampledModel(engine, sample, progress)
+        prefix = find_response_prefix(model, settings.chain_of_thought_skips, settings.measure_thinking)
+    if prefix:
+        reporter.say(f"All responses begin with {prefix!r}: measuring after it.")
+    return prefix
+
+
+def _summary(loaded: LoadedModel) -> str:
+    model: Any = loaded.model
+    billions = sum(parameter.numel() for parameter in model.parameters()) / 1e9
+    sites: dict[str, int] = {}
+    for site in loaded.sites:
+        sites[site.component] = sites.get(site.component, 0) + 1
+    found = ", ".join(f"{count} x {component}" for component, count in sites.items())
+    dtype = str(loaded.dtype).removeprefix("torch.")
+    away = sum(parameter.numel() for parameter in model.parameters() if parameter.device == META) / 1e9
+    offloaded = f", {away / billions:.0%} of them offloaded" if away else ""
+    return f"{type(model).__name__}, {billions:.2f}B parameters{offloaded}, {dtype} on {loaded.device}; sites: {found}"
+
+
+def release(engine: LocalEngine) -> None:
+    """Gives a model's memory back, whoever still holds it."""
+    unpack_weights(engine.loaded.model)
+    for parameter in engine.loaded.model.parameters():
+        if parameter.device == META:
+            continue
+        # Moving to the meta device would do for plain weights; 4-bit ones refuse it.
+        parameter.data = torch.empty(0, dtype=parameter.dtype)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def require_declining(refusals: int, prompts: int) -> None:
+    """Raises:
+    ModelError: the baseline never declines: there is nothing to remove.
+    """
+    if refusals == 0:
+        raise ModelError(
+            f"Expected a model that declines some of the {prompts} bad evaluation prompts, but it declines none: there "
+            "is nothing to remove. Use prompts that it declines (bad_evaluation_prompts, preset), its own system "
+            "prompt (system_prompt = none), or markers that fit its refusals (refusal_markers)."
+        )
+
+
+__all__ = ["Measured", "make_evaluator", "measured", "no_progress", "open_engine", "release", "require_declining"]

@@ -1,0 +1,21 @@
+"""The file that keeps what was measured at the end, beside a study's journal."""
+
+from pathlib import Path
+
+from ..evaluation.heldout.schema import Figures
+from ..study.journal import figures_path
+from .sidecars import read_beside, write_beside
+
+
+def read_figures(path: Path) -> Figures | None:
+    """What was measured at the end of the study whose journal is `path`; None where nothing was.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    remedy = ": they are measured again when the study is opened"
+    return read_beside(figures_path(path), Figures, "the figures of a study", remedy)
+
+
+def write_figures(path: Path, figures: Figures) -> None:
+    write_beside(figures_path(path), figures)

@@ -1,0 +1,73 @@
+"""The bad responses of all measured models before all judges, and how far these agree."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from ..config.measuring import JudgeSource
+from ..errors import ModelError
+from ..evaluation.heldout.judges import Judge, open_judge
+from ..evaluation.heldout.schema import AgreementFigure, Figures, JudgeFigures, ModelFigures, ResponseClass
+from ..evaluation.statistics import kappa, rate
+from ..events import Reporter
+
+OPENINGS, MARKERS = "openings", "markers"
+
+
+def judge(figures: Figures, sources: Sequence[JudgeSource], reporter: Reporter) -> Figures:
+    """The figures with every judge's verdicts; the two lists are judges too. One that fails is left out, and said."""
+    models = [figures.baseline, *figures.candidates]
+    judged = [each for model in models for each in _lists(model)]
+    texts = figures.prompts["bad_report_prompts"].texts
+    if sources and texts is None:
+        reporter.warn("Responses to a public set are not stored, so the judges have nothing to read.")
+    for source in sources if texts is not None else ():
+        known = {each.trial: each for each in figures.judges if each.judge == source.name}
+        missing = [model for model in models if model.trial not in known]
+        try:
+            with reporter.step(f"Judging by {source.name}", len(missing)) as progress:
+                found = []
+                opened = open_judge(source) if missing else None
+                for model in models:
+                    if model.trial in known or opened is None:
+                        found.append(known[model.trial])
+                        continue
+                    found.append(_judged(opened, texts or [], model))
+                    progress(1)
+        except ModelError as error:
+            reporter.warn(str(error))
+            continue
+        judged += found
+    return figures.model_copy(update={"judges": judged, "agreement": agreement(judged)})
+
+
+def agreement(judged: Sequence[JudgeFigures]) -> list[AgreementFigure]:
+    """Each pair of judges over all responses that both have seen."""
+    names = list(dict.fromkeys(each.judge for each in judged))
+    verdicts = {name: [v for each in judged if each.judge == name for v in each.verdicts] for name in names}
+    return [
+        AgreementFigure(
+            first=first,
+            second=second,
+            kappa=kappa(verdicts[first], verdicts[second]),
+            agree=rate(
+                sum(a == b for a, b in zip(verdicts[first], verdicts[second], strict=True)), len(verdicts[first])
+            ),
+        )
+        for first, second in combinations(names, 2)
+    ]
+
+
+def _lists(model: ModelFigures) -> list[JudgeFigures]:
+    openings: list[ResponseClass] = [each.kind for each in model.bad_responses]
+    markers: list[ResponseClass] = ["declined" if each.marker else "answered" for each in model.bad_responses]
+    return [_figures(OPENINGS, model.trial, openings), _figures(MARKERS, model.trial, markers)]
+
+
+def _judged(opened: Judge, prompts: Sequence[str], model: ModelFigures) -> JudgeFigures:
+    texts = [each.text or "" for each in model.bad_responses]
+    return _figures(opened.name, model.trial, opened.verdicts(prompts, texts))
+
+
+def _figures(name: str, trial: int | None, verdicts: list[ResponseClass]) -> JudgeFigures:
+    counts = {kind: rate(verdicts.count(kind), len(verdicts)) for kind in ("declined", "answered", "broken")}
+    return JudgeFigures(judge=name, trial=trial, verdicts=verdicts, **counts)

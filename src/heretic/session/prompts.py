@@ -1,0 +1,98 @@
+"""The prompt sets of a run."""
+
+from dataclasses import dataclass, replace
+
+from ..config import PromptSource, Settings, resolve_prompts, resolve_report_prompts
+from ..config.presets import OVER_REFUSAL, preset_source
+from ..config.types import REFUSAL_MARKERS
+from ..errors import PromptError
+from ..evaluation.heldout.evaluate import ReportPart
+from ..prompts.loading import load_prompts
+from ..prompts.prompt import Prompt, PromptSet
+
+OVER_REFUSAL_EVALUATION = "over_refusal_evaluation_prompts"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPrompts:
+    """Prompts for the directions (good, bad) and for the search (good_evaluation, bad_evaluation, and over_refusal
+    where that is an objective)."""
+
+    good: PromptSet
+    bad: PromptSet
+    good_evaluation: PromptSet
+    bad_evaluation: PromptSet
+    sources: dict[str, PromptSource]
+    over_refusal: PromptSet | None = None
+
+    @property
+    def over(self) -> tuple[Prompt, ...]:
+        return self.over_refusal.prompts if self.over_refusal is not None else ()
+
+    def sets(self) -> dict[str, PromptSet]:
+        """By the name of their key in the configuration."""
+        third = {} if self.over_refusal is None else {OVER_REFUSAL_EVALUATION: self.over_refusal}
+        return {
+            "good_prompts": self.good,
+            "bad_prompts": self.bad,
+            "good_evaluation_prompts": self.good_evaluation,
+            "bad_evaluation_prompts": self.bad_evaluation,
+            **third,
+        }
+
+    def all(self) -> list[Prompt]:
+        return [prompt for each in self.sets().values() for prompt in each]
+
+    def sample(self, a_side: int) -> list[Prompt]:
+        """A few good and bad evaluation prompts."""
+        return [*self.good_evaluation.prompts[:a_side], *self.bad_evaluation.prompts[:a_side]]
+
+
+def load_run_prompts(settings: Settings) -> RunPrompts:
+    """Raises:
+    PromptError: one of the sets is not as it must be.
+    """
+    sources = resolve_prompts(settings)
+    good, bad, good_evaluation, bad_evaluation = map(load_prompts, sources)
+    prompts = RunPrompts(good, bad, good_evaluation, bad_evaluation, sources._asdict())
+    if not settings.over_refusal_objective:
+        return prompts
+    source = settings.over_refusal_evaluation_prompts or preset_source(OVER_REFUSAL, "search", "bad")
+    over = load_prompts(source)
+    twice = {prompt.text for prompt in over} & {prompt.text for prompt in bad_evaluation}
+    if twice:
+        raise PromptError(
+            f"Expected {OVER_REFUSAL_EVALUATION} of their own, but {len(twice)} of {len(over)} are "
+            f"bad_evaluation_prompts too ({min(twice)[:60]!r}...): how often they are declined is an objective "
+            "already. Leave over_refusal_objective out."
+        )
+    return replace(prompts, over_refusal=over, sources=prompts.sources | {OVER_REFUSAL_EVALUATION: source})
+
+
+def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | None:
+    """The prompts of the measurement at the end; None where the user's own sets have no report part.
+
+    Raises:
+        PromptError: one of the sets is not as it must be, or has prompts that the run uses otherwise.
+    """
+    # Other markers show another behaviour.
+    refusals = settings.refusal_markers == list(REFUSAL_MARKERS)
+    sources = resolve_report_prompts(settings, settings, refusals)
+    if sources is None or settings.report_candidates == 0:
+        return None
+    over = sources.over_refusal_prompts
+    part = ReportPart(
+        load_prompts(sources.good_report_prompts),
+        load_prompts(sources.bad_report_prompts),
+        load_prompts(over) if over is not None else None,
+    )
+    used = {prompt.text: name for name, each in prompts.sets().items() for prompt in each}
+    for name, each in part.sets().items():
+        seen = [prompt.text for prompt in each if prompt.text in used]
+        if seen:
+            raise PromptError(
+                f"Expected {name} that directions and search have not seen, but {len(seen)} of {len(each)} are in "
+                f"{used[seen[0]]} too ({seen[0][:60]!r}...). Give prompts of their own (heretic split makes disjoint "
+                "parts of a set), or measure nothing at the end (report_candidates = 0)."
+            )
+    return part

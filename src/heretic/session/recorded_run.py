@@ -1,0 +1,197 @@
+"""A run as somebody recorded it: in a report, in a study's journal, or in the heretic.json of an export."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..commands.report import make_report
+from ..errors import StudyError
+from ..evaluation.heldout.schema import Figures
+from ..report.data import Report
+from ..study.reader import RecordedStudy
+from ..study.schema import BaselineRecord, PromptRecord, TrialRecord
+
+Kind = TypeVar("Kind", bound=BaseModel)
+MANIFEST = "heretic.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """What a record says of a run: what it was made of, and the figures that it stated.
+
+    `settings` are keys of the configuration; `trials` all complete ones, by number; `repeated` the numbers of those
+    that are measured again. `n_trials` is None where the record does not tell of the search, and `why_not` says so.
+    """
+
+    source: str
+    model: str
+    model_path: str | None
+    model_revision: str | None
+    model_digest: str
+    dtype: str | None
+    prompts: Mapping[str, PromptRecord]
+    settings: Mapping[str, Any]
+    baseline: BaselineRecord
+    trials: Mapping[int, TrialRecord]
+    repeated: tuple[int, ...]
+    measured: Figures | None
+    versions: Mapping[str, str]
+    hardware: Mapping[str, str]
+    n_trials: int | None
+    why_not: str
+    others: tuple[str, ...]
+
+
+class Manifest(BaseModel):
+    """The heretic.json of an export. Those of older ones lack dtype, response prefix and batch size."""
+
+    version: int
+    base_model: str
+    base_model_revision: str | None
+    base_model_digest: str
+    trial: TrialRecord
+    baseline: BaselineRecord
+    prompts: dict[str, PromptRecord]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    dtype: str | None = None
+    response_prefix: str | None = None
+    batch_size: int = 0
+
+
+def read_recorded_run(source: str) -> RecordedRun:
+    """The run that `source` records: a report's JSON, a journal, a heretic.json or its directory, or a hub id of one.
+
+    Raises:
+        StudyError: there is no such record, or it is of another version, or damaged.
+        ModelError: the hub can't give it.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir() and (path / MANIFEST).exists():
+        path = path / MANIFEST
+    elif not path.exists() and source.count("/") == 1 and not path.suffix and not source.startswith((".", "~", "/")):
+        from ..model.loading.hub import download_file
+
+        path = download_file(source, MANIFEST, None)[0]
+    if not path.is_file():
+        raise StudyError(
+            f"Expected a record of a run in {source}, found none: give the .json file of a report, the .jsonl file of "
+            f"a study, a {MANIFEST}, the directory of an export, or its id on the hub."
+        )
+    if path.suffix == ".jsonl":
+        return _of_report(source, make_report(RecordedStudy(path)))
+    content = _read(path)
+    if "base_model" in content:
+        return _of_manifest(source, _validated(Manifest, content, path))
+    return _of_report(source, _validated(Report, content, path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Raises:
+    StudyError: it is no JSON object of version 1.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise StudyError(
+            f"Expected the JSON file of a report in {path}, could not read it ({error}). The page (.html) has one "
+            "beside it; give that, or write it again with heretic report."
+        ) from error
+    if not isinstance(content, dict) or not ({"study", "base_model"} & set(content)):
+        raise StudyError(
+            f"Expected the JSON file of a report, or a {MANIFEST}, in {path}, found other JSON. heretic report "
+            "writes one."
+        )
+    if content.get("version") != 1:
+        raise StudyError(
+            f"Expected a record of version 1 in {path}, found version {content.get('version')!r}: another version of "
+            "this program wrote it. Use that version, or write the report again with this one."
+        )
+    return content
+
+
+def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StudyError(
+            f"Expected a record of version 1 in {path}, but {error.error_count()} fields of it are not as they must be "
+            f"({place}: {first['msg']}). Restore the file, or write the report again."
+        ) from error
+
+
+def _of_report(source: str, report: Report) -> RecordedRun:
+    study, measured = report.study, report.measured
+    trials = {
+        each.number: TrialRecord.model_validate(each.model_dump(include=set(TrialRecord.model_fields)))
+        for each in report.trials
+    }
+    shown = [each.number for each in report.front]
+    shown += [each.trial for each in measured.candidates if each.trial is not None] if measured else []
+    settings: dict[str, Any] = dict(report.runs[-1].settings) if report.runs else _sources(study.prompts)
+    settings |= study.settings | {"response_prefix": study.response_prefix, "batch_size": study.batch_size}
+    settings["report_candidates"] = 0
+    if measured is not None:
+        settings |= measured.settings | {"report_response_length": measured.max_response_length}
+        settings["report_candidates"] = max(1, len(measured.candidates))
+    why_not = "" if report.runs else "it was made before searches recorded their settings"
+    return RecordedRun(
+        source=source,
+        model=study.model,
+        model_path=study.model_path,
+        model_revision=study.model_revision,
+        model_digest=study.model_digest,
+        dtype=study.dtype,
+        prompts=study.prompts,
+        settings=settings,
+        baseline=study.baseline,
+        trials=trials,
+        repeated=tuple(number for number in dict.fromkeys(shown) if number in trials),
+        measured=measured,
+        versions=study.versions,
+        hardware=report.runs[-1].hardware if report.runs else {},
+        n_trials=len(report.trials) + len(report.failed) if report.runs else None,
+        why_not=why_not,
+        others=tuple(
+            name
+            for name, each in (("residuals", report.residuals), ("benchmarks", report.benchmarks))
+            if each is not None
+        ),
+    )
+
+
+def _of_manifest(source: str, manifest: Manifest) -> RecordedRun:
+    settings = _sources(manifest.prompts) | manifest.settings
+    settings |= {"batch_size": manifest.batch_size, "report_candidates": 0}
+    if manifest.response_prefix is not None:
+        settings["response_prefix"] = manifest.response_prefix
+    return RecordedRun(
+        source=source,
+        model=manifest.base_model,
+        model_path=None,
+        model_revision=manifest.base_model_revision,
+        model_digest=manifest.base_model_digest,
+        dtype=manifest.dtype,
+        prompts=manifest.prompts,
+        settings=settings,
+        baseline=manifest.baseline,
+        trials={manifest.trial.number: manifest.trial},
+        repeated=(manifest.trial.number,),
+        measured=None,
+        versions=manifest.versions,
+        hardware={},
+        n_trials=None,
+        why_not="it records one trial, and not the search that found it",
+        others=(),
+    )
+
+
+def _sources(prompts: Mapping[str, PromptRecord]) -> dict[str, Any]:
+    """The prompt sets as settings; packaged ones too, whatever the preset was."""
+    return {name: each.source for name, each in prompts.items()}

@@ -1,0 +1,142 @@
+"""What a run writes into its study's record."""
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+import torch
+
+from .. import __version__
+from ..config import ExportSettings, ReportSettings, Settings
+from ..engine.local import LocalEngine
+from ..engine.protocol import Progress
+from ..evaluation.evaluator import Baseline, Evaluator
+from ..evaluation.scorers.refusal_logodds import RefusalTokens
+from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
+from ..study.space import SearchSpace
+from .engine import measured
+from .prompts import RunPrompts
+
+COMPARED_SETTINGS = (
+    "system_prompt",
+    "only_telling_prompts",
+    "orthogonalize_direction",
+    "winsorization_quantile",
+    "experts",
+    "row_normalization",
+    "max_response_length",
+    "refusal_markers",
+    "objective",
+    "over_refusal_objective",
+    "kl_divergence_scale",
+    "kl_divergence_target",
+    "quantization",
+)
+"""Settings that decide a trial's figures: a study can't go on under others."""
+
+
+def identity(engine: LocalEngine, prompts: RunPrompts, settings: Settings, space: SearchSpace) -> dict[str, Any]:
+    """What makes trials comparable: fields of StudyRecord."""
+    checkpoint = engine.loaded.checkpoint
+    dumped = settings.model_dump(mode="json")
+    return {
+        "model_digest": checkpoint.digest(),
+        "dtype": measured(engine).dtype,
+        "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(prompts).items()},
+        "settings": {key: dumped[key] for key in COMPARED_SETTINGS},
+        "space": space.describe(),
+    }
+
+
+def prompt_records(prompts: RunPrompts) -> dict[str, PromptRecord]:
+    return {
+        name: PromptRecord(source=prompts.sources[name].model_dump(mode="json"), count=len(each), digest=each.digest)
+        for name, each in prompts.sets().items()
+    }
+
+
+def study_record(
+    engine: LocalEngine,
+    prompts: RunPrompts,
+    settings: Settings,
+    space: SearchSpace,
+    baseline: Baseline,
+    telling: dict[str, tuple[int, ...]] | None = None,
+) -> StudyRecord:
+    checkpoint = engine.loaded.checkpoint
+    path = checkpoint.directory / checkpoint.gguf_file if checkpoint.gguf_file else checkpoint.directory
+    return StudyRecord(
+        model=checkpoint.name,
+        model_path=str(path.resolve()),
+        gguf_file=checkpoint.gguf_file,
+        model_revision=checkpoint.revision,
+        sites=[site.plain() for site in engine.sites],
+        response_prefix=engine.chat.response_prefix,
+        batch_size=engine.batch_size,
+        baseline=baseline_record(baseline),
+        versions=versions(),
+        telling=telling,
+        **identity(engine, prompts, settings, space),
+    )
+
+
+def versions() -> dict[str, str]:
+    found = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "optuna")}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
+
+
+def baseline_record(baseline: Baseline) -> BaselineRecord:
+    return BaselineRecord(
+        refusals=baseline.refusals,
+        prompts=baseline.prompts,
+        refusal_tokens=None if baseline.tokens is None else baseline.tokens.ids,
+        probability=baseline.probability,
+        over_refusals=baseline.over_refusals,
+        over_prompts=baseline.over_prompts,
+    )
+
+
+def recorded_baseline(record: BaselineRecord, evaluator: Evaluator, progress: Progress) -> Baseline:
+    """The baseline of a recorded study: its log-probabilities are measured, the rest is known."""
+    measured = evaluator.baseline_of(record.refusals, progress)
+    baseline = replace(measured, over_refusals=record.over_refusals, over_prompts=record.over_prompts)
+    if record.refusal_tokens is None:
+        return baseline
+    # How well the tokens tell refusals was of interest when they were found.
+    tokens = RefusalTokens(record.refusal_tokens, coverage=1.0, precision=1.0)
+    return replace(baseline, tokens=tokens, probability=record.probability)
+
+
+NOT_RECORDED = {*ExportSettings.model_fields, *ReportSettings.model_fields}
+NOT_RECORDED |= {"study_checkpoint_dir", "resume", "reproduce"}
+"""Settings that say where things go and what is shown: no figure depends on them."""
+
+
+def run_record(settings: Settings) -> RunRecord:
+    """This start of the program."""
+    dumped = settings.model_dump(mode="json")
+    return RunRecord(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings={key: value for key, value in dumped.items() if key not in NOT_RECORDED},
+        versions=versions(),
+        hardware=hardware(),
+    )
+
+
+def hardware() -> dict[str, str]:
+    """Processor, memory and GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {
+        "platform": platform.platform(),
+        "processor": f"{platform.processor() or platform.machine()}, {cores} cores, {torch.get_num_threads()} threads",
+        "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
+    }
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        total = torch.cuda.get_device_properties(number).total_memory
+        found[f"GPU {number}"] = f"{torch.cuda.get_device_name(number)}, {total / 1e9:.0f} GB"
+    return found

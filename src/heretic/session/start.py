@@ -1,0 +1,121 @@
+"""How a study begins: its directions and its baseline, and what it tries before its sampler has learnt anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..ablation.parameters import AblationParameters
+from ..commands.results import find_study
+from ..config import Settings
+from ..engine.local import LocalEngine
+from ..errors import CandidateError, ModelError
+from ..evaluation.evaluator import Baseline, Evaluator
+from ..events import Reporter
+from ..study.identity import check_same
+from ..study.journal import tensors_path
+from ..study.pareto import pareto_front
+from ..study.reader import has_record
+from ..study.space import SearchSpace
+from ..study.study import Study
+from .directions import StudyTensors, fit_tensors, read_tensors
+from .engine import require_declining
+from .prompt_filter import find_telling, telling_prompts
+from .prompts import RunPrompts
+from .records import identity, recorded_baseline, study_record
+from .residual_plots import ResidualReport
+
+
+@dataclass(frozen=True, slots=True)
+class Prescribed:
+    """A study of these candidates and no others, in this order; `measured` are the places of those that are measured
+    at the end, on the front or not."""
+
+    candidates: Sequence[AblationParameters]
+    measured: Sequence[int]
+
+
+class Beginning:
+    """Directions and baseline of a study: measured where it is new, read where it was begun before."""
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        evaluator: Evaluator,
+        study: Study,
+        prompts: RunPrompts,
+        settings: Settings,
+        path: Path,
+        reporter: Reporter,
+    ) -> None:
+        self._engine = engine
+        self._evaluator = evaluator
+        self._study = study
+        self._prompts = prompts
+        self._settings = settings
+        self._path = path
+        self._reporter = reporter
+        self._report = ResidualReport(settings, path.stem.lstrip("-"), reporter)
+
+    def begin_or_resume(self, prescribed: Prescribed | None) -> tuple[StudyTensors, Baseline]:
+        """What the search needs; a new study is recorded, with the candidates that are prescribed in its queue.
+
+        Raises:
+            StudyError: the study at the path was begun with other settings, prompts or another model.
+            ModelError: the model can't be measured, or declines nothing.
+        """
+        return self._resume() if has_record(self._path) else self._begin(prescribed)
+
+    def _resume(self) -> tuple[StudyTensors, Baseline]:
+        record = self._study.record
+        check_same(record, identity(self._engine, self._prompts, self._settings, self._study.space), self._path)
+        with self._reporter.step("Baseline", len(self._prompts.good_evaluation)) as progress:
+            baseline = recorded_baseline(record.baseline, self._evaluator, progress)
+        tensors = read_tensors(tensors_path(self._path))
+        prompts = telling_prompts(self._prompts, record.telling)
+        self._report.measure_and_show(self._engine, prompts, tensors.directions)
+        return tensors, baseline
+
+    def _begin(self, prescribed: Prescribed | None) -> tuple[StudyTensors, Baseline]:
+        telling = None
+        if self._settings.only_telling_prompts:
+            telling = find_telling(self._engine, self._prompts, self._settings, self._reporter)
+        prompts = telling_prompts(self._prompts, telling)
+        keep = self._report.keep if self._report.wanted else None
+        tensors = fit_tensors(self._engine, prompts, self._settings, self._reporter, keep)
+        self._report.show(tensors.directions)
+        baseline = self._measured_baseline()
+        require_declining(baseline.refusals, baseline.prompts)
+        tensors.write(tensors_path(self._path))
+        study = self._study
+        study.begin(study_record(self._engine, self._prompts, self._settings, study.space, baseline, telling))
+        for parameters in prescribed.candidates if prescribed else ():
+            study.enqueue(parameters)
+        return tensors, baseline
+
+    def _measured_baseline(self) -> Baseline:
+        with self._reporter.step("Baseline", self._evaluator.rows_a_candidate) as progress:
+            try:
+                baseline = self._evaluator.baseline(progress)
+            except CandidateError as error:
+                raise ModelError(f"The model itself can't be measured: {error}. Try another dtype (dtypes).") from error
+        self._reporter.say(f"The model itself declines {baseline.refusals} of {baseline.prompts} bad prompts.")
+        if baseline.over_refusals is not None:
+            harmless = f"{baseline.over_refusals} of {baseline.over_prompts} harmless ones that look harmful"
+            self._reporter.say(f"It declines {harmless}: their number is the third objective.")
+        return baseline
+
+
+def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationParameters]:
+    """The front of the study that `settings.seeds` names, then the textbook settings; as many as there are trials.
+
+    Raises:
+        StudyError: there is no such study, or its model has other components.
+    """
+    candidates: list[AblationParameters] = []
+    if settings.seeds is not None:
+        study = find_study(settings.seeds, settings.study_checkpoint_dir)
+        last_layer = int(study.record.space["last_layer"])
+        candidates += [space.adopt(trial.parameters, last_layer) for trial in pareto_front(study.trials)]
+    if settings.textbook_trials:
+        candidates += space.textbook()
+    return candidates[: settings.n_trials]

@@ -1,0 +1,120 @@
+"""heretic benchmark on the planted model: a task of its own, run by lm-evaluation-harness without a network."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lm_eval")
+
+from heretic.benchmark.figures import BenchmarkFigures
+from heretic.cli.main import main
+from tests.support.planted import planted_prompts
+
+TASK = """
+task: planted
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "sure here"
+generation_kwargs: {{until: [], do_sample: false, max_gen_toks: {tokens}}}
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+"""
+
+
+@pytest.fixture
+def study(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> Path:
+    assert main([str(planted_directory / "planted"), *planted_flags, "--n-trials", "6"]) == 0
+    [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
+    return journal
+
+
+def write_task(directory: Path, tokens: int) -> Path:
+    """12 questions that the model declines and 4 that it answers; right is "sure here"."""
+    questions = planted_prompts(12, bad=True, seed=90) + planted_prompts(4, bad=False, seed=91)
+    data = directory / "questions.jsonl"
+    data.write_text("".join(json.dumps({"question": each}) + "\n" for each in questions))
+    task = directory / "planted.yaml"
+    task.write_text(TASK.format(data=data, tokens=tokens))
+    return task
+
+
+def test_a_candidate_and_the_model_itself_answer_the_same_documents(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = write_task(tmp_path, tokens=8)
+    samples = tmp_path / "samples"
+    flags = ["--tasks", str(task), "--trials", "lowest-refusals", "--samples", str(samples)]
+    assert main(["benchmark", str(study), *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "better (p < 0.001)" in shown
+    kept = BenchmarkFigures.model_validate_json(study.with_suffix(".benchmarks.json").read_text())
+    [figures] = kept.tasks
+    [metric] = figures.metrics
+    # The behaviour is gone, and with it all that the model got wrong.
+    assert (metric.metric, metric.baseline, metric.candidate) == ("exact_match", 0.25, 1.0)
+    assert metric.paired is not None
+    # Exact McNemar of 12 pairs that all differ the same way: 2 * 0.5 ** 12.
+    assert (metric.paired.only_first, metric.paired.only_second) == (0, 12)
+    assert metric.p_value == pytest.approx(2 * 0.5**12)
+    assert figures.baseline_unfinished is not None and figures.baseline_unfinished.count == 0
+    # The scores are kept, the texts are where they were asked for.
+    assert "sure" not in study.with_suffix(".benchmarks.json").read_text()
+    lines = (samples / f"planted.trial-{figures.trial}.jsonl").read_text().splitlines()
+    assert len(lines) == 16
+    logged = json.loads(lines[0])
+    assert logged["filtered_resps"] == ["sure here"]
+    # With the chat template, and without a second start.
+    assert logged["arguments"][0][0].startswith("<user> ") and logged["arguments"][0][0].endswith("<assistant>")
+
+
+def test_answers_that_the_length_limit_cuts_off_are_counted(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = write_task(tmp_path, tokens=1)
+    assert main(["benchmark", str(study), "--tasks", str(task), "--limit", "5", "--json"]) == 0
+    [figures] = json.loads(capsys.readouterr().out)
+    assert (figures["limit"], figures["documents"]) == (5, 5)
+    assert figures["baseline_unfinished"]["count"] == figures["candidate_unfinished"]["count"] == 5
+
+
+def test_figures_of_another_benchmark_stay(study: Path, tmp_path: Path) -> None:
+    task = write_task(tmp_path, tokens=8)
+    other = tmp_path / "other.yaml"
+    other.write_text(task.read_text().replace("task: planted", "task: other"))
+    assert main(["benchmark", str(study), "--tasks", f"{other},{task}", "--limit", "4"]) == 0
+    assert main(["benchmark", str(study), "--tasks", str(task), "--limit", "3"]) == 0
+    kept = BenchmarkFigures.model_validate_json(study.with_suffix(".benchmarks.json").read_text())
+    assert [(Path(each.task).stem, each.limit) for each in kept.tasks] == [("other", 4), ("planted", 3)]
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [("hellaswagg", "Did you mean hellaswag"), ("missing.yaml", "there is no such file")],
+)
+def test_an_unknown_task_is_told_before_anything_runs(
+    study: Path, task: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", str(study), "--tasks", task]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_the_harness_it_says_what_to_install(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["benchmark", str(study)]) == 2
+    assert 'pip install "heretic[benchmark]"' in capsys.readouterr().err
+
+
+def test_a_task_that_the_harness_refuses_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planted model's tokenizer knows no word of it: to the harness its answers are empty."""
+    assert main(["benchmark", str(study), "--tasks", "heretic-facts", "--limit", "2"]) == 2
+    assert "lm-evaluation-harness stopped at a check of its own" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Trials of a recorded study, talked to and compared."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from heretic.cli.main import main
+from heretic.study.pareto import pareto_front
+from heretic.study.reader import RecordedStudy
+
+
+@pytest.fixture(scope="module")
+def study(short_study: Path) -> Path:
+    return short_study
+
+
+def chat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str, *arguments: str) -> str:
+    monkeypatch.setattr("sys.stdin", io.StringIO(said))
+    assert main(["chat", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_piped_chat_answers_line_by_line_as_the_trial_and_as_the_model(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "word1 trigger1\n\n/reset\nword2 trigger2\n"
+    edited = chat(monkeypatch, capsys, lines, str(study), "--trial", "lowest-refusals")
+    assert edited.count("Model: sure here") == 2 and "sorry" not in edited
+    itself = chat(monkeypatch, capsys, lines, str(study), "--trial", "baseline", "--tokens", "2")
+    assert itself.count("sorry") == 2 and "Chat with the model itself." in itself
+
+
+def test_what_a_chat_begins_with_comes_from_flags(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [str(study), "--temperature", "5", "--seed", "7", "--tokens", "8", "--system-prompt", "none"]
+    texts = {chat(monkeypatch, capsys, "word1 word2\n", *flags) for _ in range(2)}
+    assert len(texts) == 1, "the seed decides what is drawn"
+    assert chat(monkeypatch, capsys, "word1 word2\n", *flags, "--top-k", "1") not in texts
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--trial", "99"], "Trial 99 is not on the Pareto front"),
+        (["--trial", "best"], "Expected a trial's number"),
+    ],
+)
+def test_a_trial_that_is_not_there_is_told_before_anything_is_loaded(
+    study: Path, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["chat", str(study), *flags]) == 2
+    message = capsys.readouterr().err
+    assert told in message and "Loading" not in message
+
+
+def test_a_value_that_cannot_be_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", str(study), "--top-p", "2"]) == 2
+    assert "--top-p: Expected a number from 0 to 1" in capsys.readouterr().err
+
+
+def test_answers_of_several_candidates_stand_together(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = ["--prompt", "word1 trigger1", "--prompt", "word2 trigger2"]
+    recorded = RecordedStudy(study)
+    best = pareto_front(recorded.trials)[0].number
+    other = next(trial.number for trial in recorded.trials if trial.number != best)
+    # The first of the front is named twice, and answers once.
+    trials = f"lowest-refusals, {other}, {best}"
+    assert main(["compare", str(study), "--trials", trials, "--tokens", "3", *prompts]) == 0
+    text = capsys.readouterr().out
+    assert text.count("[the model itself]") == text.count(f"[trial {best}]") == text.count(f"[trial {other}]") == 2
+    itself, edited = text.split("[the model itself]")[1].split(f"[trial {best}]", 1)
+    assert "sorry" in itself
+    assert "sure here" in edited.split(f"[trial {other}]")[0]

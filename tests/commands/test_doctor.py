@@ -1,0 +1,61 @@
+"""`heretic doctor`: what it finds is what is there."""
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from heretic.cli.main import main
+from tests.support.hub_server import OWNER, TOKEN, running_hub
+
+
+def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, str]]:
+    assert main(["doctor", "--json", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == 1
+    return {each["name"]: each for each in found["findings"]}
+
+
+def test_it_tells_memory_versions_and_what_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = findings(capsys)
+    assert f"of {psutil.virtual_memory().total / 1e9:.1f} GB" in found["memory"]["value"]
+    assert found["torch"]["value"] and "cores" in found["CPU"]["value"]
+    billions = {name: float(found[name]["value"].split()[4]) for name in ("4 bits", "16 bits", "32 bits")}
+    assert billions["4 bits"] > billions["16 bits"] > billions["32 bits"] > 0
+
+
+def test_a_model_that_does_not_fit_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(10**12)  # a hole: it takes no room
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "model.gguf").write_bytes(b"x" * 1000)
+    big = findings(capsys, str(tmp_path))[str(tmp_path)]
+    assert "1000.0 GB of weights" in big["value"] and "bnb_4bit" in str(big["problem"])
+    small = findings(capsys, str(tmp_path / "small"))[str(tmp_path / "small")]
+    assert small["problem"] is None and "at most" in small["value"]
+    assert "no weights" in findings(capsys, "org/model")["org/model"]["value"]
+
+
+def test_it_tells_who_is_logged_in_and_never_the_token(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert findings(capsys)["login"]["value"] == OWNER
+        monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+        found = findings(capsys)["login"]
+        assert found["value"] == "refused" and "hf auth login" in str(found["problem"])
+        assert main(["doctor"]) == 0
+        text = "".join(capsys.readouterr())
+        assert "Warning: login" in text and "hf_wrong" not in text and TOKEN not in text
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    assert "no (" in findings(capsys)["reachable"]["value"]

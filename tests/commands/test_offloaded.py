@@ -1,0 +1,21 @@
+"""The whole job on a model that is larger than the memory it may take."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heretic.cli.main import main
+
+
+def test_a_model_that_is_left_on_disk_is_searched_and_written(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, output = planted_directory / "planted", tmp_path / "edited"
+    limit = int(0.6 * (model / "model.safetensors").stat().st_size)
+    flags = ["--max-memory", json.dumps({"cpu": limit}), "--n-trials", "4", "--select", "lowest-refusals"]
+    assert main([str(model), *planted_flags, *flags, "--output", str(output)]) == 0
+    told = capsys.readouterr().err
+    assert "% of them offloaded" in told
+    assert "Searched and written" in told
+    assert json.loads((output / "heretic.json").read_text())["trial"]["refusals"] == 0

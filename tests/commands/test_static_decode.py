@@ -1,0 +1,36 @@
+"""A study whose responses come from recorded steps is the study of plain decoding."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heretic.cli.main import main
+from heretic.engine.cuda_graphs.runner import RecordedSteps
+from heretic.study.reader import RecordedStudy
+from heretic.study.schema import TrialRecord
+
+
+def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:
+    assert main([str(model), *flags, "--study-checkpoint-dir", str(directory), "--report-candidates", "0"]) == 0
+    [journal] = directory.glob("*.jsonl")
+    return RecordedStudy(journal).trials
+
+
+def test_trials_are_equal_with_and_without(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    run = RecordedSteps.run
+
+    def counted(self: Any, size: int) -> None:
+        runs.append(size)
+        run(self, size)
+
+    monkeypatch.setattr(RecordedSteps, "run", counted)
+    flags = [*planted_flags, "--workers", "1", "--candidates", "3", "--max-response-length", "9"]
+    plain = study(tmp_path / "plain", [*flags, "--static-decode", "auto"], planted_directory / "planted")
+    assert not runs
+    recorded = study(tmp_path / "recorded", [*flags, "--static-decode", "on"], planted_directory / "planted")
+    assert recorded == plain
+    assert len(set(runs)) > 4

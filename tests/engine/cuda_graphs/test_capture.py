@@ -1,0 +1,142 @@
+"""Recordings: what a tape repeats, and how CUDA's graphs are asked for where there is no CUDA to ask."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from heretic.engine.cuda_graphs.capture import CudaGraph, CudaGraphs, Tapes, recorder_for
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_tape_repeats_operations_on_the_same_memory() -> None:
+    total, column, line = torch.zeros(1), torch.zeros(1, dtype=torch.long), torch.zeros(6)
+    numbers = iter([3.0, 100.0])
+
+    def step() -> None:
+        line.index_fill_(0, column, next(numbers))
+        total.add_(line.view(2, 3).sum())
+        column.add_(1)
+
+    recording = Tapes().record(step, nothing, None)
+    assert (float(total), int(column)) == (3.0, 1)
+    line[5] = 10.0
+    recording.replay()
+    # What Python had decided (3, not 100) is as it was; what stands in the tensors is what it is now.
+    assert line.tolist() == [3.0, 3.0, 0.0, 0.0, 0.0, 10.0]
+    assert (float(total), int(column)) == (19.0, 2)
+
+
+@pytest.mark.parametrize("read", [lambda t: t.item(), lambda t: t.nonzero(), bool, int])
+def test_a_tape_lets_nothing_wait_for_a_value(read: Any) -> None:
+    """But for `tolist` on a CPU, which torch does not dispatch; on a GPU the last warm-up sees that too."""
+    with pytest.raises(RuntimeError, match="can't wait for the value of a tensor"):
+        Tapes().record(lambda: read(torch.zeros(1)), nothing, None)
+
+
+def test_the_recorder_goes_with_the_device() -> None:
+    assert isinstance(recorder_for(torch.device("cuda:1")), CudaGraphs)
+    assert isinstance(recorder_for(torch.device("cpu")), Tapes)
+
+
+class Streams:
+    """Stands for the parts of torch.cuda that a capture uses, and writes down what is asked of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+        self.current, self.mode, self.fails = "main", 0, fails
+        self.log: list[str] = []
+        # The real ones take these names.
+        assert {"pool", "capture_error_mode"} <= set(inspect.signature(torch.cuda.graph).parameters)
+        for name in ("device", "stream", "graph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: self)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("main", self.log))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: Stream("side", self.log))
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(self, "current", stream.name))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: self.mode)
+        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: setattr(self, "mode", mode))
+
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def stream(self, stream: "Stream") -> Iterator[None]:
+        before, self.current = self.current, stream.name
+        yield
+        self.current = before
+
+    @contextmanager
+    def graph(self, graph: "Graph", pool: Any, capture_error_mode: str) -> Iterator[None]:
+        graph.shared = pool
+        self.current = "capture"
+        yield
+        if self.fails:
+            raise RuntimeError("capture failed")
+        self.current = "main"
+
+
+class Stream:
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def wait_stream(self, other: "Stream") -> None:
+        self.log.append(f"{self.name} waits for {other.name}")
+
+
+class Graph:
+    shared: Any = None
+
+    def pool(self) -> int:
+        return id(self)
+
+    def replay(self) -> None: ...
+
+
+def test_a_capture_is_warmed_up_from_the_start_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Streams(monkeypatch, fails=False)
+    at, seen = [0], []
+
+    def step() -> None:
+        seen.append((at[0], cuda.current, cuda.mode))
+        at[0] += 1
+
+    recorder = CudaGraphs(torch.device("cuda"))
+    first = recorder.record(step, lambda: at.__setitem__(0, 0), None)
+    # The last warm-up fails where it would wait for the host; the capture itself starts from the start as well.
+    assert seen == [(0, "side", 0), (0, "side", 0), (0, "side", "error"), (0, "capture", 0)]
+    assert cuda.log == ["side waits for main", "main waits for side"]
+    assert (cuda.current, cuda.mode) == ("main", 0)
+    second = recorder.record(step, nothing, first)
+    assert isinstance(first, CudaGraph) and isinstance(second, CudaGraph)
+    assert second.graph.shared == first.graph.pool() and first.graph.shared is None
+
+
+@pytest.mark.parametrize("where", ["side", "capture"])
+def test_a_failure_leaves_the_device_as_it_was(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Streams(monkeypatch, fails=where == "capture")
+
+    def step() -> None:
+        if cuda.mode == "error" and where == "side":
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    with pytest.raises(RuntimeError):
+        CudaGraphs(torch.device("cuda")).record(step, nothing, None)
+    assert (cuda.current, cuda.mode) == ("main", 0)
+
+
+def test_views_and_tensors_without_numbers_are_repeated() -> None:
+    source = torch.arange(4.0)
+    seen: list[Tensor] = []
+    recording = Tapes().record(lambda: seen.append(torch.cat([source[2:], source[:0]]).mul(2)), nothing, None)
+    source.mul_(10)
+    recording.replay()
+    assert seen[0].tolist() == [40.0, 60.0]

@@ -1,0 +1,90 @@
+"""Mixtures of experts, hybrids with recurrent states, and several streams: batches give what single rows give."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from family_coverage import compiled
+from tiny_models import tiny_model
+from torch.testing import assert_close
+
+from heretic.engine.forward import Forward
+from heretic.engine.kv_cache import can_be_divided, make_cache, select_rows
+from heretic.engine.local import LocalEngine
+from heretic.engine.padding import padding_is_neutral
+from heretic.engine.protocol import no_progress
+from heretic.errors import ModelError
+from heretic.model.chat_template import chat_format
+from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.load import LoadedModel
+from heretic.model.sites.find import find_sites
+from heretic.prompts.prompt import Prompt
+from tests.support.planted import planted_prompts, planted_tokenizer
+
+LENGTHS = [1, 3, 2, 4, 1]
+PROMPTS = [
+    Prompt(" ".join(text.split() * n)) for text, n in zip(planted_prompts(5, bad=True, seed=5), LENGTHS, strict=True)
+]
+
+
+def engine(family: str, batch_size: int, **shortcuts: bool) -> LocalEngine:
+    tokenizer, model = planted_tokenizer(), tiny_model(family)
+    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, **shortcuts)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        "mixtral",
+        "qwen3_5_moe_text",
+        "lfm2_moe",
+        "bamba",
+        "recurrent_gemma",
+        "deepseek_v4",
+        "longcat_flash",
+        "qwen4_exp_text",
+        "zaya",
+        "deepseek_v32",
+        "glm5_next",
+        "falcon_mamba",
+        "minimax",
+    ],
+)
+def test_a_batch_of_candidates_gives_what_single_rows_give(family: str) -> None:
+    plain = engine(family, 1, compact=False, share_prefix=False, reuse_layers=False)
+    with torch.inference_mode():
+        edits = [{}, compiled(plain.loaded.model, plain.sites, "full")]
+    batched = engine(family, 16)
+    expected = plain.first_token_log_probabilities(PROMPTS, edits, no_progress)
+    assert_close(batched.first_token_log_probabilities(PROMPTS, edits, no_progress), expected, atol=1e-4, rtol=1e-4)
+    assert (expected[0] - expected[1]).abs().max() > 1e-2
+    wanted, found = (each.respond(PROMPTS, edits, 12, None, no_progress) for each in (plain, batched))
+    assert [[row.tokens for row in rows] for rows in found] == [[row.tokens for row in rows] for rows in wanted]
+    residuals = torch.cat([batch for _, batch in batched.residuals(PROMPTS, no_progress)])
+    assert residuals.shape == (len(PROMPTS), len(batched.loaded.layers) + 1, 32)
+
+
+def test_rows_leave_a_cache_of_recurrent_states() -> None:
+    model = tiny_model("lfm2_moe")
+    forward, ids = Forward(model), torch.arange(3, 12).view(3, 3)
+    cache = make_cache(model.config, 16)
+    assert not can_be_divided(cache, 16)
+    with torch.inference_mode():
+        forward(ids, torch.ones_like(ids), cache)
+        index = torch.tensor([2, 0])
+        select_rows(cache, 3, index)
+        after = forward(ids[index, :1], torch.ones(2, 4, dtype=torch.long), cache)
+        whole = torch.cat([ids[index], ids[index, :1]], dim=1)
+        assert_close(after, forward(whole, torch.ones_like(whole)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "neutral"), [("llama", True), ("lfm2_moe", True), ("recurrent_gemma", False)])
+def test_padding_that_a_model_takes_in_is_noticed(family: str, neutral: bool) -> None:
+    model = tiny_model(family)
+    assert padding_is_neutral(Forward(model), model.config, torch.device("cpu"), 0, 96) is neutral
+
+
+def test_a_model_that_takes_no_usual_cache_is_named() -> None:
+    with pytest.raises(ModelError, match="rnn_state"):
+        engine("xlstm", 4)

@@ -1,0 +1,128 @@
+"""Models from the hub: pinned, and errors that say what to do. The hub can't be reached from tests; it is faked."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from huggingface_hub import errors
+
+from heretic.errors import ModelError
+from heretic.model.loading.checkpoint import find_checkpoint
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Stands for huggingface_hub's three calls that find_checkpoint makes."""
+
+    def __init__(self, directory: Path, files: list[str]) -> None:
+        self.snapshot = directory / "models--owner--name" / "snapshots" / COMMIT
+        self.files = files
+        self.ignored: list[str] = []
+        self.failure: Exception | None = None
+
+    def list_repo_files(self, name: str, revision: str | None = None) -> list[str]:
+        if self.failure:
+            raise self.failure
+        return self.files
+
+    def snapshot_download(self, name: str, revision: str | None, ignore_patterns: list[str]) -> str:
+        self.ignored = ignore_patterns
+        for file in self.files:
+            if Path(file).suffix in (".json", ".safetensors"):
+                self.write(file)
+        return str(self.snapshot)
+
+    def hf_hub_download(self, name: str, file: str, revision: str | None) -> str:
+        if self.failure:
+            raise self.failure
+        return str(self.write(file))
+
+    def write(self, file: str) -> Path:
+        path = self.snapshot / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    faked = Hub(tmp_path, ["config.json", "model.safetensors", "pytorch_model.bin"])
+    for name in ("list_repo_files", "snapshot_download", "hf_hub_download"):
+        monkeypatch.setattr(f"huggingface_hub.{name}", getattr(faked, name))
+    return faked
+
+
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_the_revision_is_the_commit_that_was_fetched(hub: Hub, revision: str | None) -> None:
+    checkpoint = find_checkpoint("owner/name", revision)
+    assert (checkpoint.revision, checkpoint.directory) == (COMMIT, hub.snapshot)
+
+
+def test_the_same_weights_are_not_fetched_twice(hub: Hub) -> None:
+    find_checkpoint("owner/name")
+    assert "*.bin" in hub.ignored
+    hub.files.remove("model.safetensors")
+    find_checkpoint("owner/name")
+    assert "*.bin" not in hub.ignored
+
+
+def test_one_gguf_file_of_a_repository(hub: Hub) -> None:
+    checkpoint = find_checkpoint("owner/name/quants/model-Q4_K_M.gguf")
+    assert (checkpoint.gguf_file, checkpoint.revision) == ("model-Q4_K_M.gguf", COMMIT)
+    assert checkpoint.directory == hub.snapshot / "quants"
+
+
+def test_a_repository_of_gguf_files_alone(hub: Hub) -> None:
+    hub.files[:] = ["README.md", "a-Q4_0.gguf", "a-Q8_0.gguf"]
+    with pytest.raises(ModelError, match=r"owner/name/a-Q4_0\.gguf, owner/name/a-Q8_0\.gguf"):
+        find_checkpoint("owner/name")
+
+
+def response(status: int) -> httpx.Response:
+    return httpx.Response(status, request=httpx.Request("GET", "https://hub.invalid"))
+
+
+FAILURES: list[tuple[Any, str]] = [
+    (errors.GatedRepoError("no", response=response(403)), "accept its terms.*hf auth login"),
+    (errors.RepositoryNotFoundError("no", response=response(404)), "Check the spelling"),
+    (errors.RevisionNotFoundError("no", response=response(404)), "no revision main.*model_commit"),
+    (errors.LocalEntryNotFoundError("no"), "can't be reached.*connection"),
+    (errors.HfHubHTTPError("500 broken", response=response(500)), "failed .HfHubHTTPError: 500 broken"),
+    (OSError("disk"), "failed .OSError: disk"),
+]
+
+
+@pytest.mark.parametrize(("failure", "says"), FAILURES, ids=[type(each[0]).__name__ for each in FAILURES])
+def test_what_went_wrong_and_what_to_do(hub: Hub, failure: Exception, says: str) -> None:
+    hub.failure = failure
+    with pytest.raises(ModelError, match=says):
+        find_checkpoint("owner/name", "main")
+
+
+def test_a_file_that_is_not_there(hub: Hub) -> None:
+    hub.failure = errors.RemoteEntryNotFoundError("no", response=response(404))
+    with pytest.raises(ModelError, match=r"holds no gone\.gguf"):
+        find_checkpoint("owner/name/gone.gguf")
+
+
+def test_without_a_connection_the_cache_will_do(hub: Hub) -> None:
+    hub.failure = errors.HTTPError("no network")
+    assert find_checkpoint("owner/name").revision == COMMIT
+
+
+def test_without_a_connection_or_a_cache_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands for the hub here: its own library finds nobody at this address."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    # It tries five times, with pauses.
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(ModelError, match=r"not in the hub's cache.*can't be reached"):
+        find_checkpoint("owner/name")
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c", "owner/", "nothing.gguf"])
+def test_what_can_be_no_hub_id_is_a_missing_path(name: str) -> None:
+    with pytest.raises(ModelError, match="the path does not exist"):
+        find_checkpoint(name)

@@ -1,0 +1,63 @@
+"""Studies in which candidates that have lost end early have the front of those in which all are measured to their end.
+
+The random sampler asks for the same candidates in both, whatever it is told.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heretic.cli.main import main
+from heretic.engine import early_stop as watch
+from heretic.model.loading.demo_model import demo_model
+from heretic.study.pareto import pareto_front
+from heretic.study.reader import RecordedStudy
+
+
+def recorded(directory: Path, *flags: str) -> RecordedStudy:
+    settled = ["--sampler", "random", "--export", "none", "--report-candidates", "0", "--candidates", "1"]
+    assert main([*flags, *settled, "--study-checkpoint-dir", str(directory)]) == 0
+    [journal] = directory.glob("*.jsonl")
+    return RecordedStudy(journal)
+
+
+def check_fronts(tmp_path: Path, *flags: str) -> None:
+    full = recorded(tmp_path / "full", "--no-stop-dominated", *flags)
+    whole = {trial.parameters.model_dump_json(): trial for trial in full.trials}
+    assert not any(trial.bound for trial in full.trials)
+    for order in ("--promising-first", "--no-promising-first"):
+        early = recorded(tmp_path / order, order, *flags)
+        # The same candidates, the most promising of them first or as they were drawn.
+        keys = [trial.parameters.model_dump_json() for trial in early.trials]
+        assert sorted(keys) == sorted(whole)
+        assert (keys == list(whole)) == (order == "--no-promising-first")
+        ended = [trial for trial in early.trials if trial.bound]
+        assert len(ended) >= len(early.trials) // 4, "hardly one was ended: this test proves nothing"
+        for key, trial in zip(keys, early.trials, strict=True):
+            least = whole[key].refusals
+            assert trial.refusals <= least if trial.bound else trial.refusals == least
+            assert trial.kl_divergence == pytest.approx(whole[key].kl_divergence, abs=1e-5)
+        fronts = [[(each.refusals, each.parameters) for each in pareto_front(s.trials)] for s in (early, full)]
+        assert fronts[0] == fronts[1]
+
+
+def test_the_front_of_the_planted_model(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its responses have four tokens: they must be judged earlier than a real model's.
+    monkeypatch.setattr(watch, "FIRST_VERDICT", 1)
+    monkeypatch.setattr(watch, "CHECK_EVERY", 1)
+    check_fronts(tmp_path, str(planted_directory / "planted"), *planted_flags, "--n-trials", "24")
+
+
+@pytest.mark.slow
+def test_the_front_of_a_real_model(tmp_path: Path) -> None:
+    sizes = {"prompts": "direction[:16]", "evaluation-prompts": "search[:8]"}
+    flags = [str(demo_model()), "--system-prompt", "none", "--batch-size", "32", "--dtypes", "float32"]
+    flags += ["--response-prefix", ""]
+    for side in ("good", "bad"):
+        for name, split in sizes.items():
+            source = {"dataset": "packaged:disclaimer", "split": split, "column": side}
+            flags += [f"--{side}-{name}", json.dumps(source)]
+    check_fronts(tmp_path, *flags, "--n-trials", "8", "--max-response-length", "16")

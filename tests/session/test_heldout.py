@@ -1,0 +1,178 @@
+"""The front is measured once, on prompts that no search saw, and the figures are kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heretic.ablation.parameters import AblationParameters
+from heretic.cli.main import main
+from heretic.evaluation.heldout.schema import Figures
+from heretic.session.heldout import spread
+from heretic.session.heldout_sidecar import read_figures
+from heretic.study.pareto import knee, pareto_front
+from heretic.study.reader import RecordedStudy
+from heretic.study.schema import BaselineRecord, TrialRecord
+
+
+@pytest.fixture
+def measured_flags(planted_directory: Path, planted_flags: list[str]) -> list[str]:
+    report = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+    over = f"--over-refusal-prompts={planted_directory}/good_report.txt"
+    return [str(planted_directory / "planted"), *planted_flags, *report, over]
+
+
+@pytest.fixture
+def journal(tmp_path: Path, planted_directory: Path) -> Path:
+    from heretic.study.journal import study_path
+
+    return study_path(tmp_path / "checkpoints", str(planted_directory / "planted"))
+
+
+def test_a_run_ends_with_figures_of_the_front_and_the_baseline(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(measured_flags) == 0
+    said = capsys.readouterr().err
+    figures = read_figures(journal)
+    assert figures is not None
+    front = pareto_front(RecordedStudy(journal).trials)
+    assert [each.trial for each in figures.candidates] == [trial.number for trial in front]
+    assert figures.baseline.bad.declined.count == figures.baseline.bad.markers.count == 20
+    assert figures.baseline.good.answered.count == 20
+    assert figures.baseline.log_odds is not None
+    best = figures.candidates[0]
+    assert best.bad.declined.count < 20
+    assert best.against_baseline is not None
+    assert best.against_baseline.only_first == 20 - best.bad.declined.count
+    assert best.log_odds is not None
+    assert best.log_odds < figures.baseline.log_odds
+    assert best.kl_first is not None
+    assert best.kl_first.prompts == 20
+    assert figures.null_kl_first is not None
+    assert figures.null_kl_first.worst < 1e-4
+    assert figures.flattery is not None
+    assert figures.flattery.trials == len(RecordedStudy(journal).trials)
+    assert "On 20 bad prompts that no search saw" in said
+    assert "such a choice flatters" in said
+    assert best.markers_against_baseline == best.against_baseline
+
+
+def test_what_is_measured_is_not_measured_again(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(measured_flags) == 0
+    before = journal.with_suffix(".figures.json").read_bytes()
+    capsys.readouterr()
+    assert main([*measured_flags, "--resume", "continue"]) == 0
+    said = capsys.readouterr().err
+    assert "On 20 bad prompts that no search saw" in said
+    assert "Measuring on prompts" not in said
+    assert journal.with_suffix(".figures.json").read_bytes() == before
+    # Other markers tell other classes: what was measured by the old ones is not shown as theirs.
+    assert main([*measured_flags, "--resume", "continue", "--refusal-openings", "sorry cannot"]) == 0
+    assert "Measuring on prompts" in capsys.readouterr().err
+
+
+def test_results_show_the_figures_and_their_json_is_the_file(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(measured_flags) == 0
+    capsys.readouterr()
+    assert main(["results", str(journal)]) == 0
+    assert "On 20 bad prompts that no search saw" in capsys.readouterr().out
+    assert main(["results", str(journal), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["measured"]
+    assert Figures.model_validate(found) == read_figures(journal)
+
+
+@pytest.mark.parametrize("flags", [["--report-candidates", "0"], []])
+def test_off_or_without_a_report_part_nothing_is_measured(
+    flags: list[str], measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = measured_flags if flags else [each for each in measured_flags if "-report-prompts=" not in each]
+    assert main([*given, *flags]) == 0
+    said = capsys.readouterr().err
+    assert read_figures(journal) is None
+    assert ("Nothing is measured at the end" in said) is not bool(flags)
+
+
+def test_prompts_that_the_search_has_seen_are_refused(
+    measured_flags: list[str], planted_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = f"--bad-report-prompts={planted_directory}/bad_search.txt"
+    assert main([*measured_flags, seen]) == 2
+    said = capsys.readouterr().err
+    assert "bad_report_prompts that directions and search have not seen, but 24 of 24" in said
+    assert "bad_evaluation_prompts too" in said
+
+
+def test_damaged_figures_are_an_error_that_says_what_to_do(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(measured_flags) == 0
+    journal.with_suffix(".figures.json").write_text("{}")
+    assert main(["results", str(journal)]) == 2
+    assert "Remove the file" in " ".join(capsys.readouterr().err.split())
+
+
+def trials(count: int) -> list[TrialRecord]:
+    parameters = AblationParameters(direction_scope="global", direction_index=1.0, kernels={})
+    return [
+        TrialRecord(number=i, refusals=i * i, kl_divergence=1.0 / (i + 1), parameters=parameters) for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 10), (10, 10), (25, 10), (40, 2), (12, 3), (9, 1), (5, 0)])
+def test_a_long_front_is_measured_at_its_ends_its_knee_and_between(count: int, most: int) -> None:
+    front, baseline = trials(count), BaselineRecord(refusals=100, prompts=100)
+    chosen = spread(front, baseline, most)
+    assert len(chosen) == min(count, most)
+    assert [each.number for each in chosen] == sorted({each.number for each in chosen})
+    assert most == 0 or knee(front, baseline) in chosen
+    if most >= 3:
+        assert {chosen[0].number, chosen[-1].number} == {0, count - 1}
+
+
+def test_a_judge_that_fails_costs_no_figure(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*measured_flags, "--judges", '[{"endpoint": "http://127.0.0.1:9/v1", "model": "none"}]']) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The judge none at http://127.0.0.1:9/v1 gave no answer" in said
+    assert "Judges openings and markers: Cohen's kappa" in said
+    figures = read_figures(journal)
+    assert figures is not None
+    assert {each.judge for each in figures.judges} == {"openings", "markers"}
+    [agreement] = figures.agreement
+    assert agreement.agree.of == 20 * (1 + len(figures.candidates))
+
+
+def test_a_judges_verdicts_are_shown_beside_the_lists(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judges are tested in tests/evaluation/test_judges.py; here one stands for them that counts what it is asked."""
+    asked: list[int] = []
+
+    class Contrary:
+        name = "contrary"
+
+        def verdicts(self, prompts: list[str], responses: list[str]) -> list[str]:
+            asked.append(len(responses))
+            return ["answered" if text.startswith("sorry") else "declined" for text in responses]
+
+    monkeypatch.setattr("heretic.session.judging.open_judge", lambda _: Contrary())
+    judge = ["--judges", '[{"classifier": "contrary", "declined": ["x"]}]']
+    assert main([*measured_flags, *judge]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Declined, by judge" in said
+    figures = read_figures(journal)
+    assert figures is not None
+    [kappa] = [each.kappa for each in figures.agreement if (each.first, each.second) == ("openings", "contrary")]
+    assert kappa is not None
+    assert kappa < 0
+    assert f"Judges openings and contrary: Cohen's kappa {kappa:.2f}, alike on 0/" in said
+    assert asked == [20] * (1 + len(figures.candidates))
+    # Verdicts that are there are not asked for again.
+    assert main([*measured_flags, *judge, "--resume", "continue"]) == 0
+    assert len(asked) == 1 + len(figures.candidates)
