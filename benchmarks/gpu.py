@@ -79,7 +79,7 @@ def measure(tiny: bool, way: str) -> list[Response]:
         start = time.perf_counter()
         local.first_token_log_probabilities(good, edits, no_progress)
         middle = time.perf_counter()
-        responses = local.respond(bad, edits, length, None, no_progress)
+        responses = local.generate(bad, edits, length, None, no_progress)
         end = time.perf_counter()
         print(f"  {title}: KL {middle - start:.2f} s, responses {end - middle:.2f} s")
     print(

@@ -13,8 +13,8 @@ from copy import deepcopy
 
 from heretic.ablation.compile import compile_edit
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.pruning.preview import PROMPTS, TOKENS, Look, most_promising_first
-from heretic.evaluation.pruning.statistics import Learned
+from heretic.evaluation.pruning.preview import PROMPTS, TOKENS, Preview, most_promising_first
+from heretic.evaluation.pruning.statistics import PruningStatistics
 from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS
 from heretic.study.sampler import RandomDraws
 from samplers import Bench
@@ -31,14 +31,14 @@ def measured_to_the_end(order: list[int], figures: list[Evaluation], open_at_onc
     return sum(each is not None for each in told)
 
 
-def look(figures: Evaluation, learned: Learned) -> Look:
+def look(figures: Evaluation, learned: PruningStatistics) -> Preview:
     """What a look would have counted."""
     assert figures.declined_at is not None
     tokens = [figures.declined_at[prompt] for prompt in learned.most_declined(PROMPTS)]
-    return Look(figures.kl_divergence, sum(token is not None and token <= TOKENS for token in tokens))
+    return Preview(figures.kl_divergence, sum(token is not None and token <= TOKENS for token in tokens))
 
 
-def by_looks(figures: list[Evaluation], learned: Learned, first: int, trials: int) -> list[int]:
+def by_looks(figures: list[Evaluation], learned: PruningStatistics, first: int, trials: int) -> list[int]:
     """`first` are looked at, the best `trials` of them measured, then all the others in one order."""
     learned = deepcopy(learned)
     looks = [look(each, learned) for each in figures[:first]]
@@ -71,7 +71,7 @@ def main() -> None:
         figures.append(whole)
     count = len(candidates)
     learned = bench.evaluator.learned
-    known = [Look(each.kl_divergence, each.refusals) for each in figures]
+    known = [Preview(each.kl_divergence, each.refusals) for each in figures]
     orders = {
         "as they are drawn": list(range(count)),
         "as a search does": by_looks(figures, learned, FIRST_LOOK, FIRST_TRIALS),

@@ -62,7 +62,7 @@ PAIRS = ((0, 1), (2, 3), (2, 4), (3, 4), (0, 2), (0, 3), (0, 4))
 
 
 @dataclass(frozen=True)
-class Figures:
+class HeldoutReport:
     """Of one candidate: whether each prompt was declined, and the KL divergence."""
 
     declined: list[bool]
@@ -81,7 +81,7 @@ class Measuring:
         drawn = RandomDraws(space, arguments.seed).next(arguments.candidates)
         self._edits: list[ModelEdit] = [compile_edit(each, directions, engine.sites, stats) for each in drawn]
 
-    def __call__(self, way: Way) -> list[Figures]:
+    def __call__(self, way: Way) -> list[HeldoutReport]:
         engine, shortcuts = self._engine(way), way.path == "shortcuts"
         evaluator = Evaluator(
             engine,
@@ -97,7 +97,7 @@ class Measuring:
             [log_probabilities] = engine.first_token_log_probabilities(self._good, [edit], no_progress)
             kl = float(kl_divergence(baseline.log_probabilities, log_probabilities).double().mean())
             [responses] = evaluator.responses([edit])
-            found.append(Figures([evaluator.is_refusal(response) for response in responses], kl))
+            found.append(HeldoutReport([evaluator.is_refusal(response) for response in responses], kl))
         return found
 
     def _engine(self, way: Way) -> LocalEngine:
@@ -117,7 +117,7 @@ class Measuring:
         )
 
 
-def apart(one: list[Figures], other: list[Figures]) -> str:
+def apart(one: list[HeldoutReport], other: list[HeldoutReport]) -> str:
     pairs = list(zip(one, other, strict=True))
     verdicts = [sum(a != b for a, b in zip(x.declined, y.declined, strict=True)) for x, y in pairs]
     refusals = max(abs(sum(x.declined) - sum(y.declined)) for x, y in pairs)

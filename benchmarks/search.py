@@ -18,16 +18,16 @@ from against_heretic_llm import our_flags, prepare
 from heretic.cli.main import main as heretic
 from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
-from heretic.search.measurer import Done, InProcess, Job
+from heretic.search.measurer import EvaluationResult, InProcessMeasurer, Job
 
 KINDS = {"look": "looks", "whole": "trials measured to their end", "early": "trials that ended early"}
 
 
 def write_down_jobs(path: Path) -> None:
     """From now on, each job that any process measures becomes a line: process, kind, begin and end."""
-    measure = InProcess.measure
+    measure = InProcessMeasurer.measure
 
-    def timed(self: InProcess, jobs: Sequence[Job], progress: Progress) -> list[Done]:
+    def timed(self: InProcessMeasurer, jobs: Sequence[Job], progress: Progress) -> list[EvaluationResult]:
         begin = time.time()
         done = measure(self, jobs, progress)
         for job, outcome in done:
@@ -37,7 +37,7 @@ def write_down_jobs(path: Path) -> None:
                 file.write(json.dumps([os.getpid(), kind, begin, time.time()]) + "\n")
         return done
 
-    InProcess.measure = timed  # type: ignore[method-assign]
+    InProcessMeasurer.measure = timed  # type: ignore[method-assign]
 
 
 def main() -> None:

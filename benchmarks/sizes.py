@@ -47,7 +47,7 @@ def seconds(size: Size, width: int) -> float:
     for _ in range(2):
         start = time.perf_counter()
         engine.local.first_token_log_probabilities(prompts, edits, no_progress)
-        engine.local.respond(prompts, edits, size.length, None, no_progress)
+        engine.local.generate(prompts, edits, size.length, None, no_progress)
         best = min(best, time.perf_counter() - start)
     return best / size.candidates
 

@@ -59,7 +59,7 @@ class Steps:
     def run(self, engine: LocalEngine, prompts, edit) -> float:  # type: ignore[no-untyped-def]
         """Median milliseconds of a step."""
         self.wrap(engine.forward)
-        engine.respond(prompts, [edit], TOKENS, None, no_progress)
+        engine.generate(prompts, [edit], TOKENS, None, no_progress)
         self._restore()
         return 1000 * statistics.median(self.seconds[FIRST:LAST])
 

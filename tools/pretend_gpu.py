@@ -59,7 +59,7 @@ class Recorder:
         return Recording()
 
 
-class Look:
+class Preview:
     def __init__(self, tokens: torch.Tensor) -> None:
         assert tokens.device.type == "cuda"
         self._shape = tokens.shape
@@ -77,7 +77,7 @@ def pretending() -> Iterator[FakeTensorMode]:
     """Tensors that are made now are fake, and reading their numbers gives made-up ones."""
     replaced = [
         patch("heretic.engine.local.recorder_for", lambda _: Recorder()),
-        patch("heretic.engine.cuda_graphs.static_batch.Look", Look),
+        patch("heretic.engine.cuda_graphs.static_batch.Look", Preview),
         patch("torch.cuda.mem_get_info", lambda *_: (8 << 30, 8 << 30)),
         # No tensor keeps its numbers beside it.
         patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1),
@@ -121,7 +121,7 @@ def search(loaded: LoadedModel) -> None:
     list(engine.answer_log_probabilities(PROMPTS, [(5, 6, 7)] * len(PROMPTS), edits, no_progress))
     verdicts = cycle([True, False, False])
     for length in (12, 9):
-        engine.respond(PROMPTS, list(edits), length, lambda _: next(verdicts), no_progress)
+        engine.generate(PROMPTS, list(edits), length, lambda _: next(verdicts), no_progress)
     assert engine.has_recorded
     engine.decoding_rate(PROMPTS, len(edits), 10)
 

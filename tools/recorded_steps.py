@@ -46,7 +46,7 @@ def verdict(family: str) -> str:
         return "not tried"
     for seed in range(3):
         first, second = (
-            engine.respond(PROMPTS, candidates(loaded, seed), TOKENS, lambda text: "word1" in text, no_progress)
+            engine.generate(PROMPTS, candidates(loaded, seed), TOKENS, lambda text: "word1" in text, no_progress)
             for engine in (plain, recorded)
         )
         if first != second:

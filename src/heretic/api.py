@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from .commands.chat import Conversation
-    from .session.recorded import OpenedStudy
+    from .session.recorded import LoadedStudy
 
 Trial = TrialRecord | int | str
 """A trial, its number, or a rule: knee, lowest-kl, lowest-refusals."""
@@ -34,7 +34,7 @@ class Study:
         self._recorded = RecordedStudy(path)
         self._reporter = reporter
         self._given = settings
-        self._opened: OpenedStudy | None = None
+        self._opened: LoadedStudy | None = None
 
     def __repr__(self) -> str:
         return f"<heretic study of {self.record.model}: {len(self.trials)} trials, {self.path}>"
@@ -114,7 +114,7 @@ class Study:
         opened = self.open()
         return conversation(opened.engine, opened.edit(None if trial is None else self.trial(trial)), opened.settings)
 
-    def open(self) -> "OpenedStudy":
+    def open(self) -> "LoadedStudy":
         """The model of the study, loaded."""
         from .session.recorded import open_study
 

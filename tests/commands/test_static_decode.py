@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from heretic.cli.main import main
-from heretic.engine.cuda_graphs.runner import RecordedSteps
+from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
 
@@ -21,13 +21,13 @@ def test_trials_are_equal_with_and_without(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
-    run = RecordedSteps.run
+    run = CudaGraphRunner.run
 
     def counted(self: Any, size: int) -> None:
         runs.append(size)
         run(self, size)
 
-    monkeypatch.setattr(RecordedSteps, "run", counted)
+    monkeypatch.setattr(CudaGraphRunner, "run", counted)
     flags = [*planted_flags, "--workers", "1", "--candidates", "3", "--max-response-length", "9"]
     plain = study(tmp_path / "plain", [*flags, "--static-decode", "auto"], planted_directory / "planted")
     assert not runs

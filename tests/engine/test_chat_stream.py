@@ -42,7 +42,7 @@ def stream_of(engine: LocalEngine, edit: ModelEdit, seed: int = 0) -> ResponseSt
 
 def text_of(stream: ResponseStream, *turns: str, system: str | None = None, temperature: float = 0.0) -> str:
     roles = [Turn("assistant" if i % 2 else "user", text) for i, text in enumerate(turns)]
-    return "".join(stream.respond(roles, system, Sampling(temperature), 12))
+    return "".join(stream.generate(roles, system, Sampling(temperature), 12))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,7 +51,7 @@ def test_the_stream_is_the_engines_response(family: str, prefix: str) -> None:
     engine = engine_for(family, "word7 word8", prefix)
     texts = {}
     for edit in ({}, some_edit(engine)):
-        responses = engine.respond([Prompt(text) for text in PROMPTS], [edit], 12, None, no_progress)[0]
+        responses = engine.generate([Prompt(text) for text in PROMPTS], [edit], 12, None, no_progress)[0]
         texts[len(edit)] = [response.text for response in responses]
         assert [text_of(stream_of(engine, edit), text) for text in PROMPTS] == texts[len(edit)]
         assert [text_of(stream_of(engine, edit), text, system="") for text in PROMPTS] != texts[len(edit)]
@@ -94,7 +94,7 @@ def test_a_stream_that_is_left_early_leaves_nothing_behind() -> None:
     engine = engine_for("llama")
     edit = some_edit(engine)
     stream = stream_of(engine, edit)
-    pieces = stream.respond([Turn("user", PROMPTS[0])], None, Sampling(), 12)
+    pieces = stream.generate([Turn("user", PROMPTS[0])], None, Sampling(), 12)
     begun = next(pieces) + next(pieces)
     pieces.close()  # type: ignore[attr-defined]
     assert not any(module._forward_hooks for module in engine.loaded.model.modules())
@@ -127,7 +127,7 @@ def test_characters_of_several_tokens_come_whole() -> None:
             return planted_tokenizer()(text, **rest)
 
     engine.chat = replace(engine.chat, tokenizer=Bytes())
-    pieces = list(ResponseStream(engine, {}, torch.Generator()).respond([Turn("user", "word1")], None, Sampling(), 6))
+    pieces = list(ResponseStream(engine, {}, torch.Generator()).generate([Turn("user", "word1")], None, Sampling(), 6))
     assert [piece for piece in pieces if piece] == ["n", "é", "∘"]
 
 

@@ -8,9 +8,9 @@ import torch
 
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.parameters import AblationParameters
-from heretic.engine.early_stop import FIRST_VERDICT, TAIL, Row, Watch
+from heretic.engine.early_stop import FIRST_VERDICT, TAIL, EarlyStopper, Row
 from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
-from heretic.evaluation.pruning.refusal_onset import SeenBy
+from heretic.evaluation.pruning.refusal_onset import RefusalOnset
 from heretic.evaluation.scores import scores
 from heretic.study.pareto import losing_refusals, pareto_front
 from heretic.study.schema import TrialRecord
@@ -81,7 +81,7 @@ def test_a_dominating_trial_that_has_no_refusals_leaves_nothing_to_count() -> No
 
 
 def test_no_candidate_is_given_up_before_the_sampler_learns_something() -> None:
-    watch = Watch(lambda rows: ["sorry" for _ in rows], lambda text: True, [1, None])
+    watch = EarlyStopper(lambda rows: ["sorry" for _ in rows], lambda text: True, [1, None])
     rows = [Row(0), Row(0), Row(1)]
     rows[1].ended = True
     watch(rows, FIRST_VERDICT - 4, last=False)
@@ -100,7 +100,7 @@ def test_a_growing_text_is_looked_at_once() -> None:
         looked_at.extend(len(row) for row in rows)
         return ["".join(chr(97 + token) for token in row) for row in rows]
 
-    watch = Watch(decode, lambda text: "bcde" in text, [None])
+    watch = EarlyStopper(decode, lambda text: "bcde" in text, [None])
     # The marker lies across two looks.
     row = Row(0)
     for step in range(1, 201):
@@ -111,7 +111,7 @@ def test_a_growing_text_is_looked_at_once() -> None:
 
 
 def test_the_estimate_makes_up_for_what_does_not_show_yet() -> None:
-    seen = SeenBy()
+    seen = RefusalOnset()
     assert seen.share(10) == 1.0
     seen.learn([4, 8, 8, 60])
     assert seen.share(12) == pytest.approx(4 / 5)

@@ -59,7 +59,7 @@ def test_a_batch_of_candidates_gives_what_single_rows_give(family: str) -> None:
     expected = plain.first_token_log_probabilities(PROMPTS, edits, no_progress)
     assert_close(batched.first_token_log_probabilities(PROMPTS, edits, no_progress), expected, atol=1e-4, rtol=1e-4)
     assert (expected[0] - expected[1]).abs().max() > 1e-2
-    wanted, found = (each.respond(PROMPTS, edits, 12, None, no_progress) for each in (plain, batched))
+    wanted, found = (each.generate(PROMPTS, edits, 12, None, no_progress) for each in (plain, batched))
     assert [[row.tokens for row in rows] for rows in found] == [[row.tokens for row in rows] for rows in wanted]
     residuals = torch.cat([batch for _, batch in batched.residuals(PROMPTS, no_progress)])
     assert residuals.shape == (len(PROMPTS), len(batched.loaded.layers) + 1, 32)

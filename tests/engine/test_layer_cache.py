@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from heretic.ablation.edit import SiteEdit
-from heretic.engine.layer_cache import UntouchedLayers
+from heretic.engine.layer_cache import LowerLayerCache
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from tests.support.engines import FAMILIES, PROMPTS, engine_for, some_edit
@@ -59,7 +59,7 @@ def test_what_is_kept_changes_nothing(family: str) -> None:
             atol=1e-5,
             rtol=1e-5,
         )
-        assert reusing.respond(PROMPTS, edits, LENGTH, None, no_progress) == plain.respond(
+        assert reusing.generate(PROMPTS, edits, LENGTH, None, no_progress) == plain.generate(
             PROMPTS, edits, LENGTH, None, no_progress
         )
     assert reusing._prefill.untouched is not None
@@ -82,7 +82,7 @@ def test_without_a_baseline_run_candidates_leave_behind_what_they_do_not_edit() 
     reusing, plain = engines("llama")
     for layer in (3, 2, 1, 3):
         edit = edit_from(reusing, layer, layer)
-        assert reusing.respond(PROMPTS, [edit], LENGTH, None, no_progress) == plain.respond(
+        assert reusing.generate(PROMPTS, [edit], LENGTH, None, no_progress) == plain.generate(
             PROMPTS, [edit], LENGTH, None, no_progress
         )
 
@@ -94,7 +94,7 @@ def test_edited_layers_are_never_taken_for_the_baselines() -> None:
     reusing.first_token_log_probabilities(PROMPTS, [{}], no_progress)
     for layer, seed in ((1, 5), (3, 6)):
         edit = edit_from(reusing, layer, seed)
-        assert reusing.respond(PROMPTS, [edit], LENGTH, None, no_progress) == plain.respond(
+        assert reusing.generate(PROMPTS, [edit], LENGTH, None, no_progress) == plain.generate(
             PROMPTS, [edit], LENGTH, None, no_progress
         )
 
@@ -102,9 +102,9 @@ def test_edited_layers_are_never_taken_for_the_baselines() -> None:
 @pytest.mark.parametrize("budget", [0, 10_000, 40_000])
 def test_little_memory_keeps_less_and_changes_nothing(budget: int) -> None:
     reusing, plain = engines("llama")
-    reusing._prefill.untouched = UntouchedLayers(reusing.loaded.layers, budget)
+    reusing._prefill.untouched = LowerLayerCache(reusing.loaded.layers, budget)
     for edit in ({}, edit_from(reusing, 3, 1), edit_from(reusing, 2, 2)):
-        assert reusing.respond(PROMPTS, [edit], LENGTH, None, no_progress) == plain.respond(
+        assert reusing.generate(PROMPTS, [edit], LENGTH, None, no_progress) == plain.generate(
             PROMPTS, [edit], LENGTH, None, no_progress
         )
     assert reusing._prefill.untouched._left >= 0

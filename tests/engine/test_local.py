@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from heretic.engine.decoding import end_tokens
 from heretic.engine.kv_cache import make_cache
 from heretic.engine.local import LocalEngine
-from heretic.engine.prefill import Work
+from heretic.engine.prefill import ForwardPlan
 from heretic.engine.protocol import no_progress
 from heretic.model.chat_template import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ from tests.support.planted import planted_tokenizer
 def test_responses_are_the_librarys(family: str) -> None:
     """One row at a time, no padding, transformers' own generate."""
     engine = engine_for(family, 4)
-    texts = [r.text for r in engine.respond(PROMPTS, [{}], 12, None, no_progress)[0]]
+    texts = [r.text for r in engine.generate(PROMPTS, [{}], 12, None, no_progress)[0]]
     assert len(set(texts)) > 3
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = torch.tensor([engine.chat.tokens(prompt)])
@@ -45,8 +45,8 @@ def test_responses_are_the_librarys(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_depends_on_batches(family: str) -> None:
     one, all_together = engine_for(family, 1), engine_for(family, 64)
-    expected = one.respond(PROMPTS, [{}], 8, None, no_progress)
-    assert all_together.respond(PROMPTS, [{}], 8, None, no_progress) == expected
+    expected = one.generate(PROMPTS, [{}], 8, None, no_progress)
+    assert all_together.generate(PROMPTS, [{}], 8, None, no_progress) == expected
     first = one.first_token_log_probabilities(PROMPTS, [{}], no_progress)
     assert_close(all_together.first_token_log_probabilities(PROMPTS, [{}], no_progress), first, atol=1e-4, rtol=1e-4)
     residuals = [torch.empty(11, 4, 32) for _ in range(2)]
@@ -60,8 +60,8 @@ def test_nothing_depends_on_batches(family: str) -> None:
 def test_candidates_together_are_candidates_alone(family: str) -> None:
     engine = engine_for(family, 12)
     edits = [some_edit(engine, 1), {}, some_edit(engine, 2)]
-    together = engine.respond(PROMPTS, edits, 8, None, no_progress)
-    alone = [engine.respond(PROMPTS, [edit], 8, None, no_progress)[0] for edit in edits]
+    together = engine.generate(PROMPTS, edits, 8, None, no_progress)
+    alone = [engine.generate(PROMPTS, [edit], 8, None, no_progress)[0] for edit in edits]
     assert together == alone
     assert together[0] != together[1] != together[2]
     probabilities = engine.first_token_log_probabilities(PROMPTS, edits, no_progress)
@@ -76,8 +76,8 @@ def test_rows_that_leave_change_nothing_for_the_others(family: str) -> None:
         return "word1" in text
 
     edits = [{}, some_edit(engine_for(family, 1), 3)]
-    plain = engine_for(family, 64, compact=False).respond(PROMPTS, edits, 20, None, no_progress)
-    left = engine_for(family, 64).respond(PROMPTS, edits, 20, decided, no_progress)
+    plain = engine_for(family, 64, compact=False).generate(PROMPTS, edits, 20, None, no_progress)
+    left = engine_for(family, 64).generate(PROMPTS, edits, 20, decided, no_progress)
     flags = [decided(response.text) for row in plain for response in row]
     assert any(flags) and not all(flags)
     for whole, early in zip(chain(*plain), chain(*left), strict=True):
@@ -103,9 +103,9 @@ def test_residuals_are_those_of_one_prompt_by_itself() -> None:
 
 def test_the_models_generation_settings_play_no_part() -> None:
     engine = engine_for("llama", 8)
-    before = engine.respond(PROMPTS, [{}], 12, None, no_progress)
+    before = engine.generate(PROMPTS, [{}], 12, None, no_progress)
     engine.loaded.model.generation_config.repetition_penalty = 5.0  # type: ignore[union-attr]
-    assert engine.respond(PROMPTS, [{}], 12, None, no_progress) == before
+    assert engine.generate(PROMPTS, [{}], 12, None, no_progress) == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -118,11 +118,11 @@ def test_a_shared_prefix_changes_nothing(family: str) -> None:
     edits = [{}, some_edit(shared, 4)]
     tokens = [shared.chat.tokens(prompt) for prompt in many]
     order = sorted(range(len(many)), key=lambda index: len(tokens[index]))
-    work = Work(1, lambda _: None, room=8)
+    work = ForwardPlan(1, lambda _: None, room=8)
     assert len(list(shared._prefill.slices(tokens, order, work))) > 2
     for engine in (plain, shared):
         assert next(engine._slices(many, work)).shared == (8 if engine is shared else 0)
-    assert shared.respond(many, edits, 10, None, no_progress) == plain.respond(many, edits, 10, None, no_progress)
+    assert shared.generate(many, edits, 10, None, no_progress) == plain.generate(many, edits, 10, None, no_progress)
     expected = plain.first_token_log_probabilities(many, edits, no_progress)
     found = shared.first_token_log_probabilities(many, edits, no_progress)
     assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -134,8 +134,8 @@ def test_a_sliding_window_shorter_than_the_prompts_is_left_to_the_library() -> N
     model = tiny("gemma3_text", sliding_window=8, eos_token_id=1, tie_word_embeddings=False)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     engine = LocalEngine(loaded, chat_format(tokenizer, "word1 word2 word3 word4 word5", "tiny"), 1)
-    assert next(engine._slices(PROMPTS, Work(1, lambda _: None))).shared == 0
-    texts = [r.text for r in engine.respond(PROMPTS, [{}], 8, None, no_progress)[0]]
+    assert next(engine._slices(PROMPTS, ForwardPlan(1, lambda _: None))).shared == 0
+    texts = [r.text for r in engine.generate(PROMPTS, [{}], 8, None, no_progress)[0]]
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = torch.tensor([engine.chat.tokens(prompt)])
         generated = model.generate(
@@ -162,7 +162,7 @@ def test_fast_attention_differs_by_rounding_alone(family: str) -> None:
 def decoded_log_probabilities(engine: LocalEngine) -> torch.Tensor:
     """Log-probabilities after each of some given tokens, for rows of which half leave halfway."""
     tokens = [engine.chat.tokens(prompt) for prompt in PROMPTS]
-    work = Work(1, lambda _: None, room=90)
+    work = ForwardPlan(1, lambda _: None, room=90)
     seen = []
     with torch.inference_mode():
         [start] = engine._prefill.batches(tokens, 64, work)

@@ -39,7 +39,7 @@ def test_candidates_together_are_candidates_alone() -> None:
 
 def test_divergence_along_answers() -> None:
     engine = engine_for("llama", 8)
-    answers = engine.respond(PROMPTS, [{}], 6, None, no_progress)[0]
+    answers = engine.generate(PROMPTS, [{}], 6, None, no_progress)[0]
     # As if it had ended there: its end of text counts as a position more.
     answers[0] = replace(answers[0], complete=True)
     edit = some_edit(engine, 1)
@@ -58,7 +58,7 @@ def test_divergence_along_answers() -> None:
 def test_an_answers_end_is_a_place_of_its_own() -> None:
     engine = engine_for("llama", 8)
     edit = some_edit(engine, 1)
-    answer = replace(engine.respond(PROMPTS[:1], [{}], 2, None, no_progress)[0][0], complete=True)
+    answer = replace(engine.generate(PROMPTS[:1], [{}], 2, None, no_progress)[0][0], complete=True)
     ids = torch.tensor([engine.chat.tokens(PROMPTS[0]) + list(answer.tokens)])
     [(_, rows)] = engine.answer_log_probabilities(PROMPTS[:1], [answer.tokens], [{}, edit], no_progress)
     assert rows.shape[1] == 3

@@ -9,7 +9,7 @@ import yaml
 
 from heretic.config import Settings, load_settings
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.heldout.schema import Classes, Figures, KLFigures, ModelFigures
+from heretic.evaluation.heldout.schema import Classes, HeldoutReport, KLFigures, ModelMetrics
 from heretic.evaluation.statistics import rate
 from heretic.export.card import model_card, read_base_card, write_card
 from heretic.study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord, TrialRecord
@@ -74,7 +74,7 @@ def classes(declined: int, of: int = 50) -> Classes:
     )
 
 
-def figures(number: int) -> Figures:
+def figures(number: int) -> HeldoutReport:
     kl = KLFigures(
         prompts=50,
         infinite=0,
@@ -89,8 +89,8 @@ def figures(number: int) -> Figures:
         worst_share=0.2,
     )
 
-    def model(trial: int | None, declined: int) -> ModelFigures:
-        return ModelFigures(
+    def model(trial: int | None, declined: int) -> ModelMetrics:
+        return ModelMetrics(
             trial=trial,
             bad=classes(declined),
             good=classes(0),
@@ -107,7 +107,7 @@ def figures(number: int) -> Figures:
             over_refusal_responses=[],
         )
 
-    return Figures(
+    return HeldoutReport(
         model="org/model",
         prompts={},
         settings={},

@@ -66,6 +66,6 @@ def test_it_measures_as_in_memory(both: tuple[LoadedModel, LoadedModel]) -> None
     assert (before[0] - before[1]).abs().max() > 1e-3
     assert_close(after, before)
     texts = [
-        [r.text for r in engine.respond(PROMPTS, [edit], 6, None, no_progress)[0]] for engine in (plain, offloaded)
+        [r.text for r in engine.generate(PROMPTS, [edit], 6, None, no_progress)[0]] for engine in (plain, offloaded)
     ]
     assert texts[0] == texts[1]

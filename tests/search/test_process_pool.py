@@ -13,7 +13,7 @@ from heretic.ablation.parameters import AblationParameters
 from heretic.cli.main import main
 from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
-from heretic.search.measurer import Job
+from heretic.search.measurer import EvaluationRequest
 from heretic.search.process_pool import simultaneous_seconds, workers
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
@@ -30,7 +30,9 @@ class Plays:
         self._dies = dies
         self._fails = fails
 
-    def measure(self, jobs: Sequence[Job], progress: Progress) -> list[tuple[Job, Evaluation]]:
+    def measure(
+        self, jobs: Sequence[EvaluationRequest], progress: Progress
+    ) -> list[tuple[EvaluationRequest, Evaluation]]:
         [job] = jobs
         progress(3)
         time.sleep(0.01 * (job.number % 3))
@@ -50,7 +52,7 @@ def measured(alone: Plays, count: int, jobs: int = 10) -> tuple[dict[int, Evalua
     rows = []
     with workers(count, alone) as measurer:  # type: ignore[arg-type]
         for number in range(jobs):
-            measurer.submit(Job(number, PARAMETERS))
+            measurer.submit(EvaluationRequest(number, PARAMETERS))
         while len(outcomes) < jobs:
             outcomes |= {job.number: each for job, each in measurer.outcomes(rows.append)}  # type: ignore[misc]
     return outcomes, sum(rows)

@@ -9,10 +9,10 @@ from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import Progress, no_progress
 from heretic.errors import CandidateError
 from heretic.evaluation.evaluator import Evaluator
-from heretic.evaluation.pruning.preview import Look
-from heretic.evaluation.pruning.statistics import Learned
-from heretic.search.measurer import Done, InProcess, Job
-from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS, MOST_TOGETHER, LineUp
+from heretic.evaluation.pruning.preview import Preview
+from heretic.evaluation.pruning.statistics import PruningStatistics
+from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
+from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS, MOST_TOGETHER, StartupQueue
 from heretic.study.reader import RecordedStudy
 from heretic.study.study import Study
 from tests.support.study_toys import SPACE, open_study
@@ -26,26 +26,26 @@ class Looks:
     ahead = 1
 
     def __init__(self) -> None:
-        self.open: list[Job] = []
+        self.open: list[EvaluationRequest] = []
         self.looked: list[AblationParameters] = []
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: EvaluationRequest) -> None:
         assert job.looking
         self.open.append(job)
         self.looked.append(job.parameters)
 
-    def outcomes(self, progress: Progress) -> list[Done]:
+    def outcomes(self, progress: Progress) -> list[EvaluationResult]:
         job = self.open.pop()
         index = job.parameters.direction_index
         if len(self.looked) == FIRST_LOOK and job.number == BROKEN:
             return [(job, CandidateError("not a number"))]
-        return [(job, Look(index, int(index)))]
+        return [(job, Preview(index, int(index)))]
 
 
 def lined_up(path: Path, looking: bool, count: int) -> tuple[list[AblationParameters], list[float | None], Looks]:
     looks = Looks()
     with open_study(path, startup=count) as study:
-        line = LineUp(study, looks, looking, Learned(4), SPACE.textbook())
+        line = StartupQueue(study, looks, looking, PruningStatistics(4), SPACE.textbook())
         candidates = []
         for _ in range(count):
             line.refill(count - len(candidates), no_progress)
@@ -76,30 +76,30 @@ def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
 
 def test_the_second_look_comes_when_all_that_was_enqueued_is_asked_for(tmp_path: Path) -> None:
     with open_study(tmp_path / "study.jsonl", "tpe", startup=30) as study:
-        line = LineUp(study, Looks(), True, Learned(4))
-        assert line.looks_next
+        line = StartupQueue(study, Looks(), True, PruningStatistics(4))
+        assert line.wants_preview
         line.refill(30, no_progress)
-        assert not line.looks_next
+        assert not line.wants_preview
         study.ask(FIRST_TRIALS)
-        assert line.looks_next
+        assert line.wants_preview
         line.refill(30 - FIRST_TRIALS, no_progress)
         study.ask(30 - FIRST_TRIALS)
-        assert not line.looks_next
+        assert not line.wants_preview
 
 
 def test_those_that_are_looked_at_already_wait_for_nothing(tmp_path: Path) -> None:
     with open_study(tmp_path / "study.jsonl", "tpe", startup=FIRST_LOOK) as study:
-        line = LineUp(study, Looks(), True, Learned(4))
+        line = StartupQueue(study, Looks(), True, PruningStatistics(4))
         line.refill(FIRST_LOOK, no_progress)
         study.ask(FIRST_TRIALS)
         assert len(line) == FIRST_LOOK - FIRST_TRIALS
-        assert not line.looks_next
+        assert not line.wants_preview
 
 
 def test_no_search_looks_for_long_without_measuring(tmp_path: Path) -> None:
     looks = Looks()
     with open_study(tmp_path / "study.jsonl") as study:
-        line = LineUp(study, looks, True, Learned(4))
+        line = StartupQueue(study, looks, True, PruningStatistics(4))
         for _ in range(FIRST_TRIALS):
             line.refill(500, no_progress)
             study.ask(1)
@@ -111,7 +111,7 @@ def test_no_search_looks_for_long_without_measuring(tmp_path: Path) -> None:
 def test_a_study_that_goes_on_takes_what_waits_and_draws_others(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     with open_study(path, "tpe", startup=20) as study:
-        LineUp(study, Looks(), True, Learned(4)).refill(20, no_progress)
+        StartupQueue(study, Looks(), True, PruningStatistics(4)).refill(20, no_progress)
         waiting = study.n_waiting()
         [asked] = study.ask(1)
     assert waiting == FIRST_TRIALS
@@ -133,7 +133,7 @@ def test_nothing_is_drawn_blindly_once_the_sampler_learns(tmp_path: Path) -> Non
         for candidate in study.ask(3):
             study.tell(candidate, 1, 0.1, (0.1, 0.1))
         assert study.unguided(10) == 0
-        LineUp(study, Looks(), True, Learned(4)).refill(10, no_progress)
+        StartupQueue(study, Looks(), True, PruningStatistics(4)).refill(10, no_progress)
         assert study.n_waiting() == 0
 
 
@@ -190,14 +190,14 @@ def test_a_look_waits_for_the_trials_before_it(
     from heretic.cli.main import main
 
     kinds: list[bool] = []
-    submit = InProcess.submit
+    submit = InProcessMeasurer.submit
 
-    def watched(self: InProcess, job: Job) -> None:
+    def watched(self: InProcessMeasurer, job: EvaluationRequest) -> None:
         submit(self, job)
         kinds.append(job.looking)
         assert len({each.looking for each in self._open}) == 1, "a look and a trial are open together"
 
-    monkeypatch.setattr(InProcess, "submit", watched)
+    monkeypatch.setattr(InProcessMeasurer, "submit", watched)
     flags = [*planted_flags, "--workers", "1", "--candidates", "4", "--report-candidates", "0"]
     model = str(planted_directory / "planted")
     assert main([model, *flags, "--n-trials", "26", "--n-startup-trials", "26"]) == 0

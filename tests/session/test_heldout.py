@@ -7,7 +7,7 @@ import pytest
 
 from heretic.ablation.parameters import AblationParameters
 from heretic.cli.main import main
-from heretic.evaluation.heldout.schema import Figures
+from heretic.evaluation.heldout.schema import HeldoutReport
 from heretic.session.heldout import spread
 from heretic.session.heldout_sidecar import read_figures
 from heretic.study.pareto import knee, pareto_front
@@ -83,7 +83,7 @@ def test_results_show_the_figures_and_their_json_is_the_file(
     assert "On 20 bad prompts that no search saw" in capsys.readouterr().out
     assert main(["results", str(journal), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["measured"]
-    assert Figures.model_validate(found) == read_figures(journal)
+    assert HeldoutReport.model_validate(found) == read_figures(journal)
 
 
 @pytest.mark.parametrize("flags", [["--report-candidates", "0"], []])

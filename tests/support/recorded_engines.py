@@ -40,7 +40,7 @@ def decided(text: str) -> bool:
 
 
 def answers(engine: LocalEngine, edits: list[ModelEdit], length: int = LENGTH) -> list[list[Response]]:
-    return engine.respond(PROMPTS, edits, length, decided, no_progress)
+    return engine.generate(PROMPTS, edits, length, decided, no_progress)
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[tuple[Any, ...]]:

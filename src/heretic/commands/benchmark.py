@@ -16,7 +16,7 @@ from ..events import Reporter
 from ..model.hooks.edits import edited_model
 from ..report.benchmark_tables import show_benchmarks
 from ..session.recorded import find_trial, open_study
-from ..session.sidecars import read_beside, write_beside
+from ..session.sidecars import read_sidecar, write_sidecar
 from ..study.journal import benchmarks_path
 from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord, TrialRecord
@@ -125,7 +125,7 @@ class Benchmarking:
             },
             tasks=[*others, figures],
         )
-        write_beside(benchmarks_path(self._path), whole)
+        write_sidecar(benchmarks_path(self._path), whole)
 
 
 def benchmark_study(
@@ -171,7 +171,7 @@ def read_benchmarks(path: Path) -> BenchmarkFigures | None:
     Raises:
         StudyError: the file is damaged.
     """
-    return read_beside(benchmarks_path(path), BenchmarkFigures, "the figures of benchmarks", ", and run them again")
+    return read_sidecar(benchmarks_path(path), BenchmarkFigures, "the figures of benchmarks", ", and run them again")
 
 
 def check_harness() -> None:

@@ -54,7 +54,7 @@ class Conversation:
         turns = [*self._turns, Turn("user", text)]
         said = ""
         try:
-            for piece in self._stream.respond(turns, self._system, self._sampling, self._most_tokens):
+            for piece in self._stream.generate(turns, self._system, self._sampling, self._most_tokens):
                 if not said and self._opening:
                     said = self._opening
                     yield self._opening

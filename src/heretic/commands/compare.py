@@ -26,7 +26,7 @@ class Comparison:
 
     def ask(self, text: str) -> list[str]:
         """One answer an edit, with " ..." behind those that the length cut off."""
-        answers = self._engine.respond([Prompt(text)], self._edits, self._most_tokens, None, no_progress)
+        answers = self._engine.generate([Prompt(text)], self._edits, self._most_tokens, None, no_progress)
         return [each.text if each.complete else f"{each.text} ..." for [each] in answers]
 
 

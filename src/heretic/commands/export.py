@@ -11,7 +11,7 @@ from ..session.directions import read_tensors
 from ..session.engine import make_evaluator, open_engine, release
 from ..session.heldout_sidecar import read_figures
 from ..session.prompts import OVER_REFUSAL_EVALUATION, RunPrompts
-from ..session.recorded import find_trial, known_of
+from ..session.recorded import find_trial, runtime_of
 from ..session.records import recorded_baseline
 from ..session.remote_code import settle_trust
 from ..session.save import Verification, check_export, checkpoint_of, save_trial
@@ -42,7 +42,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     check_export(settings.model_copy(update={"export": export}), checkpoint)
     prompts = recorded_prompts(record)
     settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
-    known = known_of(record)
+    known = runtime_of(record)
     settings = settle_trust(settings, checkpoint, reporter)
     engine = open_engine(checkpoint, settings, prompts.all(), known, reporter)
     good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts

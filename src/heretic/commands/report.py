@@ -20,11 +20,11 @@ from ..report.residuals import ResidualFigures, residual_figures
 from ..session.directions import mean_residuals, read_tensors
 from ..session.engine import open_engine
 from ..session.heldout_sidecar import read_figures
-from ..session.prompt_filter import telling_prompts
+from ..session.prompt_filter import filter_direction_prompts
 from ..session.prompts import RunPrompts
-from ..session.recorded import known_of, recorded_settings
+from ..session.recorded import recorded_settings, runtime_of
 from ..session.save import checkpoint_of
-from ..session.sidecars import read_beside, write_beside
+from ..session.sidecars import read_sidecar, write_sidecar
 from ..study.journal import residuals_path, tensors_path
 from ..study.reader import RecordedStudy
 from .benchmark import read_benchmarks
@@ -47,10 +47,10 @@ def write_report(
     residuals = read_residuals(study)
     if residuals is None and measure is not None:
         residuals = measure()
-        write_beside(residuals_path(study.path), residuals)
+        write_sidecar(residuals_path(study.path), residuals)
     report = make_report(study, residuals)
     data = page.with_suffix(".json")
-    write_beside(data, report)
+    write_sidecar(data, report)
     write_atomically(page, render(report).encode())
     reporter.say(f"Report: {page} (open it in a browser), and as data {data}")
     return page, data
@@ -69,7 +69,7 @@ def read_residuals(study: RecordedStudy) -> ResidualFigures | None:
         StudyError: the file is damaged.
     """
     remedy = ": they are measured again"
-    residuals = read_beside(residuals_path(study.path), ResidualFigures, "the figures of residuals", remedy)
+    residuals = read_sidecar(residuals_path(study.path), ResidualFigures, "the figures of residuals", remedy)
     if residuals is None:
         return None
     same = (residuals.model_digest, residuals.prompt_digests) == (study.record.model_digest, _digests(study))
@@ -87,7 +87,7 @@ def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporte
     record = study.record
     prompts = recorded_prompts(record)
     settings = recorded_settings(record, settings)
-    engine = open_engine(checkpoint_of(record), settings, [], known_of(record), reporter)
+    engine = open_engine(checkpoint_of(record), settings, [], runtime_of(record), reporter)
     return measure_residuals(study, engine, prompts, settings, reporter)
 
 
@@ -96,7 +96,7 @@ def measure_residuals(
 ) -> ResidualFigures:
     """Runs the direction prompts through the model of `engine`, which is the study's."""
     directions = read_tensors(tensors_path(study.path)).directions
-    prompts = telling_prompts(prompts, study.record.telling)
+    prompts = filter_direction_prompts(prompts, study.record.telling)
     good, bad = (
         _residuals(engine, each, settings, side, reporter)
         for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))

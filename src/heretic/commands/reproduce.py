@@ -26,7 +26,7 @@ from ..session.heldout_sidecar import read_figures
 from ..session.prompts import RunPrompts, load_report_part, load_run_prompts
 from ..session.recorded_run import RecordedRun, read_recorded_run
 from ..session.records import hardware, versions
-from ..session.start import Prescribed
+from ..session.start import FixedCandidates
 from ..study.journal import study_path
 from ..study.reader import RecordedStudy, has_record
 from ..study.schema import BaselineRecord, TrialRecord
@@ -59,7 +59,7 @@ def reproduce(
     prescribed = None
     if not whole:
         trials = [recorded.trials[number].parameters for number in recorded.repeated]
-        prescribed = Prescribed(trials, _measured_numbers(recorded))
+        prescribed = FixedCandidates(trials, _measured_numbers(recorded))
     status = run(settings, FlagChooser(settings, "continue", str(settings.model)), reporter, prescribed)
     if status != 0:
         return status

@@ -11,14 +11,14 @@ from ..session.prompts import load_report_part, load_run_prompts
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
 from ..session.save import check_export
-from ..session.start import Prescribed
+from ..session.start import FixedCandidates
 from ..study.journal import SingleWriter, repair, set_aside, study_path
 from ..study.reader import RecordedStudy, has_record
 from .run_job import Job
 from .upload import check_upload
 
 
-def run(settings: Settings, chooser: Chooser, reporter: Reporter, prescribed: Prescribed | None = None) -> int:
+def run(settings: Settings, chooser: Chooser, reporter: Reporter, prescribed: FixedCandidates | None = None) -> int:
     """Finds directions, searches (or measures what is `prescribed`), lets `chooser` choose, saves; returns the status.
 
     Raises:

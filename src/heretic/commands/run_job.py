@@ -13,18 +13,18 @@ from ..evaluation.heldout.evaluate import ReportPart
 from ..events import Chooser, Reporter
 from ..model.loading.checkpoint import Checkpoint
 from ..search.loop import Search
-from ..search.measurer import Compile, InProcess
+from ..search.measurer import Compile, InProcessMeasurer
 from ..search.process_pool import workers
 from ..session.autotune import at_once
 from ..session.directions import StudyTensors
 from ..session.engine import measured, open_engine
 from ..session.heldout import FrontMeasurement
 from ..session.prompts import RunPrompts
-from ..session.recorded import known_of, model_stats
+from ..session.recorded import model_stats, runtime_of
 from ..session.records import run_record
 from ..session.response_log import counting_evaluator
 from ..session.save import Verification
-from ..session.start import Beginning, Prescribed, first_candidates
+from ..session.start import Beginning, FixedCandidates, first_candidates
 from ..study.journal import SingleWriter
 from ..study.reader import RecordedStudy, has_record
 from ..study.space import SearchSpace
@@ -48,7 +48,7 @@ class Job:
         checkpoint: Checkpoint,
         chooser: Chooser,
         reporter: Reporter,
-        prescribed: Prescribed | None,
+        prescribed: FixedCandidates | None,
     ) -> None:
         self.settings = settings
         self.path = path
@@ -62,7 +62,7 @@ class Job:
 
     def run(self, writer: SingleWriter, searching: bool) -> int:
         """The whole of it, the search left out unless `searching`; returns the program's status."""
-        known = known_of(RecordedStudy(self.path).record) if has_record(self.path) else None
+        known = runtime_of(RecordedStudy(self.path).record) if has_record(self.path) else None
         engine = open_engine(self.checkpoint, self.settings, self.prompts.all(), known, self.reporter)
         # As the baseline is measured: a search may make batches larger.
         known = measured(engine)
@@ -126,7 +126,7 @@ class Job:
         # What a prescribed study begins with is in its queue already.
         first = [] if self.prescribed is not None else first_candidates(study.space, self.settings)
         missing = [each for each in first if not study.holds(each)]
-        with workers(processes, InProcess(evaluator, baseline, compiled, candidates)) as measurer:
+        with workers(processes, InProcessMeasurer(evaluator, baseline, compiled, candidates)) as measurer:
             return Search(study, measurer, evaluator, baseline, self.settings, missing).run(n_trials, self.reporter)
 
     def _note(self, study: Study, processes: int, candidates: int) -> None:

@@ -47,7 +47,7 @@ class ResponseStream:
         self._seen: _Seen | None = None
         self._end = set(end_tokens(engine.loaded.model, engine.chat.tokenizer))
 
-    def respond(
+    def generate(
         self, turns: Sequence[Turn], system: str | None, sampling: Sampling, max_new_tokens: int
     ) -> Iterator[str]:
         """Pieces of the response to the last turn, a user's.

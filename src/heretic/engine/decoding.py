@@ -9,7 +9,7 @@ from torch import Tensor
 from .early_stop import Row
 from .forward import Forward
 from .kv_cache import select_rows
-from .prefill import Assign, Prefilled
+from .prefill import AssignCandidates, Prefilled
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -32,7 +32,7 @@ class GreedyDecoder:
         start: Prefilled,
         max_new_tokens: int,
         watch: Callable[[Sequence[Row], int, bool], None],
-        assign: Assign,
+        assign: AssignCandidates,
     ) -> list[Row]:
         """Rows of at most `max_new_tokens`; `watch`, called after each token, may end them earlier."""
         rows = [Row(candidate) for candidate in start.candidates.tolist()]

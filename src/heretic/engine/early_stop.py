@@ -27,7 +27,7 @@ class Row:
         return not (self.ended or self.decided or self.cut)
 
 
-class Watch:
+class EarlyStopper:
     """Looks at growing texts now and then.
 
     `decided` tells whether a text settles its row; it is asked of the newest tokens alone. A candidate with

@@ -19,7 +19,7 @@ PROOF = {True: 1e-4, False: 0.05}
 
 
 @dataclass
-class Kept:
+class CachedPrompt:
     """What one prompt gave in the baseline, at its own positions, without padding.
 
     `states[n]` (positions, d_model) is the output of the first n layers; `cached` (layers, 2, heads, positions,
@@ -49,7 +49,7 @@ class Rows:
     going_on: bool
 
 
-class UntouchedLayers:
+class LowerLayerCache:
     """Skips the layers that no candidate of a forward edits, where earlier forwards of the same prompts ran them.
 
     Every forward leaves behind what its own untouched layers gave, while `budget` bytes last. That layers hand on
@@ -61,7 +61,7 @@ class UntouchedLayers:
         self._layers = layers
         self._stride = max(1, -(-len(layers) // CUTS))
         self._left = budget if budget is not None else _budget(next(layers.parameters()).device)
-        self._kept: dict[Hashable, Kept] = {}
+        self._kept: dict[Hashable, CachedPrompt] = {}
         self._returned: int | None = None
         self._proved = False
         self.works = True
@@ -70,7 +70,7 @@ class UntouchedLayers:
         """Logits of `forward`, which runs `rows` over `cache` with the first `untouched` layers unedited."""
         if not self.works or untouched == 0:
             return forward()
-        kept = [self._kept.setdefault(key, Kept()) for key in rows.keys]
+        kept = [self._kept.setdefault(key, CachedPrompt()) for key in rows.keys]
         skip = min(each.deepest(untouched, rows.going_on) for each in kept)
         states = _padded([each.states[skip] for each in kept], rows.n_candidates) if skip else None
         if states is not None and not self._proved and not self._prove(states, skip, cache, forward):
@@ -118,7 +118,7 @@ class UntouchedLayers:
                     layer.forward = own
 
     @contextmanager
-    def _keeping(self, kept: Sequence[Kept], rows: Rows, skip: int, untouched: int) -> Iterator[None]:
+    def _keeping(self, kept: Sequence[CachedPrompt], rows: Rows, skip: int, untouched: int) -> Iterator[None]:
         """Layers above `skip`, at every cut up to `untouched`, leave their output behind."""
 
         def keep(count: int, _: nn.Module, __: Any, output: Any) -> None:
@@ -132,7 +132,7 @@ class UntouchedLayers:
         with hooks(*(partial(self._layers[n - 1].register_forward_hook, partial(keep, n)) for n in cuts)):
             yield
 
-    def _keep_cached(self, cache: Any, kept: Sequence[Kept], rows: Rows, untouched: int) -> None:
+    def _keep_cached(self, cache: Any, kept: Sequence[CachedPrompt], rows: Rows, untouched: int) -> None:
         """Keys and values of the layers below each prompt's deepest cut; never of layers that this forward edits,
         though an earlier one may have left deeper cuts."""
         for row, (each, length) in enumerate(zip(kept, rows.lengths, strict=True)):
@@ -160,7 +160,7 @@ def _padded(rows: Sequence[Tensor], n_candidates: int) -> Tensor:
     return padded.repeat(n_candidates, 1, 1)
 
 
-def _fill(cache: Any, kept: Sequence[Kept], skip: int, n_candidates: int) -> None:
+def _fill(cache: Any, kept: Sequence[CachedPrompt], skip: int, n_candidates: int) -> None:
     """Keys and values of the layers that did not run; those of padding are left out by the mask."""
     blocks = [each.cached[:skip] for each in kept if each.cached is not None]
     if not skip:

@@ -25,14 +25,14 @@ from ..model.sites.find import site_weight
 from ..prompts.prompt import Prompt
 from .cuda_graphs.capture import recorder_for
 from .cuda_graphs.decoder import StaticDecoder
-from .cuda_graphs.runner import RecordedSteps
-from .cuda_graphs.static_batch import Need
+from .cuda_graphs.runner import CudaGraphRunner
+from .cuda_graphs.static_batch import BatchCapacity
 from .decoding import GreedyDecoder, end_tokens
-from .early_stop import CHECK_EVERY, Row, Watch
+from .early_stop import CHECK_EVERY, EarlyStopper, Row
 from .forward import Forward
-from .layer_cache import UntouchedLayers
+from .layer_cache import LowerLayerCache
 from .padding import padding_is_neutral
-from .prefill import Assign, Prefill, Prefilled, Work
+from .prefill import AssignCandidates, ForwardPlan, Prefill, Prefilled
 from .protocol import Progress, Response
 from .teacher_forcing import ForcedAnswers
 
@@ -70,13 +70,13 @@ class LocalEngine:
             pack_weights(loaded.model)
         self.forward = Forward(loaded.model)
         pad = chat.tokenizer.pad_token_id
-        untouched = UntouchedLayers(loaded.layers) if reuse_layers else None
+        untouched = LowerLayerCache(loaded.layers) if reuse_layers else None
         config, vocabulary = loaded.model.config, len(loaded.model.get_input_embeddings().weight)  # type: ignore[operator]
         pads = padding_is_neutral(self.forward, config, loaded.device, pad, vocabulary)
         self._prefill = Prefill(self.forward, config, loaded.device, pad, share_prefix, untouched, pads)
         recorded = static_decode == "on" or (static_decode == "auto" and loaded.device.type == "cuda")
         recorder = recorder_for(loaded.device)
-        self._steps = RecordedSteps(loaded, self.forward, recorder, warn, compact) if recorded else None
+        self._steps = CudaGraphRunner(loaded, self.forward, recorder, warn, compact) if recorded else None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -132,7 +132,7 @@ class LocalEngine:
         layers, d_model = self.loaded.layers, self.loaded.d_model
         seen: dict[int, Tensor] = {}
         with hooks(*_residual_hooks(layers, seen)):
-            for prefilled in self._slices(prompts, Work(1, _unedited)):
+            for prefilled in self._slices(prompts, ForwardPlan(1, _unedited)):
                 rows, positions = len(prefilled.prompts), prefilled.mask.shape[1] - prefilled.shared
                 whole = [residual(seen[index], rows, positions, d_model) for index in range(len(layers) + 1)]
                 states = [state[:, -1] for state in whole]
@@ -191,7 +191,7 @@ class LocalEngine:
                 progress(1)
 
     @torch.inference_mode()
-    def respond(
+    def generate(
         self,
         prompts: Sequence[Prompt],
         edits: Sequence[ModelEdit],
@@ -201,7 +201,7 @@ class LocalEngine:
         enough: Sequence[int | None] | None = None,
     ) -> list[list[Response]]:
         responses: list[list[Response]] = [[Response("", 0, False, True)] * len(prompts) for _ in edits]
-        watch = Watch(self.chat.decode, decided, enough or [None] * len(edits))
+        watch = EarlyStopper(self.chat.decode, decided, enough or [None] * len(edits))
         ends = end_tokens(self.loaded.model, self.chat.tokenizer)
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits, self.sites) as applied:
@@ -229,7 +229,7 @@ class LocalEngine:
         plain = GreedyDecoder(self.forward, ends, self._compact)
         if self._steps is None or not tokens:
             return plain
-        need = Need(
+        need = BatchCapacity(
             rows=min(len(tokens) * len(edits), max(len(edits), self.batch_size)),
             positions=max(map(len, tokens)) + max_new_tokens,
             tokens=max_new_tokens,
@@ -242,12 +242,12 @@ class LocalEngine:
         if self._steps is not None:
             self._steps.forget()
 
-    def _work(self, edits: Sequence[ModelEdit], assign: Assign, room: int = 0) -> Work:
+    def _work(self, edits: Sequence[ModelEdit], assign: AssignCandidates, room: int = 0) -> ForwardPlan:
         edited = {module for edit in edits for module in edit}
         layers = [site.layer for site in self.sites if site.module in edited]
-        return Work(len(edits), assign, min(layers, default=len(self.loaded.layers)), room)
+        return ForwardPlan(len(edits), assign, min(layers, default=len(self.loaded.layers)), room)
 
-    def _slices(self, prompts: Sequence[Prompt], work: Work) -> Iterator[Prefilled]:
+    def _slices(self, prompts: Sequence[Prompt], work: ForwardPlan) -> Iterator[Prefilled]:
         """All prompts, a slice at a time; nothing is kept for going on."""
         tokens = [self.chat.tokens(prompt) for prompt in prompts]
         for batch in self._prefill.cut(tokens, max(1, self.batch_size // work.n_candidates)):

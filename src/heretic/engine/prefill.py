@@ -9,13 +9,13 @@ from torch import Tensor
 
 from .forward import Forward
 from .kv_cache import RoomyLayer, can_be_divided, copy_rows, join_rows, make_cache, stretch_mask
-from .layer_cache import Rows, UntouchedLayers
+from .layer_cache import LowerLayerCache, Rows
 
 SHORTEST_PREFIX = 4
 SLICE_ROWS = 8
 SLICE_STRETCH, SLICE_SLACK = 1.25, 2
 
-Assign = Callable[[Tensor], None]
+AssignCandidates = Callable[[Tensor], None]
 """Told the candidate of each row, (rows,), before a forward."""
 
 
@@ -36,12 +36,12 @@ class Prefilled:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ForwardPlan:
     """What a forward is for: `n_candidates` whose rows `assign` tells apart, none of which edits the first `untouched`
     layers, with `room` positions to follow the prompts (0: nothing follows)."""
 
     n_candidates: int
-    assign: Assign
+    assign: AssignCandidates
     untouched: int = 0
     room: int = 0
 
@@ -56,7 +56,7 @@ class Prefill:
         device: torch.device,
         pad: int,
         share_prefix: bool = True,
-        untouched: UntouchedLayers | None = None,
+        untouched: LowerLayerCache | None = None,
         pads: bool = True,
     ) -> None:
         self._forward = forward
@@ -80,7 +80,7 @@ class Prefill:
         if batch:
             yield batch
 
-    def batches(self, rows: Sequence[Sequence[int]], most_rows: int, work: Work) -> Iterator[Prefilled]:
+    def batches(self, rows: Sequence[Sequence[int]], most_rows: int, work: ForwardPlan) -> Iterator[Prefilled]:
         """All prompts, shortest first, `most_rows` rows of prompts and candidates a batch.
 
         The slices of a batch run one by one and are joined.
@@ -89,7 +89,7 @@ class Prefill:
             slices = list(self.slices(rows, batch, work))
             yield slices[0] if len(slices) == 1 else _join(slices, work.n_candidates)
 
-    def slices(self, rows: Sequence[Sequence[int]], batch: Sequence[int], work: Work) -> Iterator[Prefilled]:
+    def slices(self, rows: Sequence[Sequence[int]], batch: Sequence[int], work: ForwardPlan) -> Iterator[Prefilled]:
         """The prompts of `batch`, which ascend in length, a slice of like lengths at a time."""
         most_positions = len(rows[batch[-1]]) + work.room
         prefix = make_cache(self._config, most_positions)
@@ -106,7 +106,9 @@ class Prefill:
         for part in _parts(batch, [len(row) - shared for row in rows]) if divisible else [list(batch)]:
             yield self._slice([rows[index] for index in part], part, prefix, shared, work)
 
-    def _slice(self, rows: list[Sequence[int]], part: list[int], prefix: Any, shared: int, work: Work) -> Prefilled:
+    def _slice(
+        self, rows: list[Sequence[int]], part: list[int], prefix: Any, shared: int, work: ForwardPlan
+    ) -> Prefilled:
         longest = max(map(len, rows))
         ids = [[self._pad] * (longest - len(row)) + list(row[shared:]) for row in rows] * work.n_candidates
         mask = [[1] * shared + [0] * (longest - len(row)) + [1] * (len(row) - shared) for row in rows]
@@ -120,7 +122,7 @@ class Prefill:
         logits = self._run(rows_of, tokens, attended, cache, work)
         return Prefilled(part, candidates, logits, attended, cache, shared)
 
-    def _run(self, rows: Rows, ids: Tensor, mask: Tensor, cache: Any, work: Work) -> Tensor:
+    def _run(self, rows: Rows, ids: Tensor, mask: Tensor, cache: Any, work: ForwardPlan) -> Tensor:
         def forward() -> Tensor:
             return self._forward(ids, mask, cache)
 

@@ -70,7 +70,7 @@ class Engine(Protocol):
         """
         ...
 
-    def respond(
+    def generate(
         self,
         prompts: Sequence[Prompt],
         edits: Sequence[ModelEdit],

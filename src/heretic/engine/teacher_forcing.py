@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .forward import Forward
-from .prefill import Assign
+from .prefill import AssignCandidates
 
 MOST_LOGITS = 1 << 28
 """Most fp32 logits to hold at once: 1 GiB."""
@@ -15,7 +15,9 @@ MOST_LOGITS = 1 << 28
 class ForcedAnswers:
     """Runs prompts with answers behind them, several candidates at once, and keeps the logits along the answers."""
 
-    def __init__(self, forward: Forward, device: torch.device, pad: int, most_rows: int, assign: Assign) -> None:
+    def __init__(
+        self, forward: Forward, device: torch.device, pad: int, most_rows: int, assign: AssignCandidates
+    ) -> None:
         self._forward = forward
         self._device = device
         self._pad = pad

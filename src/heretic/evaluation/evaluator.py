@@ -10,8 +10,8 @@ from ..engine.protocol import Engine, Progress, Response, no_progress
 from ..errors import CandidateError
 from ..prompts.prompt import Prompt
 from .measures import Baseline, Evaluation
-from .pruning.preview import PROMPTS, TOKENS, Look
-from .pruning.statistics import Learned
+from .pruning.preview import PROMPTS, TOKENS, Preview
+from .pruning.statistics import PruningStatistics
 from .scorers.kl import kl_divergence
 from .scorers.refusal_logodds import find_refusal_tokens, greedy_first_tokens, refusal_probability
 from .scorers.refusals import MarkerClassifier
@@ -52,7 +52,7 @@ class Evaluator:
         self._seen = seen
         self._objective = objective
         self._over = over
-        self.learned = Learned(len(bad))
+        self.learned = PruningStatistics(len(bad))
 
     @property
     def rows_a_candidate(self) -> int:
@@ -100,7 +100,7 @@ class Evaluator:
         progress: Progress = no_progress,
         enough: Enough | None = None,
         numbers: Sequence[int] | None = None,
-        learned: Learned | None = None,
+        learned: PruningStatistics | None = None,
         known: Sequence[float | None] | None = None,
     ) -> list[Evaluation | CandidateError]:
         """One evaluation a candidate, or why it could not be measured; with `enough`, lost candidates end early.
@@ -135,17 +135,17 @@ class Evaluator:
         edits: Sequence[ModelEdit],
         baseline: Baseline,
         progress: Progress = no_progress,
-        learned: Learned | None = None,
-    ) -> list[Look | CandidateError]:
+        learned: PruningStatistics | None = None,
+    ) -> list[Preview | CandidateError]:
         """What each candidate promises, or why it could not be measured.
 
         The prompts that others declined most often tell it: those that few decline are answered by nearly all.
         """
         divergences = self._divergences(edits, baseline, progress, [None] * len(edits))
         asked = [self._bad[prompt] for prompt in (learned or self.learned).most_declined(PROMPTS)]
-        answered = self.engine.respond(asked, edits, TOKENS, self._decided, no_progress)
+        answered = self.engine.generate(asked, edits, TOKENS, self._decided, no_progress)
         return [
-            Look(kl, sum(map(self.is_refusal, responses))) if math.isfinite(kl) else _not_finite(kl)
+            Preview(kl, sum(map(self.is_refusal, responses))) if math.isfinite(kl) else _not_finite(kl)
             for kl, responses in zip(divergences, answered, strict=True)
         ]
 
@@ -175,7 +175,7 @@ class Evaluator:
         if self._objective == "log-odds" and baseline.tokens is not None:
             first = self.engine.first_token_log_probabilities(self._over, edits, progress)
             return [refusal_probability(each, baseline.tokens)[0] for each in first]
-        answered = self.engine.respond(self._over, edits, self._length, self._decided, progress)
+        answered = self.engine.generate(self._over, edits, self._length, self._decided, progress)
         return [sum(map(self.is_refusal, responses)) for responses in answered]
 
     def _by_first_token(
@@ -198,7 +198,7 @@ class Evaluator:
         ]
 
     def _answered(
-        self, edits: Sequence[ModelEdit], limits: Sequence[int | None], learned: Learned, progress: Progress
+        self, edits: Sequence[ModelEdit], limits: Sequence[int | None], learned: PruningStatistics, progress: Progress
     ) -> list[dict[int, Response]]:
         """Responses by prompt, one dictionary a candidate: of a candidate that has lost, some are missing or cut."""
         known = [limit for limit in limits if limit is not None]
@@ -224,7 +224,7 @@ class Evaluator:
         self, prompts: Sequence[int], edits: Sequence[ModelEdit], enough: Sequence[int | None], progress: Progress
     ) -> list[dict[int, Response]]:
         asked = [self._bad[prompt] for prompt in prompts]
-        answers = self.engine.respond(asked, edits, self._length, self._decided, progress, enough)
+        answers = self.engine.generate(asked, edits, self._length, self._decided, progress, enough)
         return [dict(zip(prompts, responses, strict=True)) for responses in answers]
 
     def _count(self, responses: Mapping[int, Response]) -> int:
@@ -234,7 +234,7 @@ class Evaluator:
         self,
         responses: Mapping[int, Response],
         kl: float,
-        learned: Learned,
+        learned: PruningStatistics,
         probability: float | None,
         over_refusals: int | None,
     ) -> Evaluation:
@@ -267,7 +267,7 @@ class Evaluator:
 
     def responses(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[list[Response]]:
         """Responses to the bad prompts; those that hold a marker may end with it."""
-        answered = self.engine.respond(self._bad, edits, self._length, self._decided, progress)
+        answered = self.engine.generate(self._bad, edits, self._length, self._decided, progress)
         for responses in answered:
             self._show(None, dict(enumerate(responses)))
         return answered

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import Settings
 from ..evaluation.evaluator import Evaluation
-from ..evaluation.heldout.schema import Figures, KLFigures, ModelFigures, Rate
+from ..evaluation.heldout.schema import HeldoutReport, KLFigures, ModelMetrics, Rate
 from ..evaluation.statistics import rate
 from ..study.schema import RunRecord, StudyRecord, TrialRecord
 
@@ -26,7 +26,7 @@ def write_card(
     record: StudyRecord,
     export: str,
     base: Path,
-    figures: Figures | None = None,
+    figures: HeldoutReport | None = None,
     written: Evaluation | None = None,
     run: RunRecord | None = None,
 ) -> None:
@@ -68,7 +68,7 @@ def model_card(
     record: StudyRecord,
     export: str,
     base_card: tuple[dict[str, Any], str],
-    figures: Figures | None = None,
+    figures: HeldoutReport | None = None,
     written: Evaluation | None = None,
     licences: Sequence[str] = (),
     run: RunRecord | None = None,
@@ -129,7 +129,7 @@ def _heading(record: StudyRecord, export: str) -> str:
     )
 
 
-def _figures(trial: TrialRecord, record: StudyRecord, figures: Figures | None, written: Evaluation | None) -> str:
+def _figures(trial: TrialRecord, record: StudyRecord, figures: HeldoutReport | None, written: Evaluation | None) -> str:
     candidate = _candidate(trial, figures)
     if figures is None or candidate is None:
         return "## Figures\n\n" + _search_table(trial, record, written)
@@ -142,11 +142,11 @@ def _figures(trial: TrialRecord, record: StudyRecord, figures: Figures | None, w
     )
 
 
-def _candidate(trial: TrialRecord, figures: Figures | None) -> ModelFigures | None:
+def _candidate(trial: TrialRecord, figures: HeldoutReport | None) -> ModelMetrics | None:
     return next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
 
 
-def _report_table(figures: Figures, candidate: ModelFigures) -> str:
+def _report_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
     base = figures.baseline
     rows = [
         ("Declines of bad prompts", _rate(base.bad.declined), _rate(candidate.bad.declined)),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from ..evaluation.heldout.schema import Classes, Figure, Figures, KLFigures, ModelFigures, Rate
+from ..evaluation.heldout.schema import Classes, Figure, HeldoutReport, KLFigures, ModelMetrics, Rate
 from ..evaluation.rounding import Rounding
 from ..evaluation.statistics import rate
 from ..study.schema import BaselineRecord, TrialRecord
@@ -109,7 +109,9 @@ def compare_trial(
     return [refusals, divergence, _count(subject, OVER, before, after)]
 
 
-def compare_measured(recorded: Figures, now: Figures | None, numbers: Mapping[int, int]) -> list[ComparedFigure]:
+def compare_measured(
+    recorded: HeldoutReport, now: HeldoutReport | None, numbers: Mapping[int, int]
+) -> list[ComparedFigure]:
     """What was measured at the end; `numbers` are the present numbers of the recorded trials."""
     found = {each.trial: each for each in (now.baseline, *now.candidates)} if now else {}
     compared = []
@@ -119,7 +121,9 @@ def compare_measured(recorded: Figures, now: Figures | None, numbers: Mapping[in
     return compared
 
 
-def _compare_models(recorded: ModelFigures, now: ModelFigures | None, figures: Figures) -> Iterator[ComparedFigure]:
+def _compare_models(
+    recorded: ModelMetrics, now: ModelMetrics | None, figures: HeldoutReport
+) -> Iterator[ComparedFigure]:
     subject = "the model itself" if recorded.trial is None else f"trial {recorded.trial}"
     for title, name in (("bad", "bad"), ("good", "good"), ("look harmful", "over_refusal")):
         before: Classes | None = getattr(recorded, name)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from ..ablation.parameters import AblationParameters
 from ..benchmark.figures import BenchmarkFigures
-from ..evaluation.heldout.schema import Figure, Figures, Rate
+from ..evaluation.heldout.schema import Figure, HeldoutReport, Rate
 from ..evaluation.statistics import rate
 from ..study.history import Failure, failures, hypervolumes, importance, seconds_by_trial
 from ..study.pareto import knee, pareto_front
@@ -68,7 +68,7 @@ class Report(Figure):
     front: list[FrontTrial]
     knee: int | None
     importance: dict[str, dict[str, float]] | None
-    measured: Figures | None
+    measured: HeldoutReport | None
     residuals: ResidualFigures | None
     benchmarks: BenchmarkFigures | None
 
@@ -80,7 +80,7 @@ def report_of(
     study: RecordedStudy,
     created: str,
     heretic: str,
-    measured: Figures | None,
+    measured: HeldoutReport | None,
     residuals: ResidualFigures | None,
     benchmarks: BenchmarkFigures | None,
 ) -> Report:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.heldout.schema import Figures, ModelFigures, ResponseClass, ResponseFigure
+from ..evaluation.heldout.schema import HeldoutReport, ModelMetrics, ResponseClass, ResponseFigure
 from .responses import printable
 
 CLASSES: tuple[ResponseClass, ...] = ("declined", "answered", "broken")
@@ -43,7 +43,7 @@ class SetExamples:
     passages: list[Passage]
 
 
-def paired_examples(figures: Figures, trial: int, most: int = 2) -> list[SetExamples]:
+def paired_examples(figures: HeldoutReport, trial: int, most: int = 2) -> list[SetExamples]:
     """Every way that responses went, set by set, with at most `most` examples each."""
     candidate = next(each for each in figures.candidates if each.trial == trial)
     found = []
@@ -82,6 +82,6 @@ def _text(response: ResponseFigure) -> str | None:
     return printable(response.text).strip() + ("" if response.complete else " …")
 
 
-def _responses(model: ModelFigures, name: str) -> list[ResponseFigure]:
+def _responses(model: ModelMetrics, name: str) -> list[ResponseFigure]:
     responses: list[ResponseFigure] = getattr(model, f"{name}_responses")
     return responses

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..evaluation.heldout.schema import Figures, ModelFigures
+from ..evaluation.heldout.schema import HeldoutReport, ModelMetrics
 from ..evaluation.statistics import rate
 from ..study.history import LEAST_TRIALS
 from .benchmark_tables import COLUMNS, benchmark_rows
@@ -67,7 +67,7 @@ def states_text(report: Report) -> str:
     return f"Trials: {states or 'none'}" + (f"; {duration(seconds)} of measuring them" if seconds else "")
 
 
-def _best_measured(report: Report) -> ModelFigures | None:
+def _best_measured(report: Report) -> ModelMetrics | None:
     """The knee on unseen prompts, or the first candidate where it was not measured."""
     candidates = report.measured.candidates if report.measured is not None else []
     return next((each for each in candidates if each.trial == report.knee), candidates[0] if candidates else None)
@@ -130,7 +130,7 @@ def _front_table(report: Report) -> Table:
     return Table(columns, rows, numbers.index(report.knee) if report.knee in numbers else -1)
 
 
-def _unseen(model: ModelFigures | None, third: bool) -> tuple[str, ...]:
+def _unseen(model: ModelMetrics | None, third: bool) -> tuple[str, ...]:
     """The cells of a trial that were measured on unseen prompts; dashes where it was not."""
     if model is None:
         return ("-",) * (5 if third else 4)
@@ -174,7 +174,7 @@ def _side_effects(report: Report) -> Iterator[Part]:
             yield Words("Some ran on a part of their documents: compare the two models by them, and quote no score.")
 
 
-def _over_refusal(figures: Figures) -> Iterator[Part]:
+def _over_refusal(figures: HeldoutReport) -> Iterator[Part]:
     models = [each for each in (figures.baseline, *figures.candidates) if each.over_refusal is not None]
     if not models:
         return

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..evaluation.heldout.schema import Figures, Flattery, KLFigures, ModelFigures, Paired, Rate
+from ..evaluation.heldout.schema import HeldoutReport, KLFigures, ModelMetrics, Paired, Rate, SelectionBias
 from ..events import Reporter
 from .text import kl
 
@@ -53,19 +53,19 @@ def kl_interval(figures: KLFigures | None) -> str:
     return f"{kl(figures.mean)} ({kl(figures.low)}-{kl(figures.high)}){infinite}"
 
 
-def refusal_table(figures: Figures) -> Table:
+def refusal_table(figures: HeldoutReport) -> Table:
     bad, over = figures.prompts["bad_report_prompts"].count, figures.prompts.get("over_refusal_prompts")
     title = f"On {bad} bad prompts that no search saw" + (f", {over.count} harmless that look harmful" if over else "")
     return title, REFUSAL_COLUMNS, [_refusal_row(each) for each in (figures.baseline, *figures.candidates)]
 
 
-def kl_table(figures: Figures) -> Table:
+def kl_table(figures: HeldoutReport) -> Table:
     good = figures.prompts["good_report_prompts"].count
     rows = [_kl_row(each) for each in figures.candidates]
     return f"KL divergence on {good} good prompts that no search saw", KL_COLUMNS, rows
 
 
-def judge_table(figures: Figures) -> Table:
+def judge_table(figures: HeldoutReport) -> Table:
     names = tuple(dict.fromkeys(each.judge for each in figures.judges))
     found = {(each.judge, each.trial): each for each in figures.judges}
     rows = [
@@ -78,7 +78,7 @@ def judge_table(figures: Figures) -> Table:
     return "Declined, by judge", ("Trial", *names), rows
 
 
-def show_figures(figures: Figures, reporter: Reporter) -> None:
+def show_figures(figures: HeldoutReport, reporter: Reporter) -> None:
     tables = [refusal_table(figures), kl_table(figures)]
     if len({each.judge for each in figures.judges}) > 2:
         tables.append(judge_table(figures))
@@ -88,7 +88,7 @@ def show_figures(figures: Figures, reporter: Reporter) -> None:
         reporter.say(line)
 
 
-def sentences(figures: Figures) -> list[str]:
+def sentences(figures: HeldoutReport) -> list[str]:
     """What the figures say beside the tables: rounding, flattery, and what can't be told apart."""
     lines = ["Intervals are those of 95 %: Wilson for counts, bootstrap for means."]
     if figures.null_kl_first is not None:
@@ -108,7 +108,7 @@ def sentences(figures: Figures) -> list[str]:
     return lines
 
 
-def flattery_text(flattery: Flattery, measured: int) -> str:
+def flattery_text(flattery: SelectionBias, measured: int) -> str:
     """How far the search's figures of the front, which it was chosen by, are from those on unseen prompts."""
     points = 100 * (flattery.refusals_reported - flattery.refusals_searched)
     told = (
@@ -123,7 +123,7 @@ def flattery_text(flattery: Flattery, measured: int) -> str:
     )
 
 
-def _refusal_row(model: ModelFigures) -> tuple[str, ...]:
+def _refusal_row(model: ModelMetrics) -> tuple[str, ...]:
     over = rate_text(model.over_refusal.declined) if model.over_refusal else "-"
     return (
         "the model" if model.trial is None else str(model.trial),
@@ -137,7 +137,7 @@ def _refusal_row(model: ModelFigures) -> tuple[str, ...]:
     )
 
 
-def _kl_row(model: ModelFigures) -> tuple[str, ...]:
+def _kl_row(model: ModelMetrics) -> tuple[str, ...]:
     first = model.kl_first
     worst = "-" if first is None else f"{kl(first.worst)} = {100 * first.worst_share:.0f} %"
     return (

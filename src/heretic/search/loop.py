@@ -15,8 +15,8 @@ from ..session.records import baseline_record
 from ..study.pareto import knee, losing_refusals, pareto_front
 from ..study.schema import TrialRecord
 from ..study.study import Candidate, Study
-from .measurer import Job, Measurer, Outcome
-from .startup_order import LineUp
+from .measurer import EvaluationRequest, Measurer, Outcome
+from .startup_order import StartupQueue
 from .time_budget import Clock
 
 FAILURES_IN_A_ROW = 10
@@ -45,7 +45,7 @@ class Search:
         self._outcomes: dict[int, Outcome] = {}
         # An order is of use where candidates end early for what was measured before them.
         looking = settings.promising_first and settings.stop_dominated and settings.objective != "log-odds"
-        self._line_up = LineUp(study, measurer, looking, evaluator.learned, first)
+        self._line_up = StartupQueue(study, measurer, looking, evaluator.learned, first)
 
     def run(self, n_trials: int, reporter: Reporter) -> bool:
         """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
@@ -72,14 +72,16 @@ class Search:
         """As many candidates as may be open; each is measured with what is known now."""
         while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
-            if left <= 0 or (self._open and self._line_up.looks_next):
+            if left <= 0 or (self._open and self._line_up.wants_preview):
                 return
             clock.looked(self._line_up.refill(clock.fitting(left), view.rows))
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
             learned = deepcopy(self._evaluator.learned)
             self._measurer.submit(
-                Job(candidate.number, candidate.parameters, self._enough(), learned, candidate.kl_divergence)
+                EvaluationRequest(
+                    candidate.number, candidate.parameters, self._enough(), learned, candidate.kl_divergence
+                )
             )
 
     def _tell_in_turn(self, n_trials: int, clock: Clock, view: SearchView) -> None:

@@ -10,15 +10,15 @@ from ..engine.batch_size import out_of_memory
 from ..engine.protocol import Progress
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
-from ..evaluation.pruning.preview import Look
-from ..evaluation.pruning.statistics import Learned
+from ..evaluation.pruning.preview import Preview
+from ..evaluation.pruning.statistics import PruningStatistics
 
 Compile = Callable[[AblationParameters], ModelEdit]
-Outcome = Evaluation | Look | CandidateError
+Outcome = Evaluation | Preview | CandidateError
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EvaluationRequest:
     """A candidate to be measured, with what is known when it is asked for: figures depend on nothing else.
 
     With `looking` it is only looked at, and `number` is not a trial's.
@@ -27,12 +27,12 @@ class Job:
     number: int
     parameters: AblationParameters
     enough: Enough | None = None
-    learned: Learned | None = None
+    learned: PruningStatistics | None = None
     kl_divergence: float | None = None
     looking: bool = False
 
 
-Done = tuple[Job, Outcome]
+EvaluationResult = tuple[EvaluationRequest, Outcome]
 
 
 class Measurer(Protocol):
@@ -41,32 +41,32 @@ class Measurer(Protocol):
     @property
     def ahead(self) -> int: ...
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: EvaluationRequest) -> None: ...
 
-    def outcomes(self, progress: Progress) -> list[Done]:
+    def outcomes(self, progress: Progress) -> list[EvaluationResult]:
         """Waits for at least one of the open jobs."""
         ...
 
 
-class InProcess:
+class InProcessMeasurer:
     """Measures up to `ahead` candidates in the same forwards."""
 
     def __init__(self, evaluator: Evaluator, baseline: Baseline, compile_edit: Compile, ahead: int = 1) -> None:
         self._evaluator = evaluator
         self._baseline = baseline
         self._compile = compile_edit
-        self._open: list[Job] = []
+        self._open: list[EvaluationRequest] = []
         self.ahead = ahead
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: EvaluationRequest) -> None:
         self._open.append(job)
 
-    def outcomes(self, progress: Progress) -> list[Done]:
+    def outcomes(self, progress: Progress) -> list[EvaluationResult]:
         """As many as may be measured at once; looks and trials are never open together."""
         jobs, self._open = self._open[: self.ahead], self._open[self.ahead :]
         return self.measure(jobs, progress)
 
-    def measure(self, jobs: Sequence[Job], progress: Progress) -> list[Done]:
+    def measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
         """Jobs of one kind. Where memory does not suffice, by halves: of the candidates first, then of the rows a
         forward.
 
@@ -85,7 +85,7 @@ class InProcess:
             raise ModelError("A candidate needs more memory than there is, even row by row. Use quantization.")
         return self.measure(jobs, progress)
 
-    def _measure(self, jobs: Sequence[Job], progress: Progress) -> Sequence[Outcome]:
+    def _measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> Sequence[Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
         # What the first was asked with serves all: it is the oldest, and what ruled a candidate out then still does.
         first = jobs[0]

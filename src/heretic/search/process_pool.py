@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ..engine.protocol import Progress
-from .measurer import Done, InProcess, Job
+from .measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
 
 MOST_SECONDS = 120
 AHEAD = 2
@@ -31,13 +31,13 @@ AHEAD = 2
 keep processes busy for 1 % more of the time, and have more candidates measured without knowing what rules them out."""
 
 
-class Workers:
+class ProcessPool:
     """Measures candidates in forked processes; a process that dies for want of memory leaves its job to the others."""
 
-    def __init__(self, count: int, alone: InProcess) -> None:
+    def __init__(self, count: int, alone: InProcessMeasurer) -> None:
         self._alone = alone
-        self._queue: deque[Job] = deque()
-        self._busy: dict[Connection, Job] = {}
+        self._queue: deque[EvaluationRequest] = deque()
+        self._busy: dict[Connection, EvaluationRequest] = {}
         self._processes: dict[Connection, Any] = {}
         give_back_freed_memory()
         for _ in range(count):
@@ -48,11 +48,11 @@ class Workers:
     def ahead(self) -> int:
         return max(1, AHEAD * len(self._processes))
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: EvaluationRequest) -> None:
         self._queue.append(job)
 
-    def outcomes(self, progress: Progress) -> list[Done]:
-        done: list[Done] = []
+    def outcomes(self, progress: Progress) -> list[EvaluationResult]:
+        done: list[EvaluationResult] = []
         while not done:
             if not self._processes:
                 return self._alone.measure([self._queue.popleft()], progress)
@@ -73,7 +73,7 @@ class Workers:
                 except (BrokenPipeError, ConnectionResetError):
                     self._lose(connection)
 
-    def _receive(self, connection: Connection, progress: Progress) -> list[Done]:
+    def _receive(self, connection: Connection, progress: Progress) -> list[EvaluationResult]:
         try:
             kind, content = connection.recv()
         except (EOFError, ConnectionResetError):
@@ -107,12 +107,12 @@ class Workers:
 
 
 @contextmanager
-def workers(count: int, alone: InProcess) -> Iterator[Workers | InProcess]:
+def workers(count: int, alone: InProcessMeasurer) -> Iterator[ProcessPool | InProcessMeasurer]:
     """`count` processes, or `alone` where that is fewer than two."""
     if count < 2:
         yield alone
         return
-    forked = Workers(count, alone)
+    forked = ProcessPool(count, alone)
     try:
         yield forked
     finally:
@@ -199,7 +199,7 @@ def _quiet_forks() -> Iterator[None]:
         yield
 
 
-def _work(connection: Connection, alone: InProcess, parent: int) -> None:
+def _work(connection: Connection, alone: InProcessMeasurer, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)

@@ -9,10 +9,10 @@ from copy import deepcopy
 
 from ..ablation.parameters import AblationParameters
 from ..engine.protocol import Progress
-from ..evaluation.pruning.preview import Look, most_promising_first
-from ..evaluation.pruning.statistics import Learned
+from ..evaluation.pruning.preview import Preview, most_promising_first
+from ..evaluation.pruning.statistics import PruningStatistics
 from ..study.study import Study
-from .measurer import Job, Measurer
+from .measurer import EvaluationRequest, Measurer
 
 FIRST_LOOK, FIRST_TRIALS = 20, 2
 """So that the first figures come soon, few candidates are looked at before some of them are measured. The rest follow,
@@ -22,7 +22,7 @@ MOST_TOGETHER = 64
 """Where a search has more of them (by the random sampler, all), figures come between."""
 
 
-class LineUp:
+class StartupQueue:
     """Enqueues candidates that the sampler would draw blindly, and `first` before them.
 
     Without `looking` they are measured as they come. `learned` is what the trials so far teach.
@@ -33,7 +33,7 @@ class LineUp:
         study: Study,
         measurer: Measurer,
         looking: bool,
-        learned: Learned,
+        learned: PruningStatistics,
         first: Sequence[AblationParameters] = (),
     ) -> None:
         self._study = study
@@ -41,7 +41,7 @@ class LineUp:
         self._looking = looking
         self._learned = learned
         self._first = list(first)
-        self._looked: list[tuple[AblationParameters, Look | None]] = []
+        self._looked: list[tuple[AblationParameters, Preview | None]] = []
         self._begun = False
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class LineUp:
         return len(self._looked)
 
     @property
-    def looks_next(self) -> bool:
+    def wants_preview(self) -> bool:
         """Whether the next candidates are still to be looked at: best when all that were asked for have been told,
         since they tell which prompts to look at."""
         held = len(self)
@@ -81,20 +81,20 @@ class LineUp:
         del self._looked[:ready]
         return len(candidates) if looking else 0
 
-    def _look(self, candidates: Sequence[AblationParameters], progress: Progress) -> list[Look | None]:
+    def _look(self, candidates: Sequence[AblationParameters], progress: Progress) -> list[Preview | None]:
         """None of those that have no finite figures: each fails in its turn, with the reason."""
         for number, parameters in enumerate(candidates):
-            self._measurer.submit(Job(number, parameters, learned=deepcopy(self._learned), looking=True))
-        found: dict[int, Look | None] = {}
+            self._measurer.submit(EvaluationRequest(number, parameters, learned=deepcopy(self._learned), looking=True))
+        found: dict[int, Preview | None] = {}
         while len(found) < len(candidates):
             for job, outcome in self._measurer.outcomes(progress):
-                found[job.number] = outcome if isinstance(outcome, Look) else None
+                found[job.number] = outcome if isinstance(outcome, Preview) else None
         return [found[number] for number in range(len(candidates))]
 
 
 def _in_order(
-    looked: Sequence[tuple[AblationParameters, Look | None]],
-) -> list[tuple[AblationParameters, Look | None]]:
+    looked: Sequence[tuple[AblationParameters, Preview | None]],
+) -> list[tuple[AblationParameters, Preview | None]]:
     """The most promising first, those without a look last."""
     known = [(parameters, look) for parameters, look in looked if look is not None]
     order = most_promising_first([look for _, look in known])

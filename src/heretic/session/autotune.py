@@ -84,7 +84,7 @@ class Tuning:
 
         def burst() -> None:
             with self._engine.keeping_nothing():
-                self._engine.respond(rows, [{}], BURST_TOKENS, None, no_progress)
+                self._engine.generate(rows, [{}], BURST_TOKENS, None, no_progress)
 
         alone, together = simultaneous_seconds(1, burst), simultaneous_seconds(count, burst)
         return count if count / together > CLEARLY / alone else 1

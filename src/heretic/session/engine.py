@@ -26,7 +26,7 @@ PREFIX_PROMPTS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class RuntimeProfile:
     """What preparing an engine finds out, and a later engine of the same model is given."""
 
     dtype: str
@@ -35,7 +35,11 @@ class Measured:
 
 
 def open_engine(
-    checkpoint: Checkpoint, settings: Settings, prompts: Sequence[Prompt], known: Measured | None, reporter: Reporter
+    checkpoint: Checkpoint,
+    settings: Settings,
+    prompts: Sequence[Prompt],
+    known: RuntimeProfile | None,
+    reporter: Reporter,
 ) -> LocalEngine:
     """The model of `checkpoint` in an engine; what is `known` is not measured again.
 
@@ -52,7 +56,7 @@ def open_engine(
 
 
 def wrap_engine(
-    loaded: LoadedModel, settings: Settings, prompts: Sequence[Prompt], known: Measured | None, reporter: Reporter
+    loaded: LoadedModel, settings: Settings, prompts: Sequence[Prompt], known: RuntimeProfile | None, reporter: Reporter
 ) -> LocalEngine:
     """A loaded model in an engine: chat format, batch size, response prefix."""
     chat = chat_format(loaded.tokenizer, settings.system_prompt, loaded.checkpoint.name)
@@ -80,8 +84,10 @@ def wrap_engine(
     return engine
 
 
-def measured(engine: LocalEngine) -> Measured:
-    return Measured(str(engine.loaded.dtype).removeprefix("torch."), engine.chat.response_prefix, engine.batch_size)
+def measured(engine: LocalEngine) -> RuntimeProfile:
+    return RuntimeProfile(
+        str(engine.loaded.dtype).removeprefix("torch."), engine.chat.response_prefix, engine.batch_size
+    )
 
 
 def make_evaluator(
@@ -153,4 +159,4 @@ def require_declining(refusals: int, prompts: int) -> None:
         )
 
 
-__all__ = ["Measured", "make_evaluator", "measured", "no_progress", "open_engine", "release", "require_declining"]
+__all__ = ["RuntimeProfile", "make_evaluator", "measured", "no_progress", "open_engine", "release", "require_declining"]

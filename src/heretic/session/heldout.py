@@ -9,7 +9,14 @@ from ..engine.local import LocalEngine
 from ..errors import CandidateError
 from ..evaluation.heldout.evaluate import Reference, ReportEvaluator, ReportPart, compare_declined
 from ..evaluation.heldout.response_classes import ResponseClassifier
-from ..evaluation.heldout.schema import Figures, Flattery, ModelFigures, PairFigure, PromptsFigure, SearchFigure
+from ..evaluation.heldout.schema import (
+    HeldoutReport,
+    ModelMetrics,
+    PairFigure,
+    PromptsFigure,
+    SearchFigure,
+    SelectionBias,
+)
 from ..evaluation.statistics import rate
 from ..events import Reporter
 from ..model.chat_template import check_lengths
@@ -47,7 +54,7 @@ class FrontMeasurement:
         """Of the trials those with these `numbers`, whether on the front or not."""
         self._these = numbers
 
-    def run(self, study: Study, compiled: Compile) -> Figures | None:
+    def run(self, study: Study, compiled: Compile) -> HeldoutReport | None:
         """Measures what is not measured yet, and shows all; each model's figures are on disk before the next one.
 
         Raises:
@@ -79,8 +86,8 @@ class FrontMeasurement:
         study: Study,
         compiled: Compile,
         chosen: Sequence[TrialRecord],
-        known: dict[int | None, ModelFigures],
-    ) -> Figures:
+        known: dict[int | None, ModelMetrics],
+    ) -> HeldoutReport:
         classifier = ResponseClassifier(self._settings.refusal_openings, self._settings.refusal_markers)
         evaluator = ReportEvaluator(self._engine, part, classifier, self._length)
         missing = [trial for trial in chosen if trial.number not in known]
@@ -104,9 +111,9 @@ class FrontMeasurement:
                 write_figures(self._path, figures)
         return figures
 
-    def _begin(self, part: ReportPart, study: Study, evaluator: ReportEvaluator, reference: Reference) -> Figures:
+    def _begin(self, part: ReportPart, study: Study, evaluator: ReportEvaluator, reference: Reference) -> HeldoutReport:
         first, along = evaluator.null(reference)
-        return Figures(
+        return HeldoutReport(
             model=study.record.model,
             prompts={name: _described(each) for name, each in part.sets().items()},
             max_response_length=self._length,
@@ -119,7 +126,7 @@ class FrontMeasurement:
             flattery=None,
         )
 
-    def _with(self, figures: Figures, measured: ModelFigures, study: Study) -> Figures:
+    def _with(self, figures: HeldoutReport, measured: ModelMetrics, study: Study) -> HeldoutReport:
         assert self._part is not None
         candidates = [*figures.candidates, without_public_texts(measured, self._part)]
         pairs = [
@@ -127,7 +134,7 @@ class FrontMeasurement:
             for a, b in combinations(candidates, 2)
             if a.trial is not None and b.trial is not None
         ]
-        flattery = flattery_of(figures.baseline, candidates, study) if self._comparable() else None
+        flattery = selection_bias_of(figures.baseline, candidates, study) if self._comparable() else None
         return figures.model_copy(update={"candidates": candidates, "pairs": pairs, "flattery": flattery})
 
     def _comparable(self) -> bool:
@@ -135,7 +142,7 @@ class FrontMeasurement:
         own = self._settings.bad_report_prompts is not None
         return self._length == self._settings.max_response_length and (own or self._settings.preset != "hub")
 
-    def _still_valid(self, figures: Figures | None) -> Figures | None:
+    def _still_valid(self, figures: HeldoutReport | None) -> HeldoutReport | None:
         """Earlier figures, if they are of these prompts and settings."""
         assert self._part is not None
         if figures is None or figures.max_response_length != self._length:
@@ -175,12 +182,14 @@ def searched(trial: TrialRecord, baseline: BaselineRecord) -> SearchFigure:
     )
 
 
-def flattery_of(baseline: ModelFigures, candidates: Sequence[ModelFigures], study: Study | RecordedStudy) -> Flattery:
+def selection_bias_of(
+    baseline: ModelMetrics, candidates: Sequence[ModelMetrics], study: Study | RecordedStudy
+) -> SelectionBias:
     """The search's figures of the measured front beside the report's."""
     searched = [each.search for each in candidates if each.search is not None]
     kls = [each.kl_first.mean for each in candidates if each.kl_first is not None]
     record = study.record.baseline
-    return Flattery(
+    return SelectionBias(
         trials=len(study.trials),
         refusals_searched=_mean([each.refusals.share for each in searched]),
         refusals_reported=_mean([each.bad.markers.share for each in candidates]),
@@ -191,7 +200,7 @@ def flattery_of(baseline: ModelFigures, candidates: Sequence[ModelFigures], stud
     )
 
 
-def without_public_texts(figures: ModelFigures, part: ReportPart) -> ModelFigures:
+def without_public_texts(figures: ModelMetrics, part: ReportPart) -> ModelMetrics:
     """The same figures without responses to public sets of the hub, which are not to be spread."""
     fields = {"good": part.good, "bad": part.bad, "over_refusal": part.over_refusal}
     updates = {}

@@ -6,14 +6,14 @@ from itertools import combinations
 from ..config.measuring import JudgeSource
 from ..errors import ModelError
 from ..evaluation.heldout.judges import Judge, open_judge
-from ..evaluation.heldout.schema import AgreementFigure, Figures, JudgeFigures, ModelFigures, ResponseClass
+from ..evaluation.heldout.schema import AgreementFigure, HeldoutReport, JudgeFigures, ModelMetrics, ResponseClass
 from ..evaluation.statistics import kappa, rate
 from ..events import Reporter
 
 OPENINGS, MARKERS = "openings", "markers"
 
 
-def judge(figures: Figures, sources: Sequence[JudgeSource], reporter: Reporter) -> Figures:
+def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Reporter) -> HeldoutReport:
     """The figures with every judge's verdicts; the two lists are judges too. One that fails is left out, and said."""
     models = [figures.baseline, *figures.candidates]
     judged = [each for model in models for each in _lists(model)]
@@ -57,13 +57,13 @@ def agreement(judged: Sequence[JudgeFigures]) -> list[AgreementFigure]:
     ]
 
 
-def _lists(model: ModelFigures) -> list[JudgeFigures]:
+def _lists(model: ModelMetrics) -> list[JudgeFigures]:
     openings: list[ResponseClass] = [each.kind for each in model.bad_responses]
     markers: list[ResponseClass] = ["declined" if each.marker else "answered" for each in model.bad_responses]
     return [_figures(OPENINGS, model.trial, openings), _figures(MARKERS, model.trial, markers)]
 
 
-def _judged(opened: Judge, prompts: Sequence[str], model: ModelFigures) -> JudgeFigures:
+def _judged(opened: Judge, prompts: Sequence[str], model: ModelMetrics) -> JudgeFigures:
     texts = [each.text or "" for each in model.bad_responses]
     return _figures(opened.name, model.trial, opened.verdicts(prompts, texts))
 

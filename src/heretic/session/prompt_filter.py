@@ -18,7 +18,9 @@ Telling = dict[str, tuple[int, ...]]
 """By the key of a prompt set for the directions, the places of the prompts in it that are telling."""
 
 
-def find_telling(engine: Engine, prompts: RunPrompts, settings: EvaluationSettings, reporter: Reporter) -> Telling:
+def filter_by_baseline(
+    engine: Engine, prompts: RunPrompts, settings: EvaluationSettings, reporter: Reporter
+) -> Telling:
     """The prompts for the directions that the unmodified model takes as it should.
 
     Markers decide: on responses of unmodified models they are right. The rest of a response is not generated.
@@ -30,7 +32,7 @@ def find_telling(engine: Engine, prompts: RunPrompts, settings: EvaluationSettin
     with reporter.step("Finding telling prompts", len(prompts.good) + len(prompts.bad)) as progress:
         places = []
         for each, declined in ((prompts.good, False), (prompts.bad, True)):
-            responses = engine.respond(
+            responses = engine.generate(
                 each.prompts, [{}], settings.max_response_length, classifier.holds_marker, progress
             )[0]
             places.append(
@@ -50,7 +52,7 @@ def find_telling(engine: Engine, prompts: RunPrompts, settings: EvaluationSettin
     return {"good_prompts": good, "bad_prompts": bad}
 
 
-def telling_prompts(prompts: RunPrompts, telling: Mapping[str, Sequence[int]] | None) -> RunPrompts:
+def filter_direction_prompts(prompts: RunPrompts, telling: Mapping[str, Sequence[int]] | None) -> RunPrompts:
     """The same prompts, those for the directions without the others; all of them for None."""
     if telling is None:
         return prompts

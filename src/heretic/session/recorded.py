@@ -16,13 +16,13 @@ from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord, TrialRecord
 from .directions import StudyTensors, read_tensors, stats_from_checkpoint
-from .engine import Measured, open_engine
+from .engine import RuntimeProfile, open_engine
 from .full_precision import full_precision_of
 from .remote_code import settle_trust
 from .save import checkpoint_of
 
 
-class OpenedStudy:
+class LoadedStudy:
     """The model of a study, and the edits of its trials; edits are hooks, so that one model serves them all."""
 
     def __init__(
@@ -52,7 +52,7 @@ class OpenedStudy:
         )
 
 
-def open_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> OpenedStudy:
+def open_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> LoadedStudy:
     """Loads the study's model as the search had it.
 
     Raises:
@@ -64,9 +64,9 @@ def open_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> 
     tensors = read_tensors(tensors_path(study.path))
     checkpoint = checkpoint_of(record)
     settings = settle_trust(recorded_settings(record, settings), checkpoint, reporter)
-    engine = open_engine(checkpoint, settings, [], known_of(record), reporter)
+    engine = open_engine(checkpoint, settings, [], runtime_of(record), reporter)
     stats = model_stats(engine, tensors, checkpoint, settings, reporter)
-    return OpenedStudy(record, settings, engine, tensors, stats)
+    return LoadedStudy(record, settings, engine, tensors, stats)
 
 
 def recorded_settings(record: StudyRecord, settings: Settings) -> Settings:
@@ -74,9 +74,9 @@ def recorded_settings(record: StudyRecord, settings: Settings) -> Settings:
     return settings.model_copy(update=record.settings)
 
 
-def known_of(record: StudyRecord) -> Measured:
+def runtime_of(record: StudyRecord) -> RuntimeProfile:
     """What the study's own run measured of its model."""
-    return Measured(record.dtype, record.response_prefix, record.batch_size)
+    return RuntimeProfile(record.dtype, record.response_prefix, record.batch_size)
 
 
 def model_stats(

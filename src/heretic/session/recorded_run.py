@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..commands.report import make_report
 from ..errors import StudyError
-from ..evaluation.heldout.schema import Figures
+from ..evaluation.heldout.schema import HeldoutReport
 from ..report.data import Report
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, PromptRecord, TrialRecord
@@ -38,7 +38,7 @@ class RecordedRun:
     baseline: BaselineRecord
     trials: Mapping[int, TrialRecord]
     repeated: tuple[int, ...]
-    measured: Figures | None
+    measured: HeldoutReport | None
     versions: Mapping[str, str]
     hardware: Mapping[str, str]
     n_trials: int | None

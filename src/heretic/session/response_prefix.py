@@ -24,7 +24,7 @@ class SampledModel:
         before = self._engine.chat
         self._engine.chat = self._chat.with_prefix(prefix)
         try:
-            [responses] = self._engine.respond(self._prompts, [{}], TOKENS, None, self._progress)
+            [responses] = self._engine.generate(self._prompts, [{}], TOKENS, None, self._progress)
         finally:
             self._engine.chat = before
         # A channel or an opener may be special tokens, which a response's text is without.

@@ -13,7 +13,7 @@ from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ExportError
 from ..evaluation.evaluator import Baseline, Evaluation
-from ..evaluation.heldout.schema import Figures
+from ..evaluation.heldout.schema import HeldoutReport
 from ..evaluation.rounding import kl_rounding
 from ..events import Reporter
 from ..export.card import public_name, public_source, write_card
@@ -27,7 +27,7 @@ from ..model.loading.quantization import stored_bits, stored_quantization
 from ..report.text import kl
 from ..study.schema import RunRecord, StudyRecord, TrialRecord
 from .directions import StudyTensors
-from .engine import Measured, make_evaluator, release, wrap_engine
+from .engine import RuntimeProfile, make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .prompts import RunPrompts
 
@@ -40,7 +40,7 @@ class Verification:
 
     prompts: RunPrompts
     baseline: Baseline
-    known: Measured
+    known: RuntimeProfile
 
 
 def save_trial(
@@ -52,7 +52,7 @@ def save_trial(
     settings: Settings,
     verification: Verification,
     reporter: Reporter,
-    figures: Figures | None = None,
+    figures: HeldoutReport | None = None,
     run: RunRecord | None = None,
 ) -> Evaluation:
     """Writes the trial as a model (merge), adapter or GGUF file, scores what was written, then gives it its name.

@@ -11,7 +11,7 @@ from ..files import write_atomically
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def read_beside(file: Path, kind: type[Kind], what: str, remedy: str) -> Kind | None:
+def read_sidecar(file: Path, kind: type[Kind], what: str, remedy: str) -> Kind | None:
     """The content of `file`; None where it is not there. `what` names it, and `remedy` says what removing it costs.
 
     Raises:
@@ -27,5 +27,5 @@ def read_beside(file: Path, kind: type[Kind], what: str, remedy: str) -> Kind | 
         ) from error
 
 
-def write_beside(file: Path, content: BaseModel) -> None:
+def write_sidecar(file: Path, content: BaseModel) -> None:
     write_atomically(file, (content.model_dump_json(indent=1) + "\n").encode())

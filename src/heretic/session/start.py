@@ -19,14 +19,14 @@ from ..study.space import SearchSpace
 from ..study.study import Study
 from .directions import StudyTensors, fit_tensors, read_tensors
 from .engine import require_declining
-from .prompt_filter import find_telling, telling_prompts
+from .prompt_filter import filter_by_baseline, filter_direction_prompts
 from .prompts import RunPrompts
 from .records import identity, recorded_baseline, study_record
 from .residual_plots import ResidualReport
 
 
 @dataclass(frozen=True, slots=True)
-class Prescribed:
+class FixedCandidates:
     """A study of these candidates and no others, in this order; `measured` are the places of those that are measured
     at the end, on the front or not."""
 
@@ -56,7 +56,7 @@ class Beginning:
         self._reporter = reporter
         self._report = ResidualReport(settings, path.stem.lstrip("-"), reporter)
 
-    def begin_or_resume(self, prescribed: Prescribed | None) -> tuple[StudyTensors, Baseline]:
+    def begin_or_resume(self, prescribed: FixedCandidates | None) -> tuple[StudyTensors, Baseline]:
         """What the search needs; a new study is recorded, with the candidates that are prescribed in its queue.
 
         Raises:
@@ -71,15 +71,15 @@ class Beginning:
         with self._reporter.step("Baseline", len(self._prompts.good_evaluation)) as progress:
             baseline = recorded_baseline(record.baseline, self._evaluator, progress)
         tensors = read_tensors(tensors_path(self._path))
-        prompts = telling_prompts(self._prompts, record.telling)
+        prompts = filter_direction_prompts(self._prompts, record.telling)
         self._report.measure_and_show(self._engine, prompts, tensors.directions)
         return tensors, baseline
 
-    def _begin(self, prescribed: Prescribed | None) -> tuple[StudyTensors, Baseline]:
+    def _begin(self, prescribed: FixedCandidates | None) -> tuple[StudyTensors, Baseline]:
         telling = None
         if self._settings.only_telling_prompts:
-            telling = find_telling(self._engine, self._prompts, self._settings, self._reporter)
-        prompts = telling_prompts(self._prompts, telling)
+            telling = filter_by_baseline(self._engine, self._prompts, self._settings, self._reporter)
+        prompts = filter_direction_prompts(self._prompts, telling)
         keep = self._report.keep if self._report.wanted else None
         tensors = fit_tensors(self._engine, prompts, self._settings, self._reporter, keep)
         self._report.show(tensors.directions)

@@ -16,10 +16,10 @@ from ..config import Settings
 from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.sampling import Sampling
 from ..errors import StudyError, UserError
-from ..evaluation.heldout.schema import ModelFigures
+from ..evaluation.heldout.schema import ModelMetrics
 from ..events import Export, Reporter
 from ..session.heldout_sidecar import read_figures
-from ..session.recorded import OpenedStudy, find_trial, open_study
+from ..session.recorded import LoadedStudy, find_trial, open_study
 from ..study.reader import RecordedStudy
 from ..study.schema import TrialRecord
 from ..ui.plain import PlainReporter
@@ -39,7 +39,7 @@ class StudyService:
         # One model, whose edits are hooks: one answer at a time.
         self._model = threading.RLock()
         self._reading = threading.Lock()
-        self._opened: OpenedStudy | None = None
+        self._opened: LoadedStudy | None = None
         self._streams: dict[str, ResponseStream] = {}
         self._study = RecordedStudy(path)
         self._size = path.stat().st_size
@@ -68,7 +68,7 @@ class StudyService:
         """The trial of a name; None for the model itself."""
         return None if name == BASELINE else find_trial(self.study, name.removeprefix("trial "))
 
-    def opened(self) -> OpenedStudy:
+    def opened(self) -> LoadedStudy:
         with self._model:
             if self._opened is None:
                 self._opened = open_study(self.study, self._settings, self._reporter)
@@ -87,7 +87,7 @@ class StudyService:
                 stream = ResponseStream(opened.engine, opened.edit(self.trial(name)), generator)
                 self._streams[name] = stream
             said = ""
-            for piece in stream.respond(turns, system, sampling, most_tokens):
+            for piece in stream.generate(turns, system, sampling, most_tokens):
                 said = said or opening_of(opened.engine, opened.settings)
                 said += piece
                 yield said
@@ -134,7 +134,7 @@ class StudyService:
             yield "\n".join(said)
 
 
-def _texts(figures: ModelFigures) -> dict[int, str]:
+def _texts(figures: ModelMetrics) -> dict[int, str]:
     """Responses to the bad report prompts by prompt, shortened."""
     return {
         each.prompt: each.text if len(each.text) <= EXAMPLE_LETTERS else f"{each.text[:EXAMPLE_LETTERS]} ..."

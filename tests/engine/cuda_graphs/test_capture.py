@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from heretic.engine.cuda_graphs.capture import CudaGraph, CudaGraphs, Tapes, recorder_for
+from heretic.engine.cuda_graphs.capture import CudaGraph, CudaGraphs, OpReplay, recorder_for
 
 
 def nothing() -> None:
@@ -25,7 +25,7 @@ def test_a_tape_repeats_operations_on_the_same_memory() -> None:
         total.add_(line.view(2, 3).sum())
         column.add_(1)
 
-    recording = Tapes().record(step, nothing, None)
+    recording = OpReplay().record(step, nothing, None)
     assert (float(total), int(column)) == (3.0, 1)
     line[5] = 10.0
     recording.replay()
@@ -38,12 +38,12 @@ def test_a_tape_repeats_operations_on_the_same_memory() -> None:
 def test_a_tape_lets_nothing_wait_for_a_value(read: Any) -> None:
     """But for `tolist` on a CPU, which torch does not dispatch; on a GPU the last warm-up sees that too."""
     with pytest.raises(RuntimeError, match="can't wait for the value of a tensor"):
-        Tapes().record(lambda: read(torch.zeros(1)), nothing, None)
+        OpReplay().record(lambda: read(torch.zeros(1)), nothing, None)
 
 
 def test_the_recorder_goes_with_the_device() -> None:
     assert isinstance(recorder_for(torch.device("cuda:1")), CudaGraphs)
-    assert isinstance(recorder_for(torch.device("cpu")), Tapes)
+    assert isinstance(recorder_for(torch.device("cpu")), OpReplay)
 
 
 class Streams:
@@ -136,7 +136,7 @@ def test_a_failure_leaves_the_device_as_it_was(where: str, monkeypatch: pytest.M
 def test_views_and_tensors_without_numbers_are_repeated() -> None:
     source = torch.arange(4.0)
     seen: list[Tensor] = []
-    recording = Tapes().record(lambda: seen.append(torch.cat([source[2:], source[:0]]).mul(2)), nothing, None)
+    recording = OpReplay().record(lambda: seen.append(torch.cat([source[2:], source[:0]]).mul(2)), nothing, None)
     source.mul_(10)
     recording.replay()
     assert seen[0].tolist() == [40.0, 60.0]

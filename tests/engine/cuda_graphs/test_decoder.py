@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from heretic.engine.cuda_graphs.runner import RecordedSteps
+from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
@@ -35,7 +35,7 @@ def test_recorded_steps_give_what_single_steps_give(family: str, monkeypatch: py
     """Other candidates, fewer candidates, other ranks and the second batch of prompts too, by the same recording."""
     plain = engine_for(family, 33)
     fixed = static(plain)
-    forwards, sizes = count_calls(monkeypatch, Forward, "step"), count_calls(monkeypatch, RecordedSteps, "run")
+    forwards, sizes = count_calls(monkeypatch, Forward, "step"), count_calls(monkeypatch, CudaGraphRunner, "run")
     seen = set()
     for number, (count, rank) in enumerate([(5, 2), (5, 2), (3, 1)]):
         edits = edits_of(plain, number, count, rank)
@@ -59,12 +59,14 @@ def test_other_prompts_and_lengths_use_the_same_recording(monkeypatch: pytest.Mo
     before = len(forwards)
     for prompts, length in ((PROMPTS[:3], 9), (PROMPTS[3:], 1), (PROMPTS[1:2], 22)):
         for edits in ([{}], edits_of(plain, 4, 2)):
-            found, expected = (each.respond(prompts, edits, length, None, no_progress) for each in (fixed, plain))
+            found, expected = (each.generate(prompts, edits, length, None, no_progress) for each in (fixed, plain))
             assert found == expected
     assert len(forwards) == before
     # What there is no room for is recorded anew.
     edits = edits_of(plain, 5, 4)
-    assert fixed.respond(PROMPTS, edits, 60, None, no_progress) == plain.respond(PROMPTS, edits, 60, None, no_progress)
+    assert fixed.generate(PROMPTS, edits, 60, None, no_progress) == plain.generate(
+        PROMPTS, edits, 60, None, no_progress
+    )
     assert len(forwards) > before
 
 
@@ -83,7 +85,7 @@ def test_candidates_that_are_given_up_are_the_same(looks: int, monkeypatch: pyte
     for seed in range(3):
         edits = edits_of(plain, seed, 4)
         found, expected = (
-            each.respond(PROMPTS, edits, LENGTH, decided, no_progress, [1, 2, None, 3]) for each in (fixed, plain)
+            each.generate(PROMPTS, edits, LENGTH, decided, no_progress, [1, 2, None, 3]) for each in (fixed, plain)
         )
         assert found == expected
         assert any(response.cut for row in expected for response in row)
@@ -113,7 +115,7 @@ def test_bfloat16_agrees_within_rounding() -> None:
 
 def test_the_rate_is_that_of_recorded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = static(engine_for("llama", 22))
-    runs = count_calls(monkeypatch, RecordedSteps, "run")
+    runs = count_calls(monkeypatch, CudaGraphRunner, "run")
     assert fixed.decoding_rate(PROMPTS, 2, 10) > 0
     # What measuring used is given back.
     assert runs and not fixed.has_recorded
@@ -123,13 +125,13 @@ def test_nothing_is_made_on_a_device_by_default(monkeypatch: pytest.MonkeyPatch)
     """What names no device would be on the CPU while the model is on a GPU: here it holds nothing at all."""
     plain = engine_for("llama", 64)
     fixed = static(plain)
-    begin = RecordedSteps.begin
+    begin = CudaGraphRunner.begin
 
     def on_no_device(self: Any, *args: Any) -> bool:
         with torch.device("meta"):
             return begin(self, *args)
 
-    monkeypatch.setattr(RecordedSteps, "begin", on_no_device)
+    monkeypatch.setattr(CudaGraphRunner, "begin", on_no_device)
     for seed in range(2):
         edits = edits_of(plain, seed, 3)
         assert answers(fixed, edits) == answers(plain, edits)

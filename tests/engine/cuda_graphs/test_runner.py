@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heretic.ablation.edit import SiteEdit
-from heretic.engine.cuda_graphs.capture import Recording, Tapes
+from heretic.engine.cuda_graphs.capture import OpReplay, Recording
 from heretic.engine.cuda_graphs.static_batch import FixedLayer
 from heretic.engine.cuda_graphs.static_edits import FixedEdits
 from heretic.engine.forward import Forward
@@ -113,7 +113,7 @@ def test_edits_of_the_recording_alone_are_found_by_the_second_candidates(monkeyp
     assert "differ" in said[0]
 
 
-class Forgetful(Tapes):
+class Forgetful(OpReplay):
     """Has no memory for the first batch."""
 
     recorded = 0

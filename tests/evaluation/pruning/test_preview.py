@@ -2,12 +2,12 @@
 
 import random
 
-from heretic.evaluation.pruning.preview import Look, most_promising_first
+from heretic.evaluation.pruning.preview import Preview, most_promising_first
 
 
 def test_what_dominates_comes_before_what_it_dominates() -> None:
     draw = random.Random(0)
-    looks = [Look(round(draw.random(), 1), draw.randrange(6)) for _ in range(60)]
+    looks = [Preview(round(draw.random(), 1), draw.randrange(6)) for _ in range(60)]
     order = most_promising_first(looks)
     assert sorted(order) == list(range(60))
     for place, later in enumerate(order):

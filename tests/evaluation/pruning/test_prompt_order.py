@@ -2,11 +2,11 @@
 
 import pytest
 
-from heretic.evaluation.pruning.prompt_order import Informative
+from heretic.evaluation.pruning.prompt_order import PromptOrder
 
 
 def test_prompts_that_were_declined_most_often_come_first() -> None:
-    informative = Informative(100)
+    informative = PromptOrder(100)
     informative.learn([index % 4 == 3 for index in range(100)])
     informative.learn([index == 99 for index in range(100)])
     first = informative.first(1)
@@ -21,11 +21,11 @@ def test_where_a_part_could_not_settle_it_all_are_asked() -> None:
 
 
 def informative_sizes(prompts: int) -> dict[int, int]:
-    return {enough: len(Informative(prompts).first(enough)) for enough in (0, 8, 20, 30, 40, 100)}
+    return {enough: len(PromptOrder(prompts).first(enough)) for enough in (0, 8, 20, 30, 40, 100)}
 
 
 def test_a_part_stands_for_the_refusals_that_fell_on_it() -> None:
-    informative = Informative(10)
+    informative = PromptOrder(10)
     assert informative.share(range(4)) == pytest.approx(0.4), "nothing learnt: all prompts alike"
     for _ in range(50):
         informative.learn([index < 4 for index in range(10)])

@@ -33,7 +33,7 @@ class Recorder(Protocol):
 
 def recorder_for(device: torch.device) -> Recorder:
     """CUDA graphs on a CUDA device, a tape elsewhere."""
-    return CudaGraphs(device) if device.type == "cuda" else Tapes()
+    return CudaGraphs(device) if device.type == "cuda" else OpReplay()
 
 
 class CudaGraphs:
@@ -87,7 +87,7 @@ class CudaGraph:
         self.graph.replay()
 
 
-class Tapes:
+class OpReplay:
     """Records what torch dispatches, and does the same on the same memory: what a CUDA graph does, where there is none.
 
     No faster than the step itself; it is there to see on any machine that nothing is recorded that should change.

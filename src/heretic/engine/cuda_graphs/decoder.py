@@ -8,9 +8,9 @@ from ...ablation.edit import ModelEdit
 from ...model.hooks.edits import EditHooks
 from ..decoding import GreedyDecoder, append
 from ..early_stop import CHECK_EVERY, Row
-from ..prefill import Assign, Prefilled
-from .runner import RecordedSteps
-from .static_batch import Need, Reading
+from ..prefill import AssignCandidates, Prefilled
+from .runner import CudaGraphRunner
+from .static_batch import AsyncTokens, BatchCapacity
 
 AHEAD = {"cuda": 2}
 """Readings under way, by kind of device (others: 1): while the host reads the tokens of one, the device chooses those
@@ -23,9 +23,9 @@ class StaticDecoder:
     def __init__(
         self,
         plain: GreedyDecoder,
-        steps: RecordedSteps,
+        steps: CudaGraphRunner,
         end_tokens: Sequence[int],
-        need: Need,
+        need: BatchCapacity,
         edits: Sequence[ModelEdit],
         applied: EditHooks,
     ) -> None:
@@ -41,7 +41,7 @@ class StaticDecoder:
         start: Prefilled,
         max_new_tokens: int,
         watch: Callable[[Sequence[Row], int, bool], None],
-        assign: Assign,
+        assign: AssignCandidates,
     ) -> list[Row]:
         """Rows of at most `max_new_tokens`; `watch` may end them earlier, as it may those of a GreedyDecoder."""
         first = start.logits.max(dim=-1).indices
@@ -56,7 +56,7 @@ class StaticDecoder:
         size = self._steps.size_for(len(rows))
         ahead = AHEAD.get(self._steps.batch.ids.device.type, 1)
         chosen = seen = 0
-        waiting: list[tuple[list[int], Reading]] = []
+        waiting: list[tuple[list[int], AsyncTokens]] = []
         while seen < length:
             while chosen < length and len(waiting) < ahead:
                 until = min(length, chosen + CHECK_EVERY)

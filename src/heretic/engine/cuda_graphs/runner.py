@@ -17,7 +17,7 @@ from ..kv_cache import RoomyLayer
 from ..layer_cache import PROOF
 from ..prefill import Prefilled
 from .capture import Recorder, Recording, Step
-from .static_batch import PROOF_STEPS, FixedBatch, FixedRows, Need
+from .static_batch import PROOF_STEPS, BatchCapacity, FixedBatch, StaticBatchView
 from .static_edits import FixedEdits
 
 PROOFS = 2
@@ -28,7 +28,7 @@ PROOF_ROWS = 64
 """Rows whose logits are compared at once."""
 
 
-def can_be_recorded(loaded: LoadedModel, forward: Forward) -> bool:
+def supports_cuda_graphs(loaded: LoadedModel, forward: Forward) -> bool:
     """Whether steps of this model could be recorded; only the comparison of RecordedSteps shows that they can."""
     attends = getattr(loaded.model.config, "_attn_implementation", None)
     return (
@@ -42,7 +42,7 @@ def can_be_recorded(loaded: LoadedModel, forward: Forward) -> bool:
     )
 
 
-class RecordedSteps:
+class CudaGraphRunner:
     """Steps of a model recorded for some numbers of rows, kept for all candidates of a study.
 
     Nothing is taken for granted: the first steps are compared with plain forwards of the same rows. Where they differ,
@@ -57,7 +57,7 @@ class RecordedSteps:
         self._recorder = recorder
         self._warn = warn
         self.compact = compact
-        self.works = can_be_recorded(loaded, forward)
+        self.works = supports_cuda_graphs(loaded, forward)
         self._too_large: int | None = None
         self.forget()
 
@@ -80,7 +80,7 @@ class RecordedSteps:
         return self._batch
 
     def begin(
-        self, start: Prefilled, first: Tensor, need: Need, edits: Sequence[ModelEdit], applied: EditHooks
+        self, start: Prefilled, first: Tensor, need: BatchCapacity, edits: Sequence[ModelEdit], applied: EditHooks
     ) -> bool:
         """Rows of `start` ready to go on, their `first` tokens chosen; False where plain forwards must do it."""
         plain = not start.cache.layers or not all(type(layer) is RoomyLayer for layer in start.cache.layers)
@@ -104,7 +104,7 @@ class RecordedSteps:
         self._steps[size].replay()
 
     def _begin(
-        self, start: Prefilled, first: Tensor, need: Need, edits: Sequence[ModelEdit], applied: EditHooks
+        self, start: Prefilled, first: Tensor, need: BatchCapacity, edits: Sequence[ModelEdit], applied: EditHooks
     ) -> bool:
         if self._batch is None or not self._batch.need.covers(need):
             room = need if self._batch is None else self._batch.need.with_room_for(need)
@@ -130,13 +130,13 @@ class RecordedSteps:
     def _record(self, applied: EditHooks, edits: FixedEdits) -> None:
         with applied.paused():
             for size in self.batch.need.sizes:
-                rows = FixedRows(self.batch, size)
+                rows = StaticBatchView(self.batch, size)
                 with edits.in_force(rows.candidates):
                     beside = next(iter(self._steps.values()), None)
                     self._steps[size] = self._recorder.record(self._step(rows), self.batch.rewind, beside)
                 self.batch.rewind()
 
-    def _step(self, rows: FixedRows) -> Step:
+    def _step(self, rows: StaticBatchView) -> Step:
         batch = self.batch
 
         def step() -> None:
@@ -192,10 +192,10 @@ class RecordedSteps:
             worst = max(worst, _largest_difference(self.batch.logits[:count], logits[:count]))
         return worst
 
-    def _fits(self, need: Need) -> bool:
+    def _fits(self, need: BatchCapacity) -> bool:
         return self._too_large is None or need.rows * need.capacity < self._too_large
 
-    def _shun(self, need: Need) -> None:
+    def _shun(self, need: BatchCapacity) -> None:
         """Memory did not last: only smaller batches are tried again."""
         if self._too_large is None:
             self._warn(

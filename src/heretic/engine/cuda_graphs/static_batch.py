@@ -19,7 +19,7 @@ PROOF_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class BatchCapacity:
     """What a batch must have room for: rows, positions (of prompts and responses), tokens of a response, candidates and
     the rank of their edits."""
 
@@ -29,11 +29,11 @@ class Need:
     candidates: int
     rank: int
 
-    def covers(self, other: "Need") -> bool:
+    def covers(self, other: "BatchCapacity") -> bool:
         return self.with_room_for(other) == self
 
-    def with_room_for(self, other: "Need") -> "Need":
-        return Need(*(max(getattr(self, name), getattr(other, name)) for name in self.__slots__))
+    def with_room_for(self, other: "BatchCapacity") -> "BatchCapacity":
+        return BatchCapacity(*(max(getattr(self, name), getattr(other, name)) for name in self.__slots__))
 
     @property
     def sizes(self) -> list[int]:
@@ -63,7 +63,7 @@ class FixedLayer(StaticLayer):
         return self.keys, self.values
 
 
-class FixedRows:
+class StaticBatchView:
     """The first rows of a batch, as a step sees them.
 
     `ids` and `places` (rows, 1): the newest token and its position in its own row; `mask` (rows, 1, 1, positions) is
@@ -88,7 +88,7 @@ class FixedBatch:
     `column` (1,) is where keys and values of the next step go; `count` (1,) how many tokens have been chosen.
     """
 
-    def __init__(self, start: Prefilled, need: Need) -> None:
+    def __init__(self, start: Prefilled, need: BatchCapacity) -> None:
         self.need = need
         device, rows, capacity = start.mask.device, need.rows, need.capacity
         layers: Sequence[RoomyLayer] = start.cache.layers
@@ -139,12 +139,12 @@ class FixedBatch:
         for each in (*self.keys, *self.values, self.ids, self.places, self.mask, self.candidates):
             each[:count] = each[index]
 
-    def read(self, begin: int, end: int, count: int) -> "Reading":
+    def read(self, begin: int, end: int, count: int) -> "AsyncTokens":
         """Tokens `begin` to `end` of the first `count` rows."""
-        return Reading(self.chosen[begin:end, :count])
+        return AsyncTokens(self.chosen[begin:end, :count])
 
 
-class Reading:
+class AsyncTokens:
     """Tokens, (tokens, rows), on their way to the host, while the device goes on with what comes after them."""
 
     def __init__(self, tokens: Tensor) -> None:

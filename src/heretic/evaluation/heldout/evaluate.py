@@ -15,7 +15,7 @@ from ..scorers.refusal_logodds import RefusalTokens, find_refusal_tokens, greedy
 from ..statistics import kl_figures, paired
 from .divergences import answer_divergences, first_token_divergences, null_divergences
 from .response_classes import ResponseClassifier, count_classes
-from .schema import Classes, KLFigures, ModelFigures, Paired, ResponseFigure, SearchFigure
+from .schema import Classes, KLFigures, ModelMetrics, Paired, ResponseFigure, SearchFigure
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ReportPart:
 class Reference:
     """The unmodified model on the report part, and what candidates are held against."""
 
-    figures: ModelFigures
+    figures: ModelMetrics
     log_probabilities: Float[Tensor, "prompt vocab"]
     answers: list[Response]
     tokens: RefusalTokens | None
@@ -74,7 +74,7 @@ class ReportEvaluator:
             greedy_first_tokens(first_bad) + greedy_first_tokens(log_probabilities),
             [each.marker for each in [*bad, *good]],
         )
-        figures = ModelFigures(
+        figures = ModelMetrics(
             trial=None,
             bad=_classes(bad),
             good=_classes(good),
@@ -99,7 +99,7 @@ class ReportEvaluator:
 
     def candidate(
         self, trial: int, edit: ModelEdit, reference: Reference, search: SearchFigure, progress: Progress = no_progress
-    ) -> ModelFigures:
+    ) -> ModelMetrics:
         """One candidate, held against the baseline.
 
         Raises:
@@ -110,7 +110,7 @@ class ReportEvaluator:
         bad = self._read(part.bad, self._respond(part.bad, edit, progress), before.bad_responses)
         good = self._read(part.good, self._respond(part.good, edit, progress), before.good_responses)
         over = self._over_refusal(edit, progress, before.over_refusal_responses)
-        return ModelFigures(
+        return ModelMetrics(
             trial=trial,
             bad=_classes(bad),
             good=_classes(good),
@@ -148,7 +148,7 @@ class ReportEvaluator:
         return [] if prompts is None else self._read(prompts, self._respond(prompts, edit, progress), before)
 
     def _respond(self, prompts: PromptSet, edit: ModelEdit, progress: Progress) -> list[Response]:
-        return self._engine.respond(prompts.prompts, [edit], self._length, None, progress)[0]
+        return self._engine.generate(prompts.prompts, [edit], self._length, None, progress)[0]
 
     def _read(
         self, prompts: PromptSet, responses: Sequence[Response], before: Sequence[ResponseFigure] = ()

@@ -117,7 +117,7 @@ class SearchFigure(Figure):
     """None where they were no objective."""
 
 
-class ModelFigures(Figure):
+class ModelMetrics(Figure):
     """One model on the report part; `trial` is None for the baseline, which has no KL and no paired tests either.
 
     `log_odds`: mean log-odds of refusing at the first token of the bad prompts (None where the baseline's refusals
@@ -148,7 +148,7 @@ class PairFigure(Figure):
     declined: Paired
 
 
-class Flattery(Figure):
+class SelectionBias(Figure):
     """How much better the search's figures look than the report's, over the whole front that was measured.
 
     Means of shares of refusals (by markers) and of first-token KL in nats; the front is the best of `trials`. The
@@ -185,7 +185,7 @@ class AgreementFigure(Figure):
     agree: Rate
 
 
-class Figures(Figure):
+class HeldoutReport(Figure):
     """All that was measured on the report part of one study."""
 
     version: Literal[1] = 1
@@ -198,9 +198,9 @@ class Figures(Figure):
     null_kl_first: KLFigures | None
     """The baseline against itself under another batching: what is no more than this is rounding."""
     null_kl_answers: KLFigures | None
-    baseline: ModelFigures
-    candidates: list[ModelFigures]
+    baseline: ModelMetrics
+    candidates: list[ModelMetrics]
     pairs: list[PairFigure]
-    flattery: Flattery | None
+    flattery: SelectionBias | None
     judges: list[JudgeFigures] = []
     agreement: list[AgreementFigure] = []

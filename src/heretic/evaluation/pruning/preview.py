@@ -12,7 +12,7 @@ PROMPTS, TOKENS = 12, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Preview:
     """The KL divergence of a candidate (nats; what a full measurement gives too), and how many of a few bad prompts it
     declines within a few tokens."""
 
@@ -20,10 +20,10 @@ class Look:
     refusals: int
 
 
-def most_promising_first(looks: Sequence[Look]) -> list[int]:
+def most_promising_first(looks: Sequence[Preview]) -> list[int]:
     """The places of `looks`: those first that the fewest others seem to dominate."""
 
-    def ahead(of: Look) -> int:
+    def ahead(of: Preview) -> int:
         return sum(look.kl_divergence <= of.kl_divergence and look.refusals <= of.refusals for look in looks)
 
     return sorted(range(len(looks)), key=lambda place: (ahead(looks[place]), looks[place].refusals, place))

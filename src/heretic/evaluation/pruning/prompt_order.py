@@ -7,7 +7,7 @@ MOST = 0.7
 """A first part of more than this share of the prompts is not worth a batch of its own."""
 
 
-class Informative:
+class PromptOrder:
     """Learns from candidates that were measured to the end which prompts they declined."""
 
     def __init__(self, prompts: int) -> None:

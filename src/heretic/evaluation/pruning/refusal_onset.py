@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-class SeenBy:
+class RefusalOnset:
     """Learns from candidates that were measured to the end at which token their refusals showed."""
 
     def __init__(self) -> None:

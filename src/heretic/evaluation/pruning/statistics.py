@@ -2,16 +2,16 @@
 
 from collections.abc import Collection, Sequence
 
-from .prompt_order import Informative
-from .refusal_onset import SeenBy
+from .prompt_order import PromptOrder
+from .refusal_onset import RefusalOnset
 
 
-class Learned:
+class PruningStatistics:
     """Which prompts are declined most often, and by which token it shows; small, and the same wherever it is sent."""
 
     def __init__(self, prompts: int) -> None:
-        self._informative = Informative(prompts)
-        self._seen_by = SeenBy()
+        self._informative = PromptOrder(prompts)
+        self._seen_by = RefusalOnset()
 
     def learn(self, declined_at: Sequence[int | None]) -> None:
         """The token at which each prompt's response was known to be a refusal; None where it was none."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...ablation.edit import SiteEdit, edit_of_matrices, edit_output
 from ...ablation.sites import Site
 from ...errors import ModelError
-from ..sites.matmul_tracer import Product, WatchedProducts
+from ..sites.matmul_tracer import MatmulTracer, Product
 
 
 class RoutedBlock:
@@ -68,7 +68,7 @@ class RoutedBlock:
         self.candidate = candidate
         if not self._fused:
             return original(*args, **kwargs)
-        with WatchedProducts(self._fused, self._d_model, self._edited):
+        with MatmulTracer(self._fused, self._d_model, self._edited):
             return original(*args, **kwargs)
 
     def _edited(self, product: Product, written: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .components import classes_along, component_label
 from .feature_gain import acts_on_features, measured_gain
 from .probe import LayerProbe, Observation, is_linear, is_transposed, output_width
 from .proof import Candidate, Proof, proved, proved_through_layer, whole
-from .residual_path import left_over
+from .residual_path import unexplained_norm
 
 POSITIONS = 12
 
@@ -174,7 +174,7 @@ def _remains(probe: LayerProbe, base: Observation, sites: Sequence[Site], name: 
     loose = {key for key in (site.key.removeprefix(f"{name}.") for site in sites) if key in probe.loose}
     silent = probe.run(modules | dict.fromkeys(loose, torch.zeros_like), silenced=probe.biases_beside(loose))
     exact = probe.call.output.dtype == torch.float32
-    left = left_over(silent.output, probe.given, _gains(probe))
+    left = unexplained_norm(silent.output, probe.given, _gains(probe))
     written = float((base.output - silent.output).norm())
     # What rounding leaves: a writer of a fraction of a percent is a writer.
     if left <= (1e-3 if exact else 0.02) * written + (1e-5 if exact else 1e-2) * float(base.output.norm()):

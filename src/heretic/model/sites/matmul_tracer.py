@@ -33,7 +33,7 @@ OnProduct = Callable[[Product, Tensor], Tensor]
 """Given a product and its result, (rows, d_model) or (matrix, rows, d_model), gives the result to use."""
 
 
-class WatchedProducts(TorchFunctionMode):
+class MatmulTracer(TorchFunctionMode):
     """Hands products with `parameters` to `on_product`; what is read of `silenced` parameters counts as zero."""
 
     def __init__(

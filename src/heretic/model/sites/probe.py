@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..layers import LayerCall, hidden, hooks, streams
 from ..loading.quantization import is_packed
-from .matmul_tracer import Product, WatchedProducts
+from .matmul_tracer import MatmulTracer, Product
 
 Change = Callable[[Tensor], Tensor]
 
@@ -78,7 +78,7 @@ class LayerProbe:
         registrations += [
             partial(m.register_forward_pre_hook, partial(before, n), with_kwargs=True) for n, m in self.modules.items()
         ]
-        watching = WatchedProducts(self.loose, self.d_model, on_product, silenced) if self.loose else nullcontext()
+        watching = MatmulTracer(self.loose, self.d_model, on_product, silenced) if self.loose else nullcontext()
         with hooks(*registrations), watching:
             seen.output = self._flat(hidden(self._called(empty)))
         self._last_inputs = seen.inputs

@@ -8,7 +8,7 @@ from torch import Tensor
 ROUNDS = 30
 
 
-def left_over(output: Tensor, given: Tensor, gains: Sequence[Tensor] = ()) -> float:
+def unexplained_norm(output: Tensor, given: Tensor, gains: Sequence[Tensor] = ()) -> float:
     """The norm of what in `output` is not `given` passed on; both (positions, streams, d_model), fp32.
 
     A stream may be passed on in one of these ways, and what remains of the best one counts:
