@@ -1,8 +1,9 @@
-"""The house rules that can be checked: who imports whom, who prints, what --help costs."""
+"""The order of imports, the length of files, and the imports that `--help` must not cost."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,52 +11,109 @@ import pytest
 from heretic.cli.main import VERBS
 
 SOURCE = Path(__file__).parent.parent / "src" / "heretic"
-ABOVE = (
-    "heretic.commands",
-    "heretic.search",
-    "heretic.session",
-    "heretic.cli",
-    "heretic.ui",
-    "heretic.web",
-    "heretic.api",
-)
 FILES = sorted(SOURCE.rglob("*.py"))
 
+# Each line may import from the lines below it. Packages of one line do not import each other.
+LAYERS = (
+    ("cli",),
+    ("web", "api"),
+    ("commands",),
+    ("search",),
+    ("session", "ui"),
+    ("report",),
+    ("export", "benchmark"),
+    ("evaluation",),
+    ("engine",),
+    ("model",),
+    ("prompts", "events"),
+    ("config", "study"),
+    ("ablation", "errors", "files"),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# The package's own front door is above everything: it re-exports the API and holds the version.
+ENTRY_POINTS = {"__init__", "__main__"}
 
-def imported(path: Path) -> set[str]:
-    """Full names of the modules of ours, and the top names of others, that a file imports anywhere."""
+# Imports that still break the order. The list may only shrink.
+VIOLATIONS: set[tuple[str, str]] = {
+    ("session/autotune.py", "search.process_pool"),
+    ("session/heldout.py", "search.measurer"),
+    ("session/recorded_run.py", "commands.report"),
+}
+
+
+def part(path: Path) -> str:
+    """The top-level package or module of a source file."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of all modules that a file imports, at its top or inside a function."""
     package = ["heretic", *path.relative_to(SOURCE).parts[:-1]]
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = package[: len(package) - node.level + 1]
-                names.add(".".join([*base, *([node.module] if node.module else [])]))
-            elif node.module:
-                names.add(node.module.split(".")[0])
-    return names
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from .. import errors` imports a module of the package, `from .. import __version__` a name.
+            names = [f"{module}.{alias.name}" for alias in node.names if is_module(f"{module}.{alias.name}")]
+            yield from names or [module]
 
 
-def test_ablation_imports_nothing_of_ours() -> None:
+def is_module(name: str) -> bool:
+    path = SOURCE.parent / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def ours(path: Path) -> set[str]:
+    """Modules of this project that a file imports, without the leading `heretic.`"""
+    return {name.removeprefix("heretic.") for name in imported(path) if name.startswith("heretic.")}
+
+
+def violations() -> set[tuple[str, str]]:
+    found = set()
+    for path in FILES:
+        here = part(path)
+        for name in ours(path) if here not in ENTRY_POINTS else ():
+            other = name.partition(".")[0]
+            if other != here and LEVEL[other] <= LEVEL[here]:
+                found.add((path.relative_to(SOURCE).as_posix(), name))
+    return found
+
+
+def test_every_package_is_in_the_table() -> None:
+    assert {part(path) for path in FILES} - ENTRY_POINTS == set(LEVEL)
+
+
+def test_nobody_imports_upward() -> None:
+    assert violations() - VIOLATIONS == set()
+
+
+def test_the_list_of_violations_holds_no_old_ones() -> None:
+    assert VIOLATIONS - violations() == set()
+
+
+def test_an_upward_import_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "wrong.py").write_text("def f():\n    from ..evaluation.evaluator import Evaluator\n")
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "FILES", [tmp_path / "engine" / "wrong.py"])
+    assert violations() == {("engine/wrong.py", "evaluation.evaluator")}
+
+
+def test_ablation_is_pure_maths() -> None:
     for path in (SOURCE / "ablation").rglob("*.py"):
-        others = {name for name in imported(path) if name.startswith("heretic") and ".ablation" not in name}
-        assert not others, f"{path.name} imports {others}"
-        assert "transformers" not in imported(path)
+        assert {name.partition(".")[0] for name in ours(path)} <= {"ablation", "errors"}, path
+        assert not top_names(path) & {"transformers", "optuna"}, path
 
 
 def test_study_knows_no_model() -> None:
     for path in (SOURCE / "study").rglob("*.py"):
-        assert not imported(path) & {"transformers", "torch"}, path
-        assert not any(part in name for name in imported(path) for part in (".model", ".engine", ".export")), path
+        assert not top_names(path) & {"transformers", "torch"}, path
 
 
-@pytest.mark.parametrize("stage", ["model", "engine", "evaluation", "study", "export", "prompts", "benchmark"])
-def test_stages_do_not_import_upstream(stage: str) -> None:
-    for path in (SOURCE / stage).rglob("*.py"):
-        upstream = {name for name in imported(path) if name.startswith(ABOVE)}
-        assert not upstream, f"{path} imports {upstream}"
+def top_names(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
 
 
 def test_files_are_short() -> None:

@@ -174,7 +174,7 @@ def open_study(study: str | Path, reporter: Reporter | None = None, **settings: 
     Raises:
         StudyError: there is none.
     """
-    from .commands.results import find_study
+    from .study.find import find_study
 
     read, _ = load_settings(settings)
     found = find_study(str(study), read.study_checkpoint_dir)

@@ -128,7 +128,8 @@ def _results(given: list[str]) -> int:
     add_study(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     namespace = parser.parse_args(given)
-    from ..commands.results import find_study, print_results
+    from ..commands.results import print_results
+    from ..study.find import find_study
 
     print_results(
         find_study(namespace.study, Path(namespace.study_checkpoint_dir)), namespace.json, make_reporter(sys.stdout)
@@ -144,7 +145,7 @@ def _export(given: list[str]) -> int:
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.export import export_trial
-    from ..commands.results import find_study
+    from ..study.find import find_study
 
     return export_trial(find_study(namespace.study, Path(namespace.study_checkpoint_dir)), settings, reporter)
 

@@ -30,7 +30,7 @@ def chat_verb(given: list[str]) -> int:
     options = ChatOptions(**{name: value for name in names if (value := vars(namespace).pop(name)) is not None})
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.chat import chat
-    from ..commands.results import find_study
+    from ..study.find import find_study
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
     chat(study, namespace.trial, options, settings, reporter)
@@ -47,7 +47,7 @@ def compare_verb(given: list[str]) -> int:
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.compare import compare
-    from ..commands.results import find_study
+    from ..study.find import find_study
     from ..ui.compare import Sides
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
@@ -77,7 +77,7 @@ def benchmark_verb(given: list[str]) -> int:
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.benchmark import asked_for, benchmark_study, print_benchmarks
-    from ..commands.results import find_study
+    from ..study.find import find_study
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
     benchmarks = asked_for(_split(namespace.tasks), settings.benchmarks)
@@ -109,7 +109,7 @@ def ui_verb(given: list[str]) -> int:
     add_flags(parser, [ModelSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
-    from ..commands.results import find_study
+    from ..study.find import find_study
     from ..web.serve import serve
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
@@ -126,7 +126,7 @@ def report_verb(given: list[str]) -> int:
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.report import load_and_measure, write_report
-    from ..commands.results import find_study
+    from ..study.find import find_study
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
     measure = None if namespace.no_model else lambda: load_and_measure(study, settings, reporter)

@@ -1,31 +1,12 @@
 """A recorded study, read without a model."""
 
 import json
-from pathlib import Path
 
-from ..errors import StudyError
 from ..events import Reporter
 from ..report.tables import show_figures
 from ..session.heldout_sidecar import read_figures
-from ..study.journal import study_path
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
-
-
-def find_study(name: str | None, directory: Path) -> RecordedStudy:
-    """The study that `name` means: a journal, a model that has one in `directory`, or the only one there.
-
-    Raises:
-        StudyError: there is none, or several.
-    """
-    if name is not None:
-        path = Path(name)
-        return RecordedStudy(path if path.suffix == ".jsonl" else study_path(directory, name))
-    found = [path for path in sorted(directory.glob("*.jsonl")) if "." not in path.stem]
-    if len(found) == 1:
-        return RecordedStudy(found[0])
-    listing = f" Studies there: {', '.join(map(str, found))}." if found else ""
-    raise StudyError(f"Expected the name of a study, since {directory} holds {len(found)} of them.{listing}")
 
 
 def results(study: RecordedStudy) -> dict[str, object]:

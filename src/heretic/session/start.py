@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..ablation.parameters import AblationParameters
-from ..commands.results import find_study
 from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..events import Reporter
+from ..study.find import find_study
 from ..study.identity import check_same
 from ..study.journal import tensors_path
 from ..study.pareto import pareto_front
