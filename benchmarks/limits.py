@@ -18,7 +18,7 @@ import torch
 
 from heretic.config import Settings, resolve_prompts
 from heretic.engine.local import LocalEngine
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import find_checkpoint
 from heretic.model.loading.demo_model import demo_model
 from heretic.model.loading.load import load_model

@@ -27,7 +27,7 @@ from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.scorers.kl import kl_divergence
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import find_checkpoint
 from heretic.model.loading.demo_model import demo_model
 from heretic.model.loading.load import load_model

@@ -15,7 +15,7 @@ from heretic.ablation.edit import ModelEdit, SiteEdit
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.errors import UserError
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites

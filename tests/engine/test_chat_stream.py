@@ -12,7 +12,7 @@ from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.engine.sampling import Sampling, choose
 from heretic.errors import PromptError
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites

@@ -14,7 +14,7 @@ from heretic.engine.local import LocalEngine
 from heretic.engine.padding import padding_is_neutral
 from heretic.engine.protocol import no_progress
 from heretic.errors import ModelError
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites

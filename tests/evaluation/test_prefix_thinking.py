@@ -11,7 +11,7 @@ from heretic.config.types import CHAIN_OF_THOUGHT_SKIPS
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.prefix import close_opened, find_response_prefix, spoken
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.prompts.prompt import Prompt

@@ -12,7 +12,7 @@ from heretic.ablation.edit import SiteEdit
 from heretic.config import ModelSettings
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel, load_decoder
 from heretic.model.placement import bias_of, device_of, input_device, is_offloaded, present

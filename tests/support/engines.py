@@ -6,7 +6,7 @@ import torch
 
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.local import LocalEngine
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites

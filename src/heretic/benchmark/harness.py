@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 
 from ..engine.protocol import Progress
 from ..errors import BenchmarkError
-from ..model.chat_template import ChatFormat
+from ..model.chat.format import ChatFormat
 from .comparison import Document, TaskRun
 from .packaged import PACKAGED, packaged_task
 

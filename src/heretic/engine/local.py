@@ -14,7 +14,7 @@ from ..ablation.directions import Directions
 from ..ablation.edit import ModelEdit
 from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats, weight_stats
-from ..model.chat_template import ChatFormat
+from ..model.chat.format import ChatFormat
 from ..model.hooks.edits import EditHooks, edited_model
 from ..model.kernels.decode_attention import use_decode_attention
 from ..model.kernels.packed_linear import pack_weights

@@ -13,7 +13,7 @@ from ..errors import ModelError
 from ..evaluation.evaluator import Evaluator, Seen
 from ..evaluation.prefix import find_response_prefix
 from ..events import Reporter
-from ..model.chat_template import chat_format, check_lengths
+from ..model.chat.format import chat_format, check_lengths
 from ..model.kernels.packed_linear import unpack_weights
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.load import LoadedModel, load_model

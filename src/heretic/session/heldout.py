@@ -19,7 +19,7 @@ from ..evaluation.heldout.schema import (
 )
 from ..evaluation.statistics import rate
 from ..events import Reporter
-from ..model.chat_template import check_lengths
+from ..model.chat.format import check_lengths
 from ..prompts.prompt import PromptSet
 from ..report.tables import show_figures
 from ..search.measurer import Compile

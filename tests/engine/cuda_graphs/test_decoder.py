@@ -14,7 +14,7 @@ from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites
 from tests.support.engines import PROMPTS, engine_for

@@ -1,6 +1,6 @@
 """Tokens back to text."""
 
-from heretic.model.chat_template import chat_format
+from heretic.model.chat.format import chat_format
 from tests.support.planted import planted_tokenizer
 
 

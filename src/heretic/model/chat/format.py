@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import ModelError, PromptError
-from ..prompts.prompt import Prompt
+from ...errors import ModelError, PromptError
+from ...prompts.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
