@@ -5,12 +5,11 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import VERBS, main
+from heretic.cli.main import main
 from heretic.commands.demo import demo_flags
 from heretic.config import PromptSource, Settings, given_flags, load_settings
 from heretic.config.parsing import choices
@@ -19,15 +18,8 @@ from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
 from heretic.study.schema import TrialRecord
 from heretic.study.space import INDEX_RANGE, LEAST_DISTANCE, MOST_DISTANCE, POSITION_RANGE, WEIGHT_RANGE
+from tests.support.pages import FENCE, PAGES, ROOT, TOLD_TO_USERS, command_lines, fenced, inline
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
-)
-TOLD_TO_USERS = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
-
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:work|root|home|tmp|mnt|Users)/|\.\./shared|[A-Z]:\\")
 SETTING = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
@@ -66,32 +58,6 @@ def clean_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("HERETIC_")]:
         monkeypatch.delenv(name)
-
-
-def fenced(text: str, language: str) -> list[str]:
-    return [body for found, body in FENCE.findall(text) if found == language]
-
-
-def inline(text: str) -> list[str]:
-    """What stands in single back-ticks outside fenced blocks."""
-    return INLINE.findall(FENCE.sub("", text))
-
-
-def command_lines(text: str) -> Iterator[list[str]]:
-    """The arguments of every `heretic ...` in shell blocks and in back-ticks, variables before it included."""
-    lines = [line for body in fenced(text, "sh") for line in body.replace("\\\n", " ").splitlines()]
-    for line in [*lines, *(code for code in inline(text) if _is_command(code))]:
-        words = shlex.split(line, comments=True)
-        variables = [word for word in words if re.match(r"HERETIC_\w+=", word)]
-        if words[len(variables) :][:1] == ["heretic"]:
-            # What the shell sends elsewhere is no argument.
-            yield words[: words.index(">")] if ">" in words else words
-
-
-def _is_command(code: str) -> bool:
-    """Whether it is a command line, not the mere name of a verb."""
-    words = code.split()
-    return words[:1] == ["heretic"] and len(words) > 1 and "..." not in words and words[1:] not in [[v] for v in VERBS]
 
 
 def problem(words: list[str], monkeypatch: pytest.MonkeyPatch) -> str | None:

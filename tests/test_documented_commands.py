@@ -20,7 +20,7 @@ from heretic.cli.main import VERBS, main
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
 from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub
-from tests.test_documentation import TOLD_TO_USERS, command_lines
+from tests.support.pages import TOLD_TO_USERS, command_lines
 
 TRIALS = 19
 NOT_RUN = {

@@ -1,53 +1,27 @@
 """Several processes measure what one would, and the study does not depend on which of them is done first."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from heretic.ablation.parameters import AblationParameters
 from heretic.cli.main import main
-from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
 from heretic.search.measurer import EvaluationRequest
 from heretic.search.process_pool import simultaneous_seconds, workers
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
+from tests.support.measurers import FakeMeasurer
 
 PARAMETERS = AblationParameters(direction_scope="per layer", direction_index=1.0, kernels={})
 
 
-class Plays:
-    """Stands for the evaluator: says which process measured, takes its time, and may die once."""
-
-    ahead = 1
-
-    def __init__(self, dies: Path | None = None, fails: bool = False) -> None:
-        self._dies = dies
-        self._fails = fails
-
-    def measure(
-        self, jobs: Sequence[EvaluationRequest], progress: Progress
-    ) -> list[tuple[EvaluationRequest, Evaluation]]:
-        [job] = jobs
-        progress(3)
-        time.sleep(0.01 * (job.number % 3))
-        if self._dies is not None and job.number == 2:
-            try:
-                self._dies.touch(exist_ok=False)
-                os._exit(9)
-            except FileExistsError:
-                pass
-        if self._fails:
-            raise KeyError("a bug")
-        return [(job, Evaluation(refusals=job.number, prompts=os.getpid(), kl_divergence=0.1))]
-
-
-def measured(alone: Plays, count: int, jobs: int = 10) -> tuple[dict[int, Evaluation], int]:
+def measured(alone: FakeMeasurer, count: int, jobs: int = 10) -> tuple[dict[int, Evaluation], int]:
     outcomes: dict[int, Evaluation] = {}
     rows = []
     with workers(count, alone) as measurer:  # type: ignore[arg-type]
@@ -59,7 +33,7 @@ def measured(alone: Plays, count: int, jobs: int = 10) -> tuple[dict[int, Evalua
 
 
 def test_all_jobs_are_measured_by_several_processes() -> None:
-    outcomes, rows = measured(Plays(), 3)
+    outcomes, rows = measured(FakeMeasurer(), 3)
     assert {number: each.refusals for number, each in outcomes.items()} == {n: n for n in range(10)}
     assert 2 <= len({each.prompts for each in outcomes.values()} - {os.getpid()}) <= 3
     assert rows == 30
@@ -67,19 +41,21 @@ def test_all_jobs_are_measured_by_several_processes() -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_process_that_dies_leaves_its_job_to_the_others(tmp_path: Path, count: int) -> None:
-    outcomes, _ = measured(Plays(dies=tmp_path / "died"), count)
+    outcomes, _ = measured(FakeMeasurer(dies=tmp_path / "died"), count)
     assert (tmp_path / "died").exists()
     assert sorted(outcomes) == list(range(10))
 
 
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="KeyError: 'a bug'"):
-        measured(Plays(fails=True), 2)
+        measured(FakeMeasurer(fails=True), 2)
 
 
 def test_simultaneous_tasks_are_timed_together() -> None:
-    assert 0.1 <= simultaneous_seconds(3, lambda: time.sleep(0.1)) < 1
-    assert 0.1 <= simultaneous_seconds(1, lambda: time.sleep(0.1)) < 1
+    # A barrier lets nobody through until all three are there, so tasks one after the other would never end.
+    barrier = multiprocessing.get_context("fork").Barrier(3, timeout=60)
+    assert 0 < simultaneous_seconds(3, barrier.wait) < float("inf")
+    assert 0 < simultaneous_seconds(1, lambda: None) < float("inf")
     assert simultaneous_seconds(2, lambda: os._exit(1)) == float("inf")
 
 
@@ -105,19 +81,20 @@ def test_a_study_by_several_processes_is_that_of_one_and_the_same_every_time(
 def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "import sys, time\n"
+        "import sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
-        "from tests.search.test_process_pool import Plays, workers\n"
-        "with workers(2, Plays()) as measurer:\n"
+        "from heretic.search.process_pool import workers\n"
+        "from tests.support.measurers import FakeMeasurer\n"
+        "with workers(2, FakeMeasurer()) as measurer:\n"
         "    print(*(process.pid for process in measurer._processes.values()), flush=True)\n"
-        "    time.sleep(60)\n"
+        "    sys.stdin.read()\n"
     )
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
-        pids = [int(pid) for pid in parent.stdout.readline().split()]
-        assert len(pids) == 2
+        processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        assert len(processes) == 2
         parent.kill()
-    deadline = time.monotonic() + 15
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline, "a process outlives its parent"
-        time.sleep(0.1)
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert alive == []

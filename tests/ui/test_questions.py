@@ -7,7 +7,7 @@ from rich.console import Console
 
 from heretic.ui.live import LiveReporter
 from heretic.ui.plain import PlainReporter
-from tests.ui.test_menus import CTRL_C, ENTER, ESCAPE, running
+from tests.support.terminal import CTRL_C, ENTER, ESCAPE, running
 
 ASK = """
 import sys

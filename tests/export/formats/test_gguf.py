@@ -15,7 +15,7 @@ from heretic.export.formats.merge import edit_from
 from heretic.export.matching import Owner
 from heretic.export.readers.base import open_checkpoint
 from heretic.export.readers.gguf import GGUFCheckpointReader
-from tests.export.readers.test_gguf import QUANTISED, write_gguf
+from tests.support.gguf_files import QUANTISED, write_gguf
 from tests.support.tiny_checkpoints import LLAMA_SITES, MODES, candidate, direction_of, directions, saved
 
 EDITED = {f"blk.{layer}.{name}.weight" for layer in (1, 2) for name in ("attn_output", "ffn_down")}

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from heretic.model.loading.fast_gguf import FastGGUFReader, fast_gguf
-from tests.export.readers.test_gguf import QUANTISED, write_gguf
+from tests.support.gguf_files import QUANTISED, write_gguf
 
 
 def everything(reader: gguf.GGUFReader) -> list[Any]:

@@ -13,7 +13,7 @@ from heretic.config.types import REFUSAL_MARKERS
 from heretic.evaluation.scorers.refusals import MarkerClassifier
 from heretic.model.loading.demo_model import demo_model
 from heretic.prompts.loading import load_prompts
-from tests.commands.test_smollm2 import part
+from tests.support.packaged import disclaimer
 
 
 def refusals_in_llama_cpp(model: Path, prompts: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def test_llama_cpp_runs_the_edited_file(
         word
         for side in ("good", "bad")
         for name, split in sizes.items()
-        for word in (f"--{side}-{name}", part(side, split))
+        for word in (f"--{side}-{name}", disclaimer(side, split))
     ]
     flags = ["--system-prompt", "none", "--batch-size", "48", "--n-trials", "2", "--n-startup-trials", "2"]
     flags += ["--max-response-length", "24", "--response-prefix", "", "--select", "lowest-refusals"]

@@ -8,7 +8,7 @@ from heretic.config import load_settings
 from heretic.prompts.partition import SIMILAR, similarities
 from heretic.session.prompts import load_report_part, load_run_prompts
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -9,10 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heretic.cli.main import main
 from heretic.model.loading.demo_model import demo_model
-
-
-def part(column: str, split: str) -> str:
-    return json.dumps({"dataset": "packaged:disclaimer", "split": split, "column": column})
+from tests.support.packaged import disclaimer
 
 
 @pytest.mark.slow
@@ -26,7 +23,7 @@ def test_a_real_model_declines_less_and_is_written_as_it_was_searched(
         word
         for side in ("good", "bad")
         for name, split in sizes.items()
-        for word in (f"--{side}-{name}", part(side, split))
+        for word in (f"--{side}-{name}", disclaimer(side, split))
     ]
     flags = {
         "--system-prompt": "none",
