@@ -142,7 +142,7 @@ def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Names
 def our_flags(model: Path, work: Path, study: Path, dtype: str, trials: int) -> list[str]:
     """A search on the prompts in `work` and nothing after it."""
     flags = [str(model), "--n-trials", str(trials), "--dtypes", dtype, "--system-prompt", "none", "--export", "none"]
-    flags += ["--report-candidates", "0", "--study-checkpoint-dir", str(study)]
+    flags += ["--heldout-trials", "0", "--study-checkpoint-dir", str(study)]
     for name in NAMES:
         flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
     return flags
@@ -181,7 +181,7 @@ def sides(arguments: argparse.Namespace) -> tuple[dict, list[dict], dict]:  # ty
     def ours(name: str, trials: int, *flags: str) -> dict:  # type: ignore[type-arg]
         return once(work / f"{name}.json", lambda: run_ours(model, work, dtype, trials, *flags))
 
-    full = ours(f"full-{dtype}", arguments.full, "--no-stop-dominated")
+    full = ours(f"full-{dtype}", arguments.full, "--no-prune-dominated")
     name, flags = f"study-{dtype}", []
     if arguments.startup is not None:
         name, flags = f"{name}-startup{arguments.startup}", ["--n-startup-trials", str(arguments.startup)]

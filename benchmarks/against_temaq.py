@@ -32,7 +32,7 @@ def write_prompts(work: Path) -> None:
     settings = Settings(preset="disclaimer", system_prompt="none")
     sources = resolve_report_prompts(settings, settings)
     assert sources is not None
-    for kind, source in (("good", sources.good_report_prompts), ("bad", sources.bad_report_prompts)):
+    for kind, source in (("good", sources.good_heldout_prompts), ("bad", sources.bad_heldout_prompts)):
         (work / f"{kind}_report.txt").write_text("".join(f"{prompt.text}\n" for prompt in load_prompts(source).prompts))
         parts = [(work / f"{name}.txt").read_text() for name in NAMES if name.startswith(kind)]
         (work / f"{kind}_all.txt").write_text("".join(parts))

@@ -54,7 +54,7 @@ def main() -> None:
     flags = our_flags(prepare(work), work, study, arguments.dtype, arguments.trials)
     write_down_jobs(jobs)
     # One candidate a job and process: several in the same forwards can't be told apart.
-    status = heretic([*flags, "--seed", str(arguments.seed), "--candidates", "1"])
+    status = heretic([*flags, "--seed", str(arguments.seed), "--candidates-per-forward", "1"])
     if status:
         sys.exit(status)
     lines = [json.loads(line) for line in jobs.read_text().splitlines()]

@@ -54,7 +54,7 @@ def candidate(engine: LocalEngine, number: int) -> AblationParameters:
 
 def timed(engine: LocalEngine, settings: Settings, good: tuple[Prompt, ...], bad: tuple[Prompt, ...], edit: ModelEdit):  # type: ignore[no-untyped-def]
     """Seconds of the KL divergence and of the responses of one candidate, and its refusals."""
-    plain = not settings.compact_rows
+    plain = not settings.compact_batch
     evaluator = Evaluator(
         engine, good, bad, settings.refusal_markers, settings.max_response_length, stop_decided=not plain
     )
@@ -86,7 +86,7 @@ def main() -> None:
     for number in range(arguments.trials):
         edit = compile_edit(candidate(engine, number), directions, engine.sites, stats)
         ours = timed(engine, settings, good, bad, edit)
-        reference = timed(plain, settings.model_copy(update={"compact_rows": False}), good, bad, edit)
+        reference = timed(plain, settings.model_copy(update={"compact_batch": False}), good, bad, edit)
         rows.append((*ours[:2], sum(ours[:2]), *reference[:2], sum(reference[:2])))
         print(
             f"trial {number}: ours {rows[-1][2]:.1f} s, plain {rows[-1][5]:.1f} s; refusals {ours[2]}, {reference[2]}"

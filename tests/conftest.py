@@ -70,7 +70,7 @@ def short_study(planted_directory: Path, tmp_path_factory: pytest.TempPathFactor
         "--max-response-length": "4",
         "--n-trials": "6",
         "--n-startup-trials": "6",
-        "--report-candidates": "0",
+        "--heldout-trials": "0",
     }
     for side in ("good", "bad"):
         flags[f"--{side}-prompts"] = f"{planted_directory}/{side}_direction.txt"

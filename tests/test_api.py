@@ -20,7 +20,7 @@ def world(planted_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A working directory with path/to/model, and a config.toml that fits it."""
     shutil.copytree(planted_directory / "planted", tmp_path / "path" / "to" / "model")
     lines = ['dtypes = ["float32"]', 'system_prompt = "none"', "batch_size = 64", "max_response_length = 4"]
-    lines += ["report_candidates = 0"]
+    lines += ["heldout_trials = 0"]
     for side in ("good", "bad"):
         lines.append(f'{side}_prompts = "{planted_directory}/{side}_direction.txt"')
         lines.append(f'{side}_evaluation_prompts = "{planted_directory}/{side}_search.txt"')

@@ -13,7 +13,7 @@ from heretic.cli.main import main
 from heretic.commands.demo import demo_flags
 from heretic.config import PromptSource, Settings, given_flags, load_settings
 from heretic.config.parsing import choices
-from heretic.config.settings import RENAMED, WITHOUT_MEANING
+from heretic.config.renamed import RENAMED, WITHOUT_MEANING
 from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
 from heretic.study.schema import TrialRecord
@@ -153,11 +153,11 @@ def test_there_are_command_lines_to_parse() -> None:
     [
         "heretic model --n-trails 3",
         "heretic model --n-tri 3",
-        "heretic model --select best",
+        "heretic model --trial best",
         "heretic model --output",
         "heretic model other",
         "heretic evaluate --against base",
-        "heretic results --select knee",
+        "heretic results --trial knee",
         'heretic evaluate edited --bad-evaluation-prompts \'{"datasets": "x"}\'',
         "HERETIC_N_TRAILS=3 heretic model",
     ],

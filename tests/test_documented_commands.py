@@ -53,7 +53,7 @@ def world(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     directory = tmp_path_factory.mktemp("world")
     shutil.copytree(planted_directory / "planted", directory / "path" / "to" / "model")
     lines = ['dtypes = ["float32"]', 'system_prompt = "none"', "batch_size = 64", "max_response_length = 4"]
-    lines += ["n_startup_trials = 2", "report_candidates = 0"]
+    lines += ["n_startup_trials = 2", "heldout_trials = 0"]
     for side in ("good", "bad"):
         shutil.copy(planted_directory / f"{side}_direction.txt", directory / f"{side}.txt")
         shutil.copy(planted_directory / f"{side}_search.txt", directory / f"{side}_test.txt")
@@ -86,7 +86,7 @@ def fitted(words: list[str], front: list[int]) -> list[str]:
     for number, word in enumerate(words[:-1]):
         if word in SMALL:
             words[number + 1] = SMALL[word]
-        elif word == "--select" and words[number + 1].isdecimal():
+        elif word == "--trial" and words[number + 1].isdecimal():
             words[number + 1] = str(front[0])
     return [word.replace("OWNER/NAME", f"{OWNER}/edited").replace("17,42", "17,4") for word in words]
 
@@ -94,7 +94,7 @@ def fitted(words: list[str], front: list[int]) -> list[str]:
 def make_room(words: list[str]) -> None:
     """Where the command writes, nothing is in the way; where it reads, there is what it reads."""
     searches = not any(word in VERBS for word in words[:1])
-    goes_on = "--resume" in words or "--select" in words
+    goes_on = "--resume" in words or "--trial" in words
     for place in ("checkpoints", "demo/checkpoints"):
         shutil.rmtree(place, ignore_errors=True)
         if not searches or goes_on:

@@ -131,7 +131,7 @@ class Study:
         from .commands.export import export_trial
 
         chosen = self.trial(trial).number
-        given = {**self._given, "select": chosen, "export": export, "output": str(output), "upload": None}
+        given = {**self._given, "trial": chosen, "export": export, "output": str(output), "upload": None}
         export_trial(self._recorded, load_settings(given)[0], self._reporter)
         return Path(output)
 

@@ -135,7 +135,7 @@ def test_the_menu_writes_one_with_the_model_that_is_loaded(
     monkeypatch.setattr("heretic.cli.main._chooser", AsksForReport)
     capsys.readouterr()
     model = RecordedStudy(study).record.model
-    assert main([model, *planted_flags, "--seed", "3", "--report-candidates", "0"]) == 0
+    assert main([model, *planted_flags, "--seed", "3", "--heldout-trials", "0"]) == 0
     told = capsys.readouterr().err
     assert told.count("Report: ") == 2
     # No second model, and no second pass over the direction prompts.

@@ -24,7 +24,7 @@ def recorded(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) 
         flags += [f"--{side}-evaluation-prompts={planted_directory}/{side}_search.txt"]
     flags += ["--system-prompt", "none", "--dtypes", "float32", "--batch-size", "64", "--max-response-length", "4"]
     flags += ["--n-trials", "10", "--n-startup-trials", "7", "--study-checkpoint-dir", str(place / "checkpoints")]
-    flags += ["--select", "knee", "--output", str(place / "edited")]
+    flags += ["--trial", "knee", "--output", str(place / "edited")]
     assert main([str(planted_directory / "planted"), *flags]) == 0
     [journal] = (place / "checkpoints").glob("*.jsonl")
     assert main(["report", str(journal), "--no-model", "--page", str(place / "report.html")]) == 0
@@ -208,7 +208,7 @@ def other_prompts(content: Content) -> None:
 
 
 def other_report_prompts(content: Content) -> None:
-    content["measured"]["prompts"]["good_report_prompts"]["digest"] = "0" * 16
+    content["measured"]["prompts"]["good_heldout_prompts"]["digest"] = "0" * 16
 
 
 def no_prompts(content: Content) -> None:
@@ -232,7 +232,7 @@ def unknown_setting(content: Content) -> None:
         (no_model, "No model at ./gone"),
         (other_model, "digest 0000000000000000"),
         (other_prompts, "--bad-evaluation-prompts"),
-        (other_report_prompts, "--good-report-prompts"),
+        (other_report_prompts, "--good-heldout-prompts"),
         (no_prompts, "./gone.txt"),
     ],
 )

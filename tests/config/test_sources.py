@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from heretic.config import PromptSource, Settings, add_flags, given_flags, load_settings
+from heretic.config import PromptSource, Settings, add_flags, given_flags, load_settings, recorded_settings
 from heretic.config.document import toml_value
-from heretic.config.settings import WITHOUT_EFFECT
+from heretic.config.renamed import RENAMED, WITHOUT_EFFECT
 from heretic.errors import ConfigError
 from tests.support.settings_samples import SAMPLES, TABLE
 
@@ -113,7 +113,7 @@ def test_a_table_adds_to_a_bare_string(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.bad_prompts == PromptSource(dataset="b.txt", split="[:10]")
 
 
-@pytest.mark.parametrize("key", ["max_memory", "time_budget", "response_prefix", "select", "output", "model", "seed"])
+@pytest.mark.parametrize("key", ["max_memory", "time_budget", "response_prefix", "trial", "output", "model", "seed"])
 def test_the_word_none_takes_back_what_the_file_gave(key: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f"{key} = {toml_value(SAMPLES[key][0])}\n")
     if key == "seed":
@@ -129,7 +129,7 @@ def test_none_in_the_file_is_the_same_word(load_toml: Callable[[str], Settings])
     assert (settings.export, settings.system_prompt, settings.quantization) == ("none", "", "none")
 
 
-@pytest.mark.parametrize("key", ["output", "select", "model", "good_prompts", "time_budget", "trust_remote_code"])
+@pytest.mark.parametrize("key", ["output", "trial", "model", "good_prompts", "time_budget", "trust_remote_code"])
 def test_an_empty_variable_counts_as_not_given(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"HERETIC_{key.upper()}", "")
     assert getattr(load_settings({})[0], key) is None
@@ -173,22 +173,39 @@ def test_a_configuration_of_the_existing_tool_loads_and_what_does_nothing_is_nam
         lines += [f"[{name}]", 'dataset = "mlabonne/harmless_alpaca"', 'split = "test[:100]"', 'column = "text"']
     (tmp_path / "config.toml").write_text("\n".join(lines))
     settings, warnings = load_settings({})
-    assert "full_normalization_lora_rank" in warnings[0] and "no meaning" in warnings[0]
-    assert [warning.split()[0] for warning in warnings[1:]] == list(WITHOUT_EFFECT)
-    assert all("(config.toml, line" in warning for warning in warnings[1:])
+    assert "export_strategy" in warnings[0] and "now called export" in warnings[0]
+    assert "full_normalization_lora_rank" in warnings[1] and "no meaning" in warnings[1]
+    assert [warning.split()[0] for warning in warnings[2:]] == list(WITHOUT_EFFECT)
+    assert all("(config.toml, line" in warning for warning in warnings)
     assert settings.export == "adapter"
     assert settings.bad_prompts is not None and settings.bad_prompts.split == "train[:400]"
     assert {key: getattr(settings, key) for key in keys} == {key: SAMPLES[key][2] for key in keys}
 
 
+@pytest.mark.parametrize("former", RENAMED)
 @pytest.mark.parametrize("way", ["file", "environment", "flag"])
-def test_export_strategy_is_the_old_name_of_export(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_former_name_of_a_key_works_and_warns(
+    former: str, way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = RENAMED[former]
+    raw, text, expected = SAMPLES[key]
     if way == "file":
-        (tmp_path / "config.toml").write_text('export_strategy = "adapter"')
+        (tmp_path / "config.toml").write_text(f"{former} = {toml_value(raw)}")
     elif way == "environment":
-        monkeypatch.setitem(os.environ, "HERETIC_EXPORT_STRATEGY", "adapter")
-    flags = flags_of("--export-strategy", "adapter") if way == "flag" else {}
-    assert load_settings(flags)[0].export == "adapter"
+        monkeypatch.setitem(os.environ, f"HERETIC_{former.upper()}", text)
+    dashed = former.replace("_", "-")
+    flags = flags_of(
+        *([f"--no-{dashed}" if expected is False else f"--{dashed}"] + ([] if isinstance(expected, bool) else [text]))
+    )
+    settings, [warning] = load_settings(flags if way == "flag" else {})
+    check_only(key, settings, expected)
+    place = {"file": "config.toml, line 1", "environment": f"HERETIC_{former.upper()}", "flag": f"--{dashed}"}[way]
+    assert warning == f"{former} ({place}) is now called {key}. Its former name still works."
+
+
+def test_a_record_with_former_names_is_read_without_a_warning() -> None:
+    settings = recorded_settings({"report_candidates": 3, "seeds": "old.jsonl", "n_trials": 7}, "study.jsonl", {})
+    assert (settings.heldout_trials, settings.warm_start, settings.n_trials) == (3, "old.jsonl", 7)
 
 
 def test_a_flag_without_meaning_is_taken_with_a_warning() -> None:

@@ -55,7 +55,7 @@ def all_tensors(directory: Path) -> dict[str, Tensor]:
 def test_the_job_on_it(kind: str, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
     write_as(kind, planted_directory / "planted", tmp_path / "base")
     output = tmp_path / "edited"
-    flags = ["--n-trials", "3", "--select", "lowest-refusals", "--output", str(output)]
+    flags = ["--n-trials", "3", "--trial", "lowest-refusals", "--output", str(output)]
     if kind == "a type for each tensor":
         # Stored as bfloat16, a merged weight is rounded once more than the search's.
         flags += ["--dtypes", "bfloat16"]

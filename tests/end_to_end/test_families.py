@@ -75,10 +75,10 @@ def test_the_whole_job(
     trust = ["--trust-remote-code"] if family == "a module per expert" else []
     if family == "jetmoe":
         # Its experts attend, so that rows of two candidates can't be told apart in their cache.
-        assert main([str(base), *flags, "--candidates", "2", "--resume", "restart"]) == 2
-        assert "--candidates 1" in capsys.readouterr().err
-        flags += ["--candidates", "1", "--resume", "restart"]
-    assert main([str(base), *flags, *trust, "--select", "lowest-refusals", "--output", str(output)]) == 0
+        assert main([str(base), *flags, "--candidates-per-forward", "2", "--resume", "restart"]) == 2
+        assert "--candidates-per-forward 1" in capsys.readouterr().err
+        flags += ["--candidates-per-forward", "1", "--resume", "restart"]
+    assert main([str(base), *flags, *trust, "--trial", "lowest-refusals", "--output", str(output)]) == 0
     trial = json.loads((output / "heretic.json").read_text())["trial"]
     capsys.readouterr()
     assert main(["evaluate", str(output), "--against", str(base), "--json", *same_measuring(flags), *trust]) == 0
@@ -99,7 +99,7 @@ def test_only_the_chosen_experts_are_written(family: str, planted_flags: list[st
     write_model(family, base)
     flags = [*planted_flags, *MARKERS, "--n-trials", "3", "--n-startup-trials", "2", "--experts", "1,3"]
     trust = ["--trust-remote-code"] if family == "a module per expert" else []
-    assert main([str(base), *flags, *trust, "--select", "lowest-refusals", "--output", str(output)]) == 0
+    assert main([str(base), *flags, *trust, "--trial", "lowest-refusals", "--output", str(output)]) == 0
     experts = {key.split("experts.")[1][0] for key in changed_keys(base, output) if "experts." in key}
     assert experts == {"1", "3"}
     # A later export takes the study's own choice.

@@ -44,9 +44,9 @@ def test_llama_cpp_runs_the_edited_file(
         for word in (f"--{side}-{name}", disclaimer(side, split))
     ]
     flags = ["--system-prompt", "none", "--batch-size", "48", "--n-trials", "2", "--n-startup-trials", "2"]
-    flags += ["--max-response-length", "24", "--response-prefix", "", "--select", "lowest-refusals"]
+    flags += ["--max-response-length", "24", "--response-prefix", "", "--trial", "lowest-refusals"]
     flags += ["--export", "gguf", "--output", "edited"]
-    status = main([str(demo_model()), *prompts, *flags, "--report-candidates", "0"])
+    status = main([str(demo_model()), *prompts, *flags, "--heldout-trials", "0"])
     log = capsys.readouterr().err
     assert status == 0, log
     [written] = Path("edited").glob("*.gguf")

@@ -46,7 +46,7 @@ def test_the_written_model_answers(
 ) -> None:
     model = str(planted_directory / "planted")
     output = tmp_path / "edited"
-    flags = ["--select", "lowest-refusals", "--export", export, "--output", str(output)]
+    flags = ["--trial", "lowest-refusals", "--export", export, "--output", str(output)]
     assert main([model, *planted_flags, *flags]) == 0
     table = capsys.readouterr().err
     assert "searched" in table and "written" in table
@@ -98,7 +98,7 @@ def test_a_search_in_4_bits_writes_full_precision(
 ) -> None:
     """The edit is compiled from the stored weights, and merged into them; 4 bits are the search's alone."""
     output = tmp_path / "edited"
-    flags = ["--quantization", "bnb_4bit", "--select", "lowest-refusals", "--output", str(output), "--n-trials", "4"]
+    flags = ["--quantization", "bnb_4bit", "--trial", "lowest-refusals", "--output", str(output), "--n-trials", "4"]
     assert main([str(planted_directory / "planted"), *planted_flags, *flags]) == 0
     original, edited = (
         load_file(planted_directory / "planted" / "model.safetensors"),
@@ -125,7 +125,7 @@ def test_the_first_token_alone_finds_it_too(
     model = str(planted_directory / "planted")
     flags = [*planted_flags, "--objective", objective]
     assert main([model, *flags, "--n-trials", "6"]) == 0
-    written = ["--select", "lowest-refusals", "--export", "merge", "--output", str(tmp_path / "edited")]
+    written = ["--trial", "lowest-refusals", "--export", "merge", "--output", str(tmp_path / "edited")]
     assert main([model, *flags, "--resume", "continue", *written]) == 0
     assert "searched" in capsys.readouterr().err
     trial = json.loads((tmp_path / "edited" / "heretic.json").read_text())["trial"]

@@ -25,7 +25,7 @@ def base(request: pytest.FixtureRequest, planted_directory: Path, tmp_path: Path
 
 
 def flags_for(output: Path, *more: str) -> list[str]:
-    return ["--select", "lowest-refusals", "--export", "merge", "--output", str(output), "--n-trials", "4", *more]
+    return ["--trial", "lowest-refusals", "--export", "merge", "--output", str(output), "--n-trials", "4", *more]
 
 
 @pytest.mark.filterwarnings("ignore")

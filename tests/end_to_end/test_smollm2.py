@@ -31,7 +31,7 @@ def test_a_real_model_declines_less_and_is_written_as_it_was_searched(
         "--n-trials": "3",
         "--n-startup-trials": "3",
         "--max-response-length": "24",
-        "--select": "lowest-refusals",
+        "--trial": "lowest-refusals",
         "--output": str(output),
     }
     status = main([str(demo_model()), *prompts, *(word for flag in flags.items() for word in flag)])

@@ -12,7 +12,7 @@ from heretic.study.schema import TrialRecord
 
 
 def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:
-    assert main([str(model), *flags, "--study-checkpoint-dir", str(directory), "--report-candidates", "0"]) == 0
+    assert main([str(model), *flags, "--study-checkpoint-dir", str(directory), "--heldout-trials", "0"]) == 0
     [journal] = directory.glob("*.jsonl")
     return RecordedStudy(journal).trials
 
@@ -28,7 +28,7 @@ def test_trials_are_equal_with_and_without(
         run(self, size)
 
     monkeypatch.setattr(CudaGraphRunner, "run", counted)
-    flags = [*planted_flags, "--workers", "1", "--candidates", "3", "--max-response-length", "9"]
+    flags = [*planted_flags, "--n-workers", "1", "--candidates-per-forward", "3", "--max-response-length", "9"]
     plain = study(tmp_path / "plain", [*flags, "--static-decode", "auto"], planted_directory / "planted")
     assert not runs
     recorded = study(tmp_path / "recorded", [*flags, "--static-decode", "on"], planted_directory / "planted")

@@ -19,7 +19,7 @@ def flags(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> 
     (tmp_path / "harmless.txt").write_text("\n".join(texts) + "\n")
     third = ["--over-refusal-objective", f"--over-refusal-evaluation-prompts={tmp_path}/harmless.txt"]
     report = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
-    report += [f"--over-refusal-prompts={planted_directory}/good_report.txt"]
+    report += [f"--over-refusal-heldout-prompts={planted_directory}/good_report.txt"]
     return [str(planted_directory / "planted"), *planted_flags, *third, *report]
 
 
@@ -30,7 +30,7 @@ def journal(tmp_path: Path) -> Path:
 
 def test_the_whole_job_with_three_figures(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "edited"
-    assert main([*flags, "--n-trials", "22", "--select", "lowest-refusals", "--output", str(output)]) == 0
+    assert main([*flags, "--n-trials", "22", "--trial", "lowest-refusals", "--output", str(output)]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "It declines 6 of 10 harmless ones that look harmful: their number is the third objective." in said
     assert "24/24 refusals, 6/10 over-refusals" in said
@@ -61,9 +61,9 @@ def test_the_whole_job_with_three_figures(flags: list[str], tmp_path: Path, caps
 
 def test_it_is_the_same_study_with_and_without_giving_up(flags: list[str], tmp_path: Path) -> None:
     """What is given up could not have entered the front of three figures: the front is that of full measurement."""
-    assert main([*flags, "--sampler", "random", "--n-trials", "14", "--stop-dominated"]) == 0
+    assert main([*flags, "--sampler", "random", "--n-trials", "14", "--prune-dominated"]) == 0
     stopped = RecordedStudy(journal(tmp_path))
-    assert main([*flags, "--sampler", "random", "--n-trials", "14", "--no-stop-dominated", "--resume", "restart"]) == 0
+    assert main([*flags, "--sampler", "random", "--n-trials", "14", "--no-prune-dominated", "--resume", "restart"]) == 0
     whole = RecordedStudy(stopped.path)
     fronts = [[trial.parameters for trial in pareto_front(study.trials)] for study in (stopped, whole)]
     assert fronts[0] == fronts[1]
@@ -79,7 +79,7 @@ def test_another_number_of_objectives_is_another_study(
 
 
 def test_by_the_first_token_alone(flags: list[str], tmp_path: Path) -> None:
-    assert main([*flags, "--objective", "log-odds", "--n-trials", "6", "--report-candidates", "0"]) == 0
+    assert main([*flags, "--objective", "log-odds", "--n-trials", "6", "--heldout-trials", "0"]) == 0
     study = RecordedStudy(journal(tmp_path))
     assert study.baseline.over_refusals == 6
     assert min(trial.over_refusals or 0 for trial in study.trials) == 0

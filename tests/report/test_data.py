@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from heretic.config import renamed_keys
 from heretic.report.data import Report
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -18,8 +19,19 @@ def content() -> dict[str, Any]:
     return read
 
 
-def test_what_version_1_wrote_is_read_and_written_as_it_was() -> None:
-    assert json.loads(Report.model_validate(content()).model_dump_json()) == content()
+def with_current_keys(value: Any) -> Any:
+    """`value` with former names of configuration keys replaced, at any depth that holds settings or prompts."""
+    if not isinstance(value, dict):
+        return [with_current_keys(item) for item in value] if isinstance(value, list) else value
+    inner = {key: with_current_keys(item) for key, item in value.items()}
+    return inner | {
+        key: renamed_keys(inner[key]) for key in ("settings", "prompts") if isinstance(inner.get(key), dict)
+    }
+
+
+def test_what_version_1_wrote_is_read_and_written_as_it_was_but_for_renamed_keys() -> None:
+    assert with_current_keys(content()) != content()
+    assert json.loads(Report.model_validate(content()).model_dump_json()) == with_current_keys(content())
 
 
 def test_the_schema_is_that_of_version_1() -> None:

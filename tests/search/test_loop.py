@@ -16,22 +16,22 @@ from heretic.study.reader import RecordedStudy
 
 
 def recorded(directory: Path, *flags: str) -> RecordedStudy:
-    settled = ["--sampler", "random", "--export", "none", "--report-candidates", "0", "--candidates", "1"]
+    settled = ["--sampler", "random", "--export", "none", "--heldout-trials", "0", "--candidates-per-forward", "1"]
     assert main([*flags, *settled, "--study-checkpoint-dir", str(directory)]) == 0
     [journal] = directory.glob("*.jsonl")
     return RecordedStudy(journal)
 
 
 def check_fronts(tmp_path: Path, *flags: str) -> None:
-    full = recorded(tmp_path / "full", "--no-stop-dominated", *flags)
+    full = recorded(tmp_path / "full", "--no-prune-dominated", *flags)
     whole = {trial.parameters.model_dump_json(): trial for trial in full.trials}
     assert not any(trial.bound for trial in full.trials)
-    for order in ("--promising-first", "--no-promising-first"):
+    for order in ("--order-startup-trials", "--no-order-startup-trials"):
         early = recorded(tmp_path / order, order, *flags)
         # The same candidates, the most promising of them first or as they were drawn.
         keys = [trial.parameters.model_dump_json() for trial in early.trials]
         assert sorted(keys) == sorted(whole)
-        assert (keys == list(whole)) == (order == "--no-promising-first")
+        assert (keys == list(whole)) == (order == "--no-order-startup-trials")
         ended = [trial for trial in early.trials if trial.bound]
         assert len(ended) >= len(early.trials) // 4, "hardly one was ended: this test proves nothing"
         for key, trial in zip(keys, early.trials, strict=True):

@@ -70,11 +70,11 @@ def test_a_study_by_several_processes_is_that_of_one_and_the_same_every_time(
 ) -> None:
     """Where the sampler learns nothing meanwhile, the trials are equal; where it does, they repeat."""
     model = planted_directory / "planted"
-    random = [*planted_flags, "--sampler", "random", "--no-stop-dominated"]
-    alone, three = (study(tmp_path / f"random{n}", [*random, "--workers", str(n)], model) for n in (1, 3))
+    random = [*planted_flags, "--sampler", "random", "--no-prune-dominated"]
+    alone, three = (study(tmp_path / f"random{n}", [*random, "--n-workers", str(n)], model) for n in (1, 3))
     assert len(alone) == 12
     assert three == alone
-    first, second = (study(tmp_path / f"tpe{n}", [*planted_flags, "--workers", "3"], model) for n in (1, 2))
+    first, second = (study(tmp_path / f"tpe{n}", [*planted_flags, "--n-workers", "3"], model) for n in (1, 2))
     assert first == second
 
 

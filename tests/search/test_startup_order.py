@@ -151,7 +151,7 @@ def test_what_a_look_measured_is_not_measured_again(
         return whole(self, prompts, edits, progress)
 
     monkeypatch.setattr(LocalEngine, "first_token_log_probabilities", counting)
-    flags = [*planted_flags, "--workers", "1", "--report-candidates", "0", "--n-startup-trials", "12"]
+    flags = [*planted_flags, "--n-workers", "1", "--heldout-trials", "0", "--n-startup-trials", "12"]
     assert main([model, *flags]) == 0
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     assert len(RecordedStudy(journal).trials) == 12
@@ -177,7 +177,7 @@ def test_looks_go_by_what_the_baseline_taught(
 
     monkeypatch.setattr(Evaluator, "baseline", first)
     monkeypatch.setattr(Evaluator, "look", then)
-    flags = [*planted_flags, "--workers", "1", "--candidates", "1", "--report-candidates", "0"]
+    flags = [*planted_flags, "--n-workers", "1", "--candidates-per-forward", "1", "--heldout-trials", "0"]
     assert main([str(planted_directory / "planted"), *flags, "--n-trials", "4", "--n-startup-trials", "4"]) == 0
     assert len(measured) == 1
     assert len(looking) == 4
@@ -198,7 +198,7 @@ def test_a_look_waits_for_the_trials_before_it(
         assert len({each.looking for each in self._open}) == 1, "a look and a trial are open together"
 
     monkeypatch.setattr(InProcessMeasurer, "submit", watched)
-    flags = [*planted_flags, "--workers", "1", "--candidates", "4", "--report-candidates", "0"]
+    flags = [*planted_flags, "--n-workers", "1", "--candidates-per-forward", "4", "--heldout-trials", "0"]
     model = str(planted_directory / "planted")
     assert main([model, *flags, "--n-trials", "26", "--n-startup-trials", "26"]) == 0
     first = [True] * FIRST_LOOK + [False] * FIRST_TRIALS

@@ -18,7 +18,7 @@ from heretic.study.schema import BaselineRecord, TrialRecord
 @pytest.fixture
 def measured_flags(planted_directory: Path, planted_flags: list[str]) -> list[str]:
     report = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
-    over = f"--over-refusal-prompts={planted_directory}/good_report.txt"
+    over = f"--over-refusal-heldout-prompts={planted_directory}/good_report.txt"
     return [str(planted_directory / "planted"), *planted_flags, *report, over]
 
 
@@ -86,7 +86,7 @@ def test_results_show_the_figures_and_their_json_is_the_file(
     assert HeldoutReport.model_validate(found) == read_figures(journal)
 
 
-@pytest.mark.parametrize("flags", [["--report-candidates", "0"], []])
+@pytest.mark.parametrize("flags", [["--heldout-trials", "0"], []])
 def test_off_or_without_a_report_part_nothing_is_measured(
     flags: list[str], measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,10 +100,10 @@ def test_off_or_without_a_report_part_nothing_is_measured(
 def test_prompts_that_the_search_has_seen_are_refused(
     measured_flags: list[str], planted_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = f"--bad-report-prompts={planted_directory}/bad_search.txt"
+    seen = f"--bad-heldout-prompts={planted_directory}/bad_search.txt"
     assert main([*measured_flags, seen]) == 2
     said = capsys.readouterr().err
-    assert "bad_report_prompts that directions and search have not seen, but 24 of 24" in said
+    assert "bad_heldout_prompts that directions and search have not seen, but 24 of 24" in said
     assert "bad_evaluation_prompts too" in said
 
 

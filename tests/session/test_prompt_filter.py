@@ -21,7 +21,7 @@ def mixed(path: Path, own: bool, count: int, other: int) -> str:
 def flags(planted_directory: Path, planted_flags: list[str], tmp_path: Path, right: int) -> list[str]:
     good = mixed(tmp_path / "good.txt", False, 20, 3)
     bad = mixed(tmp_path / "bad.txt", True, right, 6)
-    own = ["--good-prompts", good, "--bad-prompts", bad, "--n-trials", "3", "--only-telling-prompts"]
+    own = ["--good-prompts", good, "--bad-prompts", bad, "--n-trials", "3", "--filter-direction-prompts"]
     return [str(planted_directory / "planted"), *planted_flags, *own]
 
 
@@ -33,7 +33,7 @@ def test_only_telling_prompts_remain_and_their_number_is_said(
     said = " ".join(capsys.readouterr().err.split())
     assert "15 of 21 bad prompts, which the model declines, and 20 of 23 good ones" in said
     record = RecordedStudy(study_path(tmp_path / "checkpoints", given[0])).record
-    assert record.settings["only_telling_prompts"] is True
+    assert record.settings["filter_direction_prompts"] is True
     # What remained is kept: their places in the files, where those of the other kind come last.
     assert record.telling == {"good_prompts": tuple(range(20)), "bad_prompts": tuple(range(15))}
     journal = study_path(tmp_path / "checkpoints", given[0])
@@ -43,8 +43,8 @@ def test_only_telling_prompts_remain_and_their_number_is_said(
     residuals = Report.model_validate_json(journal.with_suffix(".report.json").read_text()).residuals
     assert residuals is not None and (residuals.n_good, residuals.n_bad) == (20, 15)
     # Another choice finds other directions: trials of both can't be compared.
-    assert main([*given, "--no-only-telling-prompts", "--resume", "continue"]) == 2
-    assert "another only_telling_prompts" in " ".join(capsys.readouterr().err.split())
+    assert main([*given, "--no-filter-direction-prompts", "--resume", "continue"]) == 2
+    assert "another filter_direction_prompts" in " ".join(capsys.readouterr().err.split())
 
 
 def test_too_few_of_them_are_an_error(

@@ -54,14 +54,14 @@ def test_nothing_is_saved_where_nothing_is_named(settings: dict[str, Any]) -> No
     ("select", "number"), [(None, 8), ("knee", 8), ("lowest-kl", 1), ("lowest-refusals", 123), (1, 1), (123, 123)]
 )
 def test_the_trial_is_the_one_that_is_selected(select: Any, number: int) -> None:
-    action = chooser(export="merge", select=select).next_action(FRONT, BASELINE)
+    action = chooser(export="merge", trial=select).next_action(FRONT, BASELINE)
     assert action.trial is not None
     assert action.trial.number == number
 
 
 def test_trial_0_is_a_number_not_an_absence() -> None:
     with pytest.raises(StudyError, match="Trial 0 is not on the Pareto front"):
-        chooser(export="merge", select=0).next_action(FRONT, BASELINE)
+        chooser(export="merge", trial=0).next_action(FRONT, BASELINE)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def may_ask(settings: Settings) -> bool:
     """Whether a person is there to be asked, and no flag has said that nobody is."""
     answered = any(
         value is not None
-        for value in (settings.select, settings.export, settings.output, settings.resume, settings.upload)
+        for value in (settings.trial, settings.export, settings.output, settings.resume, settings.upload)
     )
     return sys.stdin.isatty() and sys.stderr.isatty() and not answered
 

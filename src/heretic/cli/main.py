@@ -140,7 +140,6 @@ def _results(given: list[str]) -> int:
 def _export(given: list[str]) -> int:
     parser = make_parser("export", "[STUDY]", "Writes a trial of a recorded study, and measures what was written.")
     add_study(parser)
-    parser.add_argument("--trial", dest="select", metavar="N", help="trial number, as --select")
     add_flags(parser, [ExportSettings, ModelSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)

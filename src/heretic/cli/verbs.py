@@ -16,7 +16,10 @@ def chat_verb(given: list[str]) -> int:
     )
     add_study(parser)
     parser.add_argument(
-        "--trial", metavar="N", help="trial number, knee (the default), a rule as --select, or baseline"
+        "--trial",
+        dest="which",
+        metavar="N",
+        help="trial number, knee (the default), another rule of export --trial, or baseline",
     )
     parser.add_argument("--system-prompt", dest="system", metavar="TEXT", help="system prompt (none: without one)")
     parser.add_argument("--temperature", metavar="X", help="0 (the default) always takes the likeliest token")
@@ -33,7 +36,7 @@ def chat_verb(given: list[str]) -> int:
     from ..study.find import find_study
 
     study = find_study(namespace.study, Path(namespace.study_checkpoint_dir))
-    chat(study, namespace.trial, options, settings, reporter)
+    chat(study, namespace.which, options, settings, reporter)
     return 0
 
 

@@ -23,10 +23,10 @@ def demo_flags() -> dict[str, str]:
         "n_trials": "40",
         "n_startup_trials": "15",
         "time_budget": "3m",
-        "report_candidates": "1",
+        "heldout_trials": "1",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),
         "output": str(DIRECTORY / "SmolLM2-135M-Instruct-heretic"),
-        "select": "knee",
+        "trial": "knee",
         "export": "merge",
         "resume": "restart",
     }

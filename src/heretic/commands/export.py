@@ -23,14 +23,14 @@ from .upload import check_upload, upload_directory
 
 
 def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -> int:
-    """Writes the trial that `settings.select` names (the knee by default; any complete trial by its number).
+    """Writes the trial that `settings.trial` names (the knee by default; any complete trial by its number).
 
     Raises:
         StudyError: there is no such trial.
         ExportError: it can't be written, or does not measure as recorded.
     """
     record = study.record
-    trial = find_trial(study, settings.select)
+    trial = find_trial(study, settings.trial)
     export = settings.export or "merge"
     if export == "none":
         raise ExportError("Expected --export merge, adapter or gguf, got none: there is nothing to write.")

@@ -88,7 +88,12 @@ def settings_for(recorded: RecordedRun, whole: bool, flags: Mapping[str, str | b
             )
         return settings.model_copy(update=changes | {"n_trials": recorded.n_trials})
     # To the end: a trial of the front was measured so, and a bound has no figure to compare.
-    alone = {"n_trials": len(recorded.repeated), "stop_dominated": False, "textbook_trials": False, "seeds": None}
+    alone = {
+        "n_trials": len(recorded.repeated),
+        "prune_dominated": False,
+        "literature_trials": False,
+        "warm_start": None,
+    }
     return settings.model_copy(update=changes | alone)
 
 

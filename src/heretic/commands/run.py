@@ -37,8 +37,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, prescribed: Fi
         searching = _settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings)
         part = load_report_part(settings, prompts)
-        if part is None and settings.report_candidates:
-            reporter.say("Nothing is measured at the end: good_report_prompts and bad_report_prompts are not given.")
+        if part is None and settings.heldout_trials:
+            reporter.say("Nothing is measured at the end: good_heldout_prompts and bad_heldout_prompts are not given.")
         checkpoint = find_checkpoint(settings.model, settings.model_commit)
         check_export(settings, checkpoint)
         settings = settle_trust(settings, checkpoint, reporter)

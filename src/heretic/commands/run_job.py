@@ -133,5 +133,5 @@ class Job:
         """This start of the program, once, with what is measured at once: the order of asking hangs on it."""
         if not self.noted:
             self.noted = True
-            settings = self.settings.model_copy(update={"workers": processes, "candidates": candidates})
+            settings = self.settings.model_copy(update={"n_workers": processes, "candidates_per_forward": candidates})
             study.note_run(run_record(settings))

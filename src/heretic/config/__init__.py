@@ -3,6 +3,7 @@
 from .flags import add_flags, given_flags
 from .measuring import MeasuringSettings
 from .presets import PromptSources, ReportSources, resolve_prompts, resolve_report_prompts
+from .renamed import renamed_keys
 from .sections import (
     SECTIONS,
     DirectionSettings,
@@ -36,6 +37,7 @@ __all__ = [
     "given_flags",
     "load_settings",
     "recorded_settings",
+    "renamed_keys",
     "resolve_prompts",
     "resolve_report_prompts",
 ]

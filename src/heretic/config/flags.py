@@ -9,9 +9,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from .parsing import choices, is_structured, is_text_list, members
+from .renamed import RENAMED, WITHOUT_MEANING
 from .sections import SECTIONS
-from .settings import RENAMED, WITHOUT_MEANING, Settings
+from .settings import Settings
 from .types import Metavar
+
+HIDDEN: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
 
 
 def add_flags(parser: argparse.ArgumentParser, sections: Iterable[type[BaseModel]] | None = None) -> None:
@@ -23,12 +26,12 @@ def add_flags(parser: argparse.ArgumentParser, sections: Iterable[type[BaseModel
             _add_flag(group, name, field)
     if sections is None:
         for key in WITHOUT_MEANING:
-            parser.add_argument(_dashed(key), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            parser.add_argument(_dashed(key), **HIDDEN)
 
 
 def given_flags(namespace: argparse.Namespace) -> dict[str, str | bool]:
     """The settings that were given, by key; what else the namespace holds is left out."""
-    known = {*Settings.model_fields, *WITHOUT_MEANING}
+    known = {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING}
     return {key: value for key, value in vars(namespace).items() if key in known and value is not None}
 
 
@@ -44,17 +47,17 @@ def default_text(field: FieldInfo, longest: int = 60) -> str | None:
 
 
 def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
-    spellings = [_dashed(name), *(_dashed(old) for old, new in RENAMED.items() if new == name)]
     # argparse formats help texts with %, so a percent sign of ours must be doubled.
     text = str(field.description).replace("%", "%%")
     default = default_text(field)
     if default is not None:
         text = f"{text.removesuffix('.')} (default: {default.replace('%', '%%')})."
-    common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text}
+    kind: dict[str, Any] = {"metavar": metavar(name, field)}
     if bool in members(field.annotation):
-        group.add_argument(*spellings, action=argparse.BooleanOptionalAction, **common)
-    else:
-        group.add_argument(*spellings, metavar=metavar(name, field), **common)
+        kind = {"action": argparse.BooleanOptionalAction}
+    group.add_argument(_dashed(name), default=argparse.SUPPRESS, help=text, **kind)
+    for former in (key for key, new in RENAMED.items() if new == name):
+        group.add_argument(_dashed(former), **kind, **HIDDEN)
 
 
 def metavar(name: str, field: FieldInfo) -> str:

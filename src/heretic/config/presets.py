@@ -42,9 +42,9 @@ def resolve_prompts(settings: PromptSettings) -> PromptSources:
 class ReportSources(NamedTuple):
     """The prompt sets of the measurement at the end, under the names of their keys."""
 
-    good_report_prompts: PromptSource
-    bad_report_prompts: PromptSource
-    over_refusal_prompts: PromptSource | None
+    good_heldout_prompts: PromptSource
+    bad_heldout_prompts: PromptSource
+    over_refusal_heldout_prompts: PromptSource | None
 
 
 def resolve_report_prompts(
@@ -58,13 +58,13 @@ def resolve_report_prompts(
     preset = "refusal" if prompts.preset == "hub" else prompts.preset
     found = {}
     for kind, given, own in (
-        ("good", measuring.good_report_prompts, prompts.good_evaluation_prompts),
-        ("bad", measuring.bad_report_prompts, prompts.bad_evaluation_prompts),
+        ("good", measuring.good_heldout_prompts, prompts.good_evaluation_prompts),
+        ("bad", measuring.bad_heldout_prompts, prompts.bad_evaluation_prompts),
     ):
         if given is None and own is not None:
             return None
         found[kind] = given or preset_source(preset, "report", kind)
-    over = measuring.over_refusal_prompts
+    over = measuring.over_refusal_heldout_prompts
     if over is None and refusals and found["bad"].dataset != f"packaged:{OVER_REFUSAL}":
         over = preset_source(OVER_REFUSAL, "report", "bad")
     return ReportSources(found["good"], found["bad"], over)

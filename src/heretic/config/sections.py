@@ -79,10 +79,10 @@ class ModelSettings(Section):
         "here: false changes nothing).",
     )
     batch_size: int = Field(default=0, ge=0, description="Prompts to run at once (0: the fastest number is measured).")
-    candidates: int = Field(
+    candidates_per_forward: int = Field(
         default=0, ge=0, description="Candidates to run in the same forward (0: the fastest number is measured)."
     )
-    workers: int = Field(
+    n_workers: int = Field(
         default=0, ge=0, description="Processes that measure candidates at once on a CPU (0: measured)."
     )
     max_batch_size: int = Field(default=128, ge=1, description="Largest batch size to try when it is measured.")
@@ -118,7 +118,7 @@ class DirectionSettings(Section):
 
     model_config = ConfigDict(title="Directions")
 
-    only_telling_prompts: bool = Field(
+    filter_direction_prompts: bool = Field(
         default=False,
         description="Keep for the directions only bad prompts that the model declines and good ones that it answers.",
     )
@@ -165,16 +165,16 @@ class EvaluationSettings(Section):
         description="Measure refusing by markers in responses, by the probability that the first token begins a "
         "refusal (nothing is generated then: trials take a fraction of the time), or by both.",
     )
-    stop_dominated: bool = Field(
+    prune_dominated: bool = Field(
         default=True, description="Give a candidate up once its refusals show that it can't enter the Pareto front."
     )
-    promising_first: bool = Field(
+    order_startup_trials: bool = Field(
         default=True, description="Measure the most promising of the random first candidates first, by a short look."
     )
     share_prefix: bool = Field(
         default=True, description="Run what all prompts begin with (template, system prompt) once a candidate."
     )
-    reuse_layers: bool = Field(
+    cache_lower_layers: bool = Field(
         default=True, description="Keep what the layers below the first edited one give, for all candidates."
     )
     fast_attention: bool = Field(
@@ -183,7 +183,7 @@ class EvaluationSettings(Section):
     packed_weights: bool = Field(
         default=True, description="Keep copies of the weights packed for a CPU's products, where memory is plentiful."
     )
-    compact_rows: bool = Field(
+    compact_batch: bool = Field(
         default=True, description="Let responses that have ended or are decided leave the batch."
     )
     static_decode: Literal["auto", "on", "off"] = Field(
@@ -220,11 +220,11 @@ class SearchSettings(Section):
     n_startup_trials: int = Field(
         default=60, ge=0, description="Number of trials that are drawn at random, at the beginning."
     )
-    textbook_trials: bool = Field(
+    literature_trials: bool = Field(
         default=True,
         description="Begin with the ablations of the literature: every site at full strength, along a few directions.",
     )
-    seeds: Name = Field(
+    warm_start: Name = Field(
         default=None,
         description="Begin with the Pareto front of this study: its .jsonl file, or the name of its model.",
         examples=["checkpoints/Qwen--Qwen3-4B.jsonl"],
@@ -257,7 +257,7 @@ class ExportSettings(Section):
 
     model_config = ConfigDict(title="Choice and export")
 
-    select: Literal["knee", "lowest-kl", "lowest-refusals"] | Annotated[int, Field(ge=0)] | None = Field(
+    trial: Literal["knee", "lowest-kl", "lowest-refusals"] | Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Trial to take without asking: a rule or a trial's number.", examples=["knee"]
     )
     export: Literal["merge", "adapter", "gguf", "none"] | None = Field(

@@ -13,16 +13,6 @@ from .sections import (
 )
 from .showing import ReportSettings
 
-# Keys of heretic-llm 1.4.0 that have another name here, and those that have no meaning, with the reason.
-RENAMED = {"export_strategy": "export"}
-WITHOUT_MEANING = {
-    "full_normalization_lora_rank": "an adapter for row_normalization = full is exact here at rank 1",
-}
-# Keys that nothing follows from in this release, with what happens instead.
-WITHOUT_EFFECT = {
-    "offload_outputs_to_cpu": "residuals and log-probabilities are always kept in RAM",
-}
-
 
 class Settings(
     ModelSettings,

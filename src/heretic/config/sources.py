@@ -15,7 +15,8 @@ from heretic.errors import ConfigError
 from .errors import bad_values, nearest, paragraph, shortened, unknown_key
 from .origins import KeyPath, Layer, line_of, merge, place_of
 from .parsing import decode, means_none
-from .settings import RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING, Settings
+from .renamed import RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING
+from .settings import Settings
 
 DEFAULT_FILE = Path("config.toml")
 PREFIX = "HERETIC_"
@@ -100,6 +101,8 @@ def _layer(source: _Source, notes: _Notes) -> Layer:
             notes.problems.append(f"{key} ({place}) is another name of {written[name]}: give one of them")
         else:
             written[name] = key
+            if name != key:
+                notes.warnings.append(f"{key} ({place}) is now called {name}. Its former name still works.")
             try:
                 values[name] = source.read(Settings.model_fields[name], raw)
             except ValueError as error:

@@ -9,9 +9,9 @@ from .responses import printable
 
 CLASSES: tuple[ResponseClass, ...] = ("declined", "answered", "broken")
 SETS = {
-    "bad": ("bad_report_prompts", "Bad prompts"),
-    "good": ("good_report_prompts", "Good prompts"),
-    "over_refusal": ("over_refusal_prompts", "Harmless prompts that look harmful"),
+    "bad": ("bad_heldout_prompts", "Bad prompts"),
+    "good": ("good_heldout_prompts", "Good prompts"),
+    "over_refusal": ("over_refusal_heldout_prompts", "Harmless prompts that look harmful"),
 }
 
 

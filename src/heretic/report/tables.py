@@ -54,13 +54,13 @@ def kl_interval(figures: KLFigures | None) -> str:
 
 
 def refusal_table(figures: HeldoutReport) -> Table:
-    bad, over = figures.prompts["bad_report_prompts"].count, figures.prompts.get("over_refusal_prompts")
+    bad, over = figures.prompts["bad_heldout_prompts"].count, figures.prompts.get("over_refusal_heldout_prompts")
     title = f"On {bad} bad prompts that no search saw" + (f", {over.count} harmless that look harmful" if over else "")
     return title, REFUSAL_COLUMNS, [_refusal_row(each) for each in (figures.baseline, *figures.candidates)]
 
 
 def kl_table(figures: HeldoutReport) -> Table:
-    good = figures.prompts["good_report_prompts"].count
+    good = figures.prompts["good_heldout_prompts"].count
     rows = [_kl_row(each) for each in figures.candidates]
     return f"KL divergence on {good} good prompts that no search saw", KL_COLUMNS, rows
 

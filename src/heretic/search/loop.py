@@ -44,7 +44,7 @@ class Search:
         self._open: deque[Candidate] = deque()
         self._outcomes: dict[int, Outcome] = {}
         # An order is of use where candidates end early for what was measured before them.
-        looking = settings.promising_first and settings.stop_dominated and settings.objective != "log-odds"
+        looking = settings.order_startup_trials and settings.prune_dominated and settings.objective != "log-odds"
         self._line_up = StartupQueue(study, measurer, looking, evaluator.learned, first)
 
     def run(self, n_trials: int, reporter: Reporter) -> bool:
@@ -125,7 +125,7 @@ class Search:
     def _enough(self) -> Enough | None:
         """From a candidate's KL and over-refusals to the refusals that rule it out, by the trials so far."""
         # The front rules out what all trials together do, and is small enough to be sent with every candidate.
-        return partial(losing_refusals, pareto_front(self._study.trials)) if self._settings.stop_dominated else None
+        return partial(losing_refusals, pareto_front(self._study.trials)) if self._settings.prune_dominated else None
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._study.fail(candidate, reason)

@@ -57,7 +57,7 @@ class Tuning:
             with self._reporter.step("Finding how many candidates to measure at once"):
                 return self._measured_workers(min(threads, fitting), bad)
 
-        wanted = self._settings.workers or (1 if threads == 1 else self._kept("workers", threads, measure))
+        wanted = self._settings.n_workers or (1 if threads == 1 else self._kept("workers", threads, measure))
         return max(1, min(wanted, fitting))
 
     def candidates(self, bad: tuple[Prompt, ...]) -> int:
@@ -68,7 +68,7 @@ class Tuning:
             with self._reporter.step("Finding the number of candidates a forward") as progress:
                 return find_candidates(engine, bad, lambda _: progress(1))
 
-        count = self._settings.candidates
+        count = self._settings.candidates_per_forward
         if not count:
             # Where a batch of all prompts is not the fastest, more rows are no faster.
             count = self._kept("candidates", len(bad), measure) if engine.batch_size >= len(bad) else 1

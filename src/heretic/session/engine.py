@@ -66,9 +66,9 @@ def wrap_engine(
     engine = LocalEngine(
         loaded,
         chat,
-        compact=settings.compact_rows,
+        compact=settings.compact_batch,
         share_prefix=settings.share_prefix,
-        reuse_layers=settings.reuse_layers,
+        reuse_layers=settings.cache_lower_layers,
         fast_attention=settings.fast_attention,
         packed_weights=settings.packed_weights,
         static_decode=settings.static_decode,

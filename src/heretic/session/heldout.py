@@ -44,7 +44,7 @@ class FrontMeasurement:
         self._settings = settings
         self._path = path
         self._reporter = reporter
-        self._length = settings.report_response_length or settings.max_response_length
+        self._length = settings.heldout_response_length or settings.max_response_length
         self._these: Sequence[int] | None = None
         if part is not None:
             for prompts in part.sets().values():
@@ -78,7 +78,7 @@ class FrontMeasurement:
     def _chosen(self, study: Study) -> list[TrialRecord]:
         if self._these is not None:
             return [trial for number in self._these for trial in study.trials if trial.number == number]
-        return spread(pareto_front(study.trials), study.record.baseline, self._settings.report_candidates)
+        return spread(pareto_front(study.trials), study.record.baseline, self._settings.heldout_trials)
 
     def _measure(
         self,
@@ -139,7 +139,7 @@ class FrontMeasurement:
 
     def _comparable(self) -> bool:
         """Whether search and report ask alike: prompts of one kind, responses of one length."""
-        own = self._settings.bad_report_prompts is not None
+        own = self._settings.bad_heldout_prompts is not None
         return self._length == self._settings.max_response_length and (own or self._settings.preset != "hub")
 
     def _still_valid(self, figures: HeldoutReport | None) -> HeldoutReport | None:

@@ -17,7 +17,7 @@ def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Repo
     """The figures with every judge's verdicts; the two lists are judges too. One that fails is left out, and said."""
     models = [figures.baseline, *figures.candidates]
     judged = [each for model in models for each in _lists(model)]
-    texts = figures.prompts["bad_report_prompts"].texts
+    texts = figures.prompts["bad_heldout_prompts"].texts
     if sources and texts is None:
         reporter.warn("Responses to a public set are not stored, so the judges have nothing to read.")
     for source in sources if texts is not None else ():

@@ -47,7 +47,7 @@ def filter_by_baseline(
         raise ModelError(
             f"Expected at least {FEWEST} prompts of each kind that do what they are there for, but {len(bad)} bad ones "
             f"are declined and {len(good)} good ones answered. Use other prompts or markers, or leave "
-            "only_telling_prompts out."
+            "filter_direction_prompts out."
         )
     return {"good_prompts": good, "bad_prompts": bad}
 

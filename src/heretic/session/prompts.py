@@ -78,12 +78,12 @@ def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | No
     # Other markers show another behaviour.
     refusals = settings.refusal_markers == list(REFUSAL_MARKERS)
     sources = resolve_report_prompts(settings, settings, refusals)
-    if sources is None or settings.report_candidates == 0:
+    if sources is None or settings.heldout_trials == 0:
         return None
-    over = sources.over_refusal_prompts
+    over = sources.over_refusal_heldout_prompts
     part = ReportPart(
-        load_prompts(sources.good_report_prompts),
-        load_prompts(sources.bad_report_prompts),
+        load_prompts(sources.good_heldout_prompts),
+        load_prompts(sources.bad_heldout_prompts),
         load_prompts(over) if over is not None else None,
     )
     used = {prompt.text: name for name, each in prompts.sets().items() for prompt in each}
@@ -93,6 +93,6 @@ def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | No
             raise PromptError(
                 f"Expected {name} that directions and search have not seen, but {len(seen)} of {len(each)} are in "
                 f"{used[seen[0]]} too ({seen[0][:60]!r}...). Give prompts of their own (heretic split makes disjoint "
-                "parts of a set), or measure nothing at the end (report_candidates = 0)."
+                "parts of a set), or measure nothing at the end (heldout_trials = 0)."
             )
     return part

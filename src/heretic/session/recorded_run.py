@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..commands.report import make_report
+from ..config.renamed import CurrentKeys
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
 from ..report.data import Report
@@ -56,7 +57,7 @@ class Manifest(BaseModel):
     trial: TrialRecord
     baseline: BaselineRecord
     prompts: dict[str, PromptRecord]
-    settings: dict[str, Any]
+    settings: CurrentKeys[Any]
     versions: dict[str, str]
     dtype: str | None = None
     response_prefix: str | None = None
@@ -136,10 +137,10 @@ def _of_report(source: str, report: Report) -> RecordedRun:
     shown += [each.trial for each in measured.candidates if each.trial is not None] if measured else []
     settings: dict[str, Any] = dict(report.runs[-1].settings) if report.runs else _sources(study.prompts)
     settings |= study.settings | {"response_prefix": study.response_prefix, "batch_size": study.batch_size}
-    settings["report_candidates"] = 0
+    settings["heldout_trials"] = 0
     if measured is not None:
-        settings |= measured.settings | {"report_response_length": measured.max_response_length}
-        settings["report_candidates"] = max(1, len(measured.candidates))
+        settings |= measured.settings | {"heldout_response_length": measured.max_response_length}
+        settings["heldout_trials"] = max(1, len(measured.candidates))
     why_not = "" if report.runs else "it was made before searches recorded their settings"
     return RecordedRun(
         source=source,
@@ -168,7 +169,7 @@ def _of_report(source: str, report: Report) -> RecordedRun:
 
 def _of_manifest(source: str, manifest: Manifest) -> RecordedRun:
     settings = _sources(manifest.prompts) | manifest.settings
-    settings |= {"batch_size": manifest.batch_size, "report_candidates": 0}
+    settings |= {"batch_size": manifest.batch_size, "heldout_trials": 0}
     if manifest.response_prefix is not None:
         settings["response_prefix"] = manifest.response_prefix
     return RecordedRun(

@@ -23,7 +23,7 @@ from .prompts import RunPrompts
 
 COMPARED_SETTINGS = (
     "system_prompt",
-    "only_telling_prompts",
+    "filter_direction_prompts",
     "orthogonalize_direction",
     "winsorization_quantile",
     "experts",

@@ -77,7 +77,7 @@ class Beginning:
 
     def _begin(self, prescribed: FixedCandidates | None) -> tuple[StudyTensors, Baseline]:
         telling = None
-        if self._settings.only_telling_prompts:
+        if self._settings.filter_direction_prompts:
             telling = filter_by_baseline(self._engine, self._prompts, self._settings, self._reporter)
         prompts = filter_direction_prompts(self._prompts, telling)
         keep = self._report.keep if self._report.wanted else None
@@ -106,16 +106,16 @@ class Beginning:
 
 
 def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationParameters]:
-    """The front of the study that `settings.seeds` names, then the textbook settings; as many as there are trials.
+    """The front of the study that `settings.warm_start` names, then the textbook settings; as many as there are trials.
 
     Raises:
         StudyError: there is no such study, or its model has other components.
     """
     candidates: list[AblationParameters] = []
-    if settings.seeds is not None:
-        study = find_study(settings.seeds, settings.study_checkpoint_dir)
+    if settings.warm_start is not None:
+        study = find_study(settings.warm_start, settings.study_checkpoint_dir)
         last_layer = int(study.record.space["last_layer"])
         candidates += [space.adopt(trial.parameters, last_layer) for trial in pareto_front(study.trials)]
-    if settings.textbook_trials:
+    if settings.literature_trials:
         candidates += space.textbook()
     return candidates[: settings.n_trials]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ..ablation.parameters import AblationParameters
+from ..config.renamed import CurrentKeys
 
 
 class Record(BaseModel):
@@ -48,7 +49,7 @@ class StudyRecord(Record):
     """All that must be the same for trials to be comparable, and all that an export needs beside the weights.
 
     `telling`: by prompt set, the places of those that the directions were made from, where not all were
-    (`only_telling_prompts`).
+    (`filter_direction_prompts`).
     """
 
     version: Literal[1] = 1
@@ -59,7 +60,7 @@ class StudyRecord(Record):
     model_digest: str
     dtype: str
     prompts: dict[str, PromptRecord]
-    settings: dict[str, Any]
+    settings: CurrentKeys[Any]
     space: dict[str, Any]
     sites: list[dict[str, Any]]
     response_prefix: str
@@ -79,7 +80,7 @@ class RunRecord(Record):
 
     version: Literal[1] = 1
     started: str
-    settings: dict[str, Any]
+    settings: CurrentKeys[Any]
     versions: dict[str, str]
     hardware: dict[str, str]
 

@@ -29,7 +29,7 @@ class FlagChooser:
         if self._done or export == "none":
             return Action("leave")
         self._done = True
-        trial = select(front, baseline, settings.select if settings.select is not None else "knee")
+        trial = select(front, baseline, settings.trial if settings.trial is not None else "knee")
         output = str(settings.output or default_output(self._model))
         if settings.upload is None:
             return Action("save", trial, export, output)

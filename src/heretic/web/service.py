@@ -106,7 +106,7 @@ class StudyService:
     def _measured_examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
         figures = read_figures(self._path)
         candidate = next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
-        texts = figures.prompts["bad_report_prompts"].texts if figures else None
+        texts = figures.prompts["bad_heldout_prompts"].texts if figures else None
         if figures is None or candidate is None or texts is None:
             return []
         itself, edited = _texts(figures.baseline), _texts(candidate)
@@ -116,7 +116,7 @@ class StudyService:
     def export(self, trial: TrialRecord, export: Export, output: str) -> Iterator[str]:
         """Writes and measures the trial; yields what happens, all of it each time."""
         lines: queue.Queue[str | None] = queue.Queue()
-        changes = {"select": trial.number, "export": export, "output": Path(output), "upload": None}
+        changes = {"trial": trial.number, "export": export, "output": Path(output), "upload": None}
         settings = self._settings.model_copy(update=changes)
 
         def run() -> None:

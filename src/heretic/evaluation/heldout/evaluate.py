@@ -27,8 +27,8 @@ class ReportPart:
     over_refusal: PromptSet | None
 
     def sets(self) -> dict[str, PromptSet]:
-        found = {"good_report_prompts": self.good, "bad_report_prompts": self.bad}
-        return found | ({"over_refusal_prompts": self.over_refusal} if self.over_refusal else {})
+        found = {"good_heldout_prompts": self.good, "bad_heldout_prompts": self.bad}
+        return found | ({"over_refusal_heldout_prompts": self.over_refusal} if self.over_refusal else {})
 
     @property
     def rows(self) -> int:

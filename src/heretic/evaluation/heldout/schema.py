@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ...config.renamed import CurrentKeys
+
 ResponseClass = Literal["declined", "answered", "broken"]
 Broken = Literal["empty", "repeating", "script", "unfinished"]
 """Why a response is broken; `unfinished` only where it had room enough to end."""
@@ -190,8 +192,8 @@ class HeldoutReport(Figure):
 
     version: Literal[1] = 1
     model: str
-    prompts: dict[str, PromptsFigure]
-    """By key: good_report_prompts, bad_report_prompts, over_refusal_prompts."""
+    prompts: CurrentKeys[PromptsFigure]
+    """By key: good_heldout_prompts, bad_heldout_prompts, over_refusal_heldout_prompts."""
     max_response_length: int
     settings: dict[str, Any]
     """The lists that tell refusals."""

@@ -52,7 +52,7 @@ class RoutedBlock:
         if any(hasattr(each, "get_seq_length") for each in (*args, *kwargs.values())):
             raise ModelError(
                 f"Expected a mixture of experts that keeps nothing between tokens, so that several candidates run in "
-                f"one forward; {self._name} keeps keys and values. Set candidates = 1 (--candidates 1)."
+                f"one forward; {self._name} keeps keys and values. Give --candidates-per-forward 1."
             )
         count = len(self.rows)
         results, order = [], []

@@ -1,0 +1,54 @@
+"""Former names of configuration keys, for configurations and records that still use them."""
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator
+
+Value = TypeVar("Value")
+
+RENAMED = {
+    # heretic-llm 1.4.0
+    "export_strategy": "export",
+    # this program before its first release
+    "bad_report_prompts": "bad_heldout_prompts",
+    "candidates": "candidates_per_forward",
+    "compact_rows": "compact_batch",
+    "good_report_prompts": "good_heldout_prompts",
+    "only_telling_prompts": "filter_direction_prompts",
+    "over_refusal_prompts": "over_refusal_heldout_prompts",
+    "promising_first": "order_startup_trials",
+    "report_candidates": "heldout_trials",
+    "report_response_length": "heldout_response_length",
+    "reuse_layers": "cache_lower_layers",
+    "seeds": "warm_start",
+    "select": "trial",
+    "stop_dominated": "prune_dominated",
+    "textbook_trials": "literature_trials",
+    "workers": "n_workers",
+}
+"""New name of each former key. In a configuration a former name works and warns."""
+
+WITHOUT_MEANING = {
+    "full_normalization_lora_rank": "an adapter for row_normalization = full is exact here at rank 1",
+}
+"""Keys of heretic-llm 1.4.0 that are ignored here, with the reason."""
+
+WITHOUT_EFFECT = {
+    "offload_outputs_to_cpu": "residuals and log-probabilities are always kept in RAM",
+}
+"""Keys that change nothing in this release, with what happens instead."""
+
+
+def renamed_keys(mapping: Mapping[str, Value]) -> dict[str, Value]:
+    """`mapping` with former key names replaced by today's; a key that has its new name already wins."""
+    renamed = {RENAMED[key]: value for key, value in mapping.items() if key in RENAMED}
+    return renamed | {key: value for key, value in mapping.items() if key not in RENAMED}
+
+
+def _rename(value: object) -> object:
+    return renamed_keys(value) if isinstance(value, Mapping) else value
+
+
+CurrentKeys = Annotated[dict[str, Value], BeforeValidator(_rename)]
+"""A dictionary of a record by configuration key; former names are read as today's."""
