@@ -204,7 +204,7 @@ def test_a_former_name_of_a_key_works_and_warns(
 
 
 def test_a_record_with_former_names_is_read_without_a_warning() -> None:
-    settings = recorded_settings({"report_candidates": 3, "seeds": "old.jsonl", "n_trials": 7}, "study.jsonl", {})
+    settings = recorded_settings({"heldout_trials": 3, "seeds": "old.jsonl", "n_trials": 7}, "study.jsonl", {})
     assert (settings.heldout_trials, settings.warm_start, settings.n_trials) == (3, "old.jsonl", 7)
 
 
