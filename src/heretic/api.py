@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import load_settings
-from .events import Export, Reporter
+from .config.types import ExportName
+from .events import Reporter
 from .study.pareto import knee, pareto_front
 from .study.reader import RecordedStudy
 from .study.schema import StudyRecord, TrialRecord
@@ -122,7 +123,7 @@ class Study:
             self._opened = open_study(self._recorded, load_settings(self._given)[0], self._reporter)
         return self._opened
 
-    def save(self, output: str | Path, trial: Trial = "knee", export: Export = "merge") -> Path:
+    def save(self, output: str | Path, trial: Trial = "knee", export: ExportName = "merge") -> Path:
         """Writes a trial as a model or an adapter, loads it again and measures it; returns its directory.
 
         Raises:

@@ -66,17 +66,19 @@ class Reporter(Protocol):
 
 
 ResumeChoice = Literal["continue", "results", "restart"]
-Export = Literal["merge", "adapter", "gguf"]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do next with the results. `kind` save needs `export` and `output`, upload `repository` too; compare
-    may have `others`; benchmark needs `benchmarks`, more `n_trials`."""
+    """What to do next with the results.
+
+    `kind` save needs `export`, the name of a format, and `output`; upload needs `repository` too; compare may have
+    `others`; benchmark needs `benchmarks`, more `n_trials`.
+    """
 
     kind: Literal["save", "upload", "chat", "compare", "benchmark", "report", "more", "leave"]
     trial: TrialRecord | None = None
-    export: Export | None = None
+    export: str | None = None
     output: str | None = None
     n_trials: int = 0
     repository: str | None = None

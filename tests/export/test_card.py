@@ -12,6 +12,8 @@ from heretic.evaluation.evaluator import Evaluation
 from heretic.evaluation.heldout.schema import Classes, HeldoutReport, KLFigures, ModelMetrics
 from heretic.evaluation.statistics import rate
 from heretic.export.card import model_card, read_base_card, write_card
+from heretic.export.formats.merge import Merge
+from heretic.export.formats.registry import find_format
 from heretic.study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord, TrialRecord
 from tests.support import study_toys as toys
 
@@ -53,7 +55,7 @@ def record(**changes: Any) -> StudyRecord:
 def card(trial: TrialRecord = TRIAL, export: str = "merge", base: str = BASE_CARD, **changes: Any) -> tuple[Any, str]:
     """(metadata, text) of the card over a base card."""
     figures, run = changes.pop("figures", None), changes.pop("run", None)
-    text = model_card(trial, record(**changes), export, parsed(base), figures, run=run)
+    text = model_card(trial, record(**changes), find_format(export), parsed(base), figures, run=run)
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
 
@@ -160,6 +162,7 @@ def test_a_model_of_this_machine_is_named_without_its_path() -> None:
     assert "base_model" not in metadata
     assert "base.gguf" in text and "prompts.txt" in text
     assert "/home" not in text
+    assert "base_model" not in card(model="owner/name", model_revision=None)[0], "a local directory of that name"
 
 
 def test_every_parameter_and_version_stands_in_it() -> None:
@@ -219,6 +222,6 @@ def test_the_written_card_names_the_licences_files_and_the_written_figures(tmp_p
     (base / "README.md").write_text(BASE_CARD)
     (output / "LICENSE.txt").write_text("...")
     written = Evaluation(refusals=4, prompts=100, kl_divergence=0.1299)
-    write_card(output, TRIAL, record(baseline=BaselineRecord(refusals=80, prompts=100)), "merge", base, None, written)
+    write_card(output, TRIAL, record(baseline=BaselineRecord(refusals=80, prompts=100)), Merge(), base, None, written)
     text = (output / "README.md").read_text()
     assert "`LICENSE.txt`" in text and "4/100" in text and "0.1299" in text

@@ -6,9 +6,9 @@ from pathlib import Path
 from ..config import Settings
 from ..errors import ExportError
 from ..events import Reporter
+from ..export.manifest import MANIFEST
 from ..model.loading.demo_model import demo_model
 from ..report.text import duration
-from ..session.save import MANIFEST
 from ..ui.flags import FlagChooser
 from .run import run
 

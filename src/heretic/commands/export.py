@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from ..config import PromptSource, Settings
-from ..errors import ExportError, PromptError
+from ..errors import PromptError
 from ..events import Reporter
 from ..export.directory import check_output
+from ..export.formats.registry import find_format
 from ..prompts.loading import load_prompts
 from ..session.directions import read_tensors
 from ..session.engine import make_evaluator, open_engine, release
@@ -31,15 +32,13 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     """
     record = study.record
     trial = find_trial(study, settings.trial)
-    export = settings.export or "merge"
-    if export == "none":
-        raise ExportError("Expected --export merge, adapter or gguf, got none: there is nothing to write.")
+    form = find_format(settings.export or "merge")
     output = Path(settings.output or default_output(record.model))
     check_output(output)
     if settings.upload is not None:
         check_upload(settings.upload)
     checkpoint = checkpoint_of(record)
-    check_export(settings.model_copy(update={"export": export}), checkpoint)
+    check_export(settings.model_copy(update={"export": form.name}), checkpoint)
     prompts = recorded_prompts(record)
     settings = settings.model_copy(update=record.settings | {"max_shard_size": settings.max_shard_size})
     known = runtime_of(record)
@@ -51,7 +50,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     release(engine)
     tensors = read_tensors(tensors_path(study.path))
     verification, figures = Verification(prompts, baseline, known), read_figures(study.path)
-    save_trial(trial, record, tensors, export, output, settings, verification, reporter, figures, study.last_run)
+    save_trial(trial, record, tensors, form, output, settings, verification, reporter, figures, study.last_run)
     if settings.upload is not None:
         upload_directory(output, settings.upload, settings.upload_public, reporter)
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..config import Settings
 from ..errors import ExportError
 from ..events import Action, Reporter
+from ..export.formats.registry import find_format
 from ..session.directions import StudyTensors
 from ..session.heldout_sidecar import read_figures
 from ..session.save import Verification, save_trial
@@ -54,7 +55,7 @@ class Exporter:
                 action.trial,
                 self._study.record,
                 self._tensors,
-                action.export,
+                find_format(action.export),
                 output,
                 self._settings,
                 self._verification,

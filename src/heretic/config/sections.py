@@ -17,6 +17,7 @@ from .types import (
     Duration,
     EmptyIsNone,
     Experts,
+    ExportName,
     Finite,
     Folder,
     MemoryLimits,
@@ -260,7 +261,7 @@ class ExportSettings(Section):
     trial: Literal["knee", "lowest-kl", "lowest-refusals"] | Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Trial to take without asking: a rule or a trial's number.", examples=["knee"]
     )
-    export: Literal["merge", "adapter", "gguf", "none"] | None = Field(
+    export: Literal[ExportName, "none"] | None = Field(
         default=None,
         description="Write the whole model (merge), a small adapter, for a GGUF file another one (gguf), or nothing "
         "(asked if not given).",

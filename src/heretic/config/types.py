@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -24,6 +24,9 @@ def none_is_empty(value: str) -> str:
     """The system prompt itself; "" (no system message: the template adds its own, if it has one) for the word none."""
     return "" if value.strip().lower() == "none" else value
 
+
+ExportName = Literal["merge", "adapter", "gguf"]
+"""Names of the formats in export/formats/registry.py."""
 
 SystemPrompt = Annotated[str, AfterValidator(none_is_empty)]
 Text = Annotated[str, Field(min_length=1)]

@@ -9,7 +9,9 @@ from ..config import Settings
 from ..evaluation.evaluator import Evaluation
 from ..evaluation.heldout.schema import HeldoutReport, KLFigures, ModelMetrics, Rate
 from ..evaluation.statistics import rate
-from ..study.schema import RunRecord, StudyRecord, TrialRecord
+from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
+from .formats.base import ExportFormat
+from .public_names import dataset_name, hub_id, model_name, prompt_source
 
 CARD = "README.md"
 TAGS = ("heretic", "abliterated")
@@ -17,25 +19,24 @@ TAGS = ("heretic", "abliterated")
 NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
 # What decides, beside the settings of the study, which candidates a search takes.
 SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
-LIBRARIES = {"merge": "transformers", "adapter": "peft", "gguf": "gguf"}
 
 
 def write_card(
     directory: Path,
     trial: TrialRecord,
     record: StudyRecord,
-    export: str,
+    form: ExportFormat,
     base: Path,
     figures: HeldoutReport | None = None,
     written: Evaluation | None = None,
     run: RunRecord | None = None,
 ) -> None:
-    """Writes the card of a `merge`, `adapter` or `gguf` of `trial` into `directory`.
+    """Writes the card of `trial`, exported in the format `form`, into `directory`.
 
     `base` is the base model's directory, whose card it takes licence and text from; `figures` are those of the report
     part, where they were measured, and `written` those of what was written; `run` is the last start of the search.
     """
-    text = model_card(trial, record, export, read_base_card(base), figures, written, licence_files(directory), run)
+    text = model_card(trial, record, form, read_base_card(base), figures, written, licence_files(directory), run)
     (directory / CARD).write_text(text, encoding="utf-8")
 
 
@@ -66,7 +67,7 @@ def licence_files(directory: Path) -> list[str]:
 def model_card(
     trial: TrialRecord,
     record: StudyRecord,
-    export: str,
+    form: ExportFormat,
     base_card: tuple[dict[str, Any], str],
     figures: HeldoutReport | None = None,
     written: Evaluation | None = None,
@@ -76,8 +77,8 @@ def model_card(
     """The card's text, metadata first."""
     metadata, base_text = base_card
     parts = [
-        _metadata(record, export, metadata),
-        _heading(record, export),
+        _metadata(record, form, metadata),
+        _heading(record, form),
         _figures(trial, record, figures, written),
         _making(trial, record),
         _reproduction(record, run),
@@ -88,38 +89,28 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def public_name(record: StudyRecord) -> str:
-    """The base model as others know it: its hub id, or the last part of a path of this machine."""
-    return record.model if is_hub_id(record) else Path(record.model).name or Path(record.model_path).name
-
-
-def is_hub_id(record: StudyRecord) -> bool:
-    """Whether the study's model came from the hub: what lies elsewhere is known by its path."""
-    return record.model.count("/") == 1 and not record.model.startswith((".", "/", "~")) and not record.gguf_file
-
-
-def _metadata(record: StudyRecord, export: str, base: dict[str, Any]) -> str:
+def _metadata(record: StudyRecord, form: ExportFormat, base: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
     kept = {key: value for key, value in base.items() if key not in NOT_KEPT and value is not None}
     tags = [*(tag for tag in kept.pop("tags", None) or [] if tag not in TAGS), *TAGS]
-    if is_hub_id(record):
-        kept["base_model"] = record.model
-        kept["base_model_relation"] = "adapter" if export == "adapter" else "finetune"
-    data = ModelCardData(**kept, library_name=LIBRARIES[export], tags=tags)
+    base_model = hub_id(record)
+    if base_model is not None:
+        kept["base_model"] = base_model
+        kept["base_model_relation"] = "adapter" if form.needs_base else "finetune"
+    data = ModelCardData(**kept, library_name=form.library, tags=tags)
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _heading(record: StudyRecord, export: str) -> str:
-    name = public_name(record)
-    shown = f"[{name}](https://huggingface.co/{name})" if is_hub_id(record) else name
+def _heading(record: StudyRecord, form: ExportFormat) -> str:
+    name, repository = model_name(record), hub_id(record)
+    shown = f"[{name}](https://huggingface.co/{repository})" if repository else name
     revision = f", revision `{record.model_revision}`" if record.model_revision else ""
-    kind = "An adapter (PEFT) for" if export == "adapter" else "This is"
-    edited = "It edits" if export == "adapter" else "edited"
-    joint = ". " if export == "adapter" else ", "
+    whole = f"This is {shown}{revision}, edited so that the model declines less."
+    part = f"An adapter ({form.library}) for {shown}{revision}. It edits the model so that it declines less."
     return (
         f"# {name.rpartition('/')[2].removesuffix('.gguf')}, refusals reduced\n\n"
-        f"{kind} {shown}{revision}{joint}{edited} so that the model declines less. The direction in the residual "
+        f"{part if form.needs_base else whole} The direction in the residual "
         "stream that tells prompts that it declines from prompts that it answers was ablated from the weights that "
         "write to the stream; nothing was trained. The ablation was searched for with "
         f"heretic {record.versions['heretic']}: as few refusals, and as little other change, as it could find.\n\n"
@@ -190,7 +181,7 @@ def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation |
         rows[1].append(f"{written.kl_divergence:.4f}")
     return (
         _table(columns, rows)
-        + f"\n\nThese prompts ({_source(bad.source)}; {_source(good.source)}) chose the trial, so they flatter it. "
+        + f"\n\nThese prompts ({_source(bad)}; {_source(good)}) chose the trial, so they flatter it. "
         "A refusal is a response that is empty or holds one of the markers in `heretic.json`, within "
         f"{record.settings['max_response_length']} tokens; that says nothing of the quality of an answer."
     )
@@ -215,7 +206,7 @@ def _making(trial: TrialRecord, record: StudyRecord) -> str:
     ]
     columns = ("Component", "max_weight", "max_weight_position", "min_weight", "min_weight_distance")
     directions = "; ".join(
-        f"{record.prompts[name].count} {name.split('_')[0]} ({_source(record.prompts[name].source)})"
+        f"{record.prompts[name].count} {name.split('_')[0]} ({_source(record.prompts[name])})"
         for name in ("good_prompts", "bad_prompts")
     )
     settings = ", ".join(
@@ -239,7 +230,7 @@ def _reproduction(record: StudyRecord, run: RunRecord | None) -> str:
         "digests, settings, markers, and the parameters without rounding. The same search anew, with this as "
         "`config.toml`:\n\n"
         f"```toml\n{_configuration(record, run)}\n```\n\n"
-        f"```sh\nheretic {public_name(record)}{revision}\n```\n\n"
+        f"```sh\nheretic {model_name(record)}{revision}\n```\n\n"
         f"Versions: {versions}."
     )
 
@@ -253,7 +244,7 @@ def _configuration(record: StudyRecord, run: RunRecord | None) -> str:
         lines += [f"{key} = {_toml(run.settings[key])}" for key in SEARCH if run.settings.get(key) is not None]
     lines += [f"{key} = {_toml(value)}" for key, value in changed.items() if value is not None]
     for name, prompts in record.prompts.items():
-        source = public_source(prompts.source)
+        source = prompt_source(prompts)
         given = {key: value for key, value in source.items() if value and not key.startswith("residual_plot")}
         lines.append(f"{name} = {{ {', '.join(f'{key} = {_toml(value)}' for key, value in given.items())} }}")
     return "\n".join(lines)
@@ -271,19 +262,9 @@ def _licence(metadata: dict[str, Any], licences: Sequence[str]) -> str:
     return f"## Licence\n\n{said}{files}"
 
 
-def _source(source: dict[str, Any]) -> str:
-    name = _local_name(str(source["dataset"]))
-    return f"{name} {source['split']}" if source.get("split") else name
-
-
-def public_source(source: dict[str, Any]) -> dict[str, Any]:
-    """Where prompts came from, without the folders of this machine."""
-    return source | {"dataset": _local_name(str(source["dataset"]))}
-
-
-def _local_name(dataset: str) -> str:
-    local = dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or "\\" in dataset
-    return Path(dataset.replace("\\", "/")).name if local else dataset
+def _source(prompts: PromptRecord) -> str:
+    name, split = dataset_name(prompts), prompts.source.get("split")
+    return f"{name} {split}" if split else name
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

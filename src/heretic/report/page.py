@@ -4,6 +4,7 @@ import re
 from importlib.resources import files
 
 from ..errors import ConfigError
+from ..export.public_names import model_name
 from .data import Report
 
 
@@ -32,13 +33,12 @@ def render(report: Report) -> str:
     from plotly.offline import get_plotlyjs
 
     from .sections import key_figures, sections_of, states_text
-    from .what_was_run import public_name
 
     template = (files("heretic.report") / "page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters["together"] = together
     return environment.from_string(template).render(
-        title=public_name(report),
+        title=model_name(report.study),
         report=report,
         states=states_text(report),
         key=key_figures(report),

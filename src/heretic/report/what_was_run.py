@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..config import Settings
+from ..export.public_names import dataset_name, model_name
+from ..study.schema import PromptRecord
 from .data import Report
 from .parts import Part, Table, Words
 
@@ -13,7 +14,7 @@ from .parts import Part, Table, Words
 def what_was_run(report: Report) -> Iterator[Part]:
     study = report.study
     rows = [
-        ("Model", public_name(report)),
+        ("Model", model_name(study)),
         ("Revision", study.model_revision or "none: local files"),
         ("Digest of its files", study.model_digest),
         ("Loaded as", f"{study.dtype}, quantization {study.settings['quantization']}"),
@@ -29,7 +30,7 @@ def what_was_run(report: Report) -> Iterator[Part]:
         name: f"{len(telling[name])} of {each.count}" if name in telling else str(each.count)
         for name, each in study.prompts.items()
     }
-    prompts = [(name, _source(each.source), counts[name], each.digest) for name, each in study.prompts.items()]
+    prompts = [(name, _source(each), counts[name], each.digest) for name, each in study.prompts.items()]
     if report.measured is not None:
         prompts += [(name, each.source, str(each.count), each.digest) for name, each in report.measured.prompts.items()]
     yield Table(("Set", "Source", "Prompts", "Digest"), prompts)
@@ -51,18 +52,10 @@ def what_was_run(report: Report) -> Iterator[Part]:
         )
 
 
-def _source(source: dict[str, Any]) -> str:
-    name = str(source["dataset"])
-    shown = Path(name).name if name.startswith((".", "/", "~")) or name.count("/") > 1 else name
-    return " ".join(str(each) for each in (shown, source.get("split"), source.get("column")) if each)
+def _source(prompts: PromptRecord) -> str:
+    parts = (dataset_name(prompts), prompts.source.get("split"), prompts.source.get("column"))
+    return " ".join(str(each) for each in parts if each)
 
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def public_name(report: Report) -> str:
-    """The model's hub id, or the last part of its path."""
-    model = report.study.model
-    local = model.startswith((".", "/", "~")) or model.count("/") > 1 or report.study.gguf_file is not None
-    return Path(model).name if local and Path(model).name else model

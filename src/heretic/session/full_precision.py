@@ -34,7 +34,7 @@ def check_full_precision(settings: Settings, checkpoint: Checkpoint) -> None:
     Raises:
         ExportError: the model is quantised, and nothing else is given.
     """
-    wanted = settings.export in ("merge", "adapter") or (settings.export is None and settings.output is not None)
+    wanted = settings.export != "none" if settings.export is not None else settings.output is not None
     if full_precision_of(settings, checkpoint) is None and wanted and settings.full_precision_model is None:
         raise ExportError(f"{checkpoint.name} is quantised ({stored_quantization(checkpoint)}). {HELP}.")
 

@@ -12,12 +12,13 @@ from ..commands.report import make_report
 from ..config.renamed import CurrentKeys
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
+from ..export.manifest import MANIFEST, Manifest
+from ..model.loading.checkpoint import hub_name
 from ..report.data import Report
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, PromptRecord, TrialRecord
 
 Kind = TypeVar("Kind", bound=BaseModel)
-MANIFEST = "heretic.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,6 @@ class RecordedRun:
     others: tuple[str, ...]
 
 
-class Manifest(BaseModel):
-    """The heretic.json of an export. Those of older ones lack dtype, response prefix and batch size."""
-
-    version: int
-    base_model: str
-    base_model_revision: str | None
-    base_model_digest: str
-    trial: TrialRecord
-    baseline: BaselineRecord
-    prompts: dict[str, PromptRecord]
-    settings: CurrentKeys[Any]
-    versions: dict[str, str]
-    dtype: str | None = None
-    response_prefix: str | None = None
-    batch_size: int = 0
-
-
 def read_recorded_run(source: str) -> RecordedRun:
     """The run that `source` records: a report's JSON, a journal, a heretic.json or its directory, or a hub id of one.
 
@@ -74,10 +58,10 @@ def read_recorded_run(source: str) -> RecordedRun:
     path = Path(source).expanduser()
     if path.is_dir() and (path / MANIFEST).exists():
         path = path / MANIFEST
-    elif not path.exists() and source.count("/") == 1 and not path.suffix and not source.startswith((".", "~", "/")):
+    elif "/" in source and path.suffix not in (".json", ".jsonl") and (on_hub := hub_name(source)) is not None:
         from ..model.loading.hub import download_file
 
-        path = download_file(source, MANIFEST, None)[0]
+        path = download_file(on_hub.repository, MANIFEST, None)[0]
     if not path.is_file():
         raise StudyError(
             f"Expected a record of a run in {source}, found none: give the .json file of a report, the .jsonl file of "

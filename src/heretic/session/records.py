@@ -53,10 +53,11 @@ def identity(engine: LocalEngine, prompts: RunPrompts, settings: Settings, space
 
 
 def prompt_records(prompts: RunPrompts) -> dict[str, PromptRecord]:
-    return {
-        name: PromptRecord(source=prompts.sources[name].model_dump(mode="json"), count=len(each), digest=each.digest)
-        for name, each in prompts.sets().items()
-    }
+    records = {}
+    for name, each in prompts.sets().items():
+        source = prompts.sources[name].model_dump(mode="json")
+        records[name] = PromptRecord(source=source, count=len(each), digest=each.digest, public=each.public)
+    return records
 
 
 def study_record(

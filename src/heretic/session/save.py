@@ -1,10 +1,7 @@
 """A trial made into a model on disk, and measured there before it gets its name."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,13 +13,13 @@ from ..evaluation.evaluator import Baseline, Evaluation
 from ..evaluation.heldout.schema import HeldoutReport
 from ..evaluation.rounding import kl_rounding
 from ..events import Reporter
-from ..export.card import public_name, public_source, write_card
-from ..export.formats.adapter import write_adapter
-from ..export.formats.gguf import Retyped, write_gguf
-from ..export.formats.merge import EditOf, edit_from, merge
-from ..export.readers.base import CheckpointReader
+from ..export.card import write_card
+from ..export.formats.base import Export, ExportFormat, Tolerance, Written
+from ..export.formats.merge import edit_from
+from ..export.formats.registry import find_format
+from ..export.manifest import manifest_of, write_manifest
+from ..export.public_names import model_name
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
-from ..model.loading.load import LoadedModel, load_model
 from ..model.loading.quantization import stored_bits, stored_quantization
 from ..report.text import kl
 from ..study.schema import RunRecord, StudyRecord, TrialRecord
@@ -30,8 +27,6 @@ from .directions import StudyTensors
 from .engine import RuntimeProfile, make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .prompts import RunPrompts
-
-MANIFEST = "heretic.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ def save_trial(
     trial: TrialRecord,
     record: StudyRecord,
     tensors: StudyTensors,
-    export: str,
+    form: ExportFormat,
     output: Path,
     settings: Settings,
     verification: Verification,
@@ -55,7 +50,7 @@ def save_trial(
     figures: HeldoutReport | None = None,
     run: RunRecord | None = None,
 ) -> Evaluation:
-    """Writes the trial as a model (merge), adapter or GGUF file, scores what was written, then gives it its name.
+    """Writes the trial in the format `form`, scores what was written, then gives it its name.
 
     `figures`, where the report part was measured, and `run`, the last start of the search, stand in its model card.
 
@@ -63,54 +58,27 @@ def save_trial(
         ExportError: it can't be written, or does not measure as it did in the search; nothing is left then.
     """
     checkpoint = checkpoint_of(record)
-    reader = export_reader(settings, checkpoint, reporter)
-    sites = [Site.from_plain(site) for site in record.sites]
-    edit_of = edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"])
-    written: list[Evaluation] = []
+    export = Export(
+        reader=export_reader(settings, checkpoint, reporter),
+        sites=[Site.from_plain(site) for site in record.sites],
+        edit_of=edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"]),
+        base_model=model_name(record),
+        revision=record.model_revision,
+        settings=settings,
+        reporter=reporter,
+    )
+    scored: list[Evaluation] = []
 
     def check(directory: Path) -> None:
-        write_manifest(directory, trial, record)
-        written.append(_verify(directory, export, checkpoint, settings, verification, reporter))
-        compare(trial, written[0], _tolerance(export, checkpoint, settings, verification.known.dtype), reporter)
-        write_card(directory, trial, record, export, checkpoint.directory, figures, written[0], run)
+        write_manifest(directory, manifest_of(trial, record))
+        scored.append(_verify(directory, form, checkpoint, settings, verification, reporter))
+        tolerance = form.tolerance(rounding_tolerance(settings, checkpoint, verification.known.dtype))
+        compare(trial, scored[0], tolerance, reporter)
+        write_card(directory, trial, record, form, checkpoint.directory, figures, scored[0], run)
 
-    if export == "adapter":
-        write_adapter(reader, output, sites, edit_of, record.model, record.model_revision, check=check)
-    else:
-        _write_whole(reader, output, sites, edit_of, export, settings, reporter, check)
+    form.write(export, output, check)
     reporter.say(f"Saved {output}")
-    return written[0]
-
-
-def _write_whole(
-    reader: CheckpointReader,
-    output: Path,
-    sites: list[Site],
-    edit_of: EditOf,
-    export: str,
-    settings: Settings,
-    reporter: Reporter,
-    check: Callable[[Path], None],
-) -> None:
-    """Writes all tensors under one progress bar, which is gone when `check` begins.
-
-    Raises:
-        ExportError: as `merge`, `write_gguf` and `check` do.
-    """
-    with ExitStack() as writing:
-        progress = writing.enter_context(reporter.step(f"Writing {output}", len(reader.tensors())))
-
-        def finish(directory: Path, retyped: Retyped | None = None) -> None:
-            writing.close()
-            for (before, after), count in (retyped or {}).items():
-                why = "" if after == settings.gguf_type else f": the gguf package can't write {before}"
-                reporter.warn(f"{count} edited tensors of type {before} are written as {after}{why}.")
-            check(directory)
-
-        if export == "gguf":
-            write_gguf(reader, output, sites, edit_of, settings.gguf_type, progress, finish)
-        else:
-            merge(reader, output, sites, edit_of, settings.max_shard_size, lambda _: progress(1), check=finish)
+    return scored[0]
 
 
 def check_export(settings: Settings, checkpoint: Checkpoint) -> None:
@@ -119,11 +87,8 @@ def check_export(settings: Settings, checkpoint: Checkpoint) -> None:
     Raises:
         ExportError: it can't.
     """
-    if settings.export == "gguf" and checkpoint.gguf_file is None:
-        raise ExportError(
-            f"Expected a GGUF file for --export gguf, but {checkpoint.name} is none. Write the merged model (--export "
-            "merge), and convert it with llama.cpp's convert_hf_to_gguf.py."
-        )
+    if settings.export not in (None, "none"):
+        find_format(settings.export).check(checkpoint)
     check_full_precision(settings, checkpoint)
 
 
@@ -144,31 +109,9 @@ def checkpoint_of(record: StudyRecord) -> Checkpoint:
     return checkpoint
 
 
-def write_manifest(directory: Path, trial: TrialRecord, record: StudyRecord) -> None:
-    """What was done to the model, for those who find it later: no folder of this machine is named."""
-    import json
-
-    prompts = {name: each.model_dump(mode="json") for name, each in record.prompts.items()}
-    manifest = {
-        "version": 1,
-        "base_model": public_name(record),
-        "base_model_revision": record.model_revision,
-        "base_model_digest": record.model_digest,
-        "trial": trial.model_dump(mode="json"),
-        "baseline": record.baseline.model_dump(mode="json"),
-        "prompts": {name: each | {"source": public_source(each["source"])} for name, each in prompts.items()},
-        "settings": record.settings,
-        "dtype": record.dtype,
-        "response_prefix": record.response_prefix,
-        "batch_size": record.batch_size,
-        "versions": record.versions,
-    }
-    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _verify(
     directory: Path,
-    export: str,
+    form: ExportFormat,
     base: Checkpoint,
     settings: Settings,
     verification: Verification,
@@ -176,27 +119,12 @@ def _verify(
 ) -> Evaluation:
     """Loads what was written as the search loaded the original, quantised if that was, and scores it."""
     pinned = settings.model_copy(update={"dtypes": [verification.known.dtype]})
-    if export != "adapter" and stored_quantization(base) == "bitsandbytes" and full_precision_of(settings, base):
-        pinned = pinned.model_copy(update={"quantization": stored_bits(base)})
+    packed = stored_quantization(base) == "bitsandbytes" and full_precision_of(settings, base) is not None
+    written = Written(directory, base, pinned, stored_bits(base) if packed else settings.quantization)
     with reporter.step("Loading what was written"):
-        loader: Callable[[], LoadedModel] = (
-            (lambda: _load_adapter(directory, base, pinned, reporter))
-            if export == "adapter"
-            else (lambda: load_model(find_checkpoint(str(directory)), pinned, reporter.say))
-        )
-        loaded = loader()
-    prompts = verification.prompts
-    engine = wrap_engine(loaded, pinned, prompts.sample(1), verification.known, reporter)
+        loaded = form.load(written, reporter.say)
+    engine = wrap_engine(loaded, pinned, verification.prompts.sample(1), verification.known, reporter)
     return score(engine, pinned, verification, reporter)
-
-
-def _load_adapter(directory: Path, base: Checkpoint, settings: Settings, reporter: Reporter) -> LoadedModel:
-    from peft import PeftModel
-
-    loaded = load_model(base, settings, reporter.say)
-    model: Any = PeftModel.from_pretrained(loaded.model, str(directory))
-    # PEFT puts its layers into the model itself; without its wrapper it is called like any other.
-    return LoadedModel(base, model.get_base_model().eval(), loaded.tokenizer, loaded.sites)
 
 
 @torch.inference_mode()
@@ -213,23 +141,12 @@ def score(engine: LocalEngine, settings: Settings, verification: Verification, r
     return evaluation
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far what was written may be from what was searched: refusals as a share of the prompts, KL as a number and a
-    share; `reason` says why. Without `strict`, more is told and no error."""
+def rounding_tolerance(settings: Settings, base: Checkpoint, dtype: str) -> Tolerance:
+    """What rounding explains between searched and written figures.
 
-    refusals: float
-    kl: float
-    kl_share: float
-    reason: str
-    strict: bool = True
-
-
-def _tolerance(export: str, base: Checkpoint, settings: Settings, dtype: str) -> Tolerance:
-    """A merge rounds weights once where the search rounds outputs. In float32 neither shows; in 16 bits the greedy
-    responses of a few prompts may take another turn, and KL moves by some thousandths."""
-    if export == "gguf":
-        return Tolerance(0.1, 0.05, 0.25, "in GGUF blocks")
+    A merge rounds weights once where the search rounds outputs. In float32 neither shows; in 16 bits the greedy
+    responses of a few prompts may take another turn, and KL moves by some thousandths.
+    """
     method = stored_quantization(base)
     if method not in (None, "bitsandbytes") and full_precision_of(settings, base) is not None:
         # The baseline is the quantised model, and what was written is not.

@@ -13,11 +13,20 @@ class Record(BaseModel):
 
 
 class PromptRecord(Record):
-    """One prompt set as it was used: where it came from, how many, and the digest of its texts."""
+    """One prompt set as it was used: where it came from, how many, and the digest of its texts.
+
+    `public`: whether it is a data set of the hub. Older records don't say (None).
+    """
 
     source: dict[str, Any]
     count: int
     digest: str
+    public: bool | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = handler(self)
+        return written if self.public is not None else {k: v for k, v in written.items() if k != "public"}
 
 
 class BaselineRecord(Record):

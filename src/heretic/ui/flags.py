@@ -36,12 +36,6 @@ class FlagChooser:
         return Action("upload", trial, export, output, repository=settings.upload, public=settings.upload_public)
 
 
-def is_gguf(model: str) -> bool:
-    """Whether the model is a GGUF file, or a directory of one."""
-    path = Path(model).expanduser()
-    return path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists())
-
-
 def default_output(model: str) -> str:
     """The name of an export that nobody named: the model's own name with -heretic behind it."""
     name = Path(model).name

@@ -7,14 +7,15 @@ import questionary
 
 from ..config import Benchmark
 from ..evaluation.statistics import rate
-from ..events import Action, Export, ResumeChoice
+from ..events import Action, ResumeChoice
+from ..export.formats.base import ExportFormat
+from ..export.formats.registry import FORMATS
 from ..report.text import kl, over_refusals, refusals
 from ..study.pareto import knee
 from ..study.schema import BaselineRecord, TrialRecord
-from .flags import default_output, is_gguf
+from .flags import default_output
 
 Answer = TypeVar("Answer")
-SUFFIX: dict[Export, str] = {"merge": "", "adapter": "-adapter", "gguf": "-gguf"}
 
 
 class MenuChooser:
@@ -22,8 +23,11 @@ class MenuChooser:
 
     asks = True
 
-    def __init__(self, model: str, benchmarks: Sequence[Benchmark] = ()) -> None:
+    def __init__(
+        self, model: str, benchmarks: Sequence[Benchmark] = (), formats: Sequence[ExportFormat] = FORMATS
+    ) -> None:
         self._model = model
+        self._formats = [form for form in formats if form.suits(model)]
         self._benchmarks = benchmarks
         self._trial: TrialRecord | None = None
 
@@ -80,16 +84,18 @@ class MenuChooser:
                 action = self._compare(trial, front, baseline)
             elif answer == "benchmark":
                 action = self._benchmark(trial)
+            elif answer == "upload":
+                action = self._upload(trial)
             else:
-                action = self._put(trial, answer)
+                assert not isinstance(answer, str)
+                action = self._save(trial, answer)
             if action is not None:
                 return action
 
-    def _ask_what(self, trial: TrialRecord) -> str | None:
-        choices: list[tuple[str, str]] = [
-            ("Save the model", "merge"),
-            ("Save an adapter (small; needs the original model beside it)", "adapter"),
-            *([("Save a GGUF file (for llama.cpp)", "gguf")] if is_gguf(self._model) else []),
+    def _ask_what(self, trial: TrialRecord) -> str | ExportFormat | None:
+        """A format to save it in, or one of the other things."""
+        choices: list[tuple[str, str | ExportFormat]] = [
+            *((f"Save {form.label}", form) for form in self._formats),
             ("Chat with it", "chat"),
             ("Compare its answers with the model's own and others'", "compare"),
             *([("Benchmark it beside the model itself", "benchmark")] if self._benchmarks else []),
@@ -125,26 +131,16 @@ class MenuChooser:
         )
         return Action("benchmark", trial, benchmarks=tuple(chosen)) if chosen else None
 
-    def _put(self, trial: TrialRecord, answer: Any) -> Action | None:
-        """Saves or uploads."""
-        if answer == "upload":
-            return self._upload(trial)
-        export: Export = answer
-        output = self._directory(export, "Directory to write to:")
-        return Action("save", trial, export, output) if output else None
+    def _save(self, trial: TrialRecord, form: ExportFormat) -> Action | None:
+        output = self._directory(form, "Directory to write to:")
+        return Action("save", trial, form.name, output) if output else None
 
     def _upload(self, trial: TrialRecord) -> Action | None:
         """Escape at any question is no upload."""
-        forms: list[tuple[str, Export]] = [
-            ("The model", "merge"),
-            ("An adapter (small; needs the original model)", "adapter"),
-        ]
-        if is_gguf(self._model):
-            forms.append(("A GGUF file (for llama.cpp)", "gguf"))
-        export = _select("Upload what?", forms)
-        if export is None:
+        form = _select("Upload what?", [(form.label[0].upper() + form.label[1:], form) for form in self._formats])
+        if form is None:
             return None
-        default = default_output(self._model) + SUFFIX[export]
+        default = default_output(self._model) + form.suffix
         repository = ask(questionary.text("Repository (OWNER/NAME, new or existing):", default=default))
         if not repository:
             return None
@@ -154,11 +150,12 @@ class MenuChooser:
         )
         if public is None:
             return None
-        output = self._directory(export, "Directory to write to first (it stays):")
-        return Action("upload", trial, export, output, repository=repository, public=public) if output else None
+        output = self._directory(form, "Directory to write to first (it stays):")
+        return Action("upload", trial, form.name, output, repository=repository, public=public) if output else None
 
-    def _directory(self, export: Export, question: str) -> str | None:
-        directory: str | None = ask(questionary.path(question, default=default_output(self._model) + SUFFIX[export]))
+    def _directory(self, form: ExportFormat, question: str) -> str | None:
+        default = default_output(self._model) + form.suffix
+        directory: str | None = ask(questionary.path(question, default=default))
         return directory
 
 

@@ -8,7 +8,8 @@ from ..commands.compare import BASELINE
 from ..engine.chat_stream import Turn
 from ..engine.sampling import Sampling
 from ..errors import UserError
-from ..export.card import public_name
+from ..export.formats.registry import FORMATS
+from ..export.public_names import model_name
 from ..report.responses import printable
 from ..report.text import figures, itself
 from ..study.pareto import knee, pareto_front
@@ -95,7 +96,7 @@ def status_text(service: StudyService) -> str:
     study = service.study
     states = study.count_by_state()
     running = " · a search is running" if states.get("running") else ""
-    name, front = _escaped(public_name(study.record)), pareto_front(study.trials)
+    name, front = _escaped(model_name(study.record)), pareto_front(study.trials)
     return (
         f"**{name}** · {states.get('complete', 0)} trials{running} · {len(front)} on the front "
         f"· {itself(study.baseline)}"
@@ -210,7 +211,9 @@ def _talk(
 
 
 def _export(gr: Any, service: StudyService, selected: Any) -> None:
-    kind = gr.Radio([("The model", "merge"), ("An adapter", "adapter")], value="merge", label="What to write")
+    suited = [form for form in FORMATS if form.suits(service.study.record.model_path)]
+    choices = [(form.label[0].upper() + form.label[1:], form.name) for form in suited]
+    kind = gr.Radio(choices, value=choices[0][1], label="What to write")
     output = gr.Textbox(default_output(service.study.record.model), label="Directory to write to", elem_id="output")
     write = gr.Button("Write the chosen trial", variant="primary", elem_id="write")
     log = gr.Textbox(label="What happened", lines=10, elem_id="log", interactive=False)

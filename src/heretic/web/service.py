@@ -17,7 +17,7 @@ from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.sampling import Sampling
 from ..errors import StudyError, UserError
 from ..evaluation.heldout.schema import ModelMetrics
-from ..events import Export, Reporter
+from ..events import Reporter
 from ..session.heldout_sidecar import read_figures
 from ..session.recorded import LoadedStudy, find_trial, open_study
 from ..study.reader import RecordedStudy
@@ -113,7 +113,7 @@ class StudyService:
         both = [prompt for prompt in itself if prompt in edited][:EXAMPLES]
         return [(texts[prompt], itself[prompt], edited[prompt]) for prompt in both]
 
-    def export(self, trial: TrialRecord, export: Export, output: str) -> Iterator[str]:
+    def export(self, trial: TrialRecord, export: str, output: str) -> Iterator[str]:
         """Writes and measures the trial; yields what happens, all of it each time."""
         lines: queue.Queue[str | None] = queue.Queue()
         changes = {"trial": trial.number, "export": export, "output": Path(output), "upload": None}

@@ -7,6 +7,7 @@ W' = diag(scale) (W + B A) with A = rightᵀ W, B = -left. Without a scale this 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig
@@ -19,7 +20,34 @@ from ...errors import ExportError
 from ..directory import check_output, new_directory
 from ..matching import match_sites
 from ..readers.base import CheckpointReader
-from .merge import EditOf
+from .base import Check, EditOf, Export, ExportFormat, Written
+
+if TYPE_CHECKING:
+    from ...model.loading.load import LoadedModel
+
+
+class Adapter(ExportFormat):
+    """The edited weights' difference alone, for PEFT."""
+
+    name = "adapter"
+    label = "an adapter (small; needs the original model beside it)"
+    suffix = "-adapter"
+    library = "peft"
+    needs_base = True
+
+    def write(self, export: Export, output: Path, check: Check) -> None:
+        named = export.base_model, export.revision
+        write_adapter(export.reader, output, export.sites, export.edit_of, *named, check=check)
+
+    def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
+        from peft import PeftModel
+
+        from ...model.loading.load import LoadedModel, load_model
+
+        loaded = load_model(written.base, written.settings, say)
+        model: Any = PeftModel.from_pretrained(loaded.model, str(written.directory))
+        # PEFT puts its layers into the model itself; without its wrapper it is called like any other.
+        return LoadedModel(written.base, model.get_base_model().eval(), loaded.tokenizer, loaded.sites)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +68,7 @@ def write_adapter(
     edit_of: EditOf,
     base_model_name: str,
     revision: str | None = None,
-    check: Callable[[Path], None] | None = None,
+    check: Check | None = None,
 ) -> None:
     """Writes the adapter to the new directory `output`; `check` sees it complete, and if it raises, nothing is left.
 

@@ -6,8 +6,9 @@ dequantised, edited in fp32 and quantised to its own type again, where the gguf 
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import gguf
 import torch
@@ -16,15 +17,62 @@ from torch import Tensor
 
 from ...ablation.sites import Site
 from ...errors import ExportError
+from ...model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..directory import check_output, check_space, new_directory
 from ..matching import Owner, match_sites
 from ..readers.base import CheckpointReader
 from ..readers.gguf import GGUFCheckpointReader
 from ..requantize import Pack, requantize, type_for
-from .merge import EditOf
+from .base import Check, EditOf, Export, ExportFormat, Tolerance, Written
+
+if TYPE_CHECKING:
+    from ...model.loading.load import LoadedModel
 
 Retyped = dict[tuple[str, str], int]
 """How many tensors are written as another type, by their type in the file and the one written."""
+
+OTHER_FORMAT = "Write the merged model (--export merge), and convert it with llama.cpp's convert_hf_to_gguf.py"
+
+
+class Gguf(ExportFormat):
+    """Another GGUF file, of a model that came as one."""
+
+    name = "gguf"
+    label = "a GGUF file (for llama.cpp)"
+    suffix = "-gguf"
+    library = "gguf"
+
+    def suits(self, model: str) -> bool:
+        path = Path(model).expanduser()
+        return path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists())
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.gguf_file is None:
+            raise ExportError(f"Expected a GGUF file for --export gguf, but {checkpoint.name} is none. {OTHER_FORMAT}.")
+
+    def write(self, export: Export, output: Path, check: Check) -> None:
+        wanted, reporter = export.settings.gguf_type, export.reporter
+        with ExitStack() as writing:
+            progress = writing.enter_context(reporter.step(f"Writing {output}", len(export.reader.tensors())))
+
+            def finish(directory: Path, retyped: Retyped) -> None:
+                # The progress bar ends before `check` has output of its own.
+                writing.close()
+                for (before, after), count in retyped.items():
+                    why = "" if after == wanted else f": the gguf package can't write {before}"
+                    reporter.warn(f"{count} edited tensors of type {before} are written as {after}{why}.")
+                check(directory)
+
+            write_gguf(export.reader, output, export.sites, export.edit_of, wanted, progress, finish)
+
+    def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
+        from ...model.loading.load import load_model
+
+        return load_model(find_checkpoint(str(written.directory)), written.settings, say)
+
+    def tolerance(self, searched: Tolerance) -> Tolerance:
+        """Edited tensors are rounded to blocks of a few bits a weight anew."""
+        return Tolerance(0.1, 0.05, 0.25, "in GGUF blocks")
 
 
 def _largest_size(reader: GGUFCheckpointReader, owners: Mapping[str, tuple[str, Owner]], wanted: str) -> int:
@@ -60,8 +108,7 @@ def write_gguf(
     check_output(output)
     if not isinstance(reader, GGUFCheckpointReader):
         raise ExportError(
-            "a GGUF file is written for a model that came as one: write the merged model (--export merge), and convert "
-            "it with llama.cpp's convert_hf_to_gguf.py"
+            f"Expected a GGUF file to write another one, but {reader.directory} holds none. {OTHER_FORMAT}."
         )
     owners = {}
     for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():

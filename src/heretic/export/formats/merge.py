@@ -1,7 +1,9 @@
 """The edit merged into a checkpoint, one tensor in memory at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,13 +15,43 @@ from ...ablation.parameters import AblationParameters
 from ...ablation.sites import Site
 from ...ablation.weight_stats import weight_stats
 from ...errors import ExportError
+from ...model.loading.checkpoint import find_checkpoint
 from ..directory import check_output, new_directory
 from ..matching import Owner, match_sites
 from ..readers.base import CheckpointReader
 from ..writer import CheckpointWriter
+from .base import Check, EditOf, Export, ExportFormat, Written
 
-EditOf = Callable[[Site, Tensor], SiteEdit | None]
-"""From a site and its weight, (d_model, d_in) or (experts, d_model, d_in), to its edit; None leaves it as it is."""
+if TYPE_CHECKING:
+    from ...model.loading.load import LoadedModel
+
+
+class Merge(ExportFormat):
+    """The whole model, edited, as a checkpoint of the original's own layout."""
+
+    name = "merge"
+    label = "the model"
+    suffix = ""
+    library = "transformers"
+
+    def write(self, export: Export, output: Path, check: Check) -> None:
+        with ExitStack() as writing:
+            title, tensors = f"Writing {output}", len(export.reader.tensors())
+            progress = writing.enter_context(export.reporter.step(title, tensors))
+
+            def finish(directory: Path) -> None:
+                # The progress bar ends before `check` has output of its own.
+                writing.close()
+                check(directory)
+
+            shard_size = export.settings.max_shard_size
+            merge(export.reader, output, export.sites, export.edit_of, shard_size, lambda _: progress(1), finish)
+
+    def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
+        from ...model.loading.load import load_model
+
+        settings = written.settings.model_copy(update={"quantization": written.quantization})
+        return load_model(find_checkpoint(str(written.directory)), settings, say)
 
 
 @torch.inference_mode()
@@ -30,7 +62,7 @@ def merge(
     edit_of: EditOf,
     max_shard_size: int | str = "5GB",
     progress: Callable[[int], None] | None = None,
-    check: Callable[[Path], None] | None = None,
+    check: Check | None = None,
 ) -> None:
     """Writes the edited checkpoint to the new directory `output`; every tensor without an edit byte for byte.
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import ModelError
 
@@ -63,18 +64,33 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         return _gguf(name, path)
     if path.is_dir():
         return _local_directory(name, path)
-    parts = name.split("/")
-    in_repository = len(parts) > 2 and path.suffix == ".gguf"
-    beyond = len(parts) > 2 or path.suffix == ".gguf"
-    if name.startswith((".", "/", "~")) or (beyond and not in_repository) or "" in parts:
+    on_hub = hub_name(name)
+    if on_hub is None or (on_hub.file is None and path.suffix == ".gguf"):
         raise ModelError(f"No model at {name}: the path does not exist. Give a directory, a .gguf file or a hub id.")
     from .hub import download_file, download_model
 
-    if in_repository:
-        file, commit = download_file("/".join(parts[:2]), "/".join(parts[2:]), revision)
+    if on_hub.file is not None:
+        file, commit = download_file(on_hub.repository, on_hub.file, revision)
         return replace(_gguf(name, file), revision=commit)
     directory, commit = download_model(name, revision)
     return Checkpoint(name, directory, None, commit)
+
+
+class HubName(NamedTuple):
+    """A repository of the hub and, of OWNER/NAME/FILE.gguf, the file."""
+
+    repository: str
+    file: str | None
+
+
+def hub_name(name: str) -> HubName | None:
+    """What `name` asks of the hub; None where something lies at that path here, or no repository can have that name."""
+    parts = name.split("/")
+    if Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or "" in parts:
+        return None
+    if len(parts) <= 2:
+        return HubName(name, None)
+    return HubName("/".join(parts[:2]), "/".join(parts[2:])) if name.endswith(".gguf") else None
 
 
 def _gguf(name: str, path: Path) -> Checkpoint:

@@ -1,0 +1,113 @@
+"""What an export format is: how it is written, loaded again and held against the search's figures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from ...ablation.edit import SiteEdit
+from ...ablation.sites import Site
+from ...config import ExportSettings, ModelSettings
+from ...events import Reporter
+from ...model.loading.checkpoint import Checkpoint
+from ..readers.base import CheckpointReader
+
+if TYPE_CHECKING:
+    from ...model.loading.load import LoadedModel
+
+EditOf = Callable[[Site, Tensor], SiteEdit | None]
+"""From a site and its weight, (d_model, d_in) or (experts, d_model, d_in), to its edit; None leaves it as it is."""
+
+Check = Callable[[Path], None]
+"""Called with the complete directory before it takes its name: if it raises, nothing is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One model to write: the original's tensors, its sites and their edits.
+
+    `base_model` is the original's public name, and `revision` its commit on the hub.
+    """
+
+    reader: CheckpointReader
+    sites: Sequence[Site]
+    edit_of: EditOf
+    base_model: str
+    revision: str | None
+    settings: ExportSettings
+    reporter: Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A complete export and the model that it was made from.
+
+    `settings` load the original as the search did. `quantization` is what a written model of full precision is loaded
+    in, so that it is held against the same.
+    """
+
+    directory: Path
+    base: Checkpoint
+    settings: ModelSettings
+    quantization: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far the written model's figures may be from the search's.
+
+    `refusals` is a share of the prompts; a KL divergence may be off by `kl` nats plus `kl_share` of itself. `reason`
+    ends a sentence about them. What is not `strict` warns instead of failing.
+    """
+
+    refusals: float
+    kl: float
+    kl_share: float
+    reason: str
+    strict: bool = True
+
+
+class ExportFormat(Protocol):
+    """One form in which an edited model is written.
+
+    Attributes:
+        name: the value of the setting `export`.
+        label: the format in a menu, behind a verb: "a GGUF file (for llama.cpp)".
+        suffix: what the default output directory ends in.
+        library: the hub's name of the library that loads it.
+        needs_base: whether it is of use beside the original model alone.
+    """
+
+    name: str
+    label: str
+    suffix: str
+    library: str
+    needs_base: bool = False
+
+    def suits(self, model: str) -> bool:
+        """Whether a menu offers it for a model that the user named so."""
+        return True
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Makes sure that the checkpoint can be written in this format, before hours are spent on it.
+
+        Raises:
+            ExportError: it can't.
+        """
+        return
+
+    def write(self, export: Export, output: Path, check: Check) -> None:
+        """Writes the new directory `output`, complete or not at all.
+
+        Raises:
+            ExportError: `output` exists, the disk is full, or the format has no place for the edit.
+        """
+
+    def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
+        """The model that was written, as its users load it."""
+
+    def tolerance(self, searched: Tolerance) -> Tolerance:
+        """What the written figures may differ by, given what rounding as in the search explains."""
+        return searched

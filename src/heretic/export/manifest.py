@@ -1,0 +1,53 @@
+"""The heretic.json of an export: what was done to the model, for those who find it later."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from ..config.renamed import CurrentKeys
+from ..study.schema import BaselineRecord, PromptRecord, Record, StudyRecord, TrialRecord
+from .public_names import model_name, prompt_source
+
+MANIFEST = "heretic.json"
+
+
+class Manifest(Record):
+    """One trial and all that decided its figures; no folder of the machine that wrote it is named.
+
+    Those of the first exports lack `dtype`, `response_prefix` and `batch_size`.
+    """
+
+    version: Literal[1] = 1
+    base_model: str
+    base_model_revision: str | None
+    base_model_digest: str
+    trial: TrialRecord
+    baseline: BaselineRecord
+    prompts: dict[str, PromptRecord]
+    settings: CurrentKeys[Any]
+    dtype: str | None = None
+    response_prefix: str | None = None
+    batch_size: int = 0
+    versions: dict[str, str]
+
+
+def manifest_of(trial: TrialRecord, record: StudyRecord) -> Manifest:
+    """The manifest of an export of `trial`."""
+    prompts = {name: each.model_copy(update={"source": prompt_source(each)}) for name, each in record.prompts.items()}
+    return Manifest(
+        base_model=model_name(record),
+        base_model_revision=record.model_revision,
+        base_model_digest=record.model_digest,
+        trial=trial,
+        baseline=record.baseline,
+        prompts=prompts,
+        settings=record.settings,
+        dtype=record.dtype,
+        response_prefix=record.response_prefix,
+        batch_size=record.batch_size,
+        versions=record.versions,
+    )
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Writes heretic.json into the export's directory."""
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

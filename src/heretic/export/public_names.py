@@ -1,0 +1,40 @@
+"""Names that a model and its prompts are published under: without the folders of this machine.
+
+Whether a name is the hub's is known from how it was found. `owner/name` may be a local directory, and somebody else's
+repository may have the same name.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ..study.schema import PromptRecord, StudyRecord
+
+
+def hub_id(record: StudyRecord) -> str | None:
+    """The repository that the study's model was downloaded from; None for local files."""
+    # Only a download has a commit.
+    return "/".join(record.model.split("/")[:2]) if record.model_revision is not None else None
+
+
+def model_name(record: StudyRecord) -> str:
+    """The study's model as others know it: as it was asked of the hub, or the last part of a local path."""
+    if record.model_revision is not None:
+        return record.model
+    name = Path(record.model).name
+    return name if name not in ("", "..") else Path(record.model_path).name
+
+
+def prompt_source(prompts: PromptRecord) -> dict[str, Any]:
+    """Where the prompts came from."""
+    return prompts.source | {"dataset": dataset_name(prompts)}
+
+
+def dataset_name(prompts: PromptRecord) -> str:
+    """The data set's id on the hub, or the last part of a local path."""
+    dataset = str(prompts.source["dataset"])
+    public = prompts.public
+    if public is None:
+        # Records of older versions don't say how the prompts were found.
+        public = not (dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or "\\" in dataset)
+    # A Windows path may be read on another system.
+    return dataset if public else Path(dataset.replace("\\", "/")).name
