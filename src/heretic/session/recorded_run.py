@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..commands.report import make_report
-from ..config.renamed import CurrentKeys
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
 from ..export.manifest import MANIFEST, Manifest
