@@ -46,7 +46,7 @@ class WatchedModel(HFLM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """As the search has it: with what all responses begin with already given."""
-        text: str = super().apply_chat_template(chat_history, add_generation_prompt)
+        text = self._chat.render_messages(chat_history, continued=not add_generation_prompt)
         return text + self._chat.response_prefix if add_generation_prompt else text
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:

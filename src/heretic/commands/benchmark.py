@@ -119,6 +119,7 @@ class Benchmarking:
             settings={
                 "chat_template": True,
                 "system_prompt": system_prompt_of(self._engine),
+                "chat_template_arguments": dict(chat.template.arguments),
                 "response_prefix": chat.response_prefix,
                 "dtype": self._record.dtype,
                 "quantization": self._record.settings["quantization"],
@@ -186,6 +187,5 @@ def check_harness() -> None:
 
 
 def system_prompt_of(engine: LocalEngine) -> str | None:
-    """The system prompt as the harness takes it; None for the template's own, and for templates without one."""
-    chat = engine.chat
-    return None if chat.folds_system else chat.system_prompt or None
+    """The system prompt as the harness takes it; None for the template's own."""
+    return engine.chat.system_prompt or None

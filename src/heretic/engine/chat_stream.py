@@ -77,10 +77,7 @@ class ResponseStream:
         """The whole conversation up to where the response begins."""
         messages = self._chat.messages(Prompt(turns[0].text, system))
         messages += [{"role": turn.role, "content": turn.text} for turn in turns[1:]]
-        text = self._chat.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # The template has written the BOS token already.
-        tokens = self._chat.tokenizer(text + self._chat.response_prefix, add_special_tokens=False)
-        return list(tokens["input_ids"])
+        return self._chat.encode(self._chat.render_messages(messages) + self._chat.response_prefix)
 
     def _room(self, n_tokens: int, max_new_tokens: int) -> int:
         context = self._loaded.context_length

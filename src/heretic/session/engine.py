@@ -13,7 +13,8 @@ from ..errors import ModelError
 from ..evaluation.evaluator import Evaluator, Seen
 from ..evaluation.prefix import find_response_prefix
 from ..events import Reporter
-from ..model.chat.format import chat_format, check_lengths
+from ..model.chat.checks import check_prompts
+from ..model.chat.format import chat_format
 from ..model.kernels.packed_linear import unpack_weights
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.load import LoadedModel, load_model
@@ -60,9 +61,9 @@ def wrap_engine(
 ) -> LocalEngine:
     """A loaded model in an engine: chat format, batch size, response prefix."""
     chat = chat_format(loaded.tokenizer, settings.system_prompt, loaded.checkpoint.name)
-    if chat.folds_system:
+    check_prompts(chat, prompts, settings.max_response_length, loaded.context_length, loaded.vocabulary)
+    if chat.folds_system or any(chat.folds(prompt.system) for prompt in prompts):
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
-    check_lengths(chat, prompts, settings.max_response_length, loaded.context_length)
     engine = LocalEngine(
         loaded,
         chat,

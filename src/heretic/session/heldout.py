@@ -19,7 +19,7 @@ from ..evaluation.heldout.schema import (
 )
 from ..evaluation.statistics import rate
 from ..events import Reporter
-from ..model.chat.format import check_lengths
+from ..model.chat.checks import check_prompts
 from ..prompts.prompt import PromptSet
 from ..report.tables import show_figures
 from ..search.measurer import Compile
@@ -48,7 +48,9 @@ class FrontMeasurement:
         self._these: Sequence[int] | None = None
         if part is not None:
             for prompts in part.sets().values():
-                check_lengths(engine.chat, prompts.prompts, self._length, engine.loaded.context_length)
+                check_prompts(
+                    engine.chat, prompts.prompts, self._length, engine.loaded.context_length, engine.loaded.vocabulary
+                )
 
     def measure_these(self, numbers: Sequence[int]) -> None:
         """Of the trials those with these `numbers`, whether on the front or not."""

@@ -1,46 +1,79 @@
 """Prompts as the model reads them: chat template, response prefix, tokens."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from ...errors import ModelError, PromptError
+from ...errors import ModelError
 from ...prompts.prompt import Prompt
+from .template import ChatTemplate, Message, find_chat_template
+
+Form = Literal["text", "parts"]
+"""How a message's content is given: as a text, or as a list of parts of which one is a text."""
+FORMS: tuple[Form, ...] = ("text", "parts")
+FOLDED: Literal["folded"] = "folded"
+PROBE = "quokka"
+"""A user's text that no template has of its own."""
+PRINTED_PART = re.compile(r"""["']text["']\s*:\s*["']""")
+"""A part that was printed as it is, not its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
     """How prompts become tokens for one model.
 
-    `system_prompt` None leaves the system message to the template (many add one of their own). `folds_system` puts it
-    before the user's text, for templates that know no system role. `response_prefix` is where the measured response
-    begins: all that stands before it is given.
+    `system_prompt` None leaves the system message to the template (many add one of their own). `form` is how the
+    template reads contents. `response_prefix` is where the measured response begins: all that stands before it is
+    given.
     """
 
-    tokenizer: Any
+    template: ChatTemplate
     system_prompt: str | None
-    folds_system: bool = False
+    form: Form = "text"
     response_prefix: str = ""
+    _forms: dict[str, Form | Literal["folded"]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.template.tokenizer
 
     def with_prefix(self, response_prefix: str) -> "ChatFormat":
         return replace(self, response_prefix=response_prefix)
 
+    def with_arguments(self, **arguments: Any) -> "ChatFormat":
+        """The same with more variables for the template."""
+        return replace(self, template=self.template.with_arguments(**arguments))
+
     def messages(self, prompt: Prompt) -> list[dict[str, str]]:
+        """The prompt as a conversation, its system prompt in a message of its own."""
         system = self.system_prompt if prompt.system is None else prompt.system
-        if system is None or system == "":
-            return [{"role": "user", "content": prompt.text}]
-        if self.folds_system:
-            return [{"role": "user", "content": f"{system}\n\n{prompt.text}"}]
-        return [{"role": "system", "content": system}, {"role": "user", "content": prompt.text}]
+        user = {"role": "user", "content": prompt.text}
+        return [{"role": "system", "content": system}, user] if system else [user]
+
+    @property
+    def folds_system(self) -> bool:
+        return self.folds(self.system_prompt)
+
+    def folds(self, system: str | None) -> bool:
+        """Whether this system prompt goes before the user's text, since the template takes no such message."""
+        return bool(system) and self._system_form(str(system)) == FOLDED
 
     def render(self, prompt: Prompt) -> str:
         """The text that the model continues."""
-        text = self.tokenizer.apply_chat_template(self.messages(prompt), tokenize=False, add_generation_prompt=True)
-        return text + self.response_prefix
+        return self.render_messages(self.messages(prompt)) + self.response_prefix
+
+    def render_messages(self, messages: Sequence[Message], continued: bool = False) -> str:
+        """A conversation as text, without the response prefix; it ends in its last message if `continued`."""
+        return self.template.render(self._fitted(messages), continued)
 
     def tokens(self, prompt: Prompt) -> list[int]:
+        return self.encode(self.render(prompt))
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a rendered text."""
         # The template has written the BOS token already; the tokenizer would add a second one.
-        return self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[Sequence[int]], special: bool = False) -> list[str]:
         """The texts of token rows, without special tokens unless `special`."""
@@ -51,57 +84,111 @@ class ChatFormat:
             list(tokens), skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
 
+    def _fitted(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as this template reads them."""
+        if messages[0]["role"] != "system":
+            return self._turns(messages)
+        system = str(messages[0]["content"])
+        others = list(messages[1:])
+        form = self._system_form(system)
+        if form != FOLDED:
+            return [_in_form(messages[0], form), *self._turns(others)]
+        first = others.pop(0)["content"] if others and others[0]["role"] == "user" else ""
+        user = {"role": "user", "content": f"{system}\n\n{first}"}
+        return self._turns([user, *others])
 
-def chat_format(tokenizer: Any, system_prompt: str | None, model_name: str) -> ChatFormat:
+    def _turns(self, messages: Sequence[Message]) -> list[Message]:
+        said = any(message["role"] == "assistant" for message in messages)
+        forms = {"assistant": self._assistant_form() if said else self.form}
+        return [_in_form(message, forms.get(str(message["role"]), self.form)) for message in messages]
+
+    def _assistant_form(self) -> Form:
+        """How earlier responses are given: a few templates read them otherwise than a user's texts."""
+        forms = (self.form, *(form for form in FORMS if form != self.form))
+        return next((form for form in forms if self._repeats(form)), self.form)
+
+    def _repeats(self, form: Form) -> bool:
+        user = _in_form({"role": "user", "content": "Hello"}, self.form)
+        try:
+            text = self.template.render([user, _in_form({"role": "assistant", "content": PROBE}, form), user])
+        except ModelError:
+            return False
+        return _times_read(text) == 1
+
+    def _system_form(self, system: str) -> Form | Literal["folded"]:
+        """How this very system prompt is given: templates may refuse the role, or drop it without a word."""
+        if system not in self._forms:
+            self._forms[system] = next((form for form in FORMS if self._takes(system, form)), FOLDED)
+        return self._forms[system]
+
+    def _takes(self, system: str, form: Form) -> bool:
+        messages = [
+            _in_form({"role": "system", "content": system}, form),
+            _in_form({"role": "user", "content": PROBE}, self.form),
+        ]
+        try:
+            text = self.template.render(messages)
+        except ModelError:
+            return False
+        return contains(text, system) and _times_read(text) == 1
+
+
+def chat_format(
+    tokenizer: Any,
+    system_prompt: str | None,
+    model_name: str,
+    arguments: Mapping[str, Any] | None = None,
+    date: str | None = None,
+) -> ChatFormat:
     """The chat format of a tokenizer; "none" or None as `system_prompt` means the template's own.
 
-    Raises:
-        ModelError: the tokenizer has no chat template, or its template fails on a plain message.
-    """
-    from jinja2 import TemplateError
+    `arguments` are variables for the template, and `date` (ISO) what it prints as today's, by default the day of this
+    call.
 
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            f"Expected a chat model, but {model_name} has no chat template. Use its instruction-tuned version, or put "
-            "the template into the model directory as chat_template.jinja."
-        )
+    Raises:
+        ModelError: the tokenizer has no chat template, or its template fails on a plain message or loses it.
+    """
+    template = find_chat_template(tokenizer, model_name, arguments, date)
     system = None if system_prompt in (None, "none") else system_prompt
-    plain = ChatFormat(tokenizer, system)
-    if _renders(plain, TemplateError):
-        return plain
-    folded = replace(plain, folds_system=True)
-    try:
-        folded.render(Prompt("Hello"))
-    except TemplateError as error:
-        raise ModelError(
-            f"The chat template of {model_name} fails on one plain user message: {error}. "
-            "Mend chat_template.jinja in the model directory."
-        ) from error
-    return folded
+    return ChatFormat(template, system, _user_form(template))
 
 
-def _renders(chat: ChatFormat, failure: type[Exception]) -> bool:
-    """Whether the template takes the system message, and does not drop it without a word."""
-    try:
-        text = chat.render(Prompt("Hello"))
-    except failure:
-        return False
-    return chat.system_prompt is None or chat.system_prompt in text
+def contains(rendered: str, text: str) -> bool:
+    """Whether a rendered prompt has this text, however the template trims or folds its white space."""
+    return text in rendered or " ".join(text.split()) in " ".join(rendered.split())
 
 
-def check_lengths(chat: ChatFormat, prompts: Sequence[Prompt], room: int, context_length: int | None) -> None:
-    """Every prompt and `room` response tokens fit into the context.
+def _user_form(template: ChatTemplate) -> Form:
+    """How the template reads a user's text: it must print it exactly once.
 
     Raises:
-        PromptError: one does not; the text shows its beginning and its length.
+        ModelError: it fails, or prints the text not at all, or more than once.
     """
-    if context_length is None:
-        return
-    for number, prompt in enumerate(prompts, 1):
-        length = len(chat.tokens(prompt))
-        if length + room > context_length:
-            raise PromptError(
-                f"Expected prompts that leave room for {room} response tokens in this model's context of "
-                f"{context_length}, but prompt {number} ({prompt.text[:60]!r}...) has {length} tokens. "
-                "Shorten or drop it, or lower max_response_length."
-            )
+    failure: ModelError | None = None
+    counts = []
+    for form in FORMS:
+        try:
+            counts.append(_times_read(template.render([_in_form({"role": "user", "content": PROBE}, form)])))
+        except ModelError as error:
+            failure = failure or error
+            continue
+        if counts[-1] == 1:
+            return form
+    if failure is not None and not any(counts):
+        raise failure
+    raise ModelError(
+        f"Expected a chat template that prints the user's text once, but that of {template.model_name} prints it "
+        f"{max(counts)} times, so that the model would not be asked what the prompts ask. Put a template that does "
+        "beside the weights as chat_template.jinja."
+    )
+
+
+def _times_read(rendered: str) -> int:
+    return 0 if PRINTED_PART.search(rendered) else rendered.count(PROBE)
+
+
+def _in_form(message: Message, form: Form) -> Message:
+    content = message.get("content")
+    if form == "text" or not isinstance(content, str):
+        return message
+    return {**message, "content": [{"type": "text", "text": content}]}

@@ -51,6 +51,11 @@ class LoadedModel:
         return decoder_layers(self.model)[1]
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens have an embedding."""
+        return len(self.model.get_input_embeddings().weight)  # type: ignore[operator]
+
+    @property
     def context_length(self) -> int | None:
         return getattr(text_config(self.model), "max_position_embeddings", None)
 
@@ -64,7 +69,9 @@ def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[
     with fast_gguf():
         tokenizer = load_tokenizer(checkpoint, settings)
         model = load_decoder(checkpoint, settings, say)
-    return LoadedModel(checkpoint, model, tokenizer, with_chosen_experts(find_sites(model), settings.experts))
+    loaded = LoadedModel(checkpoint, model, tokenizer, with_chosen_experts(find_sites(model), settings.experts))
+    _pad_within(tokenizer, loaded.vocabulary)
+    return loaded
 
 
 def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[[str], None]) -> nn.Module:
@@ -120,6 +127,13 @@ def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
+
+
+def _pad_within(tokenizer: Any, vocabulary: int) -> None:
+    """Pads with a token that the model has an embedding of: tokenizers may have got one that training never saw."""
+    if tokenizer.pad_token_id >= vocabulary:
+        eos = tokenizer.eos_token_id
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(eos if eos is not None and eos < vocabulary else 0)
 
 
 def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> nn.Module:
