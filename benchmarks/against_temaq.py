@@ -84,7 +84,8 @@ def run_ours(model: Path, work: Path, seconds: float) -> Path:
 
 def write_ours(journal: Path, work: Path, most: int) -> list[Path]:
     """At most `most` models of the front, spread over it from one end to the other."""
-    front = pareto_front(RecordedStudy(journal).trials)
+    study = RecordedStudy(journal)
+    front = pareto_front(study.trials, study.baseline)
     count = min(most, len(front))
     chosen = sorted({round(index * (len(front) - 1) / max(1, count - 1)) for index in range(count)})
     written = []

@@ -115,7 +115,8 @@ def test_a_documented_command_runs(
 ) -> None:
     words = shlex.split(line)
     variables = [word for word in words if re.match(r"HERETIC_\w+=", word)]
-    front = [trial.number for trial in pareto_front(RecordedStudy(next(Path("recorded").glob("*.jsonl"))).trials)]
+    study = RecordedStudy(next(Path("recorded").glob("*.jsonl")))
+    front = [trial.number for trial in pareto_front(study.trials, study.baseline)]
     arguments = fitted(words[len(variables) + 1 :], front)
     for variable in variables:
         name, value = variable.split("=", 1)

@@ -36,7 +36,7 @@ def terminal_svg(study: RecordedStudy) -> str:
 def state(study: RecordedStudy, count: int) -> SearchState:
     """Where the search stood after `count` trials, by the journal's own times."""
     trials = study.trials[:count]
-    front = pareto_front(trials)
+    front = pareto_front(trials, study.baseline)
     elapsed = seconds_of(study, {trial.number for trial in trials})
     wanted = len(study.trials)
     return SearchState(

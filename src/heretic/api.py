@@ -81,7 +81,7 @@ class Study:
     def front(self) -> "pd.DataFrame":
         """The Pareto front, fewest refusals first."""
         frame = self.frame()
-        order = [trial.number for trial in pareto_front(self.trials)]
+        order = [trial.number for trial in pareto_front(self.trials, self.record.baseline)]
         return frame.loc[order]
 
     def plot(self) -> "go.Figure":
@@ -92,7 +92,7 @@ class Study:
         """
         from .report.frames import front_figure
 
-        front = pareto_front(self.trials)
+        front = pareto_front(self.trials, self.record.baseline)
         best = knee(front, self.record.baseline) if front else None
         return front_figure(self.frame(), best, self.record.baseline)
 

@@ -63,7 +63,7 @@ def test_a_value_that_cannot_be_is_told(study: Path, capsys: pytest.CaptureFixtu
 def test_answers_of_several_candidates_stand_together(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = ["--prompt", "word1 trigger1", "--prompt", "word2 trigger2"]
     recorded = RecordedStudy(study)
-    best = pareto_front(recorded.trials)[0].number
+    best = pareto_front(recorded.trials, recorded.baseline)[0].number
     other = next(trial.number for trial in recorded.trials if trial.number != best)
     # The first of the front is named twice, and answers once.
     trials = f"lowest-refusals, {other}, {best}"

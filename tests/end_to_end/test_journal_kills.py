@@ -41,7 +41,7 @@ def frozen(path: Path) -> list[Any]:
 
 
 def figures_by_number(trials: list[TrialRecord]) -> dict[int, tuple[int, float]]:
-    return {trial.number: (trial.refusals, trial.kl_divergence) for trial in trials}
+    return {trial.number: (trial.value("refusals"), trial.value("kl_divergence")) for trial in trials}
 
 
 def expected_again(path: Path) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def test_it_is_the_same_study_with_and_without_giving_up(flags: list[str], tmp_p
     stopped = RecordedStudy(journal(tmp_path))
     assert main([*flags, "--sampler", "random", "--n-trials", "14", "--no-prune-dominated", "--resume", "restart"]) == 0
     whole = RecordedStudy(stopped.path)
-    fronts = [[trial.parameters for trial in pareto_front(study.trials)] for study in (stopped, whole)]
+    fronts = [[trial.parameters for trial in pareto_front(study.trials, study.baseline)] for study in (stopped, whole)]
     assert fronts[0] == fronts[1]
 
 

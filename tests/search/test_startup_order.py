@@ -15,7 +15,7 @@ from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProce
 from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS, MOST_TOGETHER, StartupQueue
 from heretic.study.reader import RecordedStudy
 from heretic.study.study import Study
-from tests.support.study_toys import SPACE, open_study
+from tests.support.study_toys import SPACE, metrics, open_study
 
 BROKEN = 7
 
@@ -52,7 +52,7 @@ def lined_up(path: Path, looking: bool, count: int) -> tuple[list[AblationParame
             candidates += study.ask(1)
         assert len(line) == 0
         assert study.n_waiting() == 0
-        return [each.parameters for each in candidates], [each.kl_divergence for each in candidates], looks
+        return [each.parameters for each in candidates], [each.known.get("kl_divergence") for each in candidates], looks
 
 
 def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_study_that_goes_on_takes_what_waits_and_draws_others(tmp_path: Path) 
         assert study.unguided(99) == 20 - waiting
         again = study.ask(waiting)
         assert asked.parameters in [each.parameters for each in again]
-        assert all(each.kl_divergence is not None for each in again)
+        assert all(each.known for each in again)
         assert not set(map(repr, study.draw(5))) & {repr(each.parameters) for each in again}
         assert study.holds(asked.parameters)
         assert not study.holds(study.draw(1)[0])
@@ -131,7 +131,7 @@ def test_nothing_is_drawn_blindly_once_the_sampler_learns(tmp_path: Path) -> Non
     with Study(tmp_path / "study.jsonl", SPACE) as study:
         study.use_sampler("tpe", 0, 3, 8)
         for candidate in study.ask(3):
-            study.tell(candidate, 1, 0.1, (0.1, 0.1))
+            study.tell(candidate, metrics(1, 0.1), (0.1, 0.1))
         assert study.unguided(10) == 0
         StartupQueue(study, Looks(), True, PruningStatistics(4)).refill(10, no_progress)
         assert study.n_waiting() == 0

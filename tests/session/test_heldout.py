@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from heretic.ablation.parameters import AblationParameters
 from heretic.cli.main import main
 from heretic.evaluation.heldout.schema import HeldoutReport
 from heretic.session.heldout import spread
 from heretic.session.heldout_sidecar import read_figures
 from heretic.study.pareto import knee, pareto_front
 from heretic.study.reader import RecordedStudy
-from heretic.study.schema import BaselineRecord, TrialRecord
+from heretic.study.schema import TrialRecord
+from tests.support.study_toys import baseline as baseline_record
+from tests.support.study_toys import trial
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_a_run_ends_with_figures_of_the_front_and_the_baseline(
     said = capsys.readouterr().err
     figures = read_figures(journal)
     assert figures is not None
-    front = pareto_front(RecordedStudy(journal).trials)
+    study = RecordedStudy(journal)
+    front = pareto_front(study.trials, study.baseline)
     assert [each.trial for each in figures.candidates] == [trial.number for trial in front]
     assert figures.baseline.bad.declined.count == figures.baseline.bad.markers.count == 20
     assert figures.baseline.good.answered.count == 20
@@ -117,15 +119,12 @@ def test_damaged_figures_are_an_error_that_says_what_to_do(
 
 
 def trials(count: int) -> list[TrialRecord]:
-    parameters = AblationParameters(direction_scope="global", direction_index=1.0, kernels={})
-    return [
-        TrialRecord(number=i, refusals=i * i, kl_divergence=1.0 / (i + 1), parameters=parameters) for i in range(count)
-    ]
+    return [trial(i, i * i, 1.0 / (i + 1)) for i in range(count)]
 
 
 @pytest.mark.parametrize(("count", "most"), [(3, 10), (10, 10), (25, 10), (40, 2), (12, 3), (9, 1), (5, 0)])
 def test_a_long_front_is_measured_at_its_ends_its_knee_and_between(count: int, most: int) -> None:
-    front, baseline = trials(count), BaselineRecord(refusals=100, prompts=100)
+    front, baseline = trials(count), baseline_record(100)
     chosen = spread(front, baseline, most)
     assert len(chosen) == min(count, most)
     assert [each.number for each in chosen] == sorted({each.number for each in chosen})

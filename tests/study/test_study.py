@@ -12,7 +12,7 @@ from heretic.study.journal import make_storage, study_path
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy, has_record
 from heretic.study.study import Study
-from tests.support.study_toys import SPACE, figures, measure, open_study, record, search
+from tests.support.study_toys import BASELINE, SPACE, figures, measure, metrics, open_study, record, search
 
 
 @pytest.fixture
@@ -32,7 +32,9 @@ def test_what_was_told_is_read_by_the_next_process(path: Path) -> None:
         assert resumed.trials == told
         assert resumed.record == record()
         assert resumed.mended == 0
-    assert [figures(trial.parameters) for trial in told] == [(t.refusals, t.kl_divergence) for t in told]
+    assert [figures(trial.parameters) for trial in told] == [
+        (t.value("refusals"), t.value("kl_divergence")) for t in told
+    ]
     assert RecordedStudy(path).trials == told
 
 
@@ -77,7 +79,7 @@ def test_figures_that_are_no_numbers_are_never_recorded(path: Path, bad: float, 
         candidate = study.ask(1)[0]
         figure, scores = (bad, (0.1, 0.1)) if place == "kl" else (0.1, (bad, 0.1))
         with pytest.raises(ValueError, match="finite"):
-            study.tell(candidate, 3, figure, scores)
+            study.tell(candidate, metrics(3, figure), scores)
         assert study.count_by_state() == {"running": 1}
         study.fail(candidate, "NaN")
         assert study.n_finished() == 1
@@ -227,7 +229,7 @@ def test_a_reader_sees_whole_trials_while_a_line_is_being_written(path: Path, tm
 def test_the_front_is_that_of_the_told_figures(path: Path) -> None:
     with open_study(path) as study:
         told = search(study, 20)
-    assert pareto_front(RecordedStudy(path).trials) == pareto_front(told)
+    assert pareto_front(RecordedStudy(path).trials, BASELINE) == pareto_front(told, BASELINE)
 
 
 def test_trials_of_another_program_are_not_gone_on_with(path: Path) -> None:

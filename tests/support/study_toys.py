@@ -4,13 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from heretic.ablation.parameters import AblationParameters, WeightKernel
+from heretic.study.metrics import Metric
 from heretic.study.sampler import SamplerName
 from heretic.study.schema import BaselineRecord, PromptRecord, StudyRecord, TrialRecord
 from heretic.study.space import SearchSpace
 from heretic.study.study import Candidate, Study
 
 SPACE = SearchSpace(("attn.o_proj", "mlp.down_proj"), 11)
-BASELINE = BaselineRecord(refusals=80, prompts=100)
+
+
+def baseline(refusals: int = 80, prompts: int = 100, over: tuple[int, int] | None = None) -> BaselineRecord:
+    """A baseline of two metrics, or with over-refusals of so many harmless prompts of three."""
+    third = {} if over is None else {"over_refusals": over[0], "over_prompts": over[1]}
+    return BaselineRecord.model_validate({"refusals": refusals, "prompts": prompts, **third})
+
+
+BASELINE = baseline()
 GOLDEN = Path(__file__).parents[1] / "study" / "golden"
 
 
@@ -58,16 +67,28 @@ def open_study(path: Path, sampler: SamplerName = "random", seed: int = 0, start
 
 def measure(study: Study, candidate: Candidate) -> TrialRecord:
     refusals, kl = figures(candidate.parameters)
-    return study.tell(candidate, refusals, kl, (kl, refusals / BASELINE.refusals))
+    return study.tell(candidate, metrics(refusals, kl), (kl, refusals / BASELINE.value("refusals")))
 
 
 def search(study: Study, count: int) -> list[TrialRecord]:
     return [measure(study, candidate) for _ in range(count) for candidate in study.ask(1)]
 
 
-def trial(number: int, refusals: int, kl_divergence: float) -> TrialRecord:
+def metrics(refusals: int, kl_divergence: float, over: int | None = None, pruned: bool = False) -> dict[str, Metric]:
+    third = {} if over is None else {"over_refusals": Metric(value=over)}
+    return {
+        "refusals": Metric(value=refusals, censored=pruned),
+        "kl_divergence": Metric(value=kl_divergence),
+        **third,
+    }
+
+
+def trial(
+    number: int, refusals: int, kl_divergence: float, over: int | None = None, pruned: bool = False
+) -> TrialRecord:
     kernel = WeightKernel(max_weight=1.0, max_weight_position=9.0, min_weight=0.5, min_weight_distance=3.0)
     parameters = AblationParameters(
         direction_scope="global", direction_index=7.0, kernels={"attn.o_proj": kernel, "mlp.down_proj": kernel}
     )
-    return TrialRecord(number=number, refusals=refusals, kl_divergence=kl_divergence, parameters=parameters)
+    measured = metrics(refusals, kl_divergence, over, pruned)
+    return TrialRecord(number=number, parameters=parameters, metrics=measured)

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.events import SearchState
 from heretic.study.pareto import knee
-from heretic.study.schema import BaselineRecord, TrialRecord
-
-BASELINE = BaselineRecord(refusals=80, prompts=100)
+from heretic.study.schema import TrialRecord
+from tests.support.study_toys import BASELINE, metrics
 
 
 def trial(number: int, refusals: int, kl_divergence: float) -> TrialRecord:
@@ -17,7 +16,7 @@ def trial(number: int, refusals: int, kl_divergence: float) -> TrialRecord:
         direction_index=7.0,
         kernels={"attn.o_proj": kernel, "mlp.down_proj": kernel},
     )
-    return TrialRecord(number=number, refusals=refusals, kl_divergence=kl_divergence, parameters=parameters)
+    return TrialRecord(number=number, parameters=parameters, metrics=metrics(refusals, kl_divergence))
 
 
 FRONT = [trial(123, 0, 0.9), trial(8, 4, 0.3), trial(1, 30, 0.05)]  # the knee is trial 8

@@ -183,7 +183,7 @@ def test_the_view_fits_terminals_of_many_sizes(width: int, height: int) -> None:
 
 
 def plotted(*trials: TrialRecord, height: int = 5) -> list[str]:
-    front = pareto_front(trials)
+    front = pareto_front(trials, BASELINE)
     best = knee(front, BASELINE) if front else None
     return front_plot(trials, front, best, BASELINE, 40, height).plain.splitlines()
 

@@ -13,10 +13,10 @@ from .menu_export import Exporter
 
 def show_front(study: Study, reporter: Reporter) -> None:
     """The front with its knee, and whether it lies on a bound of the search space."""
-    front = pareto_front(study.trials)
+    baseline = study.record.baseline
+    front = pareto_front(study.trials, baseline)
     if not front:
         return
-    baseline = study.record.baseline
     reporter.front(front, knee(front, baseline), baseline)
     bounds = study.space.on_bounds(trial.parameters for trial in front)
     if bounds:
@@ -52,7 +52,9 @@ class Ending:
         show_front(self._study, self._reporter)
         self._measure()
         while True:
-            action = self._chooser.next_action(pareto_front(self._study.trials), self._study.record.baseline)
+            action = self._chooser.next_action(
+                pareto_front(self._study.trials, self._study.record.baseline), self._study.record.baseline
+            )
             if action.kind == "more":
                 whole = search(self._study.n_finished() + action.n_trials)
                 show_front(self._study, self._reporter)

@@ -17,7 +17,7 @@ def results(study: RecordedStudy) -> dict[str, object]:
         "model": study.record.model,
         "baseline": study.baseline.model_dump(),
         "trials": study.count_by_state(),
-        "front": [trial.model_dump(mode="json") for trial in pareto_front(study.trials)],
+        "front": [trial.model_dump(mode="json") for trial in pareto_front(study.trials, study.baseline)],
         "measured": None if figures is None else figures.model_dump(mode="json"),
     }
 
@@ -28,7 +28,7 @@ def print_results(study: RecordedStudy, as_json: bool, reporter: Reporter) -> No
         return
     states = ", ".join(f"{count} {state}" for state, count in study.count_by_state().items())
     reporter.say(f"{study.record.model}: {states or 'no'} trials ({study.path})")
-    front = pareto_front(study.trials)
+    front = pareto_front(study.trials, study.baseline)
     if front:
         reporter.front(front, knee(front, study.baseline), study.baseline)
     figures = read_figures(study.path)

@@ -28,7 +28,7 @@ from ..session.start import Beginning, FixedCandidates, first_candidates
 from ..study.journal import SingleWriter
 from ..study.reader import RecordedStudy, has_record
 from ..study.space import SearchSpace
-from ..study.study import Study
+from ..study.study import OBJECTIVES, Study
 from .menu import Ending, show_front
 from .menu_actions import Looking
 from .menu_export import Exporter
@@ -70,7 +70,9 @@ class Job:
         if self.prescribed is not None:
             measurement.measure_these(self.prescribed.measured)
         space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
-        with Study(self.path, space, writer, objectives=3 if self.prompts.over else 2) as study:
+        with Study(
+            self.path, space, writer, objectives=(*OBJECTIVES, *(["over-refusals score"] if self.prompts.over else []))
+        ) as study:
             # One for both: what the baseline teaches it, the search goes by.
             evaluator = counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
             beginning = Beginning(engine, evaluator, study, self.prompts, self.settings, self.path, self.reporter)

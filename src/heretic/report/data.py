@@ -86,7 +86,7 @@ def report_of(
 ) -> Report:
     """The report of a study; the home directory of this machine is `~` in it."""
     record, trials = study.record, study.trials
-    front = pareto_front(trials)
+    front = pareto_front(trials, record.baseline)
     return Report(
         created=created,
         heretic=heretic,

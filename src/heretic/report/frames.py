@@ -21,7 +21,7 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
     """
     import pandas as pd
 
-    front = {trial.number for trial in pareto_front(trials)}
+    front = {trial.number for trial in pareto_front(trials, baseline)}
     rows = []
     for trial in trials:
         interval = rate(trial.refusals, baseline.prompts)

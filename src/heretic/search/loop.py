@@ -12,8 +12,9 @@ from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
 from ..evaluation.scores import scores
 from ..events import Reporter, SearchState, SearchView
 from ..session.records import baseline_record
-from ..study.pareto import knee, losing_refusals, pareto_front
-from ..study.schema import TrialRecord
+from ..study.metrics import Metric
+from ..study.pareto import knee, pareto_front, pruning_limit
+from ..study.schema import BaselineRecord, TrialRecord
 from ..study.study import Candidate, Study
 from .measurer import EvaluationRequest, Measurer, Outcome
 from .startup_order import StartupQueue
@@ -80,7 +81,11 @@ class Search:
             learned = deepcopy(self._evaluator.learned)
             self._measurer.submit(
                 EvaluationRequest(
-                    candidate.number, candidate.parameters, self._enough(), learned, candidate.kl_divergence
+                    candidate.number,
+                    candidate.parameters,
+                    self._enough(),
+                    learned,
+                    candidate.known.get("kl_divergence"),
                 )
             )
 
@@ -92,7 +97,7 @@ class Search:
             self._ask(n_trials, clock, view)
 
     def _tell(self, candidate: Candidate, outcome: Outcome, n_trials: int, clock: Clock, view: SearchView) -> None:
-        clock.lap(candidate.kl_divergence is not None)
+        clock.lap(bool(candidate.known))
         if isinstance(outcome, CandidateError):
             self._fail(candidate, str(outcome))
             view.failed(candidate.number, str(outcome), self._state(n_trials, clock))
@@ -113,19 +118,21 @@ class Search:
             settings.kl_divergence_target,
             settings.objective,
         )
-        return self._study.tell(
-            candidate,
-            evaluation.refusals,
-            evaluation.kl_divergence,
-            objectives,
-            evaluation.bound,
-            evaluation.over_refusals,
-        )
+        metrics = {
+            "refusals": Metric(value=evaluation.refusals, censored=evaluation.bound),
+            "kl_divergence": Metric(value=evaluation.kl_divergence),
+        }
+        if evaluation.over_refusals is not None:
+            metrics["over_refusals"] = Metric(value=evaluation.over_refusals)
+        return self._study.tell(candidate, metrics, objectives)
 
     def _enough(self) -> Enough | None:
         """From a candidate's KL and over-refusals to the refusals that rule it out, by the trials so far."""
+        if not self._settings.prune_dominated:
+            return None
+        baseline = self._study.record.baseline
         # The front rules out what all trials together do, and is small enough to be sent with every candidate.
-        return partial(losing_refusals, pareto_front(self._study.trials)) if self._settings.prune_dominated else None
+        return partial(_enough, pareto_front(self._study.trials, baseline), baseline)
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._study.fail(candidate, reason)
@@ -139,7 +146,7 @@ class Search:
     def _state(self, n_trials: int, clock: Clock) -> SearchState:
         record = baseline_record(self._baseline)
         trials = self._study.trials
-        front = pareto_front(trials)
+        front = pareto_front(trials, record)
         return SearchState(
             finished=self._study.n_finished(),
             wanted=n_trials,
@@ -151,3 +158,11 @@ class Search:
             trials=trials,
             under_way=len(self._open) + self._study.n_waiting() + len(self._line_up),
         )
+
+
+def _enough(
+    front: Sequence[TrialRecord], baseline: BaselineRecord, kl_divergence: float, over_refusals: int | None
+) -> int | None:
+    known = {"kl_divergence": kl_divergence, "over_refusals": over_refusals or 0}
+    limit = pruning_limit(front, baseline, "refusals", known)
+    return None if limit is None else int(limit)

@@ -77,7 +77,7 @@ class StartupQueue:
         ready = len(self) if self._begun or not self._looking else FIRST_TRIALS
         self._begun = True
         for parameters, look in self._looked[:ready]:
-            self._study.enqueue(parameters, look.kl_divergence if look else None)
+            self._study.enqueue(parameters, {"kl_divergence": look.kl_divergence} if look else None)
         del self._looked[:ready]
         return len(candidates) if looking else 0
 

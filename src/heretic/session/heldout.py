@@ -80,7 +80,9 @@ class FrontMeasurement:
     def _chosen(self, study: Study) -> list[TrialRecord]:
         if self._these is not None:
             return [trial for number in self._these for trial in study.trials if trial.number == number]
-        return spread(pareto_front(study.trials), study.record.baseline, self._settings.heldout_trials)
+        return spread(
+            pareto_front(study.trials, study.record.baseline), study.record.baseline, self._settings.heldout_trials
+        )
 
     def _measure(
         self,

@@ -103,5 +103,5 @@ def find_trial(study: RecordedStudy, wanted: str | int | None) -> TrialRecord:
         if trial.number == number:
             return trial
     if number is not None or rule in ("knee", "lowest-kl", "lowest-refusals"):
-        return select(pareto_front(study.trials), study.baseline, rule if number is None else number)
+        return select(pareto_front(study.trials, study.baseline), study.baseline, rule if number is None else number)
     raise StudyError(f"Expected a trial's number, knee, lowest-kl or lowest-refusals, got {rule!r}.")

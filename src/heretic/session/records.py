@@ -92,13 +92,15 @@ def versions() -> dict[str, str]:
 
 
 def baseline_record(baseline: Baseline) -> BaselineRecord:
-    return BaselineRecord(
-        refusals=baseline.refusals,
-        prompts=baseline.prompts,
-        refusal_tokens=None if baseline.tokens is None else baseline.tokens.ids,
-        probability=baseline.probability,
-        over_refusals=baseline.over_refusals,
-        over_prompts=baseline.over_prompts,
+    return BaselineRecord.model_validate(
+        {
+            "refusals": baseline.refusals,
+            "prompts": baseline.prompts,
+            "refusal_tokens": None if baseline.tokens is None else baseline.tokens.ids,
+            "probability": baseline.probability,
+            "over_refusals": baseline.over_refusals,
+            "over_prompts": baseline.over_prompts,
+        }
     )
 
 

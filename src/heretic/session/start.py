@@ -115,7 +115,9 @@ def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationPar
     if settings.warm_start is not None:
         study = find_study(settings.warm_start, settings.study_checkpoint_dir)
         last_layer = int(study.record.space["last_layer"])
-        candidates += [space.adopt(trial.parameters, last_layer) for trial in pareto_front(study.trials)]
+        candidates += [
+            space.adopt(trial.parameters, last_layer) for trial in pareto_front(study.trials, study.baseline)
+        ]
     if settings.literature_trials:
         candidates += space.textbook()
     return candidates[: settings.n_trials]

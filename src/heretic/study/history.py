@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .metrics import BaselineMetric
 from .reader import RecordedStudy
 from .schema import BaselineRecord, TrialRecord
 from .study import FAILURE
 
-REFERENCE_KL = 1.0
-"""Nats; above it a model is damaged, and no trial is worth anything."""
 LEAST_TRIALS = 20
 """PED-ANOVA compares the best tenth of the trials with all: of fewer, that is one trial."""
 
@@ -42,31 +41,36 @@ def failures(study: RecordedStudy) -> list[Failure]:
 
 
 def hypervolumes(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> list[float]:
-    """After each trial, the share of the plane (refusals to the baseline's, KL to 1 nat) that the front dominates.
+    """After each trial, the share of the unit cube of losses, one axis a metric, that the front dominates.
 
-    The hypervolume indicator of Zitzler and Thiele (1999) with the reference point (1, 1 nat): 0 is the model itself, 1
-    would be no refusal at no KL. A bound dominates nothing. Where over-refusals are an objective, it is the share of a
-    space: their axis ends where all harmless prompts are declined.
+    The hypervolume indicator of Zitzler and Thiele (1999) with the reference point 1 in every metric's loss: the
+    baseline's refusals, 1 nat, all harmless prompts declined. 0 is the baseline, 1 would be no refusal at no KL
+    divergence. A pruned trial dominates nothing.
     """
-    points: list[tuple[float, float, float]] = []
+    points: list[tuple[float, ...]] = []
     volumes = []
     for trial in trials:
-        if not trial.bound:
-            declined = (trial.over_refusals or 0) / max(1, baseline.over_prompts or 0)
-            points.append((trial.refusals / max(1, baseline.refusals), trial.kl_divergence / REFERENCE_KL, declined))
+        if not trial.pruned:
+            points.append(tuple(metric.loss(trial.value(name)) for name, metric in baseline.metrics.items()))
         volumes.append(dominated_volume(points))
     return volumes
 
 
-def dominated_volume(points: Sequence[tuple[float, float, float]]) -> float:
+def dominated_volume(points: Sequence[tuple[float, ...]]) -> float:
     """The volume of the unit cube that is no better than some point in all coordinates (smaller is better).
 
-    Between two neighbouring values of the third coordinate, the points below span the same area of the other two.
+    Between two neighbouring values of the last coordinate, the points below span the same volume of the others.
     """
-    levels = sorted({max(0.0, z) for *_, z in points if z < 1})
+    if not points:
+        return 0.0
+    if len(points[0]) == 1:
+        return 1 - min(1.0, max(0.0, min(x for (x,) in points)))
+    if len(points[0]) == 2:
+        return dominated_area([(x, y) for x, y in points])
+    levels = sorted({max(0.0, point[-1]) for point in points if point[-1] < 1})
     return sum(
-        (above - level) * dominated_area([(x, y) for x, y, z in points if z <= level])
-        for level, above in zip(levels, [*levels[1:], 1.0], strict=True)
+        (above - level) * dominated_volume([point[:-1] for point in points if point[-1] <= level])
+        for level, above in zip(levels, [*levels, 1.0][1:], strict=True)
     )
 
 
@@ -81,27 +85,25 @@ def dominated_area(points: Sequence[tuple[float, float]]) -> float:
 
 
 def importance(study: RecordedStudy) -> dict[str, dict[str, float]] | None:
-    """By figure (refusals, KL, over-refusals where they are an objective), each parameter's share of what decides
-    whether a trial is among the best tenth.
+    """By metric, each parameter's share of what decides whether a trial is among the best tenth.
 
-    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). None of fewer than 20 trials.
+    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). None for fewer than 20 trials.
     """
     from optuna.importance import get_param_importances
 
     if len(study.trials) < LEAST_TRIALS:
         return None
-    figures = ["refusals", "kl_divergence", *(["over_refusals"] if study.baseline.objectives == 3 else [])]
     with warnings.catch_warnings():
-        # It says that it takes low values for good ones, as they are here.
+        # It says that it takes low values for good ones, as costs are.
         warnings.filterwarnings("ignore", message="PedAnova")
         return {
             name: {
                 key: float(value)
-                for key, value in get_param_importances(study.optuna, target=partial(_figure, name)).items()
+                for key, value in get_param_importances(study.optuna, target=partial(_cost, name, metric)).items()
             }
-            for name in figures
+            for name, metric in study.baseline.metrics.items()
         }
 
 
-def _figure(name: str, trial: Any) -> float:
-    return float(trial.user_attrs["trial"][name])
+def _cost(name: str, metric: BaselineMetric, trial: Any) -> float:
+    return float(metric.cost(TrialRecord.model_validate(trial.user_attrs["trial"]).value(name)))

@@ -1,64 +1,58 @@
-"""The Pareto front of refusals, KL divergence and, where they are an objective, over-refusals; and the choice on it."""
+"""The Pareto front of a study's trials, by any number of metrics, and the choice on it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import StudyError
 from .schema import BaselineRecord, TrialRecord
 
 
-def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trials by (refusals, over-refusals, KL), each kept whose KL is below that of every earlier one with no more
-    over-refusals.
+def pareto_front(trials: Iterable[TrialRecord], baseline: BaselineRecord) -> list[TrialRecord]:
+    """Trials that no other one dominates, best first by counts, then by the other metrics; of equal ones the earliest.
 
-    A bound is left out: a trial that was measured to the end dominates it.
+    Pruned trials are left out: a fully evaluated one dominates each of them.
     """
-    front: list[TrialRecord] = []
-    measured = (each for each in trials if not each.bound)
-    for trial in sorted(measured, key=lambda each: (each.refusals, _over(each), each.kl_divergence, each.number)):
-        # None of them has more refusals than this one.
-        if all(_over(each) > _over(trial) or each.kl_divergence > trial.kl_divergence for each in front):
-            front.append(trial)
-    return front
+    measured = ((_costs(trial, baseline), trial) for trial in trials if not trial.pruned)
+    front: list[tuple[tuple[float, ...], TrialRecord]] = []
+    for costs, trial in sorted(measured, key=lambda each: (each[0], each[1].number)):
+        # In lexicographic order no trial is dominated by a later one.
+        if not any(_no_worse(other, costs) for other, _ in front):
+            front.append((costs, trial))
+    return [trial for _, trial in front]
 
 
-def losing_refusals(
-    trials: Iterable[TrialRecord], kl_divergence: float, over_refusals: int | None = None
-) -> int | None:
-    """The number of refusals with which a trial of this KL (and so many over-refusals, where they are an objective)
-    can't enter the front any more; None if it enters anyway.
+def pruning_limit(
+    front: Iterable[TrialRecord], baseline: BaselineRecord, name: str, known: Mapping[str, float]
+) -> float | None:
+    """The value of the metric `name` at which a candidate is dominated, if all its other metrics are `known`.
 
-    Some measured trial has no higher KL, no more over-refusals and that many refusals; more only make it worse.
+    Some trial of `front` has that value and is no worse in the others; a higher value only makes it worse. None if the
+    candidate enters the front whatever the value is.
     """
-    better = [
-        each.refusals
-        for each in trials
-        if not each.bound and each.kl_divergence <= kl_divergence and _over(each) <= (over_refusals or 0)
+    others = {each: metric for each, metric in baseline.metrics.items() if each != name}
+    dominating = [
+        trial.value(name)
+        for trial in front
+        if not trial.pruned
+        and all(metric.cost(trial.value(each)) <= metric.cost(known[each]) for each, metric in others.items())
     ]
-    return min(better, default=None)
-
-
-def _over(trial: TrialRecord) -> int:
-    """Over-refusals; where they are no objective, all trials are alike in them."""
-    return trial.over_refusals or 0
+    return min(dominating, default=None)
 
 
 def knee(front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord:
-    """The trial with the least sum of refusals, as a share of the baseline's, and KL divergence in nats; and of
-    over-refusals, as a share of their prompts, where these are an objective.
+    """The trial of the front with the least sum of losses; of equal ones the earliest.
 
-    One percent of the refusals is worth 0.01 nats: at KL < 0.3 (excellent by the field's rule of thumb) refusals
-    decide, beyond it the damage does.
+    One percent of the baseline's refusals is worth 0.01 nats: at a KL divergence below 0.3 (excellent by the field's
+    rule of thumb) refusals decide, beyond it the damage does.
     """
-    base, harmless = max(1, baseline.refusals), max(1, baseline.over_prompts or 0)
 
     def cost(trial: TrialRecord) -> float:
-        return trial.refusals / base + trial.kl_divergence + _over(trial) / harmless
+        return sum(metric.loss(trial.value(name)) for name, metric in baseline.metrics.items())
 
     return min(front, key=lambda trial: (cost(trial), trial.number))
 
 
 def select(front: Sequence[TrialRecord], baseline: BaselineRecord, wanted: str | int) -> TrialRecord:
-    """The trial that `wanted` names: "knee", "lowest-kl", "lowest-refusals", or a trial number on the front.
+    """The trial that `wanted` names: "knee", the best by one metric ("lowest-kl"), or a trial number on the front.
 
     Raises:
         StudyError: the front is empty, or has no such trial.
@@ -67,15 +61,29 @@ def select(front: Sequence[TrialRecord], baseline: BaselineRecord, wanted: str |
         raise StudyError("Expected at least one complete trial to choose from, found none: run more trials first.")
     if wanted == "knee":
         return knee(front, baseline)
-    if wanted == "lowest-kl":
-        return min(front, key=lambda trial: trial.kl_divergence)
-    if wanted == "lowest-refusals":
-        return front[0]
+    for name, metric in baseline.metrics.items():
+        if wanted == metric.rule:
+            return min(front, key=lambda trial, name=name, metric=metric: metric.cost(trial.value(name)))  # type: ignore[misc]
     for trial in front:
         if trial.number == wanted:
             return trial
     numbers = ", ".join(str(trial.number) for trial in front)
     raise StudyError(
         f"Trial {wanted} is not on the Pareto front. Trials on it: {numbers}. Choose one of these, or "
-        "knee, lowest-kl or lowest-refusals."
+        f"{', '.join(rules(baseline)[:-1])} or {rules(baseline)[-1]}."
     )
+
+
+def rules(baseline: BaselineRecord) -> list[str]:
+    """The names by which a trial of the front can be chosen, besides its number."""
+    return ["knee", *sorted(metric.rule for metric in baseline.metrics.values())]
+
+
+def _costs(trial: TrialRecord, baseline: BaselineRecord) -> tuple[float, ...]:
+    """The trial's metrics, less being better; counts first, since many trials share one."""
+    ordered = sorted(baseline.metrics.items(), key=lambda each: each[1].of is None)
+    return tuple(metric.cost(trial.value(name)) for name, metric in ordered)
+
+
+def _no_worse(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True))

@@ -2,14 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..ablation.parameters import AblationParameters
 from ..config.renamed import CurrentKeys
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from . import version1
+from .metrics import BaselineMetric, Metric, Record
 
 
 class PromptRecord(Record):
@@ -30,28 +28,48 @@ class PromptRecord(Record):
 
 
 class BaselineRecord(Record):
-    """Refusals of the unmodified model among `prompts` bad evaluation prompts, and where over-refusal is an objective
-    too, those among `over_prompts` harmless ones that look harmful.
+    """The baseline's value of each metric of the search, by the metric's name; the primary metric comes first."""
 
-    `refusal_tokens` are what they begin with, and `probability` is that of such a beginning, where the objective of the
-    search needs them.
-    """
+    version: Literal[2] = 2
+    metrics: dict[str, BaselineMetric]
 
-    refusals: int
-    prompts: int
-    refusal_tokens: tuple[int, ...] | None = None
-    probability: float | None = None
-    over_refusals: int | None = None
-    over_prompts: int | None = None
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        return version1.baseline_fields(content) if version1.is_version_1(content) else content
+
+    def value(self, name: str) -> float:
+        return self.metrics[name].value
+
+    # TEMPORARY, until all readers iterate over metrics.
+    @property
+    def refusals(self) -> int:
+        return int(self.value("refusals"))
+
+    @property
+    def prompts(self) -> int:
+        return self.metrics["refusals"].of or 0
+
+    @property
+    def refusal_tokens(self) -> tuple[int, ...] | None:
+        found = self.metrics["refusals"].details.get("refusal_tokens")
+        return None if found is None else tuple(found)
+
+    @property
+    def probability(self) -> float | None:
+        return self.metrics["refusals"].details.get("probability")
+
+    @property
+    def over_refusals(self) -> int | None:
+        return int(self.value("over_refusals")) if "over_refusals" in self.metrics else None
+
+    @property
+    def over_prompts(self) -> int | None:
+        return self.metrics["over_refusals"].of if "over_refusals" in self.metrics else None
 
     @property
     def objectives(self) -> int:
-        """How many figures the search minimises."""
-        return 2 if self.over_refusals is None else 3
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_needed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
+        return len(self.metrics)
 
 
 class StudyRecord(Record):
@@ -61,7 +79,7 @@ class StudyRecord(Record):
     (`filter_direction_prompts`).
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     model: str
     model_path: str
     gguf_file: str | None
@@ -77,6 +95,14 @@ class StudyRecord(Record):
     baseline: BaselineRecord
     versions: dict[str, str]
     telling: dict[str, tuple[int, ...]] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        # Only the baseline has changed since, and it reads its own old form.
+        if isinstance(content, dict) and content.get("version") == 1:
+            return content | {"version": 2}
+        return content
 
     @model_serializer(mode="wrap")
     def _without_what_was_not_done(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -95,19 +121,39 @@ class RunRecord(Record):
 
 
 class TrialRecord(Record):
-    """One trial with figures. A `bound` was given up as dominated: it has at least `refusals`, and is on no front.
+    """One measured trial: its parameters, and its metrics by name."""
 
-    `over_refusals` is None where that is no objective of the search.
-    """
-
+    version: Literal[2] = 2
     number: int
-    refusals: int
-    kl_divergence: float
     parameters: AblationParameters
-    bound: bool = False
-    over_refusals: int | None = None
+    metrics: dict[str, Metric]
 
-    @model_serializer(mode="wrap")
-    def _without_what_is_no_objective(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written = handler(self)
-        return written if self.over_refusals is not None else {k: v for k, v in written.items() if k != "over_refusals"}
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        return version1.trial_fields(content) if version1.is_version_1(content) else content
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it was given up as dominated: a metric of it is only a lower bound, and it is on no front."""
+        return any(metric.censored for metric in self.metrics.values())
+
+    def value(self, name: str) -> float:
+        return self.metrics[name].value
+
+    # TEMPORARY, until all readers iterate over metrics.
+    @property
+    def refusals(self) -> int:
+        return int(self.value("refusals"))
+
+    @property
+    def kl_divergence(self) -> float:
+        return self.value("kl_divergence")
+
+    @property
+    def over_refusals(self) -> int | None:
+        return int(self.value("over_refusals")) if "over_refusals" in self.metrics else None
+
+    @property
+    def bound(self) -> bool:
+        return self.pruned

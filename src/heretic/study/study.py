@@ -2,44 +2,52 @@
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
+from . import version1
 from .journal import SingleWriter, make_storage, repair
+from .metrics import Metric
 from .reader import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
 from .sampler import RandomDraws, SamplerName, make_sampler, resumed_seed
 from .schema import RunRecord, StudyRecord, TrialRecord
 from .space import SearchSpace
 
 FAILURE = "failure"
-LOOKED = "kl_divergence"
-METRICS = ["KL score", "refusals score", "over-refusals score"]
+KNOWN = "known metrics"
+OBJECTIVES = ("KL score", "refusals score")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Parameters that the sampler suggests, and the trial they will be told to.
+    """Parameters that the sampler suggests, and the Optuna trial that waits for their scores.
 
-    `kl_divergence` (nats) is known of those that were looked at before they were enqueued.
+    `known` are the metrics that a preview measured before the candidate was enqueued.
     """
 
     number: int
     parameters: AblationParameters
     trial: Any
-    kl_divergence: float | None = None
+    known: Mapping[str, float] = field(default_factory=dict)
 
 
 class Study:
     """The study that this process runs. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path, space: SearchSpace, writer: SingleWriter | None = None, objectives: int = 2) -> None:
-        """Opens or begins the journal at `path`; `writer` holds it already, and goes on holding it afterwards.
+    def __init__(
+        self,
+        path: Path,
+        space: SearchSpace,
+        writer: SingleWriter | None = None,
+        objectives: Sequence[str] = OBJECTIVES,
+    ) -> None:
+        """Opens the journal at `path`, or begins one that minimises `objectives`.
 
-        A new study minimises so many `objectives`: KL score, refusals score, over-refusals score.
+        A `writer` that is given holds the journal already, and still holds it after `close`.
 
         Raises:
             StudyError: another process holds it, or it is damaged, or it is another program's.
@@ -115,15 +123,16 @@ class Study:
             parameters = _parameters(trial)
             # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
             if parameters and parameters not in waiting and FAILURE not in trial.user_attrs:
-                known = {LOOKED: trial.user_attrs[LOOKED]} if LOOKED in trial.user_attrs else None
-                self._optuna.enqueue_trial(parameters, user_attrs=known)
+                self._enqueue(parameters, _known_of(trial))
             self._optuna.tell(trial.number, state=TrialState.FAIL)
         return len(left)
 
-    def enqueue(self, parameters: AblationParameters, kl_divergence: float | None = None) -> None:
-        """A candidate to be asked for before the sampler chooses any; its KL (nats), where that is known already."""
-        known = None if kl_divergence is None else {LOOKED: kl_divergence}
-        self._optuna.enqueue_trial(self.space.encode(parameters), user_attrs=known)
+    def enqueue(self, parameters: AblationParameters, known: Mapping[str, float] | None = None) -> None:
+        """Adds a candidate that `ask` returns before any of the sampler's, with the metrics that are known of it."""
+        self._enqueue(self.space.encode(parameters), known or {})
+
+    def _enqueue(self, encoded: dict[str, Any], known: Mapping[str, float]) -> None:
+        self._optuna.enqueue_trial(encoded, user_attrs={KNOWN: dict(known)} if known else None)
 
     def holds(self, parameters: AblationParameters) -> bool:
         """Whether some trial has these parameters, measured or not."""
@@ -134,36 +143,21 @@ class Study:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
-            known = trial.user_attrs.get(LOOKED)
-            candidates.append(Candidate(trial.number, self.space.suggest(trial), trial, known))
+            candidates.append(Candidate(trial.number, self.space.suggest(trial), trial, _known_of(trial)))
         return candidates
 
-    def tell(
-        self,
-        candidate: Candidate,
-        refusals: int,
-        kl_divergence: float,
-        scores: Sequence[float],
-        bound: bool = False,
-        over_refusals: int | None = None,
-    ) -> TrialRecord:
-        """Records a measured candidate: figures first, then the state that makes them count.
+    def tell(self, candidate: Candidate, metrics: Mapping[str, Metric], scores: Sequence[float]) -> TrialRecord:
+        """Records a measured candidate: metrics first, then the state that makes them count.
 
-        Of a `bound` (at least that many refusals), `scores` are those of an estimate.
+        For a pruned candidate one metric is a lower bound, and `scores` were computed from its estimate.
 
         Raises:
-            ValueError: a figure is NaN or infinite; such a candidate fails.
+            ValueError: a metric or a score is NaN or infinite; such a candidate fails.
         """
-        if not all(map(math.isfinite, (kl_divergence, *scores))):
-            raise ValueError(f"expected finite figures, got KL {kl_divergence} and scores {scores}: use `fail`")
-        record = TrialRecord(
-            number=candidate.number,
-            refusals=refusals,
-            kl_divergence=kl_divergence,
-            parameters=candidate.parameters,
-            bound=bound,
-            over_refusals=over_refusals,
-        )
+        values = {name: metric.value for name, metric in metrics.items()}
+        if not all(map(math.isfinite, (*values.values(), *scores))):
+            raise ValueError(f"expected finite metrics, got {values} and scores {scores}: use `fail`")
+        record = TrialRecord(number=candidate.number, parameters=candidate.parameters, metrics=dict(metrics))
         candidate.trial.set_user_attr("trial", record.model_dump(mode="json"))
         self._optuna.tell(candidate.trial, list(scores))
         return record
@@ -192,6 +186,12 @@ def _parameters(trial: Any) -> dict[str, Any]:
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
+def _known_of(trial: Any) -> Mapping[str, float]:
+    """The metrics that a preview measured before the trial was enqueued."""
+    known: Mapping[str, float] = trial.user_attrs.get(KNOWN) or version1.known_values(trial.user_attrs)
+    return known
+
+
 def _check_ours(path: Path) -> None:
     """Our record stands before the first trial; heretic-llm gives its studies the same name and place, without one.
 
@@ -210,15 +210,16 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def _create_optuna(path: Path, objectives: int) -> Any:
+def _create_optuna(path: Path, objectives: Sequence[str]) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=make_storage(path), study_name=NAME, load_if_exists=True, directions=["minimize"] * objectives
+        storage=make_storage(path), study_name=NAME, load_if_exists=True, directions=["minimize"] * len(objectives)
     )
-    with warnings.catch_warnings():
-        # Optuna calls metric names experimental at every start.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(METRICS[: len(study.directions)])
+    if len(study.directions) == len(objectives):
+        with warnings.catch_warnings():
+            # Optuna calls metric names experimental at every start.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(objectives))
     return study

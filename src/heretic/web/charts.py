@@ -55,7 +55,7 @@ def front_svg(
 ) -> str:
     """Refusals against KL divergence (logarithmic): every measured trial, the front as a staircase, the knee."""
     measured = [trial for trial in trials if not trial.bound]
-    front = pareto_front(measured)
+    front = pareto_front(measured, baseline)
     best = knee(front, baseline).number if front else None
     highest = max([trial.kl_divergence for trial in measured], default=1.0)
     high = 10.0 ** max(0, math.ceil(math.log10(max(highest, LEAST_KL))))

@@ -80,7 +80,7 @@ def build_page(service: StudyService) -> Any:
 
 
 def _first(service: StudyService) -> int | None:
-    front = pareto_front(service.study.trials)
+    front = pareto_front(service.study.trials, service.study.baseline)
     return knee(front, service.study.baseline).number if front else None
 
 
@@ -96,7 +96,7 @@ def status_text(service: StudyService) -> str:
     study = service.study
     states = study.count_by_state()
     running = " · a search is running" if states.get("running") else ""
-    name, front = _escaped(model_name(study.record)), pareto_front(study.trials)
+    name, front = _escaped(model_name(study.record)), pareto_front(study.trials, study.baseline)
     return (
         f"**{name}** · {states.get('complete', 0)} trials{running} · {len(front)} on the front "
         f"· {itself(study.baseline)}"

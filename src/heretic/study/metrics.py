@@ -1,0 +1,65 @@
+"""Metrics of a search as its records hold them: a value for each trial, a description beside the baseline's value."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+Direction = Literal["minimize", "maximize"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(Record):
+    """One metric of one trial. A censored value is a lower bound: the trial was pruned before all was counted."""
+
+    value: int | float
+    censored: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key != "censored" or value}
+
+
+class BaselineMetric(Record):
+    """The baseline's value of a metric, and what it takes to compare and show the metric without its scorer.
+
+    `label` is its short name in a sentence, `title` the long one of an axis, unit included. `of` is the number of
+    prompts that a count is out of; None for a real number. `scale` is the distance from the ideal at which a metric has
+    lost all its worth: the knee and the hypervolume weigh metrics by it. `details` belong to the scorer.
+    """
+
+    label: str
+    title: str
+    value: int | float
+    of: int | None = None
+    scale: float
+    direction: Direction = "minimize"
+    details: dict[str, Any] = {}
+
+    @property
+    def heading(self) -> str:
+        """The label as the heading of a column."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
+    def rule(self) -> str:
+        """The name of the rule that selects the best trial by this metric alone, such as `lowest-kl`."""
+        best = "lowest" if self.direction == "minimize" else "highest"
+        return f"{best}-{self.label.lower().replace(' ', '-')}"
+
+    def cost(self, value: float) -> float:
+        """The value so oriented that less is better."""
+        return value if self.direction == "minimize" else -value
+
+    def loss(self, value: float) -> float:
+        """The value in units of `scale`: 0 is ideal, 1 is worthless.
+
+        The ideal is 0 for a metric that is minimised, and `scale` for one that is maximised.
+        """
+        return value / self.scale if self.direction == "minimize" else 1 - value / self.scale
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value not in (None, {})}
