@@ -12,9 +12,11 @@ from heretic.engine.early_stop import FIRST_VERDICT, TAIL, EarlyStopper, Row
 from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
 from heretic.evaluation.pruning.refusal_onset import RefusalOnset
 from heretic.evaluation.scores import scores
-from heretic.study.pareto import losing_refusals, pareto_front
+from heretic.search.loop import _enough
+from heretic.study.pareto import pareto_front
 from heretic.study.schema import TrialRecord
 from tests.support.engines import PROMPTS, engine_for
+from tests.support.study_toys import baseline as baseline_record
 
 LENGTH = 40
 NOTHING = AblationParameters(direction_scope="per layer", direction_index=1.0, kernels={})
@@ -45,6 +47,7 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
     over = PROMPTS[: len(PROMPTS) // 2] if objectives == 3 else []
     evaluator = Evaluator(engine, PROMPTS, PROMPTS, ["word1", "sorry", "word22"], LENGTH, over=over)
     baseline = evaluator.baseline()
+    against = baseline_record(over=(0, len(over)) if over else None)
     draw = torch.Generator().manual_seed(3)
     full: list[TrialRecord] = []
     early: list[TrialRecord] = []
@@ -53,7 +56,7 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
         [whole] = evaluator.evaluate([edit], baseline)
         assert isinstance(whole, Evaluation)
         full.append(record(number, whole))
-        [known] = evaluator.evaluate([edit], baseline, enough=partial(losing_refusals, early))
+        [known] = evaluator.evaluate([edit], baseline, enough=partial(_enough, early, against))
         assert isinstance(known, Evaluation)
         early.append(record(number, known))
         assert known.kl_divergence == whole.kl_divergence
@@ -65,19 +68,7 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
         else:
             assert known == whole
     assert sum(trial.bound for trial in early) > 3, "nothing was given up: this test proves nothing"
-    assert pareto_front(early) == pareto_front(full)
-
-
-def test_a_dominating_trial_that_has_no_refusals_leaves_nothing_to_count() -> None:
-    best = TrialRecord(number=0, refusals=0, kl_divergence=0.1, parameters=NOTHING)
-    bound = TrialRecord(number=1, refusals=0, kl_divergence=0.01, parameters=NOTHING, bound=True)
-    assert losing_refusals([best], 0.2) == 0
-    assert losing_refusals([best], 0.1) == 0, "an equal trial does not enter beside an earlier one"
-    assert losing_refusals([best], 0.09) is None
-    assert losing_refusals([bound], 0.2) is None, "what is not known rules nothing out"
-    third = best.model_copy(update={"over_refusals": 3})
-    assert losing_refusals([third], 0.2, 3) == 0
-    assert losing_refusals([third], 0.2, 2) is None, "fewer over-refusals enter, whatever the refusals are"
+    assert pareto_front(early, against) == pareto_front(full, against)
 
 
 def test_no_candidate_is_given_up_before_the_sampler_learns_something() -> None:
