@@ -34,10 +34,12 @@ def test_planted_behaviour_is_found_and_removed(
     capsys.readouterr()
     assert main(["results", str(study_of(tmp_path)), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert results["baseline"] == {"refusals": 24, "prompts": 24}
+    assert (results["baseline"]["refusals"], results["baseline"]["prompts"]) == (24, 24)
+    assert results["baseline"]["metrics"]["refusals"]["value"] == 24
     best = results["front"][0]
     assert best["refusals"] == 0
     assert best["kl_divergence"] < 0.01
+    assert best["metrics"]["refusals"] == {"value": 0}
 
 
 @pytest.mark.parametrize("export", ["merge", "adapter"])
@@ -51,7 +53,7 @@ def test_the_written_model_answers(
     table = capsys.readouterr().err
     assert "searched" in table and "written" in table
     manifest = json.loads((output / "heretic.json").read_text())
-    assert manifest["trial"]["refusals"] == 0
+    assert manifest["trial"]["metrics"]["refusals"]["value"] == 0
     assert manifest["base_model"] == "planted"
     for name in ("heretic.json", "README.md"):
         assert str(planted_directory) not in (output / name).read_text(), "a folder of this machine would be uploaded"
@@ -63,7 +65,7 @@ def test_the_written_model_answers(
     assert main(["evaluate", str(output), "--against", model, "--json", *prompts, *fixed]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["refusals"], figures["prompts"]) == (0, 24)
-    assert figures["kl_divergence"] == pytest.approx(manifest["trial"]["kl_divergence"], abs=1e-4)
+    assert figures["kl_divergence"] == pytest.approx(manifest["trial"]["metrics"]["kl_divergence"]["value"], abs=1e-4)
 
 
 def test_a_trial_of_a_recorded_study_is_exported_later(
@@ -107,7 +109,7 @@ def test_a_search_in_4_bits_writes_full_precision(
     assert {key: (value.dtype, value.shape) for key, value in edited.items()} == {
         key: (value.dtype, value.shape) for key, value in original.items()
     }
-    assert json.loads((output / "heretic.json").read_text())["trial"]["refusals"] == 0
+    assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0
     assert torch.equal(
         edited["model.layers.0.self_attn.q_proj.weight"], original["model.layers.0.self_attn.q_proj.weight"]
     )

@@ -42,7 +42,7 @@ def test_the_whole_job_with_three_figures(flags: list[str], tmp_path: Path, caps
     assert len(study.optuna.directions) == 3
     assert all(trial.over_refusals is not None for trial in study.trials)
     best = json.loads((output / "heretic.json").read_text())["trial"]
-    assert (best["refusals"], best["over_refusals"]) == (0, 0)
+    assert (best["metrics"]["refusals"]["value"], best["metrics"]["over_refusals"]["value"]) == (0, 0)
     assert "Refusals of 10 harmless prompts that look harmful | 6/10" in (output / "README.md").read_text()
 
     assert main(["report", str(study.path), "--no-model"]) == 0

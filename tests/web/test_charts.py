@@ -4,6 +4,8 @@ import xml.etree.ElementTree as ET
 
 from heretic.web.charts import front_svg, kernels_svg
 from tests.support import study_toys as toys
+from tests.support.study_toys import baseline
+from tests.support.study_toys import trial as study_trial
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -26,17 +28,17 @@ def test_points_are_ordered_as_their_figures_are() -> None:
 
 
 def test_of_three_figures_no_line_is_drawn_that_the_front_is_not_on() -> None:
-    third = toys.BASELINE.model_copy(update={"over_refusals": 3, "over_prompts": 10})
+    third = baseline(over=(3, 10))
     trials = [toys.trial(0, 0, 0.1), toys.trial(1, 20, 0.3)]
     assert "polyline" in front_svg(trials, toys.BASELINE)
-    given = [each.model_copy(update={"over_refusals": 5 - each.number}) for each in trials]
+    given = [study_trial(0, 0, 0.1, over=5), study_trial(1, 20, 0.3, over=4)]
     picture = front_svg(given, third)
     assert "polyline" not in picture and "20 refusals, KL 0.3000, 4 over-refusals" in picture
     assert picture.count("trial front") == 2
 
 
 def test_a_trial_that_was_given_up_is_no_point() -> None:
-    bound = toys.trial(1, 3, 0.1).model_copy(update={"bound": True})
+    bound = study_trial(1, 3, 0.1, pruned=True)
     assert set(circles(toys.trial(0, 5, 0.2), bound)) == {0}
 
 

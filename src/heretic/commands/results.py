@@ -5,8 +5,10 @@ import json
 from ..events import Reporter
 from ..report.tables import show_figures
 from ..session.heldout_sidecar import read_figures
+from ..study import version1
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
+from ..study.schema import BaselineRecord, TrialRecord
 
 
 def results(study: RecordedStudy) -> dict[str, object]:
@@ -15,11 +17,23 @@ def results(study: RecordedStudy) -> dict[str, object]:
     return {
         "version": 1,
         "model": study.record.model,
-        "baseline": study.baseline.model_dump(),
+        "baseline": _baseline(study.baseline),
         "trials": study.count_by_state(),
-        "front": [trial.model_dump(mode="json") for trial in pareto_front(study.trials, study.baseline)],
+        "front": [_trial(trial) for trial in pareto_front(study.trials, study.baseline)],
         "measured": None if figures is None else figures.model_dump(mode="json"),
     }
+
+
+def _baseline(baseline: BaselineRecord) -> dict[str, object]:
+    """The record, with the keys of version 1 for its readers."""
+    content = baseline.model_dump(mode="json")
+    return {**version1.baseline_keys(content["metrics"]), **content}
+
+
+def _trial(trial: TrialRecord) -> dict[str, object]:
+    """The record, with the keys of version 1 for its readers."""
+    values = {name: metric.value for name, metric in trial.metrics.items()}
+    return {**version1.trial_keys(values, trial.pruned), **trial.model_dump(mode="json")}
 
 
 def print_results(study: RecordedStudy, as_json: bool, reporter: Reporter) -> None:

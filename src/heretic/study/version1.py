@@ -50,6 +50,21 @@ def trial_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     return old | {"metrics": metrics}
 
 
+def trial_keys(values: Mapping[str, float], pruned: bool) -> dict[str, Any]:
+    """A trial's metrics under the keys of version 1."""
+    return {**values, "bound": pruned}
+
+
+def baseline_keys(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A baseline's metrics under the keys of version 1."""
+    found: dict[str, Any] = {}
+    for name, prompts in ((REFUSALS, "prompts"), (OVER_REFUSALS, "over_prompts")):
+        if name in metrics:
+            found |= {name: metrics[name]["value"], prompts: metrics[name].get("of")}
+            found |= metrics[name].get("details", {})
+    return found
+
+
 def known_values(user_attributes: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of an enqueued trial that a preview had measured."""
     return {KL: user_attributes[KNOWN_BEFORE]} if KNOWN_BEFORE in user_attributes else {}
