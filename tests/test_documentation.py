@@ -208,7 +208,7 @@ def test_what_is_broken_is_noticed() -> None:
         "HERETIC_SEED_S",
         "--n-trial",
     }
-    assert missing_files("`pytest tests/test_documentation.py::test_none` `model/none.py` `model/sites.py`") == [
+    assert missing_files("`pytest tests/test_documentation.py::test_none` `model/none.py` `model/layers.py`") == [
         "model/none.py",
         "tests/test_documentation.py::test_none",
     ]
@@ -238,7 +238,7 @@ def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -
         assert f"| {low:g} L to {high:.1f} L |" in method
     assert f"| {WEIGHT_RANGE[0]:g} to {WEIGHT_RANGE[1]:g} |" in method
     assert f"| {LEAST_DISTANCE:g} to {MOST_DISTANCE:g} L |" in method
-    figures = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    figures = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     three, none = rate(3, 100), rate(0, 100)
     assert f"{100 * three.low:.1f} to {100 * three.high:.1f} %" in figures
     assert f"up to {100 * none.high:.1f} %" in figures

@@ -9,7 +9,7 @@ from heretic.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
+    (ROOT / "docs").rglob("*.md")
 )
 TOLD_TO_USERS = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
 
