@@ -30,25 +30,25 @@ PUBLISHERS: dict[str, tuple[str, ...]] = {
 
 HEAD = """# Coverage
 
-Which families of models work, measured. Written by `python tools/family_coverage.py` (transformers {version},
+Which model families work, measured. Written by `python tools/family_coverage.py` (transformers {version},
 torch {torch}); don't edit it.
 
-For each model type of transformers' `AutoModelForCausalLM`, and for those that `AutoModelForImageTextToText` has beside
-them, a tiny random model is made from the family's own default configuration: small sizes, and a layer of each kind.
-A family works if all of this holds in float32:
+For each model type of transformers' `AutoModelForCausalLM`, and for the further ones of `AutoModelForImageTextToText`,
+a tiny random model is made from the family's own default configuration, with small sizes and one layer of each kind. A
+family works if all of this holds in float32:
 
 1. The sites are found and proved, and nothing else writes to the residual stream.
 2. In all three row normalisations, the hooked model's logits are those of the model with edited weights, alone and with
    two candidates in one batch.
-3. An export without an edit has the keys and bytes of its base. An export with one has the same keys, and loaded again
-   it gives the logits of the hooked model.
+3. An export without an edit has the keys and bytes of its base. An export with an edit has the same keys, and loaded
+   again it gives the logits of the hooked model.
 
-The error is the largest difference of logits in 2 and 3, as a share of what the edit changes; {tolerance:.0e} is the
-limit.
+The error is the largest difference of logits in 2 and 3, as a share of the change that the edit makes. The limit is
+{tolerance:.0e}.
 
 Not counted, by rule: encoder-decoders (`is_encoder_decoder` of the configuration, or layers that attend to an encoder);
-encoders (a later token changes the logits of earlier positions); models that give no logits of tokens. Families whose
-tiny model can't be made or run here are listed with the reason, and are not counted either.
+encoders (a later token changes the logits of earlier positions); models without logits of tokens. Families whose tiny
+model can't be made or run here are listed with the reason, and are not counted either.
 """
 
 
