@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from against_heretic_llm import NAMES, our_flags, prepare
-from heretic.config import Settings, resolve_report_prompts
+from heretic.config import Settings, resolve_heldout_prompts
 from heretic.prompts.loading import load_prompts
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
@@ -30,7 +30,7 @@ from measure import KL_LIMIT, hypervolume
 def write_prompts(work: Path) -> None:
     """The report part and the markers, one a line; and for temaq, which splits them itself, all that ours is given."""
     settings = Settings(preset="disclaimer", system_prompt="none")
-    sources = resolve_report_prompts(settings, settings)
+    sources = resolve_heldout_prompts(settings, settings)
     assert sources is not None
     for kind, source in (("good", sources.good_heldout_prompts), ("bad", sources.bad_heldout_prompts)):
         (work / f"{kind}_report.txt").write_text("".join(f"{prompt.text}\n" for prompt in load_prompts(source).prompts))

@@ -26,7 +26,8 @@ LAYERS = (
     ("engine",),
     ("model",),
     ("prompts", "events"),
-    ("config", "study"),
+    ("study",),
+    ("config",),
     ("ablation", "errors", "files"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def study(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> Path:
-    files = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+    files = [f"--{side}-heldout-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
     # A model's name is text, whatever it holds.
     model = tmp_path / "planted <b>&amp;"
     model.symlink_to(planted_directory / "planted", target_is_directory=True)

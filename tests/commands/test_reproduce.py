@@ -18,7 +18,7 @@ Content = dict[str, Any]
 def recorded(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a study, its report and an export, none of which a test changes."""
     place = tmp_path_factory.mktemp("recorded")
-    flags = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+    flags = [f"--{side}-heldout-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
     for side in ("good", "bad"):
         flags += [f"--{side}-prompts={planted_directory}/{side}_direction.txt"]
         flags += [f"--{side}-evaluation-prompts={planted_directory}/{side}_search.txt"]

@@ -9,7 +9,7 @@ import pytest
 
 from heretic.cli.main import main
 from heretic.config import PromptSource
-from heretic.config.types import REFUSAL_MARKERS
+from heretic.config.defaults import REFUSAL_MARKERS
 from heretic.evaluation.scorers.refusals import MarkerClassifier
 from heretic.model.loading.demo_model import demo_model
 from heretic.prompts.loading import load_prompts

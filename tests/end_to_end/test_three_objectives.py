@@ -18,7 +18,7 @@ def flags(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> 
     texts = planted_prompts(6, True, seed=901) + planted_prompts(4, False, seed=902)
     (tmp_path / "harmless.txt").write_text("\n".join(texts) + "\n")
     third = ["--over-refusal-objective", f"--over-refusal-evaluation-prompts={tmp_path}/harmless.txt"]
-    report = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+    report = [f"--{side}-heldout-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
     report += [f"--over-refusal-heldout-prompts={planted_directory}/good_report.txt"]
     return [str(planted_directory / "planted"), *planted_flags, *third, *report]
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from heretic.config.types import CHAIN_OF_THOUGHT_SKIPS
+from heretic.config.defaults import CHAIN_OF_THOUGHT_SKIPS
 from heretic.evaluation.prefix import close_thought, common_prefix
 
 

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 from tokenizers import decoders
 
-from heretic.config.types import CHAIN_OF_THOUGHT_SKIPS
+from heretic.config.defaults import CHAIN_OF_THOUGHT_SKIPS
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.prefix import close_opened, find_response_prefix, spoken

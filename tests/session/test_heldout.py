@@ -18,7 +18,7 @@ from tests.support.study_toys import trial
 
 @pytest.fixture
 def measured_flags(planted_directory: Path, planted_flags: list[str]) -> list[str]:
-    report = [f"--{side}-report-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+    report = [f"--{side}-heldout-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
     over = f"--over-refusal-heldout-prompts={planted_directory}/good_report.txt"
     return [str(planted_directory / "planted"), *planted_flags, *report, over]
 
@@ -92,7 +92,7 @@ def test_results_show_the_figures_and_their_json_is_the_file(
 def test_off_or_without_a_report_part_nothing_is_measured(
     flags: list[str], measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = measured_flags if flags else [each for each in measured_flags if "-report-prompts=" not in each]
+    given = measured_flags if flags else [each for each in measured_flags if "-heldout-prompts=" not in each]
     assert main([*given, *flags]) == 0
     said = capsys.readouterr().err
     assert read_figures(journal) is None

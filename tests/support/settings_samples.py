@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from heretic.config import Benchmark, PromptSource
-from heretic.config.measuring import JudgeSource
+from heretic.config import Benchmark, JudgeSource, PromptSource
 
 TABLE = {"dataset": "bad.jsonl", "column": "prompt", "system_prompt": "Be brief."}
 

@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DirectionScope = Literal["global", "per layer"]
+RowNormalization = Literal["none", "pre", "full"]
+"""Weight rows as they are, normalised, or normalised and restored to their norm."""
 
 
 class WeightKernel(BaseModel):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..config import ModelSettings, PromptSettings, Settings, add_flags, given_flags
+from ..config import EngineSettings, ModelSettings, PromptSettings, Settings, add_flags, given_flags
 from ..config.sections import EvaluationSettings, ExportSettings
 from ..errors import UserError
 from . import verbs
@@ -140,7 +140,7 @@ def _results(given: list[str]) -> int:
 def _export(given: list[str]) -> int:
     parser = make_parser("export", "[STUDY]", "Writes a trial of a recorded study, and measures what was written.")
     add_study(parser)
-    add_flags(parser, [ExportSettings, ModelSettings])
+    add_flags(parser, [ExportSettings, ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.export import export_trial
@@ -154,7 +154,7 @@ def _evaluate(given: list[str]) -> int:
     parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
     parser.add_argument("--against", metavar="BASE", help="the model to measure the KL divergence from")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_flags(parser, [ModelSettings, PromptSettings, EvaluationSettings])
+    add_flags(parser, [ModelSettings, EngineSettings, PromptSettings, EvaluationSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, "name")
     return _measure(settings, namespace.name, namespace.against, namespace.json, reporter)
@@ -185,7 +185,7 @@ def _inspect(given: list[str]) -> int:
     )
     parser.add_argument("name", metavar="MODEL", help="a directory, a hub id or a .gguf file")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_flags(parser, [ModelSettings])
+    add_flags(parser, [ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, "name")
     from ..commands.inspect import inspect_model, print_inspection

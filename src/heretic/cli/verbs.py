@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from ..config import ModelSettings, PromptSettings, add_flags, given_flags
-from ..config.measuring import MeasuringSettings
+from ..config import EngineSettings, HeldoutSettings, ModelSettings, PromptSettings, add_flags, given_flags
 from .common import add_study, make_parser, make_reporter, prepare
 
 
@@ -27,7 +26,7 @@ def chat_verb(given: list[str]) -> int:
     parser.add_argument("--top-k", metavar="N", help="draw from the N likeliest tokens")
     parser.add_argument("--tokens", metavar="N", help="end a response after N tokens (default: 4096)")
     parser.add_argument("--seed", metavar="N", help="draw the same again")
-    add_flags(parser, [ModelSettings])
+    add_flags(parser, [ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     names = ("system", "temperature", "top_p", "top_k", "tokens", "seed")
     options = ChatOptions(**{name: value for name in names if (value := vars(namespace).pop(name)) is not None})
@@ -46,7 +45,7 @@ def compare_verb(given: list[str]) -> int:
     parser.add_argument("--trials", metavar="A,B,...", default="", help="trial numbers (default: the knee)")
     parser.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="ask this; may be repeated")
     parser.add_argument("--tokens", metavar="N", type=int, default=200, help="end a response after N tokens (200)")
-    add_flags(parser, [ModelSettings])
+    add_flags(parser, [ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.compare import compare
@@ -76,7 +75,7 @@ def benchmark_verb(given: list[str]) -> int:
     parser.add_argument("--limit", metavar="N", type=int, help="at most N documents of each task")
     parser.add_argument("--samples", metavar="DIR", type=Path, help="write each document, prompt and response there")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_flags(parser, [ModelSettings])
+    add_flags(parser, [ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.benchmark import asked_for, benchmark_study, print_benchmarks
@@ -109,7 +108,7 @@ def ui_verb(given: list[str]) -> int:
     add_study(parser)
     parser.add_argument("--port", metavar="N", type=int, default=7860, help="port (default: 7860; 0: any that is free)")
     parser.add_argument("--no-browser", action="store_true", help="open no browser")
-    add_flags(parser, [ModelSettings])
+    add_flags(parser, [ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..study.find import find_study
@@ -125,7 +124,7 @@ def report_verb(given: list[str]) -> int:
     add_study(parser)
     parser.add_argument("--page", metavar="FILE", type=Path, help="page to write (default: beside the study)")
     parser.add_argument("--no-model", action="store_true", help="load no model: leave residuals out if none are kept")
-    add_flags(parser, [ModelSettings])
+    add_flags(parser, [ModelSettings, EngineSettings])
     namespace = parser.parse_args(given)
     settings, reporter = prepare(parser, namespace, None)
     from ..commands.report import load_and_measure, write_report
@@ -149,7 +148,7 @@ def reproduce_verb(given: list[str]) -> int:
     parser.add_argument(
         "--study-checkpoint-dir", metavar="DIR", help="directory for the new study (default: reproduced)"
     )
-    add_flags(parser, [ModelSettings, PromptSettings, MeasuringSettings])
+    add_flags(parser, [ModelSettings, EngineSettings, PromptSettings, HeldoutSettings])
     namespace = parser.parse_args(given)
     return reproduce_record(namespace.record, namespace.search, given_flags(namespace), namespace.json)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..ablation.edit import ModelEdit
 from ..benchmark.figures import BenchmarkFigures, TaskFigures
 from ..config import Benchmark, Settings
-from ..config.types import PACKAGED_BENCHMARKS
+from ..config.defaults import PACKAGED_BENCHMARKS
 from ..engine.local import LocalEngine
 from ..errors import BenchmarkError
 from ..events import Reporter

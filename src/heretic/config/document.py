@@ -4,16 +4,15 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .measuring import MeasuringSettings
 from .parsing import choices
-from .presets import PromptSources, ReportSources, preset_source, resolve_report_prompts
-from .sections import SECTIONS, PromptSettings
+from .presets import HeldoutSources, PromptSources, preset_source, resolve_heldout_prompts
+from .sections import SECTIONS, HeldoutSettings, PromptSettings
 from .types import PromptSource
 
 WIDTH = 110
@@ -21,24 +20,24 @@ WIDTH = 110
 HEAD = """\
 # The settings of heretic, with their defaults. Copy this file to config.toml and keep the lines that you change.
 #
-# A setting is taken from config.toml in the working directory, from an environment variable (HERETIC_N_TRIALS=100)
-# and from a flag (--n-trials 100); later ones win. In variables and flags a list or table is written as JSON or
-# inline TOML, and a list of words may be written with commas. A line that begins with "# key =" is a setting that
-# is not given by default, with an example.
+# Settings are read from config.toml in the working directory, from environment variables (HERETIC_N_TRIALS=100) and
+# from flags (--n-trials 100); a flag overrides a variable, a variable overrides the file. Write lists and tables in
+# variables and flags as JSON or inline TOML; a list of words may also be separated by commas. A line that begins with
+# "# key =" shows an example for a setting that has no default.
 """
 
 PROMPTS = """\
 # ---- Prompt tables ----
 
-# Tables must stand below all other keys. Keys of a prompt table:
+# TOML wants tables after all other keys. Keys of a prompt table:
 {keys}
-# Without a table the preset fills it in. These are the tables of the preset "hub", public sets of the hub (those of
-# the measurement at the end are packaged):
+# The preset provides every table that is not given. These are the tables of the preset "hub": public sets of the hub,
+# and packaged sets for the held-out evaluation.
 """
 
 
 def toml_value(value: Any, nested: bool = False) -> str:
-    """A value as TOML; a list that does not fit in a line has a line for each item."""
+    """A value as TOML; a list that does not fit in a line is broken into several."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -52,7 +51,9 @@ def toml_value(value: Any, nested: bool = False) -> str:
         line = f"[{', '.join(items)}]"
         if nested or len(line) <= WIDTH - 30:
             return line
-        return "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+        # Short texts share lines; what is nested has a line of its own.
+        rows = items if any(isinstance(item, list | tuple | Mapping) for item in value) else _rows(items)
+        return "[\n" + "".join(f"  {row},\n" for row in rows) + "]"
     # A TOML basic string has the escapes of a JSON string.
     return json.dumps(str(value), ensure_ascii=False)
 
@@ -68,9 +69,11 @@ def document() -> str:
 
 
 def entry(name: str, field: FieldInfo) -> str:
-    """A key with its description; commented out, with an example, where nothing is the default."""
-    words = choices(field.annotation)
-    comment = _comment(f"{field.description}" + (f" One of: {', '.join(words)}." if words else ""))
+    """A key with its description; commented out, with an example, where it has no default."""
+    text, words = str(field.description), choices(field.annotation)
+    if not all(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for word in words):
+        text += f" One of: {', '.join(words)}."
+    comment = _comment(text)
     default = field.get_default()
     if default is not None:
         return f"{comment}{name} = {toml_value(default)}\n"
@@ -78,7 +81,7 @@ def entry(name: str, field: FieldInfo) -> str:
 
 
 def prompt_tables() -> str:
-    """The prompt tables of the preset "hub", commented out, and what their keys mean."""
+    """The prompt tables of the preset "hub", commented out, with the meaning of their keys."""
     keys = "".join(_comment(f"  {name}: {field.description}") for name, field in PromptSource.model_fields.items())
     text = PROMPTS.format(keys=keys.rstrip("\n"))
     for name in PromptSources._fields:
@@ -86,15 +89,15 @@ def prompt_tables() -> str:
         source = preset_source("hub", split, name.split("_")[0])
         text += "\n" + _comment(str(PromptSettings.model_fields[name].description)) + f"# [{name}]\n"
         text += "".join(f"# {key} = {toml_value(value)}\n" for key, value in source.model_dump().items() if value)
-    return text + report_tables()
+    return text + heldout_tables()
 
 
-def report_tables() -> str:
-    """The prompt tables of the measurement at the end, commented out: those of the preset "hub", which are packaged."""
-    sources = resolve_report_prompts(PromptSettings(preset="hub"), MeasuringSettings())
+def heldout_tables() -> str:
+    """The prompt tables of the held-out evaluation, commented out: the packaged sets of the preset "hub"."""
+    sources = resolve_heldout_prompts(PromptSettings(preset="hub"), HeldoutSettings())
     text = ""
     for name, source in (sources._asdict() if sources else {}).items():
-        text += "\n" + _comment(str(MeasuringSettings.model_fields[name].description)) + f"# [{name}]\n"
+        text += "\n" + _comment(str(HeldoutSettings.model_fields[name].description)) + f"# [{name}]\n"
         text += "".join(f"# {key} = {toml_value(value)}\n" for key, value in source.model_dump().items() if value)
     return text
 
@@ -103,12 +106,24 @@ def _key(key: object) -> str:
     return str(key) if re.fullmatch(r"[\w-]+", str(key), re.ASCII) else json.dumps(key, ensure_ascii=False)
 
 
+def _rows(items: Sequence[str]) -> list[str]:
+    """The items joined with commas, as many to a row as fit."""
+    rows: list[str] = []
+    for item in items:
+        if rows and len(rows[-1]) + len(item) + 5 <= WIDTH:
+            rows[-1] += f", {item}"
+        else:
+            rows.append(item)
+    return rows
+
+
 def _is_prompts(name: str) -> bool:
-    return name in PromptSources._fields or name in ReportSources._fields
+    return name in PromptSources._fields or name in HeldoutSources._fields
 
 
 def _comment(text: str) -> str:
-    lines = textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="#     " if text[0] == " " else "# ")
+    indent = "#     " if text[0] == " " else "# "
+    lines = textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent=indent, break_on_hyphens=False)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from .measuring import MeasuringSettings
-from .sections import PromptSettings
+from .sections import HeldoutSettings, PromptSettings
 from .types import PromptSource
 
 _HUB = {"good": "mlabonne/harmless_alpaca", "bad": "mlabonne/harmful_behaviors"}
@@ -39,7 +38,7 @@ def resolve_prompts(settings: PromptSettings) -> PromptSources:
     )
 
 
-class ReportSources(NamedTuple):
+class HeldoutSources(NamedTuple):
     """The prompt sets of the measurement at the end, under the names of their keys."""
 
     good_heldout_prompts: PromptSource
@@ -47,9 +46,9 @@ class ReportSources(NamedTuple):
     over_refusal_heldout_prompts: PromptSource | None
 
 
-def resolve_report_prompts(
-    prompts: PromptSettings, measuring: MeasuringSettings, refusals: bool = True
-) -> ReportSources | None:
+def resolve_heldout_prompts(
+    prompts: PromptSettings, heldout: HeldoutSettings, refusals: bool = True
+) -> HeldoutSources | None:
     """The report part of the prompts that the search uses; None where the user's own have none.
 
     Over-refusal is measured on the packaged set, unless it is the very thing that the run is about, or the run is not
@@ -58,13 +57,13 @@ def resolve_report_prompts(
     preset = "refusal" if prompts.preset == "hub" else prompts.preset
     found = {}
     for kind, given, own in (
-        ("good", measuring.good_heldout_prompts, prompts.good_evaluation_prompts),
-        ("bad", measuring.bad_heldout_prompts, prompts.bad_evaluation_prompts),
+        ("good", heldout.good_heldout_prompts, prompts.good_evaluation_prompts),
+        ("bad", heldout.bad_heldout_prompts, prompts.bad_evaluation_prompts),
     ):
         if given is None and own is not None:
             return None
         found[kind] = given or preset_source(preset, "report", kind)
-    over = measuring.over_refusal_heldout_prompts
+    over = heldout.over_refusal_heldout_prompts
     if over is None and refusals and found["bad"].dataset != f"packaged:{OVER_REFUSAL}":
         over = preset_source(OVER_REFUSAL, "report", "bad")
-    return ReportSources(found["good"], found["bad"], over)
+    return HeldoutSources(found["good"], found["bad"], over)

@@ -1,17 +1,18 @@
-"""All settings as one object. Keys are flat, so it can be passed wherever one section is taken."""
+"""All settings in one object. Keys are flat, so it can be passed wherever one section is taken."""
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .measuring import MeasuringSettings, OverRefusalSettings
 from .sections import (
     DirectionSettings,
+    EngineSettings,
     EvaluationSettings,
     ExportSettings,
+    HeldoutSettings,
     ModelSettings,
+    PlotSettings,
     PromptSettings,
     SearchSettings,
 )
-from .showing import ReportSettings
 
 
 class Settings(
@@ -19,11 +20,11 @@ class Settings(
     PromptSettings,
     DirectionSettings,
     EvaluationSettings,
-    OverRefusalSettings,
     SearchSettings,
-    MeasuringSettings,
+    HeldoutSettings,
     ExportSettings,
-    ReportSettings,
+    PlotSettings,
+    EngineSettings,
     BaseSettings,
 ):
     """Every setting. `load_settings` reads the world; constructing this reads nothing."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from ..config.measuring import JudgeSource
+from ..config import JudgeSource
 from ..errors import ModelError
 from ..evaluation.heldout.judges import Judge, open_judge
 from ..evaluation.heldout.schema import AgreementFigure, HeldoutReport, JudgeFigures, ModelMetrics, ResponseClass

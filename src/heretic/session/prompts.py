@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from ..config import PromptSource, Settings, resolve_prompts, resolve_report_prompts
+from ..config import PromptSource, Settings, resolve_heldout_prompts, resolve_prompts
+from ..config.defaults import REFUSAL_MARKERS
 from ..config.presets import OVER_REFUSAL, preset_source
-from ..config.types import REFUSAL_MARKERS
 from ..errors import PromptError
 from ..evaluation.heldout.evaluate import ReportPart
 from ..prompts.loading import load_prompts
@@ -77,7 +77,7 @@ def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | No
     """
     # Other markers show another behaviour.
     refusals = settings.refusal_markers == list(REFUSAL_MARKERS)
-    sources = resolve_report_prompts(settings, settings, refusals)
+    sources = resolve_heldout_prompts(settings, settings, refusals)
     if sources is None or settings.heldout_trials == 0:
         return None
     over = sources.over_refusal_heldout_prompts

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from .. import __version__
-from ..config import ExportSettings, ReportSettings, Settings
+from ..config import ExportSettings, PlotSettings, Settings
 from ..engine.local import LocalEngine
 from ..engine.protocol import Progress
 from ..evaluation.evaluator import Baseline, Evaluator
@@ -115,7 +115,7 @@ def recorded_baseline(record: BaselineRecord, evaluator: Evaluator, progress: Pr
     return replace(baseline, tokens=tokens, probability=record.probability)
 
 
-NOT_RECORDED = {*ExportSettings.model_fields, *ReportSettings.model_fields}
+NOT_RECORDED = {*ExportSettings.model_fields, *PlotSettings.model_fields}
 NOT_RECORDED |= {"study_checkpoint_dir", "resume", "reproduce"}
 """Settings that say where things go and what is shown: no figure depends on them."""
 

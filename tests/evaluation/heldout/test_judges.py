@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from heretic.config.measuring import JudgeSource
+from heretic.config import JudgeSource
 from heretic.errors import ModelError
 from heretic.evaluation.heldout.judges import open_judge
 from heretic.evaluation.statistics import kappa

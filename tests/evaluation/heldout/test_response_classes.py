@@ -2,7 +2,7 @@
 
 import pytest
 
-from heretic.config.types import REFUSAL_MARKERS, REFUSAL_OPENINGS
+from heretic.config.defaults import REFUSAL_MARKERS, REFUSAL_OPENINGS
 from heretic.engine.protocol import Response
 from heretic.evaluation.heldout.response_classes import ROOM, ResponseClassifier, count_classes, off_script, repeats
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from heretic.config.types import REFUSAL_MARKERS
+from heretic.config.defaults import REFUSAL_MARKERS
 from heretic.evaluation.scorers.refusals import MarkerClassifier, fold
 
 CLASSIFIER = MarkerClassifier(REFUSAL_MARKERS)

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any, Protocol, get_args
 
-from ...config.measuring import JudgeSource
+from ...config import JudgeSource
 from ...errors import ModelError
 from .schema import ResponseClass
 

@@ -1,0 +1,39 @@
+"""The settings by stage, one file a heading of config.default.toml. A stage takes its own section."""
+
+from .base import Section
+from .directions import DirectionSettings
+from .engine import EngineSettings
+from .evaluation import EvaluationSettings
+from .export import ExportSettings
+from .heldout import HeldoutSettings, JudgeSource
+from .model import ModelSettings
+from .plots import PlotSettings
+from .prompts import PromptSettings
+from .search import SearchSettings
+
+SECTIONS: tuple[type[Section], ...] = (
+    ModelSettings,
+    PromptSettings,
+    DirectionSettings,
+    EvaluationSettings,
+    SearchSettings,
+    HeldoutSettings,
+    ExportSettings,
+    PlotSettings,
+    EngineSettings,
+)
+
+__all__ = [
+    "SECTIONS",
+    "DirectionSettings",
+    "EngineSettings",
+    "EvaluationSettings",
+    "ExportSettings",
+    "HeldoutSettings",
+    "JudgeSource",
+    "ModelSettings",
+    "PlotSettings",
+    "PromptSettings",
+    "SearchSettings",
+    "Section",
+]
