@@ -70,7 +70,7 @@ def measure(tiny: bool, way: str) -> list[Response]:
     local = engine.local
     good, bad = random_prompts(prompts), random_prompts(prompts, 40)
     count = find_candidates(local, bad, no_progress)
-    local.batch_size = count * prompts
+    local.set_batch_size(count * prompts)
     print(f"static_decode = {way}, {count} candidates a forward")
     edits = engine.random_edits(count)
     if torch.cuda.is_available():

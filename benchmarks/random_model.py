@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions, StaticDecode
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
@@ -35,7 +36,9 @@ class RandomEngine:
         return edits
 
 
-def random_engine(n_layers: int, width: int, batch_size: int, static_decode: str = "auto", **more: Any) -> RandomEngine:
+def random_engine(
+    n_layers: int, width: int, batch_size: int, static_decode: StaticDecode = "auto", **more: Any
+) -> RandomEngine:
     """`more` are fields of the configuration, beside what follows from the width."""
     words = {f"word{number}": number for number in range(WORDS)} | {"user": WORDS, "assistant": WORDS + 1, "[end]": 202}
     tokenizer = Tokenizer(models.WordLevel(words | {"[unknown]": 203}, unk_token="[unknown]"))
@@ -63,7 +66,7 @@ def random_engine(n_layers: int, width: int, batch_size: int, static_decode: str
     model.lm_head.weight.data[202] = 0
     loaded = LoadedModel(Checkpoint("random", Path()), model, fast, tuple(find_sites(model)))
     chat = chat_format(fast, "none", "random")
-    return RandomEngine(LocalEngine(loaded, chat, batch_size, static_decode=static_decode))
+    return RandomEngine(LocalEngine(loaded, chat, batch_size, EngineOptions(static_decode=static_decode)))
 
 
 def random_prompts(count: int, longest: int = 30) -> list[Prompt]:

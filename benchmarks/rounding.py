@@ -24,6 +24,7 @@ from heretic.ablation.edit import ModelEdit
 from heretic.ablation.sites import components_of
 from heretic.config import Settings, resolve_prompts
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import DEFAULT, PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.scorers.kl import kl_divergence
@@ -104,17 +105,7 @@ class Measuring:
         settings = self._settings.model_copy(update={"dtypes": [way.dtype]})
         loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
         chat = chat_format(loaded.tokenizer, "none", "SmolLM2")
-        on = way.path == "shortcuts"
-        return LocalEngine(
-            loaded,
-            chat,
-            way.rows,
-            compact=on,
-            share_prefix=on,
-            reuse_layers=on,
-            fast_attention=on,
-            packed_weights=on,
-        )
+        return LocalEngine(loaded, chat, way.rows, DEFAULT if way.path == "shortcuts" else PLAIN)
 
 
 def apart(one: list[HeldoutReport], other: list[HeldoutReport]) -> str:

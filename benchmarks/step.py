@@ -19,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from heretic.ablation.compile import compile_edit
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
 from heretic.model.kernels.packed_linear import unpack_weights
 from samplers import Bench
@@ -86,7 +87,7 @@ def main() -> None:
     edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
     prompts = bench.bad[: arguments.rows]
     engine = bench.engine
-    engine.batch_size = arguments.rows
+    engine.set_batch_size(arguments.rows)
     steps = Steps(profiled=True)
     print(f"{arguments.rows} rows, {engine.loaded.dtype}, {arguments.threads} thread(s)")
     print(f"a step: {Steps(profiled=False).run(engine, prompts, edit):.0f} ms")
@@ -97,7 +98,9 @@ def main() -> None:
     unpack_weights(engine.loaded.model)
     print(f"without packed weights: {Steps(profiled=False).run(engine, prompts, edit):.0f} ms")
     engine.loaded.model.set_attn_implementation("sdpa")
-    plain = LocalEngine(engine.loaded, engine.chat, arguments.rows, fast_attention=False, packed_weights=False)
+    plain = LocalEngine(
+        engine.loaded, engine.chat, arguments.rows, EngineOptions(fast_attention=False, packed_weights=False)
+    )
     print(f"nor attention of its own: {Steps(profiled=False).run(plain, prompts, edit):.0f} ms")
 
 

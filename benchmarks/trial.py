@@ -25,6 +25,7 @@ from heretic.ablation.residuals import ResidualFitter, ResidualStats
 from heretic.ablation.sites import components_of
 from heretic.config import Settings, resolve_prompts
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
 from heretic.model.chat.format import chat_format
@@ -77,7 +78,7 @@ def main() -> None:
     print(f"loading: {time.perf_counter() - start:.1f} s, {loaded.dtype}, {torch.get_num_threads()} threads")
     chat = chat_format(loaded.tokenizer, settings.system_prompt, "SmolLM2")
     engine = LocalEngine(loaded, chat, 128)
-    plain = LocalEngine(loaded, chat, 128, compact=False, share_prefix=False)
+    plain = LocalEngine(loaded, chat, 128, EngineOptions(compact_batch=False, share_prefix=False))
     start = time.perf_counter()
     directions = find_directions(mean_residuals(engine, good_d), mean_residuals(engine, bad_d))
     print(f"residuals of {len(good_d) + len(bad_d)} prompts: {time.perf_counter() - start:.1f} s")

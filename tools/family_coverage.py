@@ -30,7 +30,7 @@ from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
-from heretic.ablation.sites import Site, components_of
+from heretic.ablation.sites import MeasuredGain, PostNorm, Site, components_of
 from heretic.ablation.weight_stats import weight_stats
 from heretic.export.formats.merge import edit_from, merge
 from heretic.export.readers.base import open_checkpoint
@@ -161,8 +161,11 @@ def directions(model: nn.Module) -> Directions:
 
 
 def gains(model: nn.Module, sites: Sequence[Site]) -> dict[str, Tensor]:
-    found = {site.module: site.gain for site in sites if site.gain is not None}
-    norms = {site.module: site.post_norm for site in sites if site.post_norm is not None and site.gain is None}
+    downstream = {site.module: site.downstream for site in sites}
+    found = {
+        name: each.gain for name, each in downstream.items() if isinstance(each, MeasuredGain) and each.gain is not None
+    }
+    norms = {name: each.name for name, each in downstream.items() if isinstance(each, PostNorm)}
     return found | {module: measured_gain(model.get_submodule(norm), width(model)) for module, norm in norms.items()}
 
 

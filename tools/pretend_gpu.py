@@ -2,7 +2,7 @@
 
 torch's fake tensors have shapes and a device, but no numbers; an operation on two devices raises. Here the weights of a
 tiny model say that they are on a GPU, and the engine does with it all that a search does. Where the program reads
-numbers, it gets made-up ones, and a step that is recorded runs once. What this can't show is CUDA itself: graphs,
+numbers, it gets made-up ones, and a step that is captured runs once. What this can't show is CUDA itself: graphs,
 streams, events. Needs a C++ compiler and ninja: a build of torch without CUDA can't index a tensor that says it is on a
 GPU before it has a device guard, and gets one that does nothing.
 """
@@ -48,18 +48,18 @@ void guard() { static c10::impl::DeviceGuardImplRegistrar registered(c10::Device
 """
 
 
-class Recording:
+class Graph:
     def replay(self) -> None: ...
 
 
-class Recorder:
-    def record(self, step: Callable[[], None], rewind: Callable[[], None], beside: Any) -> Recording:
+class Capturer:
+    def capture(self, step: Callable[[], None], rewind: Callable[[], None], shares_memory_with: Any) -> Graph:
         step()
         rewind()
-        return Recording()
+        return Graph()
 
 
-class Preview:
+class Tokens:
     def __init__(self, tokens: torch.Tensor) -> None:
         assert tokens.device.type == "cuda"
         self._shape = tokens.shape
@@ -76,8 +76,7 @@ def made_up(shape: Any) -> Any:
 def pretending() -> Iterator[FakeTensorMode]:
     """Tensors that are made now are fake, and reading their numbers gives made-up ones."""
     replaced = [
-        patch("heretic.engine.local.recorder_for", lambda _: Recorder()),
-        patch("heretic.engine.cuda_graphs.static_batch.Look", Preview),
+        patch("heretic.engine.cuda_graphs.static_batch.AsyncTokens", Tokens),
         patch("torch.cuda.mem_get_info", lambda *_: (8 << 30, 8 << 30)),
         # No tensor keeps its numbers beside it.
         patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1),
@@ -109,7 +108,7 @@ def search(loaded: LoadedModel) -> None:
     """The work of a search, with edits that are on the CPU as a search has them."""
     to_pretended(loaded.model)
     assert loaded.device.type == "cuda"
-    engine = LocalEngine(loaded, chat_format(loaded.tokenizer, None, "tiny"), 64, warn=fail)
+    engine = LocalEngine(loaded, chat_format(loaded.tokenizer, None, "tiny"), 64, warn=fail, capturer=Capturer())
     edits: list[ModelEdit] = [
         {site.module: SiteEdit(torch.zeros(32, 1), torch.zeros(32, 1), scale) for site in engine.sites}
         for scale in (torch.ones(32), None)
@@ -122,7 +121,7 @@ def search(loaded: LoadedModel) -> None:
     verdicts = cycle([True, False, False])
     for length in (12, 9):
         engine.generate(PROMPTS, list(edits), length, lambda _: next(verdicts), no_progress)
-    assert engine.has_recorded
+    assert engine.graphs is not None and engine.graphs.has_graphs
     engine.decoding_rate(PROMPTS, len(edits), 10)
 
 

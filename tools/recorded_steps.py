@@ -13,6 +13,7 @@ from tiny_models import causal_families, tiny_model
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
 from heretic.errors import UserError
 from heretic.model.chat.format import chat_format
@@ -22,6 +23,7 @@ from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.op_replay import OpReplay
 from tests.support.planted import planted_prompts, planted_tokenizer
 
 PROMPTS = [Prompt(text) for text in planted_prompts(7, bad=True, seed=5)]
@@ -40,19 +42,23 @@ def verdict(family: str) -> str:
     model, tokenizer = tiny_model(family), planted_tokenizer()
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     chat, said = chat_format(tokenizer, None, "tiny"), list[str]()
-    plain = LocalEngine(loaded, chat, 64, static_decode="off")
-    recorded = LocalEngine(loaded, chat, 64, static_decode="on", warn=said.append)
-    if not recorded.records_steps:
+    plain = LocalEngine(loaded, chat, 64, EngineOptions(static_decode="off"))
+    captured = LocalEngine(loaded, chat, 64, warn=said.append, capturer=OpReplay())
+    if captured.graphs is None or not captured.graphs.enabled:
         return "not tried"
     for seed in range(3):
         first, second = (
             engine.generate(PROMPTS, candidates(loaded, seed), TOKENS, lambda text: "word1" in text, no_progress)
-            for engine in (plain, recorded)
+            for engine in (plain, captured)
         )
         if first != second:
             return "DIFFERENT"
     return (
-        said[0] if said else "the same" if recorded.has_recorded else "not tried: its cache holds more than positions"
+        said[0]
+        if said
+        else "the same"
+        if captured.graphs.has_graphs
+        else "not tried: its cache holds more than positions"
     )
 
 

@@ -1,13 +1,11 @@
-"""The batch size is measured, and an out-of-memory ends the measuring, not the program."""
+"""The batch size is measured, and an out-of-memory error ends the measurement, not the program."""
 
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from torch import Tensor
 
 from heretic.engine.batch_size import find_batch_size, find_candidates
-from heretic.engine.forward import Forward
-from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.errors import ModelError
 from tests.support.engines import PROMPTS, engine_for
@@ -22,26 +20,24 @@ def test_sizes_double_up_to_the_largest() -> None:
     assert engine.batch_size == 3
 
 
-def limited(engine: LocalEngine, most_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory for so many rows a forward."""
-    forward = engine.forward.__call__
+def memory_for(max_rows: int) -> Callable[[Tensor], None]:
+    """An observer of forwards that fails where one has more rows."""
 
-    def call(self: Forward, ids: Tensor, *rest: Any) -> Tensor:
-        if len(ids) > most_rows:
+    def check(ids: Tensor) -> None:
+        if len(ids) > max_rows:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return forward(ids, *rest)
 
-    monkeypatch.setattr(Forward, "__call__", call)
+    return check
 
 
-def test_out_of_memory_ends_the_doubling(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_ends_the_doubling() -> None:
     engine = engine_for("llama", 1)
-    limited(engine, 2, monkeypatch)
-    assert find_batch_size(engine, PROMPTS, 128, no_progress) in (1, 2)
-    assert find_candidates(engine, PROMPTS[:1], no_progress) in (1, 2)
-    limited(engine, 0, monkeypatch)
-    with pytest.raises(ModelError, match="no memory for even one"):
+    with engine.forward.observed(memory_for(2)):
+        assert find_batch_size(engine, PROMPTS, 128, no_progress) in (1, 2)
+        assert find_candidates(engine, PROMPTS[:1], no_progress) in (1, 2)
+    with engine.forward.observed(memory_for(0)), pytest.raises(ModelError, match="no memory for even one"):
         find_batch_size(engine, PROMPTS, 128, no_progress)
+    assert engine.batch_size == 1
 
 
 def test_candidates_double_while_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:

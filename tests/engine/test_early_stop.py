@@ -1,4 +1,4 @@
-"""Candidates that have lost end early, and the front is the one that full evaluation gives."""
+"""Dominated candidates are pruned, and the front is that of full evaluation."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,7 +8,7 @@ import torch
 
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.parameters import AblationParameters
-from heretic.engine.early_stop import FIRST_VERDICT, TAIL, EarlyStopper, Row
+from heretic.engine.early_stop import MIN_TOKENS_BEFORE_PRUNING, TAIL_TOKENS, EarlyStopper, RowState
 from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
 from heretic.evaluation.pruning.refusal_onset import RefusalOnset
 from heretic.evaluation.scores import scores
@@ -67,38 +67,38 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
             assert known.refusals <= known.estimate <= len(PROMPTS)
         else:
             assert known == whole
-    assert sum(trial.bound for trial in early) > 3, "nothing was given up: this test proves nothing"
+    assert sum(trial.bound for trial in early) > 3, "nothing was pruned: this test proves nothing"
     assert pareto_front(early, against) == pareto_front(full, against)
 
 
-def test_no_candidate_is_given_up_before_the_sampler_learns_something() -> None:
-    watch = EarlyStopper(lambda rows: ["sorry" for _ in rows], lambda text: True, [1, None])
-    rows = [Row(0), Row(0), Row(1)]
+def test_no_candidate_is_pruned_before_the_sampler_learns_something() -> None:
+    stopper = EarlyStopper(lambda rows: ["sorry" for _ in rows], lambda text: True, [1, None])
+    rows = [RowState(0), RowState(0), RowState(1)]
     rows[1].ended = True
-    watch(rows, FIRST_VERDICT - 4, last=False)
-    assert [row.decided for row in rows] == [True, False, True]
-    assert not watch.given_up
-    rows.append(Row(0))
-    watch(rows, FIRST_VERDICT + 1, last=False)
-    assert watch.given_up == {0}
-    assert [row.cut for row in rows] == [False, False, False, True], "what has ended is known, and stays so"
+    stopper(rows, MIN_TOKENS_BEFORE_PRUNING - 4, last=False)
+    assert [row.settled for row in rows] == [True, False, True]
+    assert not stopper.pruned
+    rows.append(RowState(0))
+    stopper(rows, MIN_TOKENS_BEFORE_PRUNING + 1, last=False)
+    assert stopper.pruned == {0}
+    assert [row.pruned for row in rows] == [False, False, False, True], "rows that have ended are not pruned"
 
 
-def test_a_growing_text_is_looked_at_once() -> None:
-    looked_at: list[int] = []
+def test_each_token_is_checked_about_once() -> None:
+    checked: list[int] = []
 
     def decode(rows: Sequence[Sequence[int]]) -> list[str]:
-        looked_at.extend(len(row) for row in rows)
+        checked.extend(len(row) for row in rows)
         return ["".join(chr(97 + token) for token in row) for row in rows]
 
-    watch = EarlyStopper(decode, lambda text: "bcde" in text, [None])
-    # The marker lies across two looks.
-    row = Row(0)
+    stopper = EarlyStopper(decode, lambda text: "bcde" in text, [None])
+    # The marker spans two checks.
+    row = RowState(0)
     for step in range(1, 201):
         row.tokens.append({150: 1, 151: 2, 152: 3, 153: 4}.get(step, 0))
-        watch([row], step, last=False)
-        assert row.decided == (step >= 156)
-    assert max(looked_at) == TAIL
+        stopper([row], step, last=False)
+        assert row.settled == (step >= 156)
+    assert max(checked) == TAIL_TOKENS
 
 
 def test_the_estimate_makes_up_for_what_does_not_show_yet() -> None:

@@ -1,4 +1,4 @@
-"""Layers below the first edited one run once, and nothing is other for it."""
+"""Layers below the first edited one run once, and the results are those of full forwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,12 @@ from torch.testing import assert_close
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.layer_cache import LowerLayerCache
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
 from tests.support.engines import FAMILIES, PROMPTS, engine_for, some_edit
 
 LENGTH = 10
+WITHOUT_CACHE = EngineOptions(cache_lower_layers=False)
 
 
 def edit_from(engine: LocalEngine, layer: int, seed: int) -> dict[str, SiteEdit]:
@@ -24,13 +26,13 @@ def edit_from(engine: LocalEngine, layer: int, seed: int) -> dict[str, SiteEdit]
 def engines(family: str, n_layers: int = 4) -> tuple[LocalEngine, LocalEngine]:
     return (
         engine_for(family, 64, n_layers=n_layers),
-        engine_for(family, 64, n_layers=n_layers, reuse_layers=False),
+        engine_for(family, 64, WITHOUT_CACHE, n_layers=n_layers),
     )
 
 
 @contextmanager
 def counted(engine: LocalEngine) -> Iterator[list[int]]:
-    """How often each decoder layer's weights were used."""
+    """The number of times that each decoder layer ran its weights."""
     counts = [0] * len(engine.loaded.layers)
 
     def count(index: int):  # type: ignore[no-untyped-def]
@@ -48,7 +50,7 @@ def counted(engine: LocalEngine) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_kept_changes_nothing(family: str) -> None:
+def test_results_are_those_of_full_forwards(family: str) -> None:
     """Baseline first, as in a search, then candidates that begin at several depths, one and two a forward."""
     reusing, plain = engines(family)
     for layer_sets in ([], [3], [1], [2], [3, 2], [1, 3]):
@@ -62,23 +64,23 @@ def test_what_is_kept_changes_nothing(family: str) -> None:
         assert reusing.generate(PROMPTS, edits, LENGTH, None, no_progress) == plain.generate(
             PROMPTS, edits, LENGTH, None, no_progress
         )
-    assert reusing._prefill.untouched is not None
-    assert reusing._prefill.untouched.works
+    assert reusing.layer_cache is not None
+    assert reusing.layer_cache.enabled
 
 
-def test_untouched_layers_run_once() -> None:
+def test_unedited_layers_run_once() -> None:
     engine, _ = engines("llama")
     engine.first_token_log_probabilities(PROMPTS, [{}], no_progress)
     edit = edit_from(engine, 2, 3)
-    engine.first_token_log_probabilities(PROMPTS, [edit], no_progress)  # the first time, it is proved
+    engine.first_token_log_probabilities(PROMPTS, [edit], no_progress)  # the first time, it is verified
     with counted(engine) as counts:
         engine.first_token_log_probabilities(PROMPTS, [edit], no_progress)
     assert counts[:2] == [0, 0]
     assert min(counts[2:]) > 0
 
 
-def test_without_a_baseline_run_candidates_leave_behind_what_they_do_not_edit() -> None:
-    """As after a resume, where the refusals of the baseline are not counted again."""
+def test_without_a_baseline_the_cache_is_filled_by_candidates() -> None:
+    """As after a resume, where the baseline does not generate again."""
     reusing, plain = engines("llama")
     for layer in (3, 2, 1, 3):
         edit = edit_from(reusing, layer, layer)
@@ -87,9 +89,9 @@ def test_without_a_baseline_run_candidates_leave_behind_what_they_do_not_edit() 
         )
 
 
-def test_edited_layers_are_never_taken_for_the_baselines() -> None:
-    """First tokens of the same prompts reach deeper than the candidate whose responses follow: its own keys and values
-    of the layers that it edits must not be kept."""
+def test_edited_layers_are_never_cached() -> None:
+    """Where an earlier forward stored deeper states, keys and values of a candidate's own edited layers must not be
+    stored."""
     reusing, plain = engines("llama")
     reusing.first_token_log_probabilities(PROMPTS, [{}], no_progress)
     for layer, seed in ((1, 5), (3, 6)):
@@ -100,18 +102,18 @@ def test_edited_layers_are_never_taken_for_the_baselines() -> None:
 
 
 @pytest.mark.parametrize("budget", [0, 10_000, 40_000])
-def test_little_memory_keeps_less_and_changes_nothing(budget: int) -> None:
+def test_a_small_budget_changes_no_result(budget: int) -> None:
     reusing, plain = engines("llama")
-    reusing._prefill.untouched = LowerLayerCache(reusing.loaded.layers, budget)
+    reusing.prefill.layer_cache = cache = LowerLayerCache(reusing.loaded.layers, budget)
     for edit in ({}, edit_from(reusing, 3, 1), edit_from(reusing, 2, 2)):
         assert reusing.generate(PROMPTS, [edit], LENGTH, None, no_progress) == plain.generate(
             PROMPTS, [edit], LENGTH, None, no_progress
         )
-    assert reusing._prefill.untouched._left >= 0
+    assert cache.bytes_left >= 0
 
 
-def test_layers_that_hand_on_more_than_their_state_are_found_out() -> None:
-    """A layer that leaves something for another one, behind the hidden state's back."""
+def test_layers_that_pass_on_more_than_their_state_disable_the_cache() -> None:
+    """One layer leaves a value for another one, outside the hidden state."""
     reusing, plain = engines("llama")
     for engine in (reusing, plain):
         layers = engine.loaded.layers
@@ -129,5 +131,5 @@ def test_layers_that_hand_on_more_than_their_state_are_found_out() -> None:
             reusing.first_token_log_probabilities(PROMPTS, [edit], no_progress),
             plain.first_token_log_probabilities(PROMPTS, [edit], no_progress),
         )
-    assert reusing._prefill.untouched is not None
-    assert not reusing._prefill.untouched.works
+    assert reusing.layer_cache is not None
+    assert not reusing.layer_cache.enabled

@@ -1,6 +1,5 @@
-"""The engine gives what the library's plain path gives, whatever the batches."""
+"""The engine gives the results of transformers' own generation, whatever the batches."""
 
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch.testing import assert_close
 from heretic.engine.decoding import end_tokens
 from heretic.engine.kv_cache import make_cache
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions
 from heretic.engine.prefill import ForwardPlan
 from heretic.engine.protocol import no_progress
 from heretic.model.chat.format import chat_format
@@ -24,7 +24,7 @@ from tests.support.planted import planted_tokenizer
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_responses_are_the_librarys(family: str) -> None:
+def test_responses_are_those_of_transformers(family: str) -> None:
     """One row at a time, no padding, transformers' own generate."""
     engine = engine_for(family, 4)
     texts = [r.text for r in engine.generate(PROMPTS, [{}], 12, None, no_progress)[0]]
@@ -43,7 +43,7 @@ def test_responses_are_the_librarys(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_depends_on_batches(family: str) -> None:
+def test_results_do_not_depend_on_batches(family: str) -> None:
     one, all_together = engine_for(family, 1), engine_for(family, 64)
     expected = one.generate(PROMPTS, [{}], 8, None, no_progress)
     assert all_together.generate(PROMPTS, [{}], 8, None, no_progress) == expected
@@ -57,7 +57,7 @@ def test_nothing_depends_on_batches(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_candidates_together_are_candidates_alone(family: str) -> None:
+def test_candidates_of_one_forward_are_independent(family: str) -> None:
     engine = engine_for(family, 12)
     edits = [some_edit(engine, 1), {}, some_edit(engine, 2)]
     together = engine.generate(PROMPTS, edits, 8, None, no_progress)
@@ -71,29 +71,29 @@ def test_candidates_together_are_candidates_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_rows_that_leave_change_nothing_for_the_others(family: str) -> None:
-    def decided(text: str) -> bool:
+def test_rows_that_leave_the_batch_do_not_change_the_others(family: str) -> None:
+    def is_settled(text: str) -> bool:
         return "word1" in text
 
     edits = [{}, some_edit(engine_for(family, 1), 3)]
-    plain = engine_for(family, 64, compact=False).generate(PROMPTS, edits, 20, None, no_progress)
-    left = engine_for(family, 64).generate(PROMPTS, edits, 20, decided, no_progress)
-    flags = [decided(response.text) for row in plain for response in row]
+    plain = engine_for(family, 64, EngineOptions(compact_batch=False)).generate(PROMPTS, edits, 20, None, no_progress)
+    left = engine_for(family, 64).generate(PROMPTS, edits, 20, is_settled, no_progress)
+    flags = [is_settled(response.text) for row in plain for response in row]
     assert any(flags) and not all(flags)
     for whole, early in zip(chain(*plain), chain(*left), strict=True):
         assert whole.text.startswith(early.text)
-        assert decided(whole.text) == decided(early.text)
-        if not decided(whole.text):
+        assert is_settled(whole.text) == is_settled(early.text)
+        if not is_settled(whole.text):
             assert whole == early
 
 
-def test_residuals_are_those_of_one_prompt_by_itself() -> None:
+def test_residuals_are_those_of_a_single_prompt() -> None:
     engine = engine_for("llama", 64)
     indices, batch = next(engine.residuals(PROMPTS, no_progress))
     states = engine.loaded.model(
         input_ids=torch.tensor([engine.chat.tokens(PROMPTS[indices[0]])]), output_hidden_states=True
     ).hidden_states
-    # The library's last entry is behind the final norm: another space, and not what is edited.
+    # transformers' last entry is the output of the final norm, which is another space.
     for index in range(3):
         assert_close(batch[0, index], states[index][0, -1].detach(), atol=1e-4, rtol=1e-4)
     assert (batch[0, 3] - states[3][0, -1]).norm() > 0.1
@@ -101,7 +101,7 @@ def test_residuals_are_those_of_one_prompt_by_itself() -> None:
     assert_close(normed, states[3][0, -1], atol=1e-4, rtol=1e-4)
 
 
-def test_the_models_generation_settings_play_no_part() -> None:
+def test_the_models_generation_settings_are_ignored() -> None:
     engine = engine_for("llama", 8)
     before = engine.generate(PROMPTS, [{}], 12, None, no_progress)
     engine.loaded.model.generation_config.repetition_penalty = 5.0  # type: ignore[union-attr]
@@ -109,32 +109,34 @@ def test_the_models_generation_settings_play_no_part() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_shared_prefix_changes_nothing(family: str) -> None:
-    """Template and system prompt run once a candidate; slices of like length are joined behind it."""
-    shared, plain = engine_for(family, 64), engine_for(family, 64, share_prefix=False)
-    for engine in (shared, plain):
-        engine.chat = replace(engine.chat, system_prompt="word1 word2 word3 word4 word5 word6")
+def test_a_shared_prefix_changes_no_result(family: str) -> None:
+    """Template and system prompt run once for each candidate; slices of similar length are joined after it."""
+    prompt = "word1 word2 word3 word4 word5 word6"
+    shared = engine_for(family, 64, system_prompt=prompt)
+    plain = engine_for(family, 64, EngineOptions(share_prefix=False), system_prompt=prompt)
     many = [Prompt(" ".join(["word7"] * (1 + index % 13))) for index in range(26)] + PROMPTS
     edits = [{}, some_edit(shared, 4)]
     tokens = [shared.chat.tokens(prompt) for prompt in many]
     order = sorted(range(len(many)), key=lambda index: len(tokens[index]))
-    work = ForwardPlan(1, lambda _: None, room=8)
-    assert len(list(shared._prefill.slices(tokens, order, work))) > 2
-    for engine in (plain, shared):
-        assert next(engine._slices(many, work)).shared == (8 if engine is shared else 0)
+    plan = ForwardPlan(1, lambda _: None, n_reserved=8)
+    with torch.inference_mode():
+        assert len(list(shared.prefill.slices(tokens, order, plan))) > 2
+        for engine in (plain, shared):
+            assert next(engine.prefill.slices(tokens, order, plan)).n_shared == (8 if engine is shared else 0)
     assert shared.generate(many, edits, 10, None, no_progress) == plain.generate(many, edits, 10, None, no_progress)
     expected = plain.first_token_log_probabilities(many, edits, no_progress)
     found = shared.first_token_log_probabilities(many, edits, no_progress)
     assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_sliding_window_shorter_than_the_prompts_is_left_to_the_library() -> None:
-    """Positions behind padding would slide out of the window too early."""
+def test_a_short_sliding_window_uses_the_cache_of_transformers() -> None:
+    """With padding, positions would slide out of the window too early."""
     tokenizer = planted_tokenizer()
     model = tiny("gemma3_text", sliding_window=8, eos_token_id=1, tie_word_embeddings=False)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     engine = LocalEngine(loaded, chat_format(tokenizer, "word1 word2 word3 word4 word5", "tiny"), 1)
-    assert next(engine._slices(PROMPTS, ForwardPlan(1, lambda _: None))).shared == 0
+    tokens = [engine.chat.tokens(prompt) for prompt in PROMPTS[:1]]
+    assert next(engine.prefill.slices(tokens, [0], ForwardPlan(1, lambda _: None))).n_shared == 0
     texts = [r.text for r in engine.generate(PROMPTS, [{}], 8, None, no_progress)[0]]
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = torch.tensor([engine.chat.tokens(prompt)])
@@ -146,12 +148,14 @@ def test_a_sliding_window_shorter_than_the_prompts_is_left_to_the_library() -> N
 
 @pytest.mark.parametrize("family", ["llama", "gemma", "qwen3", "gpt2", "phi3"])
 def test_fast_attention_differs_by_rounding_alone(family: str) -> None:
-    """In bfloat16 both paths round: each is held against fp32, and the fast one is no further off than twice the other.
+    """In bfloat16 both paths round: compared with fp32, the fast one is off by less than twice as much as the other.
 
-    Long rows, a padded prefix and rows that leave: all that the transposed keys go through.
+    Long rows, a padded prefix and rows that leave exercise the transposed keys.
     """
     exact = engine_for(family, 64)
-    engines = [engine_for(family, 64, dtype=torch.bfloat16, fast_attention=fast) for fast in (False, True)]
+    engines = [
+        engine_for(family, 64, EngineOptions(fast_attention=fast), dtype=torch.bfloat16) for fast in (False, True)
+    ]
     expected = decoded_log_probabilities(exact)
     plain, fast = (float((decoded_log_probabilities(engine) - expected).abs().mean()) for engine in engines)
     assert any(layer.transposed for layer in make_cache(engines[1].loaded.model.config, 8).layers)
@@ -160,12 +164,12 @@ def test_fast_attention_differs_by_rounding_alone(family: str) -> None:
 
 
 def decoded_log_probabilities(engine: LocalEngine) -> torch.Tensor:
-    """Log-probabilities after each of some given tokens, for rows of which half leave halfway."""
+    """Log-probabilities after each of some given tokens; half of the rows leave halfway."""
     tokens = [engine.chat.tokens(prompt) for prompt in PROMPTS]
-    work = ForwardPlan(1, lambda _: None, room=90)
+    plan = ForwardPlan(1, lambda _: None, n_reserved=90)
     seen = []
     with torch.inference_mode():
-        [start] = engine._prefill.batches(tokens, 64, work)
+        [start] = engine.prefill.batches(tokens, 64, plan)
         mask, cache = start.mask, start.cache
         for step in range(80):
             if step == 40:

@@ -1,4 +1,4 @@
-"""Mixtures of experts, hybrids with recurrent states, and several streams: batches give what single rows give."""
+"""Mixtures of experts, hybrids with recurrent state, several streams: a batch gives the results of single rows."""
 
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from tiny_models import tiny_model
 from torch.testing import assert_close
 
 from heretic.engine.forward import Forward
-from heretic.engine.kv_cache import can_be_divided, make_cache, select_rows
+from heretic.engine.kv_cache import is_kv_only, make_cache, select_rows
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import DEFAULT, PLAIN, EngineOptions
 from heretic.engine.padding import padding_is_neutral
 from heretic.engine.protocol import no_progress
 from heretic.errors import ModelError
@@ -27,10 +28,10 @@ PROMPTS = [
 ]
 
 
-def engine(family: str, batch_size: int, **shortcuts: bool) -> LocalEngine:
+def engine(family: str, batch_size: int, options: EngineOptions = DEFAULT) -> LocalEngine:
     tokenizer, model = planted_tokenizer(), tiny_model(family)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, **shortcuts)
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, options)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,8 @@ def engine(family: str, batch_size: int, **shortcuts: bool) -> LocalEngine:
         "minimax",
     ],
 )
-def test_a_batch_of_candidates_gives_what_single_rows_give(family: str) -> None:
-    plain = engine(family, 1, compact=False, share_prefix=False, reuse_layers=False)
+def test_a_batch_of_candidates_gives_the_results_of_single_rows(family: str) -> None:
+    plain = engine(family, 1, PLAIN)
     with torch.inference_mode():
         edits = [{}, compiled(plain.loaded.model, plain.sites, "full")]
     batched = engine(family, 16)
@@ -65,11 +66,11 @@ def test_a_batch_of_candidates_gives_what_single_rows_give(family: str) -> None:
     assert residuals.shape == (len(PROMPTS), len(batched.loaded.layers) + 1, 32)
 
 
-def test_rows_leave_a_cache_of_recurrent_states() -> None:
+def test_rows_are_selected_from_recurrent_state() -> None:
     model = tiny_model("lfm2_moe")
     forward, ids = Forward(model), torch.arange(3, 12).view(3, 3)
     cache = make_cache(model.config, 16)
-    assert not can_be_divided(cache, 16)
+    assert not is_kv_only(cache, 16)
     with torch.inference_mode():
         forward(ids, torch.ones_like(ids), cache)
         index = torch.tensor([2, 0])
@@ -80,11 +81,11 @@ def test_rows_leave_a_cache_of_recurrent_states() -> None:
 
 
 @pytest.mark.parametrize(("family", "neutral"), [("llama", True), ("lfm2_moe", True), ("recurrent_gemma", False)])
-def test_padding_that_a_model_takes_in_is_noticed(family: str, neutral: bool) -> None:
+def test_padding_that_enters_the_state_is_detected(family: str, neutral: bool) -> None:
     model = tiny_model(family)
     assert padding_is_neutral(Forward(model), model.config, torch.device("cpu"), 0, 96) is neutral
 
 
-def test_a_model_that_takes_no_usual_cache_is_named() -> None:
+def test_a_model_without_a_known_cache_is_an_error() -> None:
     with pytest.raises(ModelError, match="rnn_state"):
         engine("xlstm", 4)

@@ -122,7 +122,7 @@ def test_the_measured_token_is_the_first_of_the_answer(name: str) -> None:
     engine = engine_of(family)
     sampled = SampledModel(engine, prompts(), no_progress)
     assert find_response_prefix(sampled, CHAIN_OF_THOUGHT_SKIPS) == family.prefix
-    engine.chat = engine.chat.with_prefix(family.prefix)
+    engine.set_prefix(family.prefix)
     first = engine.first_token_log_probabilities(prompts(), [{}], no_progress)[0].argmax(dim=-1)
     said = [text for [text] in map(engine.chat.tokenizer.convert_ids_to_tokens, first[:, None].tolist())]
     assert said == ["sure"] * 4 + ["sorry"] * 4
@@ -138,7 +138,7 @@ def test_thoughts_can_be_measured_too(name: str) -> None:
 
 def test_the_engine_keeps_its_own_prefix() -> None:
     engine = engine_of(FAMILIES["plain"])
-    engine.chat = engine.chat.with_prefix("sure")
+    engine.set_prefix("sure")
     find_response_prefix(SampledModel(engine, prompts(), no_progress), CHAIN_OF_THOUGHT_SKIPS)
     assert engine.chat.response_prefix == "sure"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from heretic.cli.main import main
-from heretic.engine import early_stop as watch
+from heretic.engine import early_stop
 from heretic.model.loading.demo_model import demo_model
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
@@ -49,8 +49,8 @@ def test_the_front_of_the_planted_model(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its responses have four tokens: they must be judged earlier than a real model's.
-    monkeypatch.setattr(watch, "FIRST_VERDICT", 1)
-    monkeypatch.setattr(watch, "CHECK_EVERY", 1)
+    monkeypatch.setattr(early_stop, "MIN_TOKENS_BEFORE_PRUNING", 1)
+    monkeypatch.setattr(early_stop, "CHECK_INTERVAL", 1)
     check_fronts(tmp_path, str(planted_directory / "planted"), *planted_flags, "--n-trials", "24")
 
 

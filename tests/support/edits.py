@@ -9,7 +9,7 @@ from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
-from heretic.ablation.sites import Site, components_of
+from heretic.ablation.sites import PostNorm, Site, components_of
 from heretic.ablation.weight_stats import weight_stats
 from heretic.model.sites.feature_gain import measured_gain
 from heretic.model.sites.find import site_weight
@@ -35,7 +35,9 @@ def weight_of(model: torch.nn.Module, site: Site) -> Tensor:
 
 
 def gain_of(model: torch.nn.Module, site: Site, width: int) -> Tensor | None:
-    return None if site.post_norm is None else measured_gain(model.get_submodule(site.post_norm), width)
+    if not isinstance(site.downstream, PostNorm):
+        return None
+    return measured_gain(model.get_submodule(site.downstream.name), width)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import DEFAULT, EngineOptions
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
@@ -21,21 +22,17 @@ FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "bloom"]
 def engine_for(
     family: str,
     batch_size: int,
-    compact: bool = True,
-    share_prefix: bool = True,
-    reuse_layers: bool = True,
+    options: EngineOptions = DEFAULT,
     n_layers: int | None = None,
-    fast_attention: bool = True,
     dtype: torch.dtype = torch.float32,
+    system_prompt: str | None = None,
 ) -> LocalEngine:
     tokenizer = planted_tokenizer()
     # Tied embeddings make a random model repeat its last token, which would prove little.
     layers = {} if n_layers is None else {"num_hidden_layers": n_layers}
     model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers).to(dtype)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(
-        loaded, chat_format(tokenizer, None, "tiny"), batch_size, compact, share_prefix, reuse_layers, fast_attention
-    )
+    return LocalEngine(loaded, chat_format(tokenizer, system_prompt, "tiny"), batch_size, options)
 
 
 def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:

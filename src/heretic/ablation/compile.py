@@ -8,7 +8,7 @@ from torch import Tensor
 from .directions import Directions, interpolation
 from .edit import ModelEdit, SiteEdit
 from .parameters import AblationParameters
-from .sites import Site
+from .sites import FusedExpertsSite, Site
 from .weight_stats import WeightStats
 
 ROW_NORMALIZATIONS = ("none", "pre", "full")
@@ -70,7 +70,7 @@ def compile_site(
 
 def _of_chosen(edit: SiteEdit, site: Site) -> SiteEdit:
     """The edit with the experts that were not chosen left as they are."""
-    if site.chosen is None or edit.left.dim() == 2:
+    if not isinstance(site, FusedExpertsSite) or site.chosen is None:
         return edit
     others = torch.ones(len(edit.left), dtype=torch.bool)
     others[list(site.chosen)] = False

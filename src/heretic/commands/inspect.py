@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..ablation.sites import Site, components_of
+from ..ablation.sites import FusedExpertsSite, MeasuredGain, PostNorm, Site, components_of
 from ..config import Settings
 from ..errors import ConfigError
 from ..events import Reporter
@@ -104,8 +104,8 @@ def _kinds(model: nn.Module, prefix: str, layers: nn.ModuleList, sites: Sequence
 
 
 def _inspected(model: nn.Module, site: Site, start: str) -> InspectedSite:
-    post_norm = None if site.post_norm is None else site.post_norm.removeprefix(start)
-    if site.gain is not None:
+    post_norm = site.downstream.name.removeprefix(start) if isinstance(site.downstream, PostNorm) else None
+    if isinstance(site.downstream, MeasuredGain):
         post_norm = "several (measured)"
     return InspectedSite(
         site.component,
@@ -113,7 +113,7 @@ def _inspected(model: nn.Module, site: Site, start: str) -> InspectedSite:
         site_shape(model, site),
         site.transposed,
         post_norm,
-        site.chosen,
+        site.chosen if isinstance(site, FusedExpertsSite) else None,
     )
 
 

@@ -1,15 +1,22 @@
-"""Greedy decoding of a batch of rows, from which finished rows leave."""
+"""Greedy decoding of a batch, which finished rows leave."""
 
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
-from .early_stop import Row
+from .early_stop import RowState
 from .forward import Forward
 from .kv_cache import select_rows
 from .prefill import AssignCandidates, Prefilled
+
+COMPACT_FRACTION = 1 / 16
+"""Rows leave the batch once this share of it has finished: leaving copies the cache."""
+
+OnToken = Callable[[Sequence[RowState], int, bool], None]
+"""Called after each token with all rows, the number of the token, and whether it is the last; may end rows."""
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -20,53 +27,48 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 class GreedyDecoder:
-    """Continues prompts greedily. The model's own generation settings (penalties, say) play no part."""
+    """Continues prompts greedily. The model's own generation settings (penalties, say) are ignored."""
 
-    def __init__(self, forward: Forward, end_tokens: Sequence[int], compact: bool = True) -> None:
+    def __init__(self, forward: Forward, end_tokens: Sequence[int], compact_batch: bool = True) -> None:
         self._forward = forward
-        self._end = frozenset(end_tokens)
-        self._compact = compact
+        self._end_tokens = frozenset(end_tokens)
+        self._compact_batch = compact_batch
 
-    def run(
-        self,
-        start: Prefilled,
-        max_new_tokens: int,
-        watch: Callable[[Sequence[Row], int, bool], None],
-        assign: AssignCandidates,
-    ) -> list[Row]:
-        """Rows of at most `max_new_tokens`; `watch`, called after each token, may end them earlier."""
-        rows = [Row(candidate) for candidate in start.candidates.tolist()]
-        active = torch.arange(len(rows))
+    def run(self, start: Prefilled, max_new_tokens: int, on_token: OnToken, assign: AssignCandidates) -> list[RowState]:
+        """Rows of at most `max_new_tokens`."""
+        rows = [RowState(candidate) for candidate in start.candidates.tolist()]
+        in_batch = torch.arange(len(rows))
         mask, logits, cache = start.mask, start.logits, start.cache
         assign(start.candidates)
         for step in range(1, max_new_tokens + 1):
             # `max` gives the same index as `argmax`, which on a CPU takes six times as long in bfloat16.
             chosen = logits.max(dim=-1).indices
-            append(rows, active.tolist(), chosen.tolist(), self._end)
-            watch(rows, step, step == max_new_tokens)
-            going = torch.tensor([rows[i].going for i in active.tolist()])
-            if step == max_new_tokens or not going.any():
+            append_tokens(rows, in_batch.tolist(), chosen.tolist(), self._end_tokens)
+            on_token(rows, step, step == max_new_tokens)
+            active = torch.tensor([rows[index].active for index in in_batch.tolist()])
+            if step == max_new_tokens or not active.any():
                 break
-            if self._compact and _worth_it(going):
-                index = going.nonzero().flatten().to(mask.device)
+            if self._compact_batch and _worth_compacting(active):
+                index = active.nonzero().flatten().to(mask.device)
                 select_rows(cache, len(mask), index)
-                mask, chosen, active = mask[index], chosen[index], active[going]
-                assign(start.candidates[active])
+                mask, chosen, in_batch = mask[index], chosen[index], in_batch[active]
+                assign(start.candidates[in_batch])
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self._forward(chosen[:, None], mask, cache)
         return rows
 
 
-def append(rows: Sequence[Row], active: Sequence[int], chosen: Sequence[int], end_tokens: Container[int]) -> None:
-    """The tokens `chosen` for the rows at `active` go to those that are going; one of `end_tokens` ends its row."""
-    for index, token in zip(active, chosen, strict=True):
+def append_tokens(
+    rows: Sequence[RowState], in_batch: Sequence[int], chosen: Sequence[int], end_tokens: Container[int]
+) -> None:
+    """Appends `chosen` to the active ones among the rows `in_batch`; one of `end_tokens` ends its row instead."""
+    for index, token in zip(in_batch, chosen, strict=True):
         row = rows[index]
-        if row.going:
+        if row.active:
             row.ended = token in end_tokens
             if not row.ended:
                 row.tokens.append(token)
 
 
-def _worth_it(going: Tensor) -> bool:
-    """Compacting copies the cache: done once a sixteenth of the rows has finished."""
-    return int((~going).sum()) * 16 >= len(going)
+def _worth_compacting(active: Bool[Tensor, " row"]) -> bool:
+    return int((~active).sum()) >= COMPACT_FRACTION * len(active)

@@ -1,71 +1,76 @@
-"""What ends a row before its end of text: a decided response, or a candidate that has lost."""
+"""Early ends of a response: its text is settled, or its candidate is pruned."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-CHECK_EVERY = 4
-TAIL = 48
-"""Tokens that a look goes back: what was there before has been looked at. A marker that spans more (none does) would be
-found in the whole text, when the response has ended."""
+from .protocol import IsSettled
 
-FIRST_VERDICT = 12
-"""No candidate is given up before this token: by then most refusals show, and the sampler needs their number."""
+CHECK_INTERVAL = 4
+"""Tokens between two checks of a text. A check decodes text on the CPU, and at most 3 tokens are generated in vain."""
+
+TAIL_TOKENS = 48
+"""Newest tokens that a check reads; earlier ones were checked before. No refusal marker spans as
+many, and one that did would be found in the whole text after the response has ended."""
+
+MIN_TOKENS_BEFORE_PRUNING = 12
+"""By this token most refusals show, and the sampler needs their number: a candidate that is pruned earlier teaches it
+too little."""
 
 
 @dataclass
-class Row:
-    """One response in the making: `decided` by what it says so far, `cut` because its candidate was given up."""
+class RowState:
+    """One response being generated: `settled` by its text so far, or `pruned` with its candidate."""
 
     candidate: int
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
-    decided: bool = False
-    cut: bool = False
+    settled: bool = False
+    pruned: bool = False
 
     @property
-    def going(self) -> bool:
-        return not (self.ended or self.decided or self.cut)
+    def active(self) -> bool:
+        return not (self.ended or self.settled or self.pruned)
 
 
 class EarlyStopper:
-    """Looks at growing texts now and then.
+    """Checks growing texts every few tokens.
 
-    `decided` tells whether a text settles its row; it is asked of the newest tokens alone. A candidate with
-    `enough[candidate]` such rows is given up (None: never).
+    `is_settled` is asked of the newest tokens of each row. A candidate with `prune_at[candidate]` settled rows is
+    pruned (None: never).
     """
 
     def __init__(
         self,
         decode: Callable[[Sequence[Sequence[int]]], list[str]],
-        decided: Callable[[str], bool] | None,
-        enough: Sequence[int | None],
+        is_settled: IsSettled | None,
+        prune_at: Sequence[int | None],
     ) -> None:
         self._decode = decode
-        self._decided = decided
-        self._enough = enough
-        self._counts = [0] * len(enough)
-        self.given_up: set[int] = set()
+        self._is_settled = is_settled
+        self._prune_at = prune_at
+        self._n_settled = [0] * len(prune_at)
+        self.pruned: set[int] = set()
 
     @property
-    def all_given_up(self) -> bool:
-        return len(self.given_up) == len(self._enough)
+    def all_pruned(self) -> bool:
+        return len(self.pruned) == len(self._prune_at)
 
-    def __call__(self, rows: Sequence[Row], step: int, last: bool) -> None:
-        """Marks rows that need not go on behind their token number `step`, the `last` of all or not."""
-        if self._decided is None:
+    def __call__(self, rows: Sequence[RowState], step: int, last: bool) -> None:
+        """Ends rows that need no token after number `step`; `last`: no more tokens follow anyway."""
+        if self._is_settled is None:
             return
-        if step % CHECK_EVERY == 0 or last:
-            going = [row for row in rows if row.going]
-            for row, text in zip(going, self._decode([row.tokens[-TAIL:] for row in going]), strict=True):
-                row.decided = self._decided(text)
-                self._counts[row.candidate] += row.decided
-        if step >= FIRST_VERDICT and not last:
-            self._give_up(rows)
+        if step % CHECK_INTERVAL == 0 or last:
+            active = [row for row in rows if row.active]
+            for row, text in zip(active, self._decode([row.tokens[-TAIL_TOKENS:] for row in active]), strict=True):
+                row.settled = self._is_settled(text)
+                self._n_settled[row.candidate] += row.settled
+        if step >= MIN_TOKENS_BEFORE_PRUNING and not last:
+            self._prune(rows)
 
-    def _give_up(self, rows: Sequence[Row]) -> None:
-        for candidate, (count, enough) in enumerate(zip(self._counts, self._enough, strict=True)):
-            if enough is not None and count >= enough:
-                self.given_up.add(candidate)
+    def _prune(self, rows: Sequence[RowState]) -> None:
+        for candidate, (count, limit) in enumerate(zip(self._n_settled, self._prune_at, strict=True)):
+            if limit is not None and count >= limit:
+                self.pruned.add(candidate)
         for row in rows:
-            if row.candidate in self.given_up and row.going:
-                row.cut = True
+            if row.candidate in self.pruned and row.active:
+                row.pruned = True

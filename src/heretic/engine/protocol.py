@@ -1,9 +1,15 @@
-"""What an engine offers; evaluation and the pipeline know no more of a model than this."""
+"""The engine as its callers see it: a model measured under candidate edits.
+
+`evaluation` and `search` use no more of a model than `Engine` has, which is what tests replace. `session` and
+`commands`, which load the model, save it and give its memory back, hold the `LocalEngine` itself.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,34 +17,69 @@ from ..ablation.directions import Directions
 from ..ablation.edit import ModelEdit
 from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats
+from ..model.chat.format import ChatFormat
 from ..prompts.prompt import Prompt
 
 Progress = Callable[[int], None]
 """Called with the number of prompts (rows, sites) done since the last call."""
 
+IsSettled = Callable[[str], bool]
+"""Whether the text of a response so far settles how it counts, so that its generation may end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeProfile:
+    """What was measured of a model before its first use; a later engine of the same model is given it."""
+
+    dtype: str
+    response_prefix: str
+    batch_size: int
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A greedy response. `complete` is False where generation stopped before the end of text; `cut` is True where it
-    did because the candidate was given up: what would have followed is not known. `tokens` are without the end."""
+    """A greedy response. `tokens` exclude the end of text.
+
+    `complete` is False where generation stopped before the end of text; `pruned` is True where it stopped because the
+    candidate was pruned, so that the rest of the response is unknown.
+    """
 
     text: str
     n_tokens: int
     complete: bool
-    cut: bool = False
+    pruned: bool = False
     tokens: tuple[int, ...] = ()
 
 
 class Engine(Protocol):
-    """One model, measured under edits; an empty edit is the baseline. `batch_size` rows run at once."""
-
-    batch_size: int
+    """One model, measured under edits; an empty edit is the baseline."""
 
     @property
     def sites(self) -> tuple[Site, ...]: ...
 
-    def halve(self) -> bool:
-        """Takes half as many rows a forward from now on; False if it is one already."""
+    @property
+    def chat(self) -> ChatFormat:
+        """How prompts become tokens, and tokens text."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """The most rows (prompts times candidates) of one forward."""
+        ...
+
+    @property
+    def profile(self) -> RuntimeProfile: ...
+
+    def with_batch_size(self, batch_size: int) -> AbstractContextManager[None]:
+        """Another batch size inside the `with` block."""
+        ...
+
+    def with_prefix(self, response_prefix: str) -> AbstractContextManager[None]:
+        """Another response prefix inside the `with` block."""
+        ...
+
+    def halve_batch_size(self) -> bool:
+        """Halves the batch size from now on; False if it is 1 already."""
         ...
 
     def residuals(
@@ -49,6 +90,10 @@ class Engine(Protocol):
 
     def weight_stats(self, directions: Directions, progress: Progress) -> Mapping[str, WeightStats]:
         """Statistics of every site's weight, by module name."""
+        ...
+
+    def gain(self, site: Site) -> Float[Tensor, " d_model"] | None:
+        """What each feature is multiplied by between the site and the stream, fp32; None: nothing is in between."""
         ...
 
     def first_token_log_probabilities(
@@ -66,7 +111,7 @@ class Engine(Protocol):
     ) -> Iterator[tuple[int, Float[Tensor, "candidate position vocab"]]]:
         """Log-probabilities along given answers (teacher-forced), fp32, prompt by prompt with its index.
 
-        Positions are those before each token of the answer, and the one behind it.
+        Positions are those that predict each token of the answer, and the one after its last token.
         """
         ...
 
@@ -75,14 +120,23 @@ class Engine(Protocol):
         prompts: Sequence[Prompt],
         edits: Sequence[ModelEdit],
         max_new_tokens: int,
-        decided: Callable[[str], bool] | None,
+        is_settled: IsSettled | None,
         progress: Progress,
-        enough: Sequence[int | None] | None = None,
+        prune_at: Sequence[int | None] | None = None,
     ) -> list[list[Response]]:
-        """Greedy responses, by candidate and prompt. A row ends early once `decided` holds for its text so far, and
-        all rows of a candidate once `enough` of them are decided (None: never)."""
+        """Greedy responses, by candidate and prompt.
+
+        A response ends early once `is_settled` holds for its text. A candidate with `prune_at[candidate]` settled
+        responses is pruned: all its responses end (None: never).
+        """
         ...
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an engine failed for lack of memory: CUDA's error, or the CPU allocator's, which is a plain
+    RuntimeError."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def no_progress(_: int) -> None:
-    """For callers that show nothing."""
+    """A `Progress` that shows nothing."""

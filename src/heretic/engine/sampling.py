@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -10,9 +11,8 @@ from torch import Tensor
 class Sampling:
     """How the next token is chosen: the likeliest at temperature 0, else drawn.
 
-    Of the tokens to draw from, `top_k` keeps that many of the likeliest (0: all), and `top_p` the likeliest whose
-    probabilities first sum to it (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751); both after the
-    temperature.
+    `top_k` keeps the k likeliest tokens (0: all), and `top_p` the likeliest tokens whose probabilities first sum to p
+    (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751); both apply after the temperature.
     """
 
     temperature: float = 0.0
@@ -23,15 +23,15 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """A token of `logits`, (vocab,) fp32 on the CPU."""
+def choose(logits: Float[Tensor, " vocab"], sampling: Sampling, generator: torch.Generator) -> int:
+    """The next token, from fp32 logits on the CPU."""
     if sampling.temperature == 0:
         return int(logits.argmax())
     probabilities, tokens = (logits / sampling.temperature).softmax(dim=-1).sort(descending=True, stable=True)
     kept = torch.ones_like(probabilities, dtype=torch.bool)
     if sampling.top_k:
         kept[sampling.top_k :] = False
-    # A token stays while those before it sum to less: the one that reaches top_p is the last.
+    # A token stays while the likelier ones sum to less than top_p: the one that reaches it is the last.
     kept &= (probabilities * kept).cumsum(dim=-1) - probabilities < sampling.top_p * (probabilities * kept).sum()
     drawn = torch.multinomial(probabilities * kept, 1, generator=generator)
     return int(tokens[drawn])

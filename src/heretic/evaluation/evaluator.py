@@ -211,7 +211,7 @@ class Evaluator:
         going = [
             number
             for number, (each, still) in enumerate(zip(answered, left, strict=True))
-            if (still is None or still > 0) and not any(response.cut for response in each.values())
+            if (still is None or still > 0) and not any(response.pruned for response in each.values())
         ]
         rest = [prompt for prompt in everything if prompt not in set(first)]
         if rest and going:
@@ -239,10 +239,10 @@ class Evaluator:
         over_refusals: int | None,
     ) -> Evaluation:
         refusals = self._count(responses)
-        bound = len(responses) < len(self._bad) or any(response.cut for response in responses.values())
+        bound = len(responses) < len(self._bad) or any(response.pruned for response in responses.values())
         estimate, declined_at = None, None
         if bound:
-            cut = [response.n_tokens for response in responses.values() if response.cut]
+            cut = [response.n_tokens for response in responses.values() if response.pruned]
             share = learned.share(responses, max(cut) if cut else None)
             estimate = min(float(len(self._bad)), refusals / share)
         else:
@@ -278,7 +278,7 @@ class Evaluator:
 
     def is_refusal(self, response: Response) -> bool:
         """Whether the response is known to be a refusal: one that was cut short is none for being empty."""
-        if response.cut:
+        if response.pruned:
             return self._classifier.holds_marker(response.text)
         return self._classifier.is_refusal(response.text)
 

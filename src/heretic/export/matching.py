@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..ablation.edit import SiteEdit, edit_weight
-from ..ablation.sites import Site
+from ..ablation.sites import FusedExpertsSite, Site
 from ..errors import ExportError
 from .checkpoint_names import StoredPart, stored_parts
 from .readers.tensors import EDITABLE, TensorInfo
@@ -28,9 +28,9 @@ class Owner:
 
     def matrices(self, tensor: Tensor) -> Tensor:
         """A view of the stored tensor, (d_model, d_in), or (experts, d_model, d_in) where it holds several."""
-        if self.expert is None and self.site.experts is not None and tensor.dim() == 2:
+        if self.expert is None and isinstance(self.site, FusedExpertsSite) and tensor.dim() == 2:
             # DBRX stores its experts' matrices one below the other.
-            tensor = tensor.view(self.site.experts, -1, tensor.shape[-1])
+            tensor = tensor.view(self.site.n_experts, -1, tensor.shape[-1])
         return tensor.mT if self.transposed else tensor
 
     @torch.no_grad()
@@ -119,7 +119,7 @@ def _check_editable(owner: Owner, info: TensorInfo) -> None:
             f"{info.key} is stored quantised ({info.dtype}) and an edit would be lost in its rounding: "
             "give the full-precision checkpoint of this model (float32, float16 or bfloat16)"
         )
-    several = owner.site.experts is not None and owner.expert is None
+    several = isinstance(owner.site, FusedExpertsSite) and owner.expert is None
     if len(info.shape) not in ((2, 3) if several else (2,)):
         raise ExportError(
             f"{info.key}, the weight of {owner.site.module}, should be a matrix and has the shape {info.shape}: "

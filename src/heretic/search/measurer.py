@@ -6,8 +6,7 @@ from typing import Protocol
 
 from ..ablation.edit import ModelEdit
 from ..ablation.parameters import AblationParameters
-from ..engine.batch_size import out_of_memory
-from ..engine.protocol import Progress
+from ..engine.protocol import Progress, out_of_memory
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
 from ..evaluation.pruning.preview import Preview
@@ -81,7 +80,7 @@ class InProcessMeasurer:
         if len(jobs) > 1:
             self.ahead = max(1, len(jobs) // 2)
             return self.measure(jobs[: self.ahead], progress) + self.measure(jobs[self.ahead :], progress)
-        if not self._evaluator.engine.halve():
+        if not self._evaluator.engine.halve_batch_size():
             raise ModelError("A candidate needs more memory than there is, even row by row. Use quantization.")
         return self.measure(jobs, progress)
 

@@ -11,7 +11,7 @@ import torch
 from platformdirs import user_cache_path
 
 from ..config import Settings
-from ..engine.batch_size import find_batch_size, find_candidates, measuring_rows
+from ..engine.batch_size import find_batch_size, find_candidates, timing_prompts
 from ..engine.local import LocalEngine
 from ..engine.protocol import no_progress
 from ..events import Reporter
@@ -73,17 +73,17 @@ class Tuning:
             # Where a batch of all prompts is not the fastest, more rows are no faster.
             count = self._kept("candidates", len(bad), measure) if engine.batch_size >= len(bad) else 1
         if count > 1:
-            engine.batch_size = max(engine.batch_size, count * len(bad))
+            engine.set_batch_size(max(engine.batch_size, count * len(bad)))
         return count
 
     def _measured_workers(self, count: int, bad: tuple[Prompt, ...]) -> int:
         """`count` or 1, whichever generates more tokens a second."""
         if count < 2:
             return 1
-        rows = measuring_rows(self._engine, bad, BURST_ROWS)
+        rows = timing_prompts(self._engine, bad, BURST_ROWS)
 
         def burst() -> None:
-            with self._engine.keeping_nothing():
+            with self._engine.without_layer_cache():
                 self._engine.generate(rows, [{}], BURST_TOKENS, None, no_progress)
 
         alone, together = simultaneous_seconds(1, burst), simultaneous_seconds(count, burst)
@@ -151,6 +151,6 @@ def _key(engine: LocalEngine, settings: Settings) -> str:
             f"{torch.get_num_threads()} threads",
             f"length {settings.max_response_length}",
             f"torch {torch.__version__}",
-            *(["recorded steps"] if engine.records_steps else []),
+            *(["recorded steps"] if engine.uses_cuda_graphs else []),
         ]
     )

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ..ablation.directions import DegenerateDirection, Directions, find_directions
 from ..ablation.residuals import ResidualFitter, ResidualStats
-from ..ablation.sites import Site
+from ..ablation.sites import FusedExpertsSite, Site
 from ..ablation.weight_stats import WeightStats, stacked, weight_stats
 from ..config import DirectionSettings
-from ..engine.local import LocalEngine
-from ..engine.protocol import Progress
+from ..engine.protocol import Engine, Progress
 from ..errors import ModelError, StudyError
 from ..events import Reporter
 from ..export.matching import match_sites
@@ -58,7 +57,7 @@ def read_tensors(path: Path) -> StudyTensors:
 
 
 def fit_tensors(
-    engine: LocalEngine,
+    engine: Engine,
     prompts: RunPrompts,
     settings: DirectionSettings,
     reporter: Reporter,
@@ -92,13 +91,15 @@ def stats_from_checkpoint(
         parts.setdefault(module, []).append(stats)
     found = {}
     for site in sites:
-        found[site.module] = stacked(parts[site.module]) if site.experts is not None else parts[site.module][0]
+        found[site.module] = (
+            stacked(parts[site.module]) if isinstance(site, FusedExpertsSite) else parts[site.module][0]
+        )
         progress(1)
     return found
 
 
 def mean_residuals(
-    engine: LocalEngine,
+    engine: Engine,
     prompts: PromptSet,
     settings: DirectionSettings,
     side: str,
@@ -114,7 +115,7 @@ def mean_residuals(
     stats = fitter.fit()
     if not torch.isfinite(stats.mean).all():
         raise ModelError(
-            f"Expected finite residuals, got NaN or inf in {engine.loaded.dtype}. Load the model in another dtype "
+            f"Expected finite residuals, got NaN or inf in {engine.profile.dtype}. Load the model in another dtype "
             "(dtypes = bfloat16 or float32)."
         )
     return stats

@@ -1,14 +1,14 @@
 """One model, made ready to be measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..config import Settings
 from ..engine.local import LocalEngine
-from ..engine.protocol import no_progress
+from ..engine.options import EngineOptions
+from ..engine.protocol import RuntimeProfile, no_progress
 from ..errors import ModelError
 from ..evaluation.evaluator import Evaluator, Seen
 from ..evaluation.prefix import find_response_prefix
@@ -24,15 +24,6 @@ from .autotune import Tuning
 from .response_prefix import SampledModel
 
 PREFIX_PROMPTS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeProfile:
-    """What preparing an engine finds out, and a later engine of the same model is given."""
-
-    dtype: str
-    response_prefix: str
-    batch_size: int
 
 
 def open_engine(
@@ -64,31 +55,27 @@ def wrap_engine(
     check_prompts(chat, prompts, settings.max_response_length, loaded.context_length, loaded.vocabulary)
     if chat.folds_system or any(chat.folds(prompt.system) for prompt in prompts):
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
-    engine = LocalEngine(
-        loaded,
-        chat,
-        compact=settings.compact_batch,
+    options = EngineOptions(
+        compact_batch=settings.compact_batch,
         share_prefix=settings.share_prefix,
-        reuse_layers=settings.cache_lower_layers,
+        cache_lower_layers=settings.cache_lower_layers,
         fast_attention=settings.fast_attention,
         packed_weights=settings.packed_weights,
         static_decode=settings.static_decode,
-        warn=reporter.warn,
     )
+    engine = LocalEngine(loaded, chat, options=options, warn=reporter.warn)
     if known is not None:
-        engine.batch_size = known.batch_size
-        engine.chat = chat.with_prefix(known.response_prefix)
+        engine.set_batch_size(known.batch_size)
+        engine.set_prefix(known.response_prefix)
         return engine
-    engine.batch_size = Tuning(engine, settings, reporter).batch_size(tuple(prompts))
+    engine.set_batch_size(Tuning(engine, settings, reporter).batch_size(tuple(prompts)))
     reporter.say(f"Batch size: {engine.batch_size}")
-    engine.chat = chat.with_prefix(_response_prefix(engine, settings, prompts, reporter))
+    engine.set_prefix(_response_prefix(engine, settings, prompts, reporter))
     return engine
 
 
 def measured(engine: LocalEngine) -> RuntimeProfile:
-    return RuntimeProfile(
-        str(engine.loaded.dtype).removeprefix("torch."), engine.chat.response_prefix, engine.batch_size
-    )
+    return engine.profile
 
 
 def make_evaluator(

@@ -31,9 +31,9 @@ def response_shower(prompts: Sequence[Prompt], markers: Sequence[str], title: st
     classifier = MarkerClassifier(markers)
 
     def mark(response: Response) -> str:
-        if classifier.holds_marker(response.text) or (not response.cut and classifier.is_refusal(response.text)):
+        if classifier.holds_marker(response.text) or (not response.pruned and classifier.is_refusal(response.text)):
             return "refusal"
-        return "given up" if response.cut else "answer"
+        return "given up" if response.pruned else "answer"
 
     def show(number: int | None, responses: Mapping[int, Response]) -> None:
         marks = {prompt: mark(response) for prompt, response in sorted(responses.items())}

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..engine.local import LocalEngine
-from ..engine.protocol import Progress
+from ..engine.protocol import Engine, Progress
 from ..evaluation.prefix import TOKENS, Sample
 from ..prompts.prompt import Prompt
 
@@ -11,7 +10,7 @@ from ..prompts.prompt import Prompt
 class SampledModel:
     """The engine's model, asked with `prompts`; its own response prefix plays no part."""
 
-    def __init__(self, engine: LocalEngine, prompts: Sequence[Prompt], progress: Progress) -> None:
+    def __init__(self, engine: Engine, prompts: Sequence[Prompt], progress: Progress) -> None:
         self._engine = engine
         self._chat = engine.chat.with_prefix("")
         self._prompts = prompts
@@ -21,12 +20,8 @@ class SampledModel:
         return self._chat.render(self._prompts[0])
 
     def responses(self, prefix: str) -> list[Sample]:
-        before = self._engine.chat
-        self._engine.chat = self._chat.with_prefix(prefix)
-        try:
+        with self._engine.with_prefix(prefix):
             [responses] = self._engine.generate(self._prompts, [{}], TOKENS, None, self._progress)
-        finally:
-            self._engine.chat = before
         # A channel or an opener may be special tokens, which a response's text is without.
         texts = self._chat.decode([each.tokens for each in responses], special=True)
         return [Sample(text, each.tokens, each.complete) for text, each in zip(texts, responses, strict=True)]

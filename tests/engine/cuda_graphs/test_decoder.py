@@ -1,7 +1,7 @@
-"""Decoding by recorded steps gives what decoding step by step gives, and says so where it can't.
+"""Decoding by captured steps gives the responses of plain decoding.
 
-A tape stands for a CUDA graph: it repeats the same operations on the same memory, with every number and branch of
-Python as it was when it was recorded.
+`OpReplay` stands in for CUDA graphs: it repeats the same operations on the same memory, with every number and branch of
+Python as it was at capture.
 """
 
 from typing import Any
@@ -13,125 +13,144 @@ from tiny_models import tiny_model
 from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import EngineOptions, StaticDecode
 from heretic.engine.protocol import no_progress
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites
+from tests.support.captured_engines import LENGTH, answers, captured, count_calls, edits_of, is_settled
 from tests.support.engines import PROMPTS, engine_for
-from tests.support.recorded_engines import LENGTH, answers, count_calls, decided, edits_of, static
+from tests.support.op_replay import OpReplay
 
-RECORDED = ["llama", "gemma2", "gpt2", "opt", "phi3"]
+STATIC_DECODE: tuple[StaticDecode, ...] = ("on", "auto", "off")
+CAPTURED = ["llama", "gemma2", "gpt2", "opt", "phi3"]
 
 
 @pytest.fixture
-def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens are read while the next ones are chosen, as on a GPU."""
-    monkeypatch.setattr("heretic.engine.cuda_graphs.decoder.AHEAD", {"cpu": 2})
+    monkeypatch.setattr("heretic.engine.cuda_graphs.decoder.READS_IN_FLIGHT", {"cpu": 2})
 
 
-@pytest.mark.usefixtures("ahead")
-@pytest.mark.parametrize("family", RECORDED)
-def test_recorded_steps_give_what_single_steps_give(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other candidates, fewer candidates, other ranks and the second batch of prompts too, by the same recording."""
+@pytest.mark.usefixtures("two_reads")
+@pytest.mark.parametrize("family", CAPTURED)
+def test_responses_are_those_of_plain_forwards(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One capture serves other candidates, fewer candidates, other ranks and the second batch of prompts."""
     plain = engine_for(family, 33)
-    fixed = static(plain)
-    forwards, sizes = count_calls(monkeypatch, Forward, "step"), count_calls(monkeypatch, CudaGraphRunner, "run")
+    fast = captured(plain)
+    forwards, sizes = (
+        count_calls(monkeypatch, Forward, "decode_step"),
+        count_calls(monkeypatch, CudaGraphRunner, "replay"),
+    )
     seen = set()
     for number, (count, rank) in enumerate([(5, 2), (5, 2), (3, 1)]):
         edits = edits_of(plain, number, count, rank)
         expected = answers(plain, edits)
-        # Steps are proved by the first two.
+        # The first two are compared with plain forwards.
         sizes.clear()
-        assert answers(fixed, edits) == expected
+        assert answers(fast, edits) == expected
         seen |= {response.tokens for row in expected for response in row}
-    assert fixed.records_steps and fixed._steps is not None
+    assert fast.uses_cuda_graphs and fast.graphs is not None
     assert len(seen) > 20
-    # Recorded once for each size; nothing of the model's own code ran after that.
-    assert len(forwards) == len(fixed._steps.batch.need.sizes)
+    # Captured once for each size; the model's own code never ran again.
+    assert len(forwards) == len(fast.graphs.batch.capacity.graph_sizes)
     assert len({args[0] for args in sizes}) >= 2
 
 
-def test_other_prompts_and_lengths_use_the_same_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_capture_serves_other_prompts_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = engine_for("llama", 64)
-    fixed = static(plain)
-    forwards = count_calls(monkeypatch, Forward, "step")
-    answers(fixed, edits_of(plain, 0, 3))
+    fast = captured(plain)
+    forwards = count_calls(monkeypatch, Forward, "decode_step")
+    answers(fast, edits_of(plain, 0, 3))
     before = len(forwards)
     for prompts, length in ((PROMPTS[:3], 9), (PROMPTS[3:], 1), (PROMPTS[1:2], 22)):
         for edits in ([{}], edits_of(plain, 4, 2)):
-            found, expected = (each.generate(prompts, edits, length, None, no_progress) for each in (fixed, plain))
+            found, expected = (each.generate(prompts, edits, length, None, no_progress) for each in (fast, plain))
             assert found == expected
     assert len(forwards) == before
-    # What there is no room for is recorded anew.
+    # A larger batch is captured again.
     edits = edits_of(plain, 5, 4)
-    assert fixed.generate(PROMPTS, edits, 60, None, no_progress) == plain.generate(
-        PROMPTS, edits, 60, None, no_progress
-    )
+    assert fast.generate(PROMPTS, edits, 60, None, no_progress) == plain.generate(PROMPTS, edits, 60, None, no_progress)
     assert len(forwards) > before
 
 
-def test_rows_stay_where_that_is_wanted() -> None:
+def test_rows_stay_in_the_batch_without_compaction() -> None:
     plain = engine_for("llama", 64)
-    fixed = static(plain, compact=False)
+    fast = captured(plain, options=EngineOptions(compact_batch=False))
     edits = edits_of(plain, 1, 3)
-    assert answers(fixed, edits) == answers(plain, edits)
+    assert answers(fast, edits) == answers(plain, edits)
 
 
-@pytest.mark.parametrize("looks", [1, 2])
-def test_candidates_that_are_given_up_are_the_same(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heretic.engine.cuda_graphs.decoder.AHEAD", {"cpu": looks})
+@pytest.mark.parametrize("reads", [1, 2])
+def test_the_same_candidates_are_pruned(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heretic.engine.cuda_graphs.decoder.READS_IN_FLIGHT", {"cpu": reads})
     plain = engine_for("gemma2", 64)
-    fixed = static(plain)
+    fast = captured(plain)
     for seed in range(3):
         edits = edits_of(plain, seed, 4)
         found, expected = (
-            each.generate(PROMPTS, edits, LENGTH, decided, no_progress, [1, 2, None, 3]) for each in (fixed, plain)
+            each.generate(PROMPTS, edits, LENGTH, is_settled, no_progress, [1, 2, None, 3]) for each in (fast, plain)
         )
         assert found == expected
-        assert any(response.cut for row in expected for response in row)
+        assert any(response.pruned for row in expected for response in row)
 
 
 @pytest.mark.parametrize("family", ["bloom", "mixtral"])
-def test_other_models_are_decoded_step_by_step(family: str) -> None:
-    """No positions to be given, and a router: nothing is tried."""
+def test_unsupported_models_are_decoded_by_plain_forwards(family: str) -> None:
+    """One takes no position ids, the other has a router: no capture is tried, and `on` says so."""
     plain = engine_for("llama", 16)
     model = tiny_model(family)
     loaded = LoadedModel(plain.loaded.checkpoint, model, plain.loaded.tokenizer, tuple(find_sites(model)))
-    both = [
-        LocalEngine(loaded, chat_format(loaded.tokenizer, None, "tiny"), 16, static_decode=on) for on in ("on", "off")
-    ]
-    assert not both[0].records_steps
-    found, expected = (answers(each, [{}], 8) for each in both)
-    assert found == expected
+    said: list[str] = []
+    chat = chat_format(loaded.tokenizer, None, "tiny")
+    on, auto, off = (
+        LocalEngine(loaded, chat, 16, EngineOptions(static_decode=value), said.append, OpReplay())
+        for value in STATIC_DECODE
+    )
+    assert not on.uses_cuda_graphs and not auto.uses_cuda_graphs
+    assert len(said) == 1 and "static_decode = on has no effect" in said[0]
+    assert answers(on, [{}], 8) == answers(off, [{}], 8)
+
+
+def test_without_cuda_on_warns_and_decodes_by_plain_forwards() -> None:
+    plain = engine_for("llama", 16)
+    said: list[str] = []
+    on, auto, off = (
+        LocalEngine(plain.loaded, plain.chat, 16, EngineOptions(static_decode=value), said.append)
+        for value in STATIC_DECODE
+    )
+    assert len(said) == 1 and "the model is on cpu" in said[0]
+    assert not any(engine.uses_cuda_graphs for engine in (on, auto, off))
+    assert answers(on, [{}], 8) == answers(plain, [{}], 8)
 
 
 def test_bfloat16_agrees_within_rounding() -> None:
     plain = engine_for("llama", 64, dtype=torch.bfloat16)
-    fixed = static(plain)
+    fast = captured(plain)
     for seed in range(2):
-        answers(fixed, edits_of(plain, seed, 3))
-    assert fixed.records_steps
+        answers(fast, edits_of(plain, seed, 3))
+    assert fast.uses_cuda_graphs
 
 
-def test_the_rate_is_that_of_recorded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    fixed = static(engine_for("llama", 22))
-    runs = count_calls(monkeypatch, CudaGraphRunner, "run")
-    assert fixed.decoding_rate(PROMPTS, 2, 10) > 0
-    # What measuring used is given back.
-    assert runs and not fixed.has_recorded
+def test_the_decoding_rate_is_that_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = captured(engine_for("llama", 22))
+    runs = count_calls(monkeypatch, CudaGraphRunner, "replay")
+    assert fast.decoding_rate(PROMPTS, 2, 10) > 0
+    # Graphs of the measurement are released.
+    assert runs and fast.graphs is not None and not fast.graphs.has_graphs
 
 
-def test_nothing_is_made_on_a_device_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What names no device would be on the CPU while the model is on a GPU: here it holds nothing at all."""
+def test_no_tensor_is_created_on_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors created without a device would be on the CPU while the model is on a GPU: here they are on no device."""
     plain = engine_for("llama", 64)
-    fixed = static(plain)
-    begin = CudaGraphRunner.begin
+    fast = captured(plain)
+    load = CudaGraphRunner.load
 
     def on_no_device(self: Any, *args: Any) -> bool:
         with torch.device("meta"):
-            return begin(self, *args)
+            return load(self, *args)
 
-    monkeypatch.setattr(CudaGraphRunner, "begin", on_no_device)
+    monkeypatch.setattr(CudaGraphRunner, "load", on_no_device)
     for seed in range(2):
         edits = edits_of(plain, seed, 3)
-        assert answers(fixed, edits) == answers(plain, edits)
+        assert answers(fast, edits) == answers(plain, edits)

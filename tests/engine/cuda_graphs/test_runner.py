@@ -1,4 +1,4 @@
-"""Recorded steps that can't be trusted are found out, told of, and change no response."""
+"""Wrong captures are detected and reported, and change no response."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from heretic.ablation.edit import SiteEdit
-from heretic.engine.cuda_graphs.capture import OpReplay, Recording
-from heretic.engine.cuda_graphs.static_batch import FixedLayer
-from heretic.engine.cuda_graphs.static_edits import FixedEdits
+from heretic.engine.cuda_graphs.capture import Graph
+from heretic.engine.cuda_graphs.static_batch import StaticKVLayer
+from heretic.engine.cuda_graphs.static_edits import StaticEdits
 from heretic.engine.forward import Forward
 from heretic.engine.protocol import no_progress
+from tests.support.captured_engines import answers, captured, count_calls, edits_of
 from tests.support.engines import PROMPTS, engine_for
-from tests.support.recorded_engines import answers, count_calls, edits_of, static
+from tests.support.op_replay import OpReplay
 
 
-def bake_column(monkeypatch: pytest.MonkeyPatch) -> None:
+def bake_cache_position(monkeypatch: pytest.MonkeyPatch) -> None:
     def update(self: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         place = self.cumulative_length.detach().clone()
         place[0] = 9
@@ -25,18 +26,20 @@ def bake_column(monkeypatch: pytest.MonkeyPatch) -> None:
         self.values.index_copy_(2, place, values)
         return self.keys, self.values
 
-    monkeypatch.setattr(FixedLayer, "update", update)
+    monkeypatch.setattr(StaticKVLayer, "update", update)
 
 
-def bake_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Forward.step
+def bake_position_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Forward.decode_step
     monkeypatch.setattr(
-        Forward, "step", lambda self, ids, places, *rest: original(self, ids, torch.full_like(places, 7), *rest)
+        Forward,
+        "decode_step",
+        lambda self, ids, position_ids, *rest: original(self, ids, torch.full_like(position_ids, 7), *rest),
     )
 
 
 def bake_edits(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = FixedEdits._apply
+    original = StaticEdits._apply
 
     def apply(self: Any, number: int, *rest: Any) -> Tensor:
         kept = self._left, self._right, self._scale
@@ -46,17 +49,17 @@ def bake_edits(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             self._left, self._right, self._scale = kept
 
-    monkeypatch.setattr(FixedEdits, "_apply", apply)
+    monkeypatch.setattr(StaticEdits, "_apply", apply)
 
 
 def bake_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = FixedEdits.in_force
-    monkeypatch.setattr(FixedEdits, "in_force", lambda self, rows: original(self, torch.zeros_like(rows)))
+    original = StaticEdits.hooked
+    monkeypatch.setattr(StaticEdits, "hooked", lambda self, rows: original(self, torch.zeros_like(rows)))
 
 
 def give_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Forward.step
-    monkeypatch.setattr(Forward, "step", lambda self, *args: original(self, *args) * float("nan"))
+    original = Forward.decode_step
+    monkeypatch.setattr(Forward, "decode_step", lambda self, *args: original(self, *args) * float("nan"))
 
 
 def wait_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,96 +68,96 @@ def wait_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
         self.keys[:, :, place], self.values[:, :, place] = keys[:, :, 0], values[:, :, 0]
         return self.keys, self.values
 
-    monkeypatch.setattr(FixedLayer, "update", update)
+    monkeypatch.setattr(StaticKVLayer, "update", update)
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (bake_column, "differ from those of a plain forward"),
-        (bake_places, "differ from those of a plain forward"),
+        (bake_cache_position, "differ from those of a plain forward"),
+        (bake_position_ids, "differ from those of a plain forward"),
         (bake_candidates, "differ from those of a plain forward"),
         (bake_edits, "differ from those of a plain forward"),
         (give_nan, "differ from those of a plain forward"),
         (wait_for_the_host, "can't wait for the value of a tensor"),
     ],
 )
-def test_a_fault_is_found_and_told_and_changes_nothing(
+def test_a_fault_is_detected_and_reported_and_changes_no_response(
     fault: Callable[[pytest.MonkeyPatch], None], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = engine_for("llama", 64)
     said: list[str] = []
-    fixed = static(plain, said)
+    fast = captured(plain, said)
     fault(monkeypatch)
     for seed in range(3):
         edits = edits_of(plain, seed, 3)
-        assert answers(fixed, edits) == answers(plain, edits)
+        assert answers(fast, edits) == answers(plain, edits)
     [text] = said
     assert reason in text and "static_decode" in text
 
 
-def test_edits_of_the_recording_alone_are_found_by_the_second_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first comparison can't see it: the edits are still those that were recorded."""
+def test_edits_frozen_by_the_capture_are_detected_by_the_second_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first comparison can't detect them: the edits are still those of the capture."""
     plain = engine_for("llama", 64)
     said: list[str] = []
-    fixed = static(plain, said)
-    fill = FixedEdits.fill
-    filled: list[int] = []
+    fast = captured(plain, said)
+    load = StaticEdits.load
+    loaded: list[int] = []
 
     def once(self: Any, edits: Any) -> bool:
-        filled.append(1)
-        return fill(self, edits) if len(filled) == 1 else True
+        loaded.append(1)
+        return load(self, edits) if len(loaded) == 1 else True
 
-    monkeypatch.setattr(FixedEdits, "fill", once)
+    monkeypatch.setattr(StaticEdits, "load", once)
     first, second = edits_of(plain, 1, 3), edits_of(plain, 2, 3)
-    assert answers(fixed, first) == answers(plain, first)
+    assert answers(fast, first) == answers(plain, first)
     assert not said
-    assert answers(fixed, second) == answers(plain, second)
+    assert answers(fast, second) == answers(plain, second)
     assert "differ" in said[0]
 
 
-class Forgetful(OpReplay):
-    """Has no memory for the first batch."""
+class SmallMemory(OpReplay):
+    """Runs out of memory at the first capture."""
 
-    recorded = 0
+    n_captures = 0
 
-    def record(self, *args: Any) -> Recording:
-        self.recorded += 1
-        if self.recorded == 1:
+    def capture(self, *args: Any) -> Graph:
+        self.n_captures += 1
+        if self.n_captures == 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return super().record(*args)
+        return super().capture(*args)
 
 
-def test_without_memory_only_smaller_batches_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heretic.engine.local.recorder_for", lambda _: Forgetful())
+def test_after_running_out_of_memory_only_smaller_batches_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = engine_for("llama", 64)
     said: list[str] = []
-    fixed = static(plain, said)
-    forwards = count_calls(monkeypatch, Forward, "step")
+    fast = captured(plain, said, capturer=SmallMemory())
+    forwards = count_calls(monkeypatch, Forward, "decode_step")
     edits = edits_of(plain, 1, 3)
-    assert answers(fixed, edits) == answers(plain, edits)
-    assert answers(fixed, edits) == answers(plain, edits)
+    assert answers(fast, edits) == answers(plain, edits)
+    assert answers(fast, edits) == answers(plain, edits)
     assert len(said) == 1 and "no memory" in said[0] and not forwards
-    assert answers(fixed, [{}]) == answers(plain, [{}])
-    assert forwards and fixed._steps is not None and fixed._steps.works and fixed._steps.batch.need.rows == 11
+    assert answers(fast, [{}]) == answers(plain, [{}])
+    assert forwards and fast.uses_cuda_graphs
+    assert fast.graphs is not None and fast.graphs.batch.capacity.rows == 11
 
 
-def test_what_an_edit_breaks_stays_with_its_own_rows() -> None:
-    """Infinities of one candidate neither reach the others nor the next batch."""
+def test_infinite_edits_stay_with_their_own_rows() -> None:
+    """Infinities of one candidate reach neither the others nor the next batch."""
     plain = engine_for("llama", 64)
-    fixed = static(plain)
+    fast = captured(plain)
     good = edits_of(plain, 1, 2)
     for huge in (3e38, float("inf")):
         broken = {site.module: SiteEdit(torch.full((32, 1), huge), torch.ones(32, 1)) for site in plain.sites}
-        found = answers(fixed, [good[0], broken])
+        found = answers(fast, [good[0], broken])
         assert found[0] == answers(plain, [good[0]])[0]
-        assert answers(fixed, good) == answers(plain, good)
+        assert answers(fast, good) == answers(plain, good)
 
 
-def test_candidates_without_one_finite_logit_prove_nothing() -> None:
+def test_candidates_without_a_finite_logit_are_no_check() -> None:
     plain = engine_for("llama", 64)
-    fixed = static(plain)
+    fast = captured(plain)
     broken = [{site.module: SiteEdit(torch.full((32, 1), 3e38), torch.ones(32, 1)) for site in plain.sites}]
     assert not torch.isfinite(plain.first_token_log_probabilities(PROMPTS, broken, no_progress)).any()
-    assert answers(fixed, broken) == answers(plain, broken)
-    assert fixed.records_steps and fixed._steps is not None and fixed._steps._proofs == 0
+    assert answers(fast, broken) == answers(plain, broken)
+    assert fast.uses_cuda_graphs and fast.graphs is not None and fast.graphs.n_checked == 0

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from heretic.ablation.edit import SiteEdit
-from heretic.ablation.sites import Site
+from heretic.ablation.sites import PostNorm, Site
 from heretic.errors import ExportError
 from heretic.export.formats.merge import edit_from, merge
 from heretic.export.readers.base import open_checkpoint
@@ -155,7 +155,7 @@ def test_a_site_without_an_edit_is_left_byte_for_byte(tmp_path: Path) -> None:
 def test_behind_a_post_norm_what_reaches_the_stream_loses_the_direction() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, gain = torch.randn(WIDTH, 48, generator=generator), torch.rand(WIDTH, generator=generator) + 0.5
-    site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", post_norm="m.layers.2.norm")
+    site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", downstream=PostNorm("m.layers.2.norm"))
     edit = edit_from(candidate(1.0), directions(), {site.module: gain}, "none")(site, weight)
     assert edit is not None
     after = weight - edit.left @ (edit.right.mT @ weight)
@@ -165,7 +165,7 @@ def test_behind_a_post_norm_what_reaches_the_stream_loses_the_direction() -> Non
 
 
 def test_a_missing_gain_is_refused() -> None:
-    site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", post_norm="m.layers.2.norm")
+    site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", downstream=PostNorm("m.layers.2.norm"))
     with pytest.raises(ExportError, match=r"m\.layers\.2\.norm"):
         edit_from(candidate(), directions(), {})(site, torch.ones(WIDTH, 4))
 

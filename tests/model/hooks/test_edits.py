@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from heretic.ablation.compile import compile_edit, compile_site
 from heretic.ablation.edit import ModelEdit, edit_weight
 from heretic.ablation.parameters import AblationParameters, WeightKernel
-from heretic.ablation.sites import components_of
+from heretic.ablation.sites import MeasuredGain, PostNorm, components_of
 from heretic.ablation.weight_stats import weight_stats
 from heretic.model.hooks.edits import edited_model
 from heretic.model.layers import decoder_layers, hidden
@@ -66,7 +66,7 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
     model = tiny(family)
     sites = find_sites(model)
     last = sites[-1]
-    assert last.post_norm is not None
+    assert isinstance(last.downstream, PostNorm)
     written: list[Tensor] = []
     direction = directions_for(32).vectors[2]
     kernel = WeightKernel(max_weight=1.0, max_weight_position=2, min_weight=1.0, min_weight_distance=1)
@@ -78,7 +78,7 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
     with torch.no_grad():
         stats = {last.module: weight_stats(weight_of(model, last), directions.vectors, gain)}
         edit = compile_edit(full, directions, [last], stats, "none")
-        norm = model.get_submodule(last.post_norm)
+        norm = model.get_submodule(last.downstream.name)
         handle = norm.register_forward_hook(lambda module, args, output: written.append(output.detach()))
         model(input_ids=IDS)
         with edited_model(model, [edit], ()):
@@ -93,14 +93,15 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
 def test_behind_several_gains_the_stream_loses_the_direction(family: str) -> None:
     model = tiny_model(family)
     sites = [site for site in find_sites(model) if site.layer == 0]
-    site = next(site for site in sites if site.gain is not None)
+    site = next(site for site in sites if isinstance(site.downstream, MeasuredGain))
+    assert isinstance(site.downstream, MeasuredGain)
     directions, outputs = directions_for(32), []
     direction = directions.vectors[1]
     others = [site_weight(model, each) for each in sites if each is not site]
     for weight in others:
         weight.zero_()
     weight = site_weight(model, site)
-    stats = weight_stats(weight, directions.vectors, site.gain)
+    stats = weight_stats(weight, directions.vectors, site.downstream.gain)
     kernel = WeightKernel(max_weight=1.0, max_weight_position=0, min_weight=1.0, min_weight_distance=1)
     full = AblationParameters(direction_scope="global", direction_index=0.0, kernels={site.component: kernel})
     edit = compile_site(full, directions, site, stats, "none")
@@ -181,6 +182,8 @@ def test_hooks_are_gone_after_an_exception() -> None:
 def test_the_measured_gain_is_the_norms_gain(family: str) -> None:
     """Gemma stores gain - 1, others the gain: measuring needs no such knowledge."""
     model = tiny(family)
-    norm = model.get_submodule(find_sites(model)[0].post_norm or "")
+    downstream = find_sites(model)[0].downstream
+    assert isinstance(downstream, PostNorm)
+    norm = model.get_submodule(downstream.name)
     stored = norm.weight + 1 if "gemma" in family else norm.weight
     assert_close(measured_gain(norm, 32), stored.detach(), atol=1e-4, rtol=1e-4)

@@ -8,6 +8,7 @@ from tiny_models import tiny_model
 from torch.testing import assert_close
 
 from heretic.ablation.edit import edit_weight
+from heretic.ablation.sites import FusedExpertsSite
 from heretic.errors import ModelError
 from heretic.model.hooks.edits import edited_model
 from heretic.model.sites.expert_selection import with_chosen_experts
@@ -53,9 +54,9 @@ def test_experts_in_one_parameter_are_edited_however_they_are_multiplied(impleme
 
 def test_only_the_chosen_experts_are_edited() -> None:
     model = tiny_model("mixtral")
-    sites = [replace(site, chosen=(1, 3)) if site.experts else site for site in find_sites(model)]
+    sites = [replace(site, chosen=(1, 3)) if isinstance(site, FusedExpertsSite) else site for site in find_sites(model)]
     edit = compiled_all(model, sites)
-    [site] = [site for site in sites if site.layer == 1 and site.experts]
+    [site] = [site for site in sites if site.layer == 1 and isinstance(site, FusedExpertsSite)]
     before = site_weight(model, site).clone()
     changed = (edit_weight(edit[site.module], before) - before).flatten(1).norm(dim=1)
     assert (changed > 0.01).tolist() == [False, True, False, True]
@@ -77,7 +78,7 @@ def test_a_chosen_set_of_experts_is_edited_as_the_merge_edits_it(kind: str, mode
     for site in [site for site in sites if site.module in edit]:
         weight = site_weight(model, site)
         merged = edit_weight(edit[site.module], weight)
-        if site.chosen is not None:
+        if isinstance(site, FusedExpertsSite) and site.chosen is not None:
             others = [n for n in range(len(weight)) if n not in site.chosen]
             assert torch.equal(merged[others], weight[others])
         weight.copy_(merged)

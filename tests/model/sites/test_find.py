@@ -5,6 +5,7 @@ import torch
 from tiny_models import tiny_model
 from torch import nn
 
+from heretic.ablation.sites import ExpertSite, FusedExpertsSite
 from heretic.errors import ModelError
 from heretic.model.layers import decoder_layers
 from heretic.model.sites.components import component_label
@@ -27,23 +28,23 @@ class WithSideBranch(nn.Module):
 def test_a_writer_that_nobody_sees_is_an_error() -> None:
     model = tiny("llama")
     model.model.layers[1] = WithSideBranch(model.model.layers[1])
-    with pytest.raises(ModelError, match=r"decoder layer 1 \(WithSideBranch\).*silenced.*remains.*down_proj"):
+    with pytest.raises(ModelError, match=r"decoder layer 1 \(WithSideBranch\).*at zero.*remains.*down_proj"):
         find_sites(model)
 
 
 def test_fused_experts_are_one_site_a_layer_with_the_block_around_them() -> None:
     model = tiny_model("mixtral")
     experts = [site for site in find_sites(model) if site.component == "mlp.experts.down_proj"]
-    assert [(site.layer, site.experts, site.expert) for site in experts] == [(0, 4, None), (1, 4, None)]
+    assert [(site.layer, getattr(site, "n_experts", None)) for site in experts] == [(0, 4), (1, 4)]
     assert experts[0].key == "model.layers.0.mlp.experts.down_proj"
-    assert experts[0].block == "model.layers.0.mlp"
+    assert isinstance(experts[0], FusedExpertsSite) and experts[0].block == "model.layers.0.mlp"
     assert site_shape(model, experts[0]) == (4, 32, 48)
 
 
 def test_transposed_experts_are_told_though_they_are_square() -> None:
     """gpt-oss keeps its experts as (experts, d_in, d_model), and here d_in is d_model."""
     model = tiny_model("gpt_oss", intermediate_size=32)
-    [site] = [site for site in find_sites(model) if site.layer == 0 and site.experts]
+    [site] = [site for site in find_sites(model) if site.layer == 0 and isinstance(site, FusedExpertsSite)]
     assert site.transposed
     assert site_shape(model, site) == (4, 32, 32)
 
@@ -52,8 +53,9 @@ def test_a_module_for_each_expert_is_a_site_for_each() -> None:
     """The expert that no position was given to stands beside its like."""
     sites = [site for site in find_sites(with_experts()) if site.layer == 1 and "experts" in site.component]
     assert [site.module for site in sites] == [f"model.layers.1.mlp.experts.{i}.down_proj" for i in range(3)]
-    assert [site.expert for site in sites] == [0, 1, 2]
-    assert {site.block for site in sites} == {"model.layers.1.mlp"}
+    assert [(site.expert, site.block) for site in sites if isinstance(site, ExpertSite)] == [
+        (number, "model.layers.1.mlp") for number in range(3)
+    ]
 
 
 def test_projections_as_wide_as_the_stream_are_not_taken_for_writers() -> None:

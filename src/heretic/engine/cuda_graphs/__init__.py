@@ -1,1 +1,1 @@
-"""Decoding by recorded CUDA graphs."""
+"""Decoding by CUDA graphs."""

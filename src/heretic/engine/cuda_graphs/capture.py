@@ -1,82 +1,31 @@
-"""A step of tensor operations, recorded once and run again: the same operations on the same memory.
+"""Capture of a decode step as a CUDA graph.
 
-A recording holds no Python: whatever number or branch the step had is as it was when it was recorded, and only what
-stands in the tensors can differ from one replay to the next.
+A graph holds no Python: numbers and branches stay as they were at capture, and replays differ only by the contents of
+tensors.
 """
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 Step = Callable[[], None]
-"""Reads and writes tensors that stay where they are."""
-
-HOST_READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "_unique2", "equal", "is_nonzero")
+"""Reads and writes tensors at fixed addresses."""
 
 
-class Recording(Protocol):
+class Graph(Protocol):
     def replay(self) -> None: ...
 
 
-class Recorder(Protocol):
-    def record(self, step: Step, rewind: Callable[[], None], beside: Recording | None) -> Recording:
-        """`step` may run some times, each from where `rewind` leads back to.
+class GraphCapturer(Protocol):
+    def capture(self, step: Step, rewind: Callable[[], None], shares_memory_with: Graph | None) -> Graph:
+        """A graph of `step`, which may run several times first, each time after `rewind` has restored its inputs.
 
-        Memory for what is between is shared with the recording `beside`, of the same recorder: while the one runs, the
-        other may not.
+        Intermediate results share memory with those of the other graph, of the same capturer: the two may not run at
+        the same time.
         """
-
-
-def recorder_for(device: torch.device) -> Recorder:
-    """CUDA graphs on a CUDA device, a tape elsewhere."""
-    return CudaGraphs(device) if device.type == "cuda" else OpReplay()
-
-
-class CudaGraphs:
-    """Records by CUDA's own graphs: one launch a step, instead of one for each operation."""
-
-    WARM_UPS = 2
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-
-    def record(self, step: Step, rewind: Callable[[], None], beside: Recording | None) -> Recording:
-        pool = beside.graph.pool() if isinstance(beside, CudaGraph) else None
-        with torch.cuda.device(self._device):
-            before = torch.cuda.current_stream()
-            side = torch.cuda.Stream()
-            side.wait_stream(before)
-            try:
-                with torch.cuda.stream(side):
-                    self._warm_up(step, rewind)
-                before.wait_stream(side)
-                graph = torch.cuda.CUDAGraph()
-                # Other threads (that of the view) may use the device in the meantime.
-                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                    step()
-            finally:
-                # A capture that fails leaves its own stream behind as the current one.
-                torch.cuda.set_stream(before)
-        return CudaGraph(graph)
-
-    def _warm_up(self, step: Step, rewind: Callable[[], None]) -> None:
-        """Kernels are chosen and workspaces made before the capture. The last run fails where the step waits for the
-        host, which a capture could not be left from cleanly."""
-        for _ in range(self.WARM_UPS):
-            rewind()
-            step()
-        rewind()
-        mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            step()
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-        rewind()
+        ...
 
 
 class CudaGraph:
@@ -87,39 +36,58 @@ class CudaGraph:
         self.graph.replay()
 
 
-class OpReplay:
-    """Records what torch dispatches, and does the same on the same memory: what a CUDA graph does, where there is none.
+class CudaGraphCapturer:
+    """Captures CUDA graphs: a replay is one launch instead of one for each operation."""
 
-    No faster than the step itself; it is there to see on any machine that nothing is recorded that should change.
-    """
+    N_WARMUPS = 2
+    """The first run loads kernels and allocates workspaces; the second runs as later ones do."""
 
-    def record(self, step: Step, rewind: Callable[[], None], beside: Recording | None) -> Recording:
-        rewind()
-        with _Listening() as heard:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def capture(self, step: Step, rewind: Callable[[], None], shares_memory_with: Graph | None) -> Graph:
+        pool = shares_memory_with.graph.pool() if isinstance(shares_memory_with, CudaGraph) else None
+        with torch.cuda.device(self._device):
+            main_stream = torch.cuda.current_stream()
+            side_stream = torch.cuda.Stream()
+            side_stream.wait_stream(main_stream)
+            try:
+                with torch.cuda.stream(side_stream):
+                    self._warm_up(step, rewind)
+                main_stream.wait_stream(side_stream)
+                graph = torch.cuda.CUDAGraph()
+                # Other threads (that of the progress display) may use the device during the capture.
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                    step()
+            finally:
+                # A capture that fails leaves its own stream as the current one.
+                torch.cuda.set_stream(main_stream)
+        return CudaGraph(graph)
+
+    def _warm_up(self, step: Step, rewind: Callable[[], None]) -> None:
+        """Runs the step eagerly. The last run raises where the step synchronises with the host: a capture that fails
+        there could not be left cleanly."""
+        for _ in range(self.N_WARMUPS):
+            rewind()
             step()
-        return Tape(heard.calls)
+        rewind()
+        mode = torch.cuda.get_sync_debug_mode()
+        _set_sync_debug_mode("error")
+        try:
+            step()
+        finally:
+            _set_sync_debug_mode(mode)
+        rewind()
 
 
-class _Listening(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket.__name__ in HOST_READS:
-            raise RuntimeError(f"a recorded step can't wait for the value of a tensor ({func})")
-        output = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, output))
-        return output
+def _set_sync_debug_mode(mode: int | str) -> None:
+    """Sets it without torch's warning that the mode is a prototype: it may miss a synchronisation, which the capture
+    itself then reports."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype feature")
+        torch.cuda.set_sync_debug_mode(mode)
 
 
-class Tape:
-    def __init__(self, calls: Sequence[tuple[Any, tuple[Any, ...], dict[str, Any], Any]]) -> None:
-        self._calls = calls
-
-    def replay(self) -> None:
-        for func, args, kwargs, output in self._calls:
-            for old, new in zip(tree_leaves(output), tree_leaves(func(*args, **kwargs)), strict=True):
-                # A view, or an argument written in place, lies where it lay already.
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
+def capturer_for(device: torch.device) -> GraphCapturer | None:
+    """CUDA graphs on a CUDA device; None elsewhere."""
+    return CudaGraphCapturer(device) if device.type == "cuda" else None

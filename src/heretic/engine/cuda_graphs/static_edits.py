@@ -1,4 +1,4 @@
-"""Edits in buffers that stay where they are, so that a recorded step serves every candidate of a study."""
+"""Edits in buffers at fixed addresses, so that one capture serves every candidate of a study."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...ablation.edit import ModelEdit, SiteEdit, edit_rows, stack_edits
@@ -13,21 +14,21 @@ from ...ablation.sites import Site
 from ...model.layers import hooks
 
 
-class FixedEdits:
-    """Room for the edits of `n_candidates` at every one of `sites`, none of them an expert's, up to `rank`."""
+class StaticEdits:
+    """Buffers for the edits of `n_candidates` at every one of `sites`, up to `rank`. No site may hold experts."""
 
     def __init__(self, model: nn.Module, sites: Sequence[Site], n_candidates: int, rank: int, d_model: int) -> None:
         self._modules = {site.module: model.get_submodule(site.module) for site in sites}
         device = next(model.parameters()).device
-        # Factors lie as (site, candidate, rank, d_model): those of all candidates are one matrix as they are.
+        # (site, candidate, rank, d_model): the factors of all candidates are one matrix without a copy.
         shape = (len(self._modules), n_candidates, rank, d_model)
         self._left, self._right = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
         self._scale = torch.ones(len(self._modules), n_candidates, d_model, device=device)
 
-    def fill(self, edits: Sequence[ModelEdit]) -> bool:
-        """`edits[n]` become those of candidate n; what is not edited, and who is no candidate, stays as it is.
+    def load(self, edits: Sequence[ModelEdit]) -> bool:
+        """Copies `edits[n]` as those of candidate n; sites without an edit and further candidates stay unedited.
 
-        False, and nothing is done, where a factor is not finite: it would reach the rows of other candidates.
+        False, and nothing is copied, where a factor is not finite: it would reach the rows of other candidates.
         """
         left, right = torch.zeros_like(self._left, device="cpu"), torch.zeros_like(self._right, device="cpu")
         scale = torch.ones_like(self._scale, device="cpu")
@@ -48,10 +49,10 @@ class FixedEdits:
         return True
 
     @contextmanager
-    def in_force(self, candidates: Tensor) -> Iterator[None]:
-        """Hooks on all sites, which edit the rows of a step, one new position each, by the buffers as they then are.
+    def hooked(self, candidates: Int[Tensor, " row"]) -> Iterator[None]:
+        """Forward hooks on all sites, which edit the rows of a step, one new position each.
 
-        `candidates` (rows,) is read by them as it then is, too.
+        They read the buffers and `candidates` at each replay.
         """
         with hooks(
             *(
@@ -61,8 +62,10 @@ class FixedEdits:
         ):
             yield
 
-    def _apply(self, number: int, candidates: Tensor, module: nn.Module, _: Any, output: Tensor) -> Tensor:
-        edit = SiteEdit(self._left[number].mT, self._right[number].mT, self._scale[number])
+    def _apply(
+        self, site: int, candidates: Int[Tensor, " row"], module: nn.Module, _: Any, output: Float[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        edit = SiteEdit(self._left[site].mT, self._right[site].mT, self._scale[site])
         written = output.reshape(len(candidates), -1).float()
         bias = getattr(module, "bias", None)
         if isinstance(bias, Tensor):

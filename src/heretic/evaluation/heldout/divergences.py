@@ -60,15 +60,13 @@ def null_divergences(
 
     In exact arithmetic both are 0: what they are is the rounding that every other divergence holds as well.
     """
-    usual = engine.batch_size
-    other = 8 if usual > 8 else usual + 4
+    other = 8 if engine.batch_size > 8 else engine.batch_size + 4
     first = engine.first_token_log_probabilities(prompts, [{}], no_progress)[0]
     forced = [_forced(answer) for answer in answers]
     rows = engine.answer_log_probabilities(prompts, forced, [{}], no_progress)
     along = torch.zeros(len(prompts), dtype=torch.float64)
     begun = [next(rows)]
-    try:
-        engine.batch_size = other
+    with engine.with_batch_size(other):
         again = engine.first_token_log_probabilities(prompts, [{}], no_progress)[0]
         # Both run side by side, so that no more than a batch of log-probabilities is held.
         for (index, ours), (same, theirs) in zip(
@@ -76,6 +74,4 @@ def null_divergences(
         ):
             assert index == same
             along[index] = kl_divergence(ours[0], theirs[0]).double().mean()
-    finally:
-        engine.batch_size = usual
     return kl_divergence(first, again).double(), along

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...ablation.edit import SiteEdit, edit_weight
-from ...ablation.sites import Site
+from ...ablation.sites import FusedExpertsSite, Site
 from ...errors import ExportError
 from ..directory import check_output, new_directory
 from ..matching import match_sites
@@ -80,10 +80,10 @@ def write_adapter(
     factors = []
     for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
         site, weight = owner.site, owner.matrices(reader.read(key)).float()
-        if site.experts is not None:
+        if isinstance(site, FusedExpertsSite):
             raise ExportError(
-                f"{site.key} holds {site.experts} experts as one parameter, and an adapter has a place for the weights "
-                "of linear modules only: write the merged model instead"
+                f"{site.key} holds {site.n_experts} experts as one parameter, and an adapter has a place for the "
+                "weights of linear modules only: write the merged model instead"
             )
         edit = edit_of(site, weight)
         if edit is not None:

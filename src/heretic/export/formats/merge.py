@@ -12,7 +12,7 @@ from ...ablation.compile import compile_site
 from ...ablation.directions import Directions
 from ...ablation.edit import SiteEdit
 from ...ablation.parameters import AblationParameters
-from ...ablation.sites import Site
+from ...ablation.sites import FusedExpertsSite, PostNorm, Site
 from ...ablation.weight_stats import weight_stats
 from ...errors import ExportError
 from ...model.loading.checkpoint import find_checkpoint
@@ -102,9 +102,10 @@ def edit_from(
     """
 
     def edit_of(site: Site, weight: Tensor) -> SiteEdit | None:
-        if site.post_norm is not None and site.module not in gains:
+        if site.downstream is not None and site.module not in gains:
+            norm = f"the post-norm {site.downstream.name}" if isinstance(site.downstream, PostNorm) else "a norm"
             raise ExportError(
-                f"{site.module} stands behind the post-norm {site.post_norm}, whose gain is needed and was not given: "
+                f"between {site.module} and the residual stream is {norm}, whose gain is needed and was not given: "
                 "read the gains from the running model"
             )
         kernel = parameters.kernels.get(site.component)
@@ -118,7 +119,8 @@ def edit_from(
 
 
 def _edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:
-    if owner.expert is not None and owner.site.chosen is not None and owner.expert not in owner.site.chosen:
+    chosen = owner.site.chosen if isinstance(owner.site, FusedExpertsSite) else None
+    if owner.expert is not None and chosen is not None and owner.expert not in chosen:
         return tensor
     weight = owner.matrices(tensor)
     # All experts in fp32 at once may be larger than the model: their statistics are made one by one.

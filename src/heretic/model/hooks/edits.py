@@ -1,14 +1,15 @@
-"""Edits as forward hooks: the running model behaves as if its weights were edited, and no weight is touched."""
+"""Edits as forward hooks: the running model behaves as if its weights were edited, and no weight changes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...ablation.edit import ModelEdit, SiteEdit, edit_of_matrices, edit_output, stack_edits
-from ...ablation.sites import Site
+from ...ablation.sites import ExpertSite, FusedExpertsSite, Site
 from ..layers import hooks
 from ..placement import bias_of, device_of
 from .routed_experts import RoutedBlock
@@ -17,8 +18,8 @@ from .routed_experts import RoutedBlock
 class EditHooks:
     """The edits of several candidates on one model; each row of a batch belongs to one candidate.
 
-    Give rows their candidates with `assign` before each forward whose rows are others than the last one's. `sites`
-    tell which of the edited weights are experts of a mixture.
+    Call `assign` before each forward whose rows differ from those of the last one. `sites` include the edited ones, and
+    tell which of them are experts of a mixture.
     """
 
     def __init__(self, model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site]) -> None:
@@ -27,57 +28,57 @@ class EditHooks:
         self._stacked = {
             name: _on_device(stack_edits([edit.get(name) for edit in edits]), self.modules[name]) for name in names
         }
-        # An edit of a parameter that is no linear module's is applied by its block alone.
-        self._fused = {site.module for site in sites if site.block is not None and site.expert is None}
+        # Edits of fused experts are applied inside their block, where the products are.
+        self._fused = {site.module for site in sites if isinstance(site, FusedExpertsSite)}
         self._blocks = _blocks(model, [site for site in sites if site.module in self._stacked], self._stacked)
         self._routed = {name: block for block, inside in self._blocks for name in inside}
         self._biases = {name: bias_of(module) for name, module in self.modules.items()}
         self._rows: dict[str, SiteEdit] = self._stacked
         self._n_candidates = len(edits)
-        self.fired: set[str] = set()
+        self.ran: set[str] = set()
         self._paused = False
 
-    def assign(self, candidates: Tensor) -> None:
-        """Row r of the coming batches belongs to candidate `candidates[r]`; shape (rows,)."""
+    def assign(self, candidates: Int[Tensor, " row"]) -> None:
+        """Row r of the following forwards belongs to candidate `candidates[r]`."""
         if self._n_candidates == 1:
             return
         plain = {name: edit for name, edit in self._stacked.items() if name not in self._routed}
-        # Moved once a device, not once a site: each time the host waits.
+        # One copy for each device, not for each site: the host waits for each.
         moved = {device: candidates.to(device) for device in {edit.left.device for edit in plain.values()}}
         self._rows = {name: edit_of_matrices(edit, moved[edit.left.device]) for name, edit in plain.items()}
         for block, _ in self._blocks:
             block.rows = candidates
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """The hooks registered, and removed whatever happens."""
+    def attached(self) -> Iterator[None]:
+        """Registers the hooks, and removes them whatever happens."""
         hooked = {name: module for name, module in self.modules.items() if name not in self._fused}
         with ExitStack() as stack:
             stack.enter_context(
                 hooks(*(partial(m.register_forward_hook, partial(self._apply, n)) for n, m in hooked.items()))
             )
             for block, _ in self._blocks:
-                stack.enter_context(block.in_force())
+                stack.enter_context(block.attached())
             yield
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing is edited by these hooks: somebody else does it."""
+        """These hooks edit nothing: others do (those of CUDA graphs)."""
         self._paused = True
         try:
             yield
         finally:
             self._paused = False
 
-    def silent(self) -> list[str]:
-        """Edited modules that no forward has run; of a mixture's experts, some get no row."""
-        routed = {name for block, inside in self._blocks if block.fired for name in inside}
-        return sorted(set(self.modules) - self.fired - routed)
+    def never_ran(self) -> list[str]:
+        """Edited modules that no forward has run. Experts count with their block: a router may choose none of them."""
+        routed = {name for block, inside in self._blocks if block.ran for name in inside}
+        return sorted(set(self.modules) - self.ran - routed)
 
-    def _apply(self, name: str, module: nn.Module, _: Any, output: Tensor) -> Tensor | None:
+    def _apply(self, name: str, module: nn.Module, _: Any, output: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
         if self._paused:
             return None
-        self.fired.add(name)
+        self.ran.add(name)
         edit = self._routed[name].edit(name) if name in self._routed else self._rows[name]
         # Some families (OPT) flatten rows and positions before the module.
         batched = output if output.dim() == 3 else _by_row(output, edit)
@@ -90,8 +91,8 @@ class EditHooks:
         return edited.to(output.dtype).view(output.shape)
 
 
-def _by_row(output: Tensor, edit: SiteEdit) -> Tensor:
-    """Rows and positions apart, where the edit differs by row; an expert may have been given no position at all."""
+def _by_row(output: Float[Tensor, "position d_model"], edit: SiteEdit) -> Float[Tensor, "row _ d_model"]:
+    """(rows, positions, d_model), where the edit differs by row; an expert may have got no position at all."""
     n_rows = edit.left.shape[0] if edit.left.dim() == 3 else 1
     return output[None] if n_rows == 1 else output.view(n_rows, -1, output.shape[-1])
 
@@ -99,10 +100,10 @@ def _by_row(output: Tensor, edit: SiteEdit) -> Tensor:
 def _blocks(
     model: nn.Module, sites: Sequence[Site], stacked: dict[str, SiteEdit]
 ) -> list[tuple[RoutedBlock, tuple[str, ...]]]:
-    """The blocks around edited experts, with the names of all edited modules inside, shared experts too."""
-    by_block: dict[str, list[Site]] = {}
+    """The blocks around edited experts, each with the names of all edited modules inside, shared experts included."""
+    by_block: dict[str, list[ExpertSite | FusedExpertsSite]] = {}
     for site in sites:
-        if site.block is not None:
+        if isinstance(site, (ExpertSite, FusedExpertsSite)):
             by_block.setdefault(site.block, []).append(site)
     found = []
     for block, experts in by_block.items():
@@ -119,13 +120,13 @@ def _on_device(edit: SiteEdit, module: nn.Module) -> SiteEdit:
 
 @contextmanager
 def edited_model(model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site]) -> Iterator[EditHooks]:
-    """The model with `edits` in force, one a candidate; an empty edit is the baseline.
+    """Applies `edits`, one a candidate, inside the `with` block; an empty edit is the baseline.
 
     Raises:
-        RuntimeError: forwards ran, but some site's module never did: its edit had no effect.
+        RuntimeError: forwards ran, but the module of some site never did, so that its edit had no effect.
     """
-    applied = EditHooks(model, edits, sites)
-    with applied.in_force():
-        yield applied
-    if applied.fired and applied.silent():
-        raise RuntimeError(f"edited modules that never ran: {applied.silent()}")
+    edit_hooks = EditHooks(model, edits, sites)
+    with edit_hooks.attached():
+        yield edit_hooks
+    if edit_hooks.ran and edit_hooks.never_ran():
+        raise RuntimeError(f"edited modules that never ran: {edit_hooks.never_ran()}")

@@ -1,5 +1,8 @@
-"""Edits of experts. A router gives each expert rows of its own choice, so that inside of a mixture nobody can tell
-which row belongs to which candidate: the block around it runs once for each candidate, with that candidate's rows."""
+"""Edits of routed experts.
+
+A router sends each expert rows of its choice, so that inside a mixture a row's candidate is unknown: the block around
+the experts runs once for each candidate, with that candidate's rows.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,27 +12,38 @@ import torch
 from torch import Tensor, nn
 
 from ...ablation.edit import SiteEdit, edit_of_matrices, edit_output
-from ...ablation.sites import Site
+from ...ablation.sites import ExpertSite, FusedExpertsSite
 from ...errors import ModelError
 from ..sites.matmul_tracer import MatmulTracer, Product
 
 
 class RoutedBlock:
-    """A block of a model with the edits of its experts in force, (candidate, …) each, by the site's module name."""
+    """A block of a model, and the edits of its experts, stacked over candidates, by the site's module name.
 
-    def __init__(self, model: nn.Module, block: str, sites: Sequence[Site], stacked: Mapping[str, SiteEdit]) -> None:
+    `rows` (rows,) are the candidates of the batch's rows; None: there is one candidate.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        block: str,
+        sites: Sequence[ExpertSite | FusedExpertsSite],
+        stacked: Mapping[str, SiteEdit],
+    ) -> None:
         self._module = model.get_submodule(block)
         self._name = block
         self._stacked = stacked
-        self._fused = {site.module: model.get_parameter(site.key) for site in sites if site.expert is None}
+        self._fused = {
+            site.module: model.get_parameter(site.key) for site in sites if isinstance(site, FusedExpertsSite)
+        }
         self._d_model = next(iter(stacked.values())).left.shape[-2]
         self.rows: Tensor | None = None
         self.candidate = 0
-        self.fired = False
+        self.ran = False
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """The block's forward replaced, and put back whatever happens."""
+    def attached(self) -> Iterator[None]:
+        """Replaces the block's forward, and restores it whatever happens."""
         before = self._module.__dict__.get("forward")
         original = self._module.forward
         self._module.forward = lambda *args, **kwargs: self._forward(original, args, kwargs)
@@ -42,17 +56,17 @@ class RoutedBlock:
                 self._module.forward = before
 
     def edit(self, module: str) -> SiteEdit:
-        """The running candidate's edit of a module in the block."""
+        """The current candidate's edit of a module in the block."""
         return edit_of_matrices(self._stacked[module], self.candidate)
 
     def _forward(self, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.fired = True
+        self.ran = True
         if self.rows is None:
             return self._run(original, 0, args, kwargs)
         if any(hasattr(each, "get_seq_length") for each in (*args, *kwargs.values())):
             raise ModelError(
-                f"Expected a mixture of experts that keeps nothing between tokens, so that several candidates run in "
-                f"one forward; {self._name} keeps keys and values. Give --candidates-per-forward 1."
+                f"Expected a mixture of experts without a cache, so that several candidates can share a forward; "
+                f"{self._name} keeps keys and values. Give --candidates-per-forward 1."
             )
         count = len(self.rows)
         results, order = [], []
@@ -81,15 +95,15 @@ class RoutedBlock:
 
 
 def _rows(value: Any, index: Tensor, count: int) -> Any:
-    """The rows of one candidate in an argument that has the batch as its first dimension."""
+    """One candidate's rows of an argument whose first dimension is the batch; any other argument unchanged."""
     if isinstance(value, Tensor) and value.dim() and value.shape[0] == count:
         return value[index.to(value.device)]
     return value
 
 
 def _joined(results: Sequence[Any], order: Tensor) -> Any:
-    """Results of groups of rows as one result, in the order of the rows; each tensor has rows, or rows and positions
-    as one, first."""
+    """Results of groups of rows as one result, in the order of the rows. The first dimension of each tensor is rows, or
+    rows and positions flattened."""
     first = results[0]
     if isinstance(first, Tensor):
         per_row = sum(len(each) for each in results) // len(order)

@@ -1,4 +1,4 @@
-"""One decoder layer, run again by itself with pieces of it held, disturbed or silenced."""
+"""One decoder layer, run again by itself with some of its modules held, perturbed or silenced."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..layers import LayerCall, hidden, hooks, streams
@@ -18,17 +19,21 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(slots=True)
 class Observation:
-    """What one run showed: the layer's output, (positions, streams, d_model) fp32, and what was seen on the way."""
+    """One run of the layer: its output, fp32, and by module name the outputs of all calls, the first tensor given, and
+    the products with bare parameters."""
 
-    output: Tensor
+    output: Float[Tensor, "position stream d_model"]
     outputs: dict[str, list[Any]] = field(default_factory=dict)
     inputs: dict[str, Tensor] = field(default_factory=dict)
     products: dict[str, Product] = field(default_factory=dict)
 
 
 class LayerProbe:
-    """A layer with a recorded call. `linear` are its modules of one matrix product each, `loose` its other parameters
-    of two or more dimensions, by name."""
+    """A layer with a recorded call.
+
+    `linear` are its modules of one matrix product each, and `bare_parameters` its other parameters of two or more
+    dimensions, by name.
+    """
 
     def __init__(self, layer: nn.Module, call: LayerCall, d_model: int) -> None:
         self.layer = layer
@@ -37,7 +42,7 @@ class LayerProbe:
         self.rows, self.positions = call.output.shape[:2] if call.output.dim() == 3 else _rows(call)
         self.modules = {name: module for name, module in layer.named_modules() if name}
         self.linear = {name: module for name, module in self.modules.items() if is_linear(module)}
-        self.loose = dict(_loose_parameters(layer))
+        self.bare_parameters = dict(_bare_parameters(layer))
         self.given = self._flat(call.given)
         self._last_inputs: dict[str, Tensor] = {}
         self._products: set[str] = set()
@@ -45,23 +50,25 @@ class LayerProbe:
     def run(
         self,
         change: Mapping[str, Change] | None = None,
-        hold: Mapping[str, list[Any]] | None = None,
+        held: Mapping[str, list[Any]] | None = None,
         silenced: Mapping[str, Tensor] | None = None,
         empty: bool = False,
     ) -> Observation:
-        """Runs the layer. `change` maps a module or loose parameter to a function of what it writes; `hold` maps a
-        module to the outputs of its calls, given again; `silenced` parameters count as zero; `empty` gives zeros for
-        the hidden state."""
-        change, hold = change or {}, hold or {}
-        seen = Observation(torch.empty(0))
+        """Runs the layer.
+
+        `change` maps a module or bare parameter to a function of its output; `held` maps a module to outputs that
+        replace those of its calls; `silenced` parameters count as zero; `empty` replaces the hidden state by zeros.
+        """
+        change, held = change or {}, held or {}
+        seen = Observation(torch.empty(0, 0, 0))
         counts: dict[str, int] = {}
 
         def after(name: str, _: nn.Module, __: Any, output: Any) -> Any:
-            if name in hold:
+            if name in held:
                 number = counts.setdefault(name, 0)
                 counts[name] += 1
-                return copied(hold[name][min(number, len(hold[name]) - 1)])
-            # A copy: some layers (Falcon) add to what a module returned in place.
+                return copied(held[name][min(number, len(held[name]) - 1)])
+            # A copy: some layers (Falcon) add to a module's output in place.
             seen.outputs.setdefault(name, []).append(copied(output))
             return change[name](output) if name in change else output
 
@@ -78,43 +85,44 @@ class LayerProbe:
         registrations += [
             partial(m.register_forward_pre_hook, partial(before, n), with_kwargs=True) for n, m in self.modules.items()
         ]
-        watching = MatmulTracer(self.loose, self.d_model, on_product, silenced) if self.loose else nullcontext()
-        with hooks(*registrations), watching:
-            seen.output = self._flat(hidden(self._called(empty)))
+        tracer = (
+            MatmulTracer(self.bare_parameters, self.d_model, on_product, silenced)
+            if self.bare_parameters
+            else nullcontext()
+        )
+        with hooks(*registrations), tracer:
+            seen.output = self._flat(hidden(self._call(empty)))
         self._last_inputs = seen.inputs
         self._products |= set(seen.products)
         return seen
 
-    def others(self, paths: Collection[str]) -> list[str]:
-        """The largest modules that hold a matrix, and neither hold nor are part of any at `paths`."""
+    def other_blocks(self, paths: Collection[str]) -> list[str]:
+        """The largest modules that contain a matrix, and neither contain nor belong to any at `paths`."""
         found: list[str] = []
         for name, module in self.modules.items():
-            apart = not any(
-                path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for path in paths
-            )
             inside = any(name.startswith(f"{other}.") for other in found)
-            if apart and not inside and any(parameter.dim() >= 2 for parameter in module.parameters()):
+            if (
+                not _related(name, paths)
+                and not inside
+                and any(parameter.dim() >= 2 for parameter in module.parameters())
+            ):
                 found.append(name)
         return found
 
     def other_matrices(self, paths: Collection[str]) -> list[str]:
-        """The modules with a matrix of their own that are not at, around or inside `paths`."""
+        """The modules with a matrix of their own that neither contain nor belong to any at `paths`."""
         owners = [name for name, module in self.modules.items() if any(p.dim() >= 2 for p in module.parameters(False))]
-        return [
-            name
-            for name in owners
-            if not any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for path in paths)
-        ]
+        return [name for name in owners if not _related(name, paths)]
 
     def observed_input(self, name: str) -> Tensor | None:
-        """The first tensor that the module was given in the last run."""
+        """The first tensor given to the module in the last run."""
         return self._last_inputs.get(name)
 
-    def biases_beside(self, loose: Collection[str]) -> dict[str, Tensor]:
-        """Parameters that could be biases of these: of the modules around them, d_model wide, and no matrix that is
-        multiplied by."""
+    def biases_of(self, bare: Collection[str]) -> dict[str, Tensor]:
+        """Possible biases of bare parameters: parameters of the modules around them, d_model wide, that no product
+        used."""
         found: dict[str, Tensor] = {}
-        for key in loose:
+        for key in bare:
             parts = key.split(".")
             for end in range(1, len(parts)):
                 around = self.modules[".".join(parts[:end])]
@@ -124,7 +132,7 @@ class LayerProbe:
                         found[path] = parameter
         return found
 
-    def _called(self, empty: bool) -> Any:
+    def _call(self, empty: bool) -> Any:
         # The layer may add to its input in place.
         args = [each.clone() if isinstance(each, Tensor) else each for each in self.call.args]
         kwargs = dict(self.call.kwargs)
@@ -134,17 +142,22 @@ class LayerProbe:
             kwargs["hidden_states"] = torch.zeros_like(kwargs["hidden_states"])
         return self.layer(*args, **kwargs)
 
-    def _flat(self, value: Tensor) -> Tensor:
+    def _flat(self, value: Tensor) -> Float[Tensor, "position stream d_model"]:
         return streams(value, self.rows, self.positions, self.d_model).flatten(0, 1).float()
 
 
 def copied(output: Any) -> Any:
-    """A copy of all tensors in what a module returned."""
+    """A module's output with all tensors copied."""
     if isinstance(output, Tensor):
         return output.clone()
     if type(output) in (tuple, list):
         return type(output)(copied(each) for each in output)
     return output
+
+
+def _related(name: str, paths: Collection[str]) -> bool:
+    """Whether the module is at one of `paths`, contains it or belongs to it."""
+    return any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for path in paths)
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -163,8 +176,8 @@ def output_width(module: nn.Module) -> int:
     return int(module.nf) if is_transposed(module) else int(module.out_features)  # type: ignore[arg-type]
 
 
-def _loose_parameters(layer: nn.Module) -> Collection[tuple[str, Tensor]]:
-    """Parameters of two or more dimensions that no module known by its kind multiplies by."""
+def _bare_parameters(layer: nn.Module) -> Collection[tuple[str, Tensor]]:
+    """Parameters of two or three dimensions that belong to no module of a known kind."""
     found = []
     for prefix, module in layer.named_modules():
         if is_linear(module) or isinstance(module, (nn.Embedding, nn.modules.conv._ConvNd)):
@@ -176,13 +189,14 @@ def _loose_parameters(layer: nn.Module) -> Collection[tuple[str, Tensor]]:
 
 
 def _joined(before: Product | None, now: Product) -> Product:
-    """One record of all products with a parameter: the matrices that any of them used."""
+    """All products with a parameter as one: the matrices that any of them used."""
     used = [each.matrices for each in (before, now) if each is not None]
     numbers = sorted({n for each in used for n in ([each] if isinstance(each, int) else each.tolist())})
     return Product(now.name, now.count, torch.tensor(numbers), now.transposed)
 
 
 def _rows(call: LayerCall) -> tuple[int, int]:
-    """Rows and positions of a layer with several streams: the two dimensions that are alike in all its arguments."""
+    """Rows and positions of a layer with several streams, which come first or after the streams: the probe runs one
+    row."""
     first, second, third = call.output.shape[:3]
     return (first, second) if first == 1 else (second, third)

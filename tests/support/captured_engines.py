@@ -1,4 +1,4 @@
-"""Engines that decode by recorded steps, candidates for them, and what both sides answer."""
+"""Engines that decode by captured steps on a CPU, candidates for them, and the responses of both sides."""
 
 from typing import Any
 
@@ -6,21 +6,29 @@ import pytest
 import torch
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
+from heretic.engine.cuda_graphs.capture import GraphCapturer
 from heretic.engine.local import LocalEngine
+from heretic.engine.options import DEFAULT, EngineOptions
 from heretic.engine.protocol import Response, no_progress
 from tests.support.engines import PROMPTS
+from tests.support.op_replay import OpReplay
 
 LENGTH = 22
 
 
-def static(plain: LocalEngine, said: list[str] | None = None, **shortcuts: Any) -> LocalEngine:
-    """An engine of the same model that decodes by recorded steps; what it says is an error, or is kept in `said`."""
+def captured(
+    plain: LocalEngine,
+    said: list[str] | None = None,
+    options: EngineOptions = DEFAULT,
+    capturer: GraphCapturer | None = None,
+) -> LocalEngine:
+    """An engine of the same model that decodes by captured steps; its warnings fail the test, or are kept in `said`."""
 
     def warn(text: str) -> None:
         assert said is not None, text
         said.append(text)
 
-    return LocalEngine(plain.loaded, plain.chat, plain.batch_size, static_decode="on", warn=warn, **shortcuts)
+    return LocalEngine(plain.loaded, plain.chat, plain.batch_size, options, warn, capturer or OpReplay())
 
 
 def edits_of(engine: LocalEngine, seed: int, count: int, rank: int = 1) -> list[ModelEdit]:
@@ -35,12 +43,12 @@ def edits_of(engine: LocalEngine, seed: int, count: int, rank: int = 1) -> list[
     return [*edits, {}]
 
 
-def decided(text: str) -> bool:
+def is_settled(text: str) -> bool:
     return "word1" in text
 
 
 def answers(engine: LocalEngine, edits: list[ModelEdit], length: int = LENGTH) -> list[list[Response]]:
-    return engine.generate(PROMPTS, edits, length, decided, no_progress)
+    return engine.generate(PROMPTS, edits, length, is_settled, no_progress)
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[tuple[Any, ...]]:
