@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,21 @@ import torch
 from torch import nn
 
 from ...ablation.sites import Site
-from ...errors import ModelError
+from ...errors import ModelError, UserError
 from ..layers import decoder_layers, text_config, width
 from ..placement import input_device
 from ..sites.expert_selection import with_chosen_experts
 from ..sites.find import find_sites
 from .checkpoint import Checkpoint
+from .damage import check_adapter, check_weights, first_line, reading
 from .fast_gguf import fast_gguf
 from .quantization import check_quantization, even_out, quantization_arguments
 
 if TYPE_CHECKING:
     from ...config import ModelSettings
+
+PROBED_TOKENS, PROBED_ROW = 128, 16
+"""Tokens of the first forward, and of each of its rows: enough to meet an overflow, about the work of one prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callabl
     Raises:
         ModelError: none does; the text says why for each.
     """
+    check_adapter(checkpoint)
     check_quantization(checkpoint, settings)
     failures = []
     tried: set[str] = set()
@@ -89,14 +94,19 @@ def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callabl
             continue
         tried.add(str(dtype))
         try:
-            model = _load(checkpoint, settings, dtype)
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-            failures.append(f"{wanted}: {type(error).__name__}: {_first_line(error)}")
+            model, info = _load(checkpoint, settings, dtype)
+        except UserError:
+            raise
+        # Readers of damaged files raise anything at all; the paragraph below names it.
+        except Exception as error:  # noqa: BLE001
+            failures.append(f"{wanted}: {type(error).__name__}: {first_line(error)}")
             continue
-        if _finite(model):
+        check_weights(info, checkpoint, say)
+        fault = _fault_of_forward(model)
+        if fault is None:
             return model
-        failures.append(f"{wanted}: the logits hold NaN or inf")
-        say(f"Logits are not finite in {dtype}; trying the next dtype.")
+        failures.append(f"{wanted}: {fault}")
+        say(f"In {dtype}, {fault}; trying the next dtype.")
         del model
     raise ModelError(
         f"Expected a causal language model in {checkpoint.name} that loads and gives finite logits in one of "
@@ -113,15 +123,11 @@ def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
+    remedy = "Check that tokenizer.json and tokenizer_config.json are there and whole, and that transformers is recent."
+    with reading("a tokenizer", checkpoint, remedy):
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"Expected a tokenizer in {checkpoint.name}, could not load one ({_first_line(error)}). "
-            "Check that tokenizer.json and tokenizer_config.json are there."
-        ) from error
     # The last position of every row must be the last token of its prompt.
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
@@ -136,7 +142,8 @@ def _pad_within(tokenizer: Any, vocabulary: int) -> None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(eos if eos is not None and eos < vocabulary else 0)
 
 
-def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> nn.Module:
+def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The model, and what transformers tells of the loading."""
     arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
     kind = auto_class(_configuration(checkpoint, settings))
@@ -147,20 +154,21 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
         # Only what is no safetensors file is copied there; those are read where they lie.
         folder = arguments["offload_folder"] = tempfile.mkdtemp(prefix="heretic-offload-")
-    model = kind.from_pretrained(checkpoint.directory, **arguments)
+    model, info = kind.from_pretrained(checkpoint.directory, output_loading_info=True, **arguments)
     if folder is not None:
         weakref.finalize(model, shutil.rmtree, folder, True)
     model.requires_grad_(False)
     even_out(model, checkpoint, dtype)
-    return model.eval()
+    return model.eval(), info
 
 
 def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(
-        checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
-    )
+    with reading("a configuration", checkpoint, "Check config.json, and that transformers is recent enough for it."):
+        return AutoConfig.from_pretrained(
+            checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
+        )
 
 
 def auto_class(config: Any) -> Any:
@@ -175,17 +183,26 @@ def auto_class(config: Any) -> Any:
 
 
 @torch.inference_mode()
-def _finite(model: nn.Module) -> bool:
-    embeddings = model.get_input_embeddings().weight  # type: ignore[operator]
-    ids = torch.arange(1, 9, device=input_device(model))[None] % embeddings.shape[0]
+def _fault_of_forward(model: nn.Module) -> str | None:
+    """Why a first forward fails in this dtype: an error, or logits that are not finite; None if all is well.
+
+    The tokens are spread over the whole vocabulary, since float16 overflows at some tokens alone.
+
+    Raises:
+        ModelError: the model does not run on text alone, in any dtype.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    ids = torch.linspace(0, rows - 1, PROBED_TOKENS, device=input_device(model)).long().view(-1, PROBED_ROW)
     try:
         logits = model(input_ids=ids, use_cache=False).logits
     except (TypeError, ValueError) as error:
         raise ModelError(
             f"Expected a language model that runs on text alone; {type(model).__name__} does not "
-            f"({_first_line(error)}). heretic gives a model nothing but text, so this one can't be searched."
+            f"({first_line(error)}). heretic gives a model nothing but text, so this one can't be searched."
         ) from error
-    return bool(torch.isfinite(logits).all())
+    except RuntimeError as error:
+        return f"the first forward fails ({first_line(error)})"
+    return None if bool(torch.isfinite(logits).all()) else "the logits hold NaN or inf"
 
 
 def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dtype:
@@ -213,8 +230,3 @@ def fastest_cpu_dtype(sizes: Sequence[int] = (128, 1024, 1024)) -> torch.dtype:
         return best
 
     return min((torch.float32, torch.bfloat16), key=seconds)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,77 @@
+"""What a damaged or incomplete checkpoint raises, as one paragraph; and the weights that it lacks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ...errors import ModelError, UserError
+from .checkpoint import Checkpoint
+
+SHOWN = 5
+"""Names of tensors in one message; more would hide the sentence."""
+
+
+@contextmanager
+def reading(what: str, checkpoint: Checkpoint, remedy: str) -> Iterator[None]:
+    """Turns whatever reading a file raises into a ModelError: expected `what`, got the error, do `remedy`.
+
+    Readers of other libraries, and code that comes with a model, raise anything at all on a damaged file: KeyError,
+    struct.error, safetensors' own errors, panics of Rust. None of them is a bug of this program.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, UserError):
+        raise
+    # A panic of Rust (tokenizers, safetensors) derives from BaseException alone.
+    except BaseException as error:
+        raise ModelError(
+            f"Expected {what} in {checkpoint.name}, could not read it ({type(error).__name__}: {first_line(error)}). "
+            f"{remedy}"
+        ) from error
+
+
+def check_adapter(checkpoint: Checkpoint) -> None:
+    """Refuses a directory that holds base weights and a PEFT adapter: transformers would load their sum, and an export
+    would write the base weights without the adapter.
+
+    Raises:
+        ModelError: there is an adapter_config.json beside the weights.
+    """
+    if checkpoint.gguf_file is None and (checkpoint.directory / "adapter_config.json").exists():
+        raise ModelError(
+            f"Expected a model in {checkpoint.name}, found an adapter beside its weights (adapter_config.json). Merge "
+            "the adapter into the model first (PEFT: merge_and_unload, then save_pretrained), or move "
+            "adapter_config.json and the adapter's weights out of the directory."
+        )
+
+
+def check_weights(info: Mapping[str, Any], checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
+    """Refuses a model some of whose weights its checkpoint lacks, which transformers would fill at random.
+
+    `info` is what transformers tells of the loading (`output_loading_info`). Tensors that the model has no use for are
+    told once.
+
+    Raises:
+        ModelError: weights are missing, or have another shape.
+    """
+    missing = sorted({*info.get("missing_keys", ()), *(each[0] for each in info.get("mismatched_keys", ()))})
+    if missing:
+        raise ModelError(
+            f"Expected all weights of the model in {checkpoint.name}, but {len(missing)} are missing or have another "
+            f"shape: {_some(missing)}. They would be random. Check that all weight files are there and whole, and that "
+            "config.json belongs to them; a model without a language-modelling head can't be searched."
+        )
+    unused = sorted(info.get("unexpected_keys", ()))
+    if unused:
+        say(f"{len(unused)} tensors of the checkpoint are not used by the model: {_some(unused)}.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 300 characters; its class where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
