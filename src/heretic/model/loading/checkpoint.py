@@ -27,10 +27,16 @@ class Checkpoint:
         """Arguments for transformers' `from_pretrained`, beside the directory."""
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
+    def weight_files(self) -> list[str]:
+        """Names of the files that hold weights, in order."""
+        if self.gguf_file:
+            return [self.gguf_file]
+        return sorted(path.name for path in self.directory.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+
     def digest(self) -> str:
         """Identity of the weights without reading them all: configuration, file names, sizes, first and last MiB."""
         digest = hashlib.sha256()
-        names = [self.gguf_file] if self.gguf_file else _weight_files(self.directory)
+        names = self.weight_files()
         config = self.directory / "config.json"
         if not self.gguf_file and config.exists():
             digest.update(config.read_bytes())
@@ -43,10 +49,6 @@ class Checkpoint:
                 file.seek(max(0, size - (1 << 20)))
                 digest.update(file.read())
         return digest.hexdigest()[:16]
-
-
-def _weight_files(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.suffix in WEIGHT_SUFFIXES)
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:

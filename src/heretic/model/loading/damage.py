@@ -4,9 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from ...errors import ModelError, UserError
 from .checkpoint import Checkpoint
 
+WEIGHTS_A_BYTE = 8
+SMALLEST = 1 << 20
+"""Bytes: below that a model costs nothing, and headers are most of a file."""
 SHOWN = 5
 """Names of tensors in one message; more would hide the sentence."""
 
@@ -42,6 +47,31 @@ def check_adapter(checkpoint: Checkpoint) -> None:
             f"Expected a model in {checkpoint.name}, found an adapter beside its weights (adapter_config.json). Merge "
             "the adapter into the model first (PEFT: merge_and_unload, then save_pretrained), or move "
             "adapter_config.json and the adapter's weights out of the directory."
+        )
+
+
+def check_size(kind: Any, configuration: Any, checkpoint: Checkpoint) -> None:
+    """Refuses a configuration that describes a model far larger than its weight files, before memory is taken for it:
+    weights that the files lack would be allocated and filled at random first.
+
+    The bound is loose: no format stores more than eight weights a byte.
+
+    Raises:
+        ModelError: the model has more than eight weights for each byte of the weight files.
+    """
+    stored = sum((checkpoint.directory / name).stat().st_size for name in checkpoint.weight_files())
+    try:
+        with torch.device("meta"):
+            model = kind.from_config(configuration)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+    # What can't be built without memory is told by the loading itself, with its own message.
+    except Exception:  # noqa: BLE001
+        return
+    if weights > WEIGHTS_A_BYTE * max(stored, SMALLEST):
+        raise ModelError(
+            f"Expected weight files that fit the configuration of {checkpoint.name}, but it describes a model of "
+            f"{weights:,} weights and the files hold {stored:,} bytes. Check that all weight files are there and "
+            "whole, and that config.json belongs to them."
         )
 
 

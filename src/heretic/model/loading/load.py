@@ -18,7 +18,7 @@ from ..placement import input_device
 from ..sites.expert_selection import with_chosen_experts
 from ..sites.find import find_sites
 from .checkpoint import Checkpoint
-from .damage import check_adapter, check_weights, first_line, reading
+from .damage import check_adapter, check_size, check_weights, first_line, reading
 from .fast_gguf import fast_gguf
 from .quantization import check_quantization, even_out, quantization_arguments
 
@@ -146,7 +146,9 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     """The model, and what transformers tells of the loading."""
     arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
-    kind = auto_class(_configuration(checkpoint, settings))
+    configuration = _configuration(checkpoint, settings)
+    kind = auto_class(configuration)
+    check_size(kind, configuration, checkpoint)
     arguments |= quantization_arguments(checkpoint, settings, dtype)
     folder = None
     # On a machine without an accelerator a device map only adds hooks around every module.
