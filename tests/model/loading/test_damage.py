@@ -49,7 +49,7 @@ def test_random_damage_is_refused_or_loads() -> None:
 def test_weights_that_are_no_weights(model: Path, name: str, content: bytes) -> None:
     (model / "model.safetensors").unlink()
     (model / name).write_bytes(content)
-    with pytest.raises(ModelError, match="Check that the files are complete|are missing|bytes"):
+    with pytest.raises(ModelError, match=r"Check that the files are complete|are missing|bytes"):
         load(model)
 
 
@@ -101,7 +101,7 @@ def test_panics_become_a_paragraph_and_interrupts_do_not(tmp_path: Path) -> None
     write_gguf(tmp_path / "model.gguf", {})
     checkpoint = find_checkpoint(str(tmp_path / "model.gguf"))
     with (
-        pytest.raises(ModelError, match="Panic: index out of range.*Look there"),
+        pytest.raises(ModelError, match=r"Panic: index out of range.*Look there"),
         reading("x", checkpoint, "Look there."),
     ):
         raise Panic("index out of range")

@@ -50,7 +50,7 @@ def check_adapter(checkpoint: Checkpoint) -> None:
         )
 
 
-def check_size(kind: Any, configuration: Any, checkpoint: Checkpoint) -> None:
+def check_size(kind: Any, configuration: Any, checkpoint: Checkpoint, trust_remote_code: bool) -> None:
     """Refuses a configuration that describes a model far larger than its weight files, before memory is taken for it:
     weights that the files lack would be allocated and filled at random first.
 
@@ -62,7 +62,7 @@ def check_size(kind: Any, configuration: Any, checkpoint: Checkpoint) -> None:
     stored = sum((checkpoint.directory / name).stat().st_size for name in checkpoint.weight_files())
     try:
         with torch.device("meta"):
-            model = kind.from_config(configuration)
+            model = kind.from_config(configuration, trust_remote_code=trust_remote_code)
         weights = sum(parameter.numel() for parameter in model.parameters())
     # What can't be built without memory is told by the loading itself, with its own message.
     except Exception:  # noqa: BLE001

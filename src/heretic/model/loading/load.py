@@ -148,7 +148,7 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
     configuration = _configuration(checkpoint, settings)
     kind = auto_class(configuration)
-    check_size(kind, configuration, checkpoint)
+    check_size(kind, configuration, checkpoint, settings.trust_remote_code or False)
     arguments |= quantization_arguments(checkpoint, settings, dtype)
     folder = None
     # On a machine without an accelerator a device map only adds hooks around every module.
