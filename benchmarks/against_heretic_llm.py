@@ -30,35 +30,10 @@ from pathlib import Path
 import pexpect
 import psutil
 
-from heretic.config import Settings, resolve_prompts
-from heretic.model.loading.checkpoint import find_checkpoint
-from heretic.model.loading.demo_model import demo_model
-from heretic.model.loading.load import load_model
-from heretic.prompts.loading import load_prompts
-from samplers import hypervolume
+from common import NAMES, hypervolume, search_flags, write_inputs
 
 SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What SmolLM2's chat template adds by itself: given to heretic-llm, which would put its own in its place."""
-
-NAMES = ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
-
-
-def prepare(work: Path) -> Path:
-    """The model as safetensors and the prompts as text files; returns the model's directory."""
-    settings = Settings(preset="disclaimer", system_prompt="none")
-    for name, source in zip(NAMES, resolve_prompts(settings), strict=True):
-        (work / f"{name}.txt").write_text("".join(f"{prompt.text}\n" for prompt in load_prompts(source).prompts))
-    directory = work / "SmolLM2"
-    if not directory.exists():
-        loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
-        model = loaded.model
-        model.hf_quantizer = None
-        model.save_pretrained(directory)
-        loaded.tokenizer.save_pretrained(directory)
-        config = json.loads((directory / "config.json").read_text())
-        config.pop("quantization_config", None)
-        (directory / "config.json").write_text(json.dumps(config))
-    return directory
 
 
 def install(directory: Path) -> Path:
@@ -139,18 +114,9 @@ def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Names
     return figures(begun, told, peak.bytes, seconds_between(told) or [0.0])
 
 
-def our_flags(model: Path, work: Path, study: Path, dtype: str, trials: int) -> list[str]:
-    """A search on the prompts in `work` and nothing after it."""
-    flags = [str(model), "--n-trials", str(trials), "--dtypes", dtype, "--system-prompt", "none", "--export", "none"]
-    flags += ["--heldout-trials", "0", "--study-checkpoint-dir", str(study)]
-    for name in NAMES:
-        flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
-    return flags
-
-
 def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dict:  # type: ignore[type-arg]
     study = Path(tempfile.mkdtemp(dir=work))
-    flags = [*our_flags(model, work, study, dtype, count), *more]
+    flags = [*search_flags(model, work, study, dtype, count), *more]
     begun = datetime.now()
     with subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=subprocess.DEVNULL) as process:
         peak = Peak(process.pid)
@@ -176,7 +142,7 @@ def sides(arguments: argparse.Namespace) -> tuple[dict, list[dict], dict]:  # ty
     """Ours with all trials measured to their end, our studies by seed, and theirs."""
     work, dtype = arguments.work.resolve(), arguments.dtype
     work.mkdir(parents=True, exist_ok=True)
-    model, program = prepare(work), install(work / "venv")
+    model, program = write_inputs(work), install(work / "venv")
 
     def ours(name: str, trials: int, *flags: str) -> dict:  # type: ignore[type-arg]
         return once(work / f"{name}.json", lambda: run_ours(model, work, dtype, trials, *flags))

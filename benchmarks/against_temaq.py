@@ -19,17 +19,16 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from against_heretic_llm import NAMES, our_flags, prepare
-from heretic.config import Settings, resolve_heldout_prompts
+from common import NAMES, demo_settings, hypervolume, search_flags, write_inputs
+from heretic.config import resolve_heldout_prompts
 from heretic.prompts.loading import load_prompts
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
-from measure import KL_LIMIT, hypervolume
 
 
 def write_prompts(work: Path) -> None:
     """The report part and the markers, one a line; and for temaq, which splits them itself, all that ours is given."""
-    settings = Settings(preset="disclaimer", system_prompt="none")
+    settings = demo_settings()
     sources = resolve_heldout_prompts(settings, settings)
     assert sources is not None
     for kind, source in (("good", sources.good_heldout_prompts), ("bad", sources.bad_heldout_prompts)):
@@ -70,7 +69,7 @@ def run_theirs(program: Path, model: Path, work: Path, minutes: float) -> float:
 def run_ours(model: Path, work: Path, seconds: float) -> Path:
     """The journal of a study that was stopped after `seconds`, start-up included."""
     study = Path(tempfile.mkdtemp(dir=work))
-    flags = our_flags(model, work, study, "bfloat16", 1000)
+    flags = search_flags(model, work, study, "bfloat16", 1000)
     with (
         (work / "ours.log").open("w") as log,
         subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=log, stderr=log) as process,
@@ -116,7 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    model, program = prepare(work), install(work / "venv")
+    model, program = write_inputs(work), install(work / "venv")
     write_prompts(work)
     seconds = run_theirs(program, model, work, arguments.minutes)
     journal = run_ours(model, work, seconds)
@@ -125,10 +124,10 @@ def main() -> None:
         f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.bound for t in trials)} of them ended early."
     )
     base, theirs, *ours = measured(model, [work / "theirs", *write_ours(journal, work, arguments.most)], work)
-    print(f"the model itself: {base['refusals']} of {base['of']} refusals")
+    print(f"baseline: {base['refusals']} of {base['of']} refusals")
     for name, entries in (("temaq-abliterated", [theirs]), ("heretic", ours)):
         figures = "; ".join(f"{each['refusals']} of {each['of']} at KL {each['kl']}" for each in entries)
-        volume = hypervolume([(each["refusals"] / base["refusals"], each["kl"] / KL_LIMIT) for each in entries])
+        volume = hypervolume([(each["kl"], each["refusals"] / base["refusals"]) for each in entries])
         print(f"{name}: hypervolume {volume:.3f} ({figures})")
 
 

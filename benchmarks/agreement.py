@@ -10,11 +10,14 @@ lets only the better half by log-odds generate.
 import argparse
 import statistics
 
+from common import Bench
+
+# isort: split
 from scipy.stats import spearmanr
 
-from heretic.ablation.compile import compile_edit
 from heretic.evaluation.evaluator import Evaluation
-from samplers import Bench
+
+PROMPTS = 32
 
 
 def main() -> None:
@@ -23,14 +26,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    bench = Bench(arguments.tokens, "both")
-    measured: list[Evaluation] = []
-    for parameters in bench.random_parameters(arguments.candidates, arguments.seed):
-        edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
-        [evaluation] = bench.evaluator.evaluate([edit], bench.baseline)
-        assert isinstance(evaluation, Evaluation)
-        measured.append(evaluation)
-    report(measured, bench.baseline.refusals)
+    bench = Bench(arguments.tokens, "both", PROMPTS)
+    drawn = bench.random_parameters(arguments.candidates, arguments.seed)
+    report([bench.evaluate(parameters) for parameters in drawn], bench.baseline.refusals)
 
 
 def report(measured: list[Evaluation], baseline: int) -> None:

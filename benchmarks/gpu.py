@@ -15,11 +15,13 @@ import argparse
 import time
 from typing import Any
 
+from common import limit_of
+
+# isort: split
 import torch
 
 from heretic.engine.batch_size import find_candidates
 from heretic.engine.protocol import Response, no_progress
-from limits import limit_of
 from random_model import RandomEngine, random_engine, random_prompts
 
 LLAMA_8B = {
@@ -89,7 +91,7 @@ def measure(tiny: bool, way: str) -> list[Response]:
         print(f"  peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     positions = sum(len(local.chat.tokens(prompt)) for prompt in bad) // prompts + length // 2
     rate = local.decoding_rate(bad, count, length)
-    print(f"  {limit_of(local, count * prompts, positions).beside(rate)}")
+    print(f"  {limit_of(local, count * prompts, positions).compared_with(rate)}")
     return responses[0]
 
 

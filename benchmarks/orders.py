@@ -11,13 +11,14 @@ candidates do: twenty minutes and more on two cores; `--candidates 8 --prompts 8
 import argparse
 from copy import deepcopy
 
-from heretic.ablation.compile import compile_edit
+from common import Bench
+
+# isort: split
 from heretic.evaluation.evaluator import Evaluation
 from heretic.evaluation.pruning.preview import PROMPTS, TOKENS, Preview, most_promising_first
 from heretic.evaluation.pruning.statistics import PruningStatistics
 from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS
 from heretic.study.sampler import RandomDraws
-from samplers import Bench
 
 
 def measured_to_the_end(order: list[int], figures: list[Evaluation], open_at_once: int) -> int:
@@ -63,12 +64,7 @@ def main() -> None:
     draws = RandomDraws(bench.space, arguments.seed)
     candidates = bench.space.textbook()
     candidates += draws.next(arguments.candidates - len(candidates))
-    figures: list[Evaluation] = []
-    for parameters in candidates:
-        edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
-        [whole] = bench.evaluator.evaluate([edit], bench.baseline)
-        assert isinstance(whole, Evaluation)
-        figures.append(whole)
+    figures = [bench.evaluate(parameters) for parameters in candidates]
     count = len(candidates)
     learned = bench.evaluator.learned
     known = [Preview(each.kl_divergence, each.refusals) for each in figures]

@@ -9,33 +9,25 @@ shortcut's doing.
 """
 
 import argparse
-import os
 from dataclasses import dataclass
 from typing import Literal
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TQDM_DISABLE", "1")
+from common import demo_engine, demo_prompts, demo_settings, mean_residuals
 
+# isort: split
 import optuna
 
 from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import find_directions
 from heretic.ablation.edit import ModelEdit
 from heretic.ablation.sites import components_of
-from heretic.config import Settings, resolve_prompts
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import DEFAULT, PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.scorers.kl import kl_divergence
-from heretic.model.chat.format import chat_format
-from heretic.model.loading.checkpoint import find_checkpoint
-from heretic.model.loading.demo_model import demo_model
-from heretic.model.loading.load import load_model
-from heretic.prompts.loading import load_prompts
 from heretic.study.sampler import RandomDraws
 from heretic.study.space import SearchSpace
-from trial import mean_residuals
 
 Path = Literal["plain", "shortcuts"]
 
@@ -72,8 +64,8 @@ class HeldoutReport:
 
 class Measuring:
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self._settings = Settings(preset="disclaimer", system_prompt="none")
-        good_d, bad_d, good, bad = (load_prompts(source).prompts for source in resolve_prompts(self._settings))
+        self._settings = demo_settings()
+        good_d, bad_d, good, bad = demo_prompts(self._settings)
         self._good, self._bad = good[: arguments.prompts], bad[: arguments.prompts]
         engine = self._engine(WAYS[1])
         directions = find_directions(mean_residuals(engine, good_d), mean_residuals(engine, bad_d))
@@ -102,10 +94,8 @@ class Measuring:
         return found
 
     def _engine(self, way: Way) -> LocalEngine:
-        settings = self._settings.model_copy(update={"dtypes": [way.dtype]})
-        loaded = load_model(find_checkpoint(str(demo_model())), settings, lambda _: None)
-        chat = chat_format(loaded.tokenizer, "none", "SmolLM2")
-        return LocalEngine(loaded, chat, way.rows, DEFAULT if way.path == "shortcuts" else PLAIN)
+        options = DEFAULT if way.path == "shortcuts" else PLAIN
+        return demo_engine(demo_settings(dtypes=[way.dtype]), way.rows, options)
 
 
 def apart(one: list[HeldoutReport], other: list[HeldoutReport]) -> str:

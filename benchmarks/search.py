@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from against_heretic_llm import our_flags, prepare
+from common import search_flags, write_inputs
 from heretic.cli.main import main as heretic
 from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
-from heretic.search.measurer import EvaluationResult, InProcessMeasurer, Job
+from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
 
 KINDS = {"look": "looks", "whole": "trials measured to their end", "early": "trials that ended early"}
 
@@ -27,7 +27,7 @@ def write_down_jobs(path: Path) -> None:
     """From now on, each job that any process measures becomes a line: process, kind, begin and end."""
     measure = InProcessMeasurer.measure
 
-    def timed(self: InProcessMeasurer, jobs: Sequence[Job], progress: Progress) -> list[EvaluationResult]:
+    def timed(self: InProcessMeasurer, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
         begin = time.time()
         done = measure(self, jobs, progress)
         for job, outcome in done:
@@ -51,7 +51,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     study = Path(tempfile.mkdtemp(dir=work))
     jobs = study / "jobs"
-    flags = our_flags(prepare(work), work, study, arguments.dtype, arguments.trials)
+    flags = search_flags(write_inputs(work), work, study, arguments.dtype, arguments.trials)
     write_down_jobs(jobs)
     # One candidate a job and process: several in the same forwards can't be told apart.
     status = heretic([*flags, "--seed", str(arguments.seed), "--candidates-per-forward", "1"])

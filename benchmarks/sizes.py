@@ -6,13 +6,13 @@ seconds a candidate, relative to the first row too; `--plot` writes the same as 
 """
 
 import argparse
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import common  # noqa: F401, sets OpenMP's wait policy
 
+# isort: split
 import torch
 
 from heretic.engine.protocol import no_progress

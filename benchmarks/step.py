@@ -6,23 +6,20 @@ the processes of a search have. Prints milliseconds a step (median of steps 30 t
 """
 
 import argparse
-import os
 import statistics
 import time
+from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TQDM_DISABLE", "1")
+from common import Bench
 
+# isort: split
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from heretic.ablation.compile import compile_edit
-from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
 from heretic.model.kernels.packed_linear import unpack_weights
-from samplers import Bench
 
 FIRST, LAST, TOKENS = 30, 60, 64
 KINDS = {
@@ -33,35 +30,37 @@ KINDS = {
 
 
 class Steps:
-    """Times each forward of one new position, and profiles those from FIRST to LAST where it is to."""
+    """Times each forward of one new position by hooks on the model, and profiles those from FIRST to LAST."""
 
     def __init__(self, profiled: bool) -> None:
         self.seconds: list[float] = []
         self.profile = profile(activities=[ProfilerActivity.CPU]) if profiled else None
+        self._start = 0.0
 
-    def wrap(self, forward: Forward) -> None:
-        call = type(forward).__call__
+    def before(self, model: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.profile is not None and len(self.seconds) == FIRST:
+            self.profile.__enter__()
+        self._start = time.perf_counter()
 
-        def timed(self_: Forward, ids: torch.Tensor, mask: torch.Tensor, cache: object = None) -> torch.Tensor:
-            if ids.shape[1] > 1:
-                return call(self_, ids, mask, cache)
-            if self.profile is not None and len(self.seconds) == FIRST:
-                self.profile.__enter__()
-            start = time.perf_counter()
-            logits = call(self_, ids, mask, cache)
-            self.seconds.append(time.perf_counter() - start)
-            if self.profile is not None and len(self.seconds) == LAST:
-                self.profile.__exit__(None, None, None)
-            return logits
-
-        type(forward).__call__ = timed  # type: ignore[method-assign]
-        self._restore = lambda: setattr(type(forward), "__call__", call)
+    def after(self, model: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        if named["input_ids"].shape[1] > 1:
+            return
+        self.seconds.append(time.perf_counter() - self._start)
+        if self.profile is not None and len(self.seconds) == LAST:
+            self.profile.__exit__(None, None, None)
 
     def run(self, engine: LocalEngine, prompts, edit) -> float:  # type: ignore[no-untyped-def]
         """Median milliseconds of a step."""
-        self.wrap(engine.forward)
-        engine.generate(prompts, [edit], TOKENS, None, no_progress)
-        self._restore()
+        model = engine.loaded.model
+        hooks = [
+            model.register_forward_pre_hook(self.before, with_kwargs=True),
+            model.register_forward_hook(self.after, with_kwargs=True),
+        ]
+        try:
+            engine.generate(prompts, [edit], TOKENS, None, no_progress)
+        finally:
+            for hook in hooks:
+                hook.remove()
         return 1000 * statistics.median(self.seconds[FIRST:LAST])
 
 
@@ -82,9 +81,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    bench = Bench(dtypes=[arguments.dtype])
+    bench = Bench(TOKENS, dtypes=[arguments.dtype])
     [parameters] = bench.random_parameters(1, seed=0)
-    edit = compile_edit(parameters, bench.directions, bench.engine.sites, bench.stats)
+    edit = bench.edit(parameters)
     prompts = bench.bad[: arguments.rows]
     engine = bench.engine
     engine.set_batch_size(arguments.rows)

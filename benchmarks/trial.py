@@ -7,13 +7,12 @@ ratio, not the seconds.
 """
 
 import argparse
-import os
 import statistics
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TQDM_DISABLE", "1")
+from common import demo_engine, demo_prompts, demo_settings, mean_residuals
 
+# isort: split
 import psutil
 import torch
 
@@ -21,26 +20,13 @@ from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import find_directions
 from heretic.ablation.edit import ModelEdit
 from heretic.ablation.parameters import AblationParameters, WeightKernel
-from heretic.ablation.residuals import ResidualFitter, ResidualStats
 from heretic.ablation.sites import components_of
-from heretic.config import Settings, resolve_prompts
+from heretic.config import Settings
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
-from heretic.model.chat.format import chat_format
-from heretic.model.loading.checkpoint import find_checkpoint
-from heretic.model.loading.demo_model import demo_model
-from heretic.model.loading.load import load_model
-from heretic.prompts.loading import load_prompts
 from heretic.prompts.prompt import Prompt
-
-
-def mean_residuals(engine: LocalEngine, prompts: tuple[Prompt, ...]) -> ResidualStats:
-    fitter = ResidualFitter()
-    for _, residuals in engine.residuals(prompts, no_progress):
-        fitter.update(residuals)
-    return fitter.fit()
 
 
 def candidate(engine: LocalEngine, number: int) -> AblationParameters:
@@ -71,14 +57,13 @@ def main() -> None:
     parser.add_argument("--preset", default="disclaimer")
     parser.add_argument("--trials", type=int, default=3)
     arguments = parser.parse_args()
-    settings = Settings(preset=arguments.preset, system_prompt="none")
-    good_d, bad_d, good, bad = (load_prompts(source).prompts for source in resolve_prompts(settings))
+    settings = demo_settings(preset=arguments.preset)
+    good_d, bad_d, good, bad = demo_prompts(settings)
     start = time.perf_counter()
-    loaded = load_model(find_checkpoint(str(demo_model())), settings, print)
+    engine = demo_engine(settings, 128)
+    loaded = engine.loaded
     print(f"loading: {time.perf_counter() - start:.1f} s, {loaded.dtype}, {torch.get_num_threads()} threads")
-    chat = chat_format(loaded.tokenizer, settings.system_prompt, "SmolLM2")
-    engine = LocalEngine(loaded, chat, 128)
-    plain = LocalEngine(loaded, chat, 128, EngineOptions(compact_batch=False, share_prefix=False))
+    plain = LocalEngine(loaded, engine.chat, 128, EngineOptions(compact_batch=False, share_prefix=False))
     start = time.perf_counter()
     directions = find_directions(mean_residuals(engine, good_d), mean_residuals(engine, bad_d))
     print(f"residuals of {len(good_d) + len(bad_d)} prompts: {time.perf_counter() - start:.1f} s")

@@ -12,7 +12,16 @@ ROOT = TESTS.parent
 SOURCES = (ROOT / "src" / "heretic", ROOT)
 
 # Tests about the repository as a whole. Tests of the whole program are in tests/end_to_end.
-ABOUT_THE_REPOSITORY = {"documentation", "documented_commands", "examples", "glossary", "layers", "mirror", "recipes"}
+ABOUT_THE_REPOSITORY = {
+    "documentation",
+    "documented_commands",
+    "examples",
+    "glossary",
+    "layers",
+    "mirror",
+    "recipes",
+    "scripts",
+}
 # Test files that are still without a module of their name. The list may only shrink.
 WITHOUT_MODULE: set[str] = set()
 
