@@ -39,7 +39,6 @@ VIOLATIONS: set[tuple[str, str]] = {
     ("session/autotune.py", "search.process_pool"),
     ("session/heldout.py", "search.measurer"),
     ("session/recorded_run.py", "commands.report"),
-    ("study/schema.py", "config.renamed"),
 }
 
 
