@@ -1,5 +1,7 @@
 """Errors that a user can mend: one paragraph (expected, got, what to do), exit status 2, no traceback."""
 
+import errno
+
 
 class UserError(Exception):
     """Something outside this program is not as it must be; the text says what, and what to do."""
@@ -31,3 +33,33 @@ class BenchmarkError(UserError):
 
 class CandidateError(Exception):
     """One candidate could not be measured (NaN logits, say): its trial fails with this reason, the search goes on."""
+
+
+REMEDIES = {
+    errno.ENOSPC: "make room on the disk, or name a place on another one",
+    errno.EDQUOT: "make room within your quota, or name a place on another disk",
+    errno.EFBIG: "the file may grow no further there (a limit of the shell or of the file system)",
+    errno.EACCES: "name a place that you may read and write",
+    errno.EPERM: "name a place that you may read and write",
+    errno.EROFS: "the file system is mounted read-only: name a place elsewhere",
+    errno.ENOTDIR: "a file is where a directory is expected: rename it, or name another place",
+    errno.EISDIR: "a directory is where a file is expected: rename it, or name another place",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EIO: "the disk or the network drive fails: check it, and run the same command again",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENOSYS: "the file system lacks an operation: name a place on a local disk",
+    errno.ENOLCK: "the file system has no locks: name a place on a local disk",
+    errno.EOPNOTSUPP: "the file system lacks an operation: name a place on a local disk",
+    errno.ENOTCONN: "the network drive is gone: connect it again, and run the same command again",
+    errno.ESTALE: "the network drive is gone: connect it again, and run the same command again",
+}
+"""What to do about errors of the system that no bug of this program causes."""
+
+
+def system_paragraph(error: OSError) -> str | None:
+    """One paragraph for an error of the user's machine; None for one that may be a bug of this program."""
+    remedy = REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"The system refused to read or write ({where}{error.strerror}): {remedy}. What was finished is kept."

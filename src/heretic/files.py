@@ -1,22 +1,69 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
+UNSYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOTSUP, errno.ENOSYS}
+"""What file systems answer that can't sync a directory or a file opened for reading: exFAT, SMB, FUSE, Windows."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside `path`, syncs, and renames into place."""
+    """Writes beside `path`, syncs, and renames into place; the file's mode follows the user's umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         # A temporary file is private; this one is as readable as any that the user writes.
-        Path(name).chmod(0o644)
+        Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    sync_path(path.parent)
+
+
+def sync(descriptor: int) -> bool:
+    """Puts an open file on the disk; False where the file system can't sync it.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise
+        return False
+    return True
+
+
+def sync_path(path: Path) -> bool:
+    """Puts a file or the entries of a directory on the disk; False where the system can't.
+
+    Files are opened for writing, since Windows syncs no other handle; it opens no directory at all.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise
+        return False
+    try:
+        return sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    """The user's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

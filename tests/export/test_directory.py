@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from heretic.errors import ExportError
-from heretic.export import directory as directory_module
 from heretic.export.directory import check_output, new_directory
 from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
@@ -124,7 +123,7 @@ def test_a_full_disk_at_the_end_leaves_nothing(number: int, tmp_path: Path, monk
     def full(descriptor: int) -> None:
         raise OSError(number, "full")
 
-    monkeypatch.setattr(directory_module.os, "fsync", full)
+    monkeypatch.setattr("heretic.files.os.fsync", full)
     with pytest.raises(ExportError, match="filled up"), new_directory(tmp_path / "out") as directory:
         (directory / "config.json").touch()
     assert names(tmp_path) == []

@@ -1,5 +1,6 @@
 """A study's file: its name, its repair after a kill, its one writer, and where it goes when a new one begins."""
 
+import errno
 import json
 import os
 import signal
@@ -37,6 +38,53 @@ writer.release()
 )
 def test_letters_digits_underscore_and_hyphen_stay_in_the_name(model: str, name: str) -> None:
     assert study_path(Path("checkpoints"), model) == Path("checkpoints") / name
+
+
+@pytest.mark.parametrize("written", ["m/", "./m", "x/../m", "{here}/m", "link"])
+def test_a_model_is_one_study_however_its_path_is_written(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("m")
+    name = written.format(here=tmp_path)
+    assert study_path(Path("checkpoints"), name) == Path("checkpoints/m.jsonl")
+    monkeypatch.chdir(tmp_path / "x")
+    assert study_path(tmp_path / "checkpoints", "../m").name == "m.jsonl"
+
+
+def test_a_journal_of_the_path_as_typed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    studies = tmp_path / "checkpoints"
+    studies.mkdir()
+    assert study_path(studies, "./m").name == "m.jsonl"
+    (studies / "----m.jsonl").touch()
+    assert study_path(studies, "./m").name == "----m.jsonl"
+
+
+@pytest.mark.parametrize("letter", ["d", "模"])
+def test_long_names_fit_and_stay_apart(letter: str, tmp_path: Path) -> None:
+    first, second = (study_path(tmp_path, f"{start}/{letter * 300}/model") for start in "ab")
+    assert first != second
+    assert first.name.endswith("--model.jsonl")
+    (tmp_path / f"{first.stem}.2026-01-01T00-00-00-2.figures.json.lock").touch()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_gets_a_lock_of_a_file(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    path = tmp_path / "m.jsonl"
+    with SingleWriter(path), pytest.raises(StudyError, match="in use"):
+        SingleWriter(path).acquire()
+    with SingleWriter(path):
+        pass
 
 
 def test_names_of_other_letters_do_not_collide(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..config import EngineSettings, ModelSettings, PromptSettings, Settings, add_flags, given_flags
 from ..config.sections import EvaluationSettings, ExportSettings
-from ..errors import UserError
+from ..errors import UserError, system_paragraph
 from . import verbs
 from .common import add_study, make_parser, make_reporter, may_ask, prepare
 
@@ -50,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run_verb(verb, given[1:] if verb else given)
     except UserError as error:
         print(f"heretic: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        paragraph = system_paragraph(error)
+        if paragraph is None:
+            raise
+        print(f"heretic: {paragraph}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("heretic: stopped.", file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from ..errors import ExportError
+from ..files import sync_path
 
 SLACK = 16 * 2**20
 """Room for what is not weights: tokenizer, configuration, the file system's own tables."""
@@ -67,7 +68,7 @@ def new_directory(output: Path) -> Iterator[Path]:
         _sync(partial)
         check_output(output)
         partial.rename(output)
-        _fsync(output.parent)
+        sync_path(output.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ExportError(
@@ -106,15 +107,7 @@ def _is_being_written(path: Path, pid: int) -> bool:
 
 
 def _sync(directory: Path) -> None:
-    """Puts every file on the disk before the directory gets its name."""
+    """Puts every file on the disk before the directory gets its name; best effort where the file system can't."""
     for path in sorted(directory.rglob("*"), reverse=True):
-        _fsync(path)
-    _fsync(directory)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_path(path)
+    sync_path(directory)

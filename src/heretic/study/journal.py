@@ -1,21 +1,46 @@
 """The file that a study lives in: opened by one process at a time, mended after a kill."""
 
+import errno
+import hashlib
 import json
 import re
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ..errors import StudyError
 
+LONGEST_NAME = 120
+"""Bytes of a study's name in UTF-8: file systems allow 255, and dates and suffixes follow."""
+
 
 def study_path(directory: Path, model: str) -> Path:
-    """The journal of a model: every character other than letters, digits, `_` and `-` becomes `--`."""
+    """The journal of a model: every character other than letters, digits, `_` and `-` becomes `--`.
+
+    A model on disk has one name however its path is written: the path is resolved, and taken from the parent of
+    `directory` where it lies below that. A journal that an earlier version named after the path as typed is found.
+    """
+    typed = directory / f"{_name(model)}.jsonl"
+    local = Path(model).expanduser()
+    if not local.exists() or typed.exists():
+        return typed
+    resolved, base = local.resolve(), directory.expanduser().resolve().parent
+    below = resolved.relative_to(base) if resolved.is_relative_to(base) and resolved != base else resolved
+    return directory / f"{_name(str(below))}.jsonl"
+
+
+def _name(model: str) -> str:
+    """A file's name for a model, cut to a length that all file systems take."""
     # `\w` holds the letters of all alphabets: were these replaced too, models named in another one would share a file.
     name = re.sub(r"[^\w-]", "--", model)
-    return directory / f"{name}.jsonl"
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    # The end of a path says most, and the digest tells apart what the cut makes alike.
+    end = name.encode()[-(LONGEST_NAME - 10) :].decode(errors="ignore")
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:8]}--{end.lstrip('-')}"
 
 
 def repair(path: Path) -> int:
@@ -83,12 +108,15 @@ def residuals_path(path: Path) -> Path:
     return path.with_suffix(".residuals.json")
 
 
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+
+
 class SingleWriter:
     """Holds a study for this process. The kernel drops the lock when the process dies, however it dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = FileLock(f"{path.absolute()}.lock")
+        self._lock: BaseFileLock = FileLock(f"{path.absolute()}.lock")
 
     def acquire(self) -> None:
         """Raises:
@@ -96,12 +124,25 @@ class SingleWriter:
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
+            self._acquire()
         except Timeout as error:
             raise StudyError(
                 f"The study {self._path} is in use by another heretic. Wait for it, stop it, or give this run a "
-                "place of its own with --study-checkpoint-dir."
+                f"place of its own with --study-checkpoint-dir. If no heretic runs, remove {self._lock.lock_file}."
             ) from error
+
+    def _acquire(self) -> None:
+        try:
+            # The lock falls back to a file by itself where it can tell, and warns; that a lock is held is all we need.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                self._lock.acquire(timeout=0)
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in NO_LOCKS):
+                raise
+            # Some network file systems have no locks: a file that is there or not serves, but outlives a kill.
+            self._lock = SoftFileLock(f"{self._path.absolute()}.lock-file")
+            self._lock.acquire(timeout=0)
 
     def release(self) -> None:
         self._lock.release()

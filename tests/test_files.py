@@ -1,0 +1,43 @@
+"""Files appear whole, as readable as the user's other files, on file systems that can't sync too."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from heretic.files import sync_path, write_atomically
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o007])
+def test_the_mode_follows_the_umask(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.ENOTSUP])
+def test_what_can_not_be_synced_is_written_all_the_same(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_: int) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr("heretic.files.os.fsync", refuses)
+    write_atomically(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert not sync_path(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr("heretic.files.os.fsync", full)
+    with pytest.raises(OSError, match="full"):
+        write_atomically(tmp_path / "file", b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
