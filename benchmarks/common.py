@@ -17,9 +17,10 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 
-from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import find_directions
 from heretic.ablation.edit import ModelEdit
+from heretic.ablation.methods.kernel.compile import compile_edit
+from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.ablation.parameters import AblationParameters
 from heretic.ablation.residuals import ResidualFitter, ResidualStats
 from heretic.ablation.sites import components_of
@@ -34,7 +35,6 @@ from heretic.model.loading.demo_model import demo_model
 from heretic.model.loading.load import load_model
 from heretic.prompts.loading import load_prompts
 from heretic.prompts.prompt import Prompt
-from heretic.study.space import SearchSpace
 from heretic.study.study import Study
 
 NAMES = ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
@@ -79,7 +79,7 @@ class Bench:
         self.directions = find_directions(mean_residuals(self.engine, good_d), mean_residuals(self.engine, bad_d))
         self.bad = bad
         self.stats = self.engine.weight_stats(self.directions, no_progress)
-        self.space = SearchSpace(components_of(self.engine.sites), len(self.engine.loaded.layers) - 1)
+        self.space = KernelSpace(components_of(self.engine.sites), len(self.engine.loaded.layers) - 1)
         self.evaluator = Evaluator(
             self.engine, good[:prompts], bad[:prompts], settings.refusal_markers, tokens, objective=objective
         )

@@ -19,9 +19,12 @@ from pathlib import Path
 import torch
 
 from heretic.ablation.directions import Directions
-from heretic.ablation.parameters import AblationParameters, WeightKernel
+from heretic.ablation.methods.kernel.parameters import KernelParameters
+from heretic.ablation.methods.tensors import StudyTensors
+from heretic.ablation.parameters import WeightKernel
 from heretic.ablation.sites import Site
-from heretic.export.formats.merge import edit_from, merge
+from heretic.export.edits import edit_from
+from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
 from heretic.export.readers.tensors import TensorInfo
 from heretic.export.writer import CheckpointWriter
@@ -60,11 +63,11 @@ def export(source: Path, output: Path, layers: int, d_model: int, mode: str) -> 
         for component, module in (("attn.o_proj", "self_attn.o_proj"), ("mlp.down_proj", "mlp.down_proj"))
     ]
     kernel = WeightKernel(max_weight=1.0, max_weight_position=0.0, min_weight=0.9, min_weight_distance=layers)
-    parameters = AblationParameters(
+    parameters = KernelParameters(
         direction_scope="per layer", direction_index=0.0, kernels={"attn.o_proj": kernel, "mlp.down_proj": kernel}
     )
     vectors = torch.nn.functional.normalize(torch.randn(layers + 1, d_model), dim=-1)
-    merge(open_checkpoint(source), output, sites, edit_from(parameters, Directions(vectors), {}, mode))
+    merge(open_checkpoint(source), output, sites, edit_from(parameters, StudyTensors(Directions(vectors), {}), mode))
 
 
 def anonymous() -> int:

@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bench = Bench(tokens=100, prompts=arguments.prompts)
     draws = RandomDraws(bench.space, arguments.seed)
-    candidates = bench.space.textbook()
+    candidates = bench.space.literature()
     candidates += draws.next(arguments.candidates - len(candidates))
     figures = [bench.evaluate(parameters) for parameters in candidates]
     count = len(candidates)

@@ -17,9 +17,10 @@ from common import demo_engine, demo_prompts, demo_settings, mean_residuals
 # isort: split
 import optuna
 
-from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import find_directions
 from heretic.ablation.edit import ModelEdit
+from heretic.ablation.methods.kernel.compile import compile_edit
+from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.ablation.sites import components_of
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import DEFAULT, PLAIN
@@ -27,7 +28,6 @@ from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
 from heretic.evaluation.scorers.kl import kl_divergence
 from heretic.study.sampler import RandomDraws
-from heretic.study.space import SearchSpace
 
 Path = Literal["plain", "shortcuts"]
 
@@ -70,7 +70,7 @@ class Measuring:
         engine = self._engine(WAYS[1])
         directions = find_directions(mean_residuals(engine, good_d), mean_residuals(engine, bad_d))
         stats = engine.weight_stats(directions, no_progress)
-        space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
+        space = KernelSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
         drawn = RandomDraws(space, arguments.seed).next(arguments.candidates)
         self._edits: list[ModelEdit] = [compile_edit(each, directions, engine.sites, stats) for each in drawn]
 

@@ -16,9 +16,10 @@ from common import demo_engine, demo_prompts, demo_settings, mean_residuals
 import psutil
 import torch
 
-from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import find_directions
 from heretic.ablation.edit import ModelEdit
+from heretic.ablation.methods.kernel.compile import compile_edit
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import components_of
 from heretic.config import Settings
@@ -36,7 +37,7 @@ def candidate(engine: LocalEngine, number: int) -> AblationParameters:
         max_weight=0.8 + 0.1 * number, max_weight_position=0.7 * last, min_weight=0.3, min_weight_distance=0.4 * last
     )
     kernels = dict.fromkeys(components_of(engine.sites), kernel)
-    return AblationParameters(direction_scope="per layer", direction_index=0.6 * last, kernels=kernels)
+    return KernelParameters(direction_scope="per layer", direction_index=0.6 * last, kernels=kernels)
 
 
 def timed(engine: LocalEngine, settings: Settings, good: tuple[Prompt, ...], bad: tuple[Prompt, ...], edit: ModelEdit):  # type: ignore[no-untyped-def]

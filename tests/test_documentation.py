@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from heretic.ablation.methods.kernel.space import (
+    INDEX_RANGE,
+    LEAST_DISTANCE,
+    MOST_DISTANCE,
+    POSITION_RANGE,
+    WEIGHT_RANGE,
+)
 from heretic.cli.main import main
 from heretic.commands.demo import demo_flags
 from heretic.config import PromptSource, Settings, given_flags, load_settings
@@ -17,7 +24,6 @@ from heretic.config.renamed import RENAMED, WITHOUT_MEANING
 from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
 from heretic.study.schema import TrialRecord
-from heretic.study.space import INDEX_RANGE, LEAST_DISTANCE, MOST_DISTANCE, POSITION_RANGE, WEIGHT_RANGE
 from tests.support.pages import FENCE, PAGES, ROOT, TOLD_TO_USERS, command_lines, fenced, inline
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")

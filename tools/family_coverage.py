@@ -26,13 +26,16 @@ import transformers
 from tiny_models import causal_families, image_text_families, model_class, tiny_config, tiny_model
 from torch import Tensor, nn
 
-from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import ModelEdit, edit_weight
+from heretic.ablation.methods.kernel.compile import compile_edit
+from heretic.ablation.methods.kernel.parameters import KernelParameters
+from heretic.ablation.methods.tensors import StudyTensors
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import MeasuredGain, PostNorm, Site, components_of
 from heretic.ablation.weight_stats import weight_stats
-from heretic.export.formats.merge import edit_from, merge
+from heretic.export.edits import edit_from
+from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
 from heretic.export.readers.tensors import raw_bytes
 from heretic.model.hooks.edits import edited_model
@@ -149,7 +152,7 @@ def parameters(sites: Sequence[Site], n_layers: int) -> AblationParameters:
     kernel = WeightKernel(
         max_weight=1.0, max_weight_position=n_layers - 1, min_weight=0.5, min_weight_distance=n_layers
     )
-    return AblationParameters(
+    return KernelParameters(
         direction_scope="per layer", direction_index=0.0, kernels=dict.fromkeys(components_of(tuple(sites)), kernel)
     )
 
@@ -212,7 +215,9 @@ def _exports(model: Any, sites: Sequence[Site]) -> float:
         base, copy, edited = (Path(directory) / name for name in ("base", "copy", "edited"))
         model.save_pretrained(base)
         vectors = directions(model)
-        edit_of = edit_from(parameters(sites, len(vectors.vectors) - 1), vectors, gains(model, sites), "full")
+        edit_of = edit_from(
+            parameters(sites, len(vectors.vectors) - 1), StudyTensors(vectors, gains(model, sites)), "full"
+        )
         merge(open_checkpoint(base), copy, sites, lambda *_: None)
         _check_same(base, copy, set())
         merge(open_checkpoint(base), edited, sites, edit_of)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from heretic.ablation.compile import compile_site
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import SiteEdit, edit_output, edit_weight, stack_edits
+from heretic.ablation.methods.kernel.compile import compile_site
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site
 from heretic.ablation.weight_stats import weight_stats
@@ -30,7 +31,7 @@ def unit_directions() -> Directions:
 
 def candidate(strength: float, scope: str = "per layer", index: float = 1.0) -> AblationParameters:
     kernel = WeightKernel(max_weight=strength, max_weight_position=1, min_weight=strength, min_weight_distance=1)
-    return AblationParameters(direction_scope=scope, direction_index=index, kernels={"attn.o_proj": kernel})
+    return KernelParameters(direction_scope=scope, direction_index=index, kernels={"attn.o_proj": kernel})
 
 
 def compiled(weight: Tensor, parameters: AblationParameters, mode: str, gain: Tensor | None = None) -> SiteEdit:
@@ -113,7 +114,7 @@ def test_stacked_edits_are_the_edits_one_by_one(mode: str) -> None:
 
 def test_a_layer_beyond_the_kernel_is_not_edited() -> None:
     kernel = WeightKernel(max_weight=1, max_weight_position=2.5, min_weight=0.5, min_weight_distance=1)
-    parameters = AblationParameters(direction_scope="per layer", direction_index=1, kernels={"attn.o_proj": kernel})
+    parameters = KernelParameters(direction_scope="per layer", direction_index=1, kernels={"attn.o_proj": kernel})
     directions = unit_directions()
     stats = weight_stats(random(D_MODEL, D_IN), directions.vectors)
     assert compile_site(parameters, directions, SITE, stats, "full") is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heretic.ablation.edit import SiteEdit
-from heretic.ablation.parameters import AblationParameters
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.engine.early_stop import MIN_TOKENS_BEFORE_PRUNING, TAIL_TOKENS, EarlyStopper, RowState
 from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
 from heretic.evaluation.pruning.refusal_onset import RefusalOnset
@@ -19,7 +19,7 @@ from tests.support.engines import PROMPTS, engine_for
 from tests.support.study_toys import baseline as baseline_record
 
 LENGTH = 40
-NOTHING = AblationParameters(direction_scope="per layer", direction_index=1.0, kernels={})
+NOTHING = KernelParameters(direction_scope="per layer", direction_index=1.0, kernels={})
 
 
 def random_edit(engine, draw: torch.Generator) -> dict[str, SiteEdit]:  # type: ignore[no-untyped-def]

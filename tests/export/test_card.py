@@ -167,7 +167,7 @@ def test_a_model_of_this_machine_is_named_without_its_path() -> None:
 
 def test_every_parameter_and_version_stands_in_it() -> None:
     _, text = card()
-    for value in ("Trial 17", "7.0000", "`attn.o_proj` | 1.0000 | 9.0000 | 0.5000 | 3.0000", "torch 2.13.0"):
+    for value in ("Trial 17", "layer 7.00", "`attn.o_proj` | 1.0000 | 9.0000 | 0.5000 | 3.0000", "torch 2.13.0"):
         assert value in text
 
 

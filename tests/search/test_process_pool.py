@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from heretic.ablation.parameters import AblationParameters
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.cli.main import main
 from heretic.evaluation.evaluator import Evaluation
 from heretic.search.measurer import EvaluationRequest
@@ -18,7 +18,7 @@ from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
 from tests.support.measurers import FakeMeasurer
 
-PARAMETERS = AblationParameters(direction_scope="per layer", direction_index=1.0, kernels={})
+PARAMETERS = KernelParameters(direction_scope="per layer", direction_index=1.0, kernels={})
 
 
 def measured(alone: FakeMeasurer, count: int, jobs: int = 10) -> tuple[dict[int, Evaluation], int]:

@@ -45,7 +45,7 @@ class Looks:
 def lined_up(path: Path, looking: bool, count: int) -> tuple[list[AblationParameters], list[float | None], Looks]:
     looks = Looks()
     with open_study(path, startup=count) as study:
-        line = StartupQueue(study, looks, looking, PruningStatistics(4), SPACE.textbook())
+        line = StartupQueue(study, looks, looking, PruningStatistics(4), SPACE.literature())
         candidates = []
         for _ in range(count):
             line.refill(count - len(candidates), no_progress)
@@ -59,7 +59,7 @@ def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
     drawn, unknown, _ = lined_up(tmp_path / "drawn.jsonl", False, 30)
     ordered, known, looks = lined_up(tmp_path / "ordered.jsonl", True, 30)
     assert set(unknown) == {None}
-    assert drawn[: len(SPACE.textbook())] == SPACE.textbook()
+    assert drawn[: len(SPACE.literature())] == SPACE.literature()
     assert sorted(map(repr, ordered)) == sorted(map(repr, drawn))
     assert len(looks.looked) == 30
     # Few of the first are measured before the others are looked at; behind them, all that is left is in one order.

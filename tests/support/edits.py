@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from heretic.ablation.compile import compile_edit
 from heretic.ablation.directions import Directions
 from heretic.ablation.edit import ModelEdit, edit_weight
+from heretic.ablation.methods.kernel.compile import compile_edit
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import PostNorm, Site, components_of
 from heretic.ablation.weight_stats import weight_stats
@@ -21,7 +22,7 @@ IDS = torch.arange(10)[None].repeat(3, 1) + torch.arange(3)[:, None] + 5
 def parameters(sites: Sequence[Site], strength: float, index: float = 1.0) -> AblationParameters:
     kernel = WeightKernel(max_weight=strength, max_weight_position=2, min_weight=0.5, min_weight_distance=1.5)
     kernels = dict.fromkeys(components_of(tuple(sites)), kernel)
-    return AblationParameters(direction_scope="global", direction_index=index, kernels=kernels)
+    return KernelParameters(direction_scope="global", direction_index=index, kernels=kernels)
 
 
 def directions_for(width: int) -> Directions:

@@ -31,6 +31,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "bad_evaluation_prompts": ({"dataset": "b"}, '{"dataset": "b"}', PromptSource(dataset="b")),
     "orthogonalize_direction": (False, "false", False),
     "winsorization_quantile": (0.95, "0.95", 0.95),
+    "method": ("kernel", "kernel", "kernel"),
     "row_normalization": ("none", "none", "none"),
     "max_response_length": (30, "30", 30),
     "response_prefix": ("", "", ""),

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from heretic.ablation.methods.kernel.parameters import KernelParameters
+from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.study.metrics import Metric
 from heretic.study.sampler import SamplerName
 from heretic.study.schema import BaselineRecord, PromptRecord, StudyRecord, TrialRecord
-from heretic.study.space import SearchSpace
 from heretic.study.study import Candidate, Study
 
-SPACE = SearchSpace(("attn.o_proj", "mlp.down_proj"), 11)
+SPACE = KernelSpace(("attn.o_proj", "mlp.down_proj"), 11)
 
 
 def baseline(refusals: int = 80, prompts: int = 100, over: tuple[int, int] | None = None) -> BaselineRecord:
@@ -87,7 +88,7 @@ def trial(
     number: int, refusals: int, kl_divergence: float, over: int | None = None, pruned: bool = False
 ) -> TrialRecord:
     kernel = WeightKernel(max_weight=1.0, max_weight_position=9.0, min_weight=0.5, min_weight_distance=3.0)
-    parameters = AblationParameters(
+    parameters = KernelParameters(
         direction_scope="global", direction_index=7.0, kernels={"attn.o_proj": kernel, "mlp.down_proj": kernel}
     )
     measured = metrics(refusals, kl_divergence, over, pruned)

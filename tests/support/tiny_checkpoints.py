@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 
 from heretic.ablation.directions import Directions
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.ablation.sites import Site
 from tests.support.families import tiny
@@ -41,7 +42,7 @@ def saved(
 def candidate(strength: float = 1.2) -> AblationParameters:
     """Edits layers 1 and 2 with the full strength and leaves layer 0 alone."""
     kernel = WeightKernel(max_weight=strength, max_weight_position=2.0, min_weight=strength, min_weight_distance=1.5)
-    return AblationParameters(
+    return KernelParameters(
         direction_scope="per layer", direction_index=1.0, kernels={"attn.o_proj": kernel, "mlp.down_proj": kernel}
     )
 

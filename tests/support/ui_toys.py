@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from heretic.ablation.parameters import AblationParameters, WeightKernel
+from heretic.ablation.methods.kernel.parameters import KernelParameters
+from heretic.ablation.parameters import WeightKernel
 from heretic.events import SearchState
 from heretic.study.pareto import knee
 from heretic.study.schema import TrialRecord
@@ -11,7 +12,7 @@ from tests.support.study_toys import BASELINE, metrics
 
 def trial(number: int, refusals: int, kl_divergence: float) -> TrialRecord:
     kernel = WeightKernel(max_weight=1.2, max_weight_position=9.0, min_weight=0.5, min_weight_distance=3.0)
-    parameters = AblationParameters(
+    parameters = KernelParameters(
         direction_scope="per layer" if number % 2 else "global",
         direction_index=7.0,
         kernels={"attn.o_proj": kernel, "mlp.down_proj": kernel},

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import StudyRecord
-from heretic.study.space import SearchSpace
 from heretic.study.study import Study
 
 pytest.importorskip("gradio")
@@ -112,7 +112,7 @@ def page(server: str) -> Iterator[Any]:
 def add_trials(path: Path, count: int) -> None:
     """What a search in another process does."""
     record: StudyRecord = RecordedStudy(path).record
-    space = SearchSpace(tuple(record.space["components"]), record.space["last_layer"])
+    space = KernelSpace(tuple(record.space["components"]), record.space["last_layer"])
     with Study(path, space) as study:
         study.use_sampler("random", 5, 0, 1)
         for number, candidate in enumerate(study.ask(count), 1):

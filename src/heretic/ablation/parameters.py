@@ -1,10 +1,12 @@
-"""What the sampler suggests and a trial stores: numbers only."""
+"""What all methods' parameters have in common, and the strength by layer that several of them use."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DirectionScope = Literal["global", "per layer"]
+MethodName = Literal["kernel"]
+"""Names of the methods in methods/registry.py."""
+
 RowNormalization = Literal["none", "pre", "full"]
 """Weight rows as they are, normalised, or normalised and restored to their norm."""
 
@@ -28,11 +30,26 @@ class WeightKernel(BaseModel):
 
 
 class AblationParameters(BaseModel):
-    """One candidate. `direction_index` counts layers and is used when the scope is global."""
+    """One candidate, as the study records it: numbers, and digests of tensors that are kept beside the journal.
+
+    `method` names the method that compiles it; `kernels` are its strengths by component.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    direction_scope: DirectionScope
-    direction_index: float
+    method: str
     kernels: dict[str, WeightKernel]
+
+    def facts(self) -> dict[str, str]:
+        """All but the strengths in words, each by the heading of its column."""
+        raise NotImplementedError
+
+    def brief(self) -> str:
+        """All but the strengths in a few characters, for a line about a running trial."""
+        raise NotImplementedError
+
+    def values(self) -> dict[str, float | str]:
+        """All but the strengths, by field."""
+        values: dict[str, float | str] = self.model_dump(exclude={"version", "method", "kernels"})
+        return values

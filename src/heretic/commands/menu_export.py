@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from ..ablation.methods.tensors import StudyTensors
 from ..config import Settings
 from ..errors import ExportError
 from ..events import Action, Reporter
 from ..export.formats.registry import find_format
-from ..session.directions import StudyTensors
 from ..session.heldout_sidecar import read_figures
 from ..session.save import Verification, save_trial
 from ..study.reader import RecordedStudy

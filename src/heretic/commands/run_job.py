@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from ..ablation.compile import compile_edit
 from ..ablation.edit import ModelEdit
+from ..ablation.methods.compile import compile_candidate
+from ..ablation.methods.registry import find_method
+from ..ablation.methods.tensors import StudyTensors
 from ..ablation.parameters import AblationParameters
 from ..ablation.sites import components_of
 from ..config import Settings
@@ -16,7 +18,6 @@ from ..search.loop import Search
 from ..search.measurer import Compile, InProcessMeasurer
 from ..search.process_pool import workers
 from ..session.autotune import at_once
-from ..session.directions import StudyTensors
 from ..session.engine import measured, open_engine
 from ..session.heldout import FrontMeasurement
 from ..session.prompts import RunPrompts
@@ -27,7 +28,6 @@ from ..session.save import Verification
 from ..session.start import Beginning, FixedCandidates, first_candidates
 from ..study.journal import SingleWriter
 from ..study.reader import RecordedStudy, has_record
-from ..study.space import SearchSpace
 from ..study.study import OBJECTIVES, Study
 from .menu import Ending, show_front
 from .menu_actions import Looking
@@ -69,7 +69,7 @@ class Job:
         measurement = FrontMeasurement(engine, self.part, self.settings, self.path, self.reporter)
         if self.prescribed is not None:
             measurement.measure_these(self.prescribed.measured)
-        space = SearchSpace(components_of(engine.sites), len(engine.loaded.layers) - 1)
+        space = find_method(self.settings.method).space(components_of(engine.sites), len(engine.loaded.layers) - 1)
         with Study(
             self.path, space, writer, objectives=(*OBJECTIVES, *(["over-refusals score"] if self.prompts.over else []))
         ) as study:
@@ -106,7 +106,7 @@ class Job:
         stats = model_stats(engine, tensors, self.checkpoint, self.settings, self.reporter)
 
         def compiled(parameters: AblationParameters) -> ModelEdit:
-            return compile_edit(parameters, tensors.directions, engine.sites, stats, self.settings.row_normalization)
+            return compile_candidate(parameters, tensors, engine.sites, stats, self.settings.row_normalization)
 
         return compiled
 

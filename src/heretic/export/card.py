@@ -197,9 +197,7 @@ def _kl(each: KLFigures | None) -> str:
 
 def _making(trial: TrialRecord, record: StudyRecord) -> str:
     parameters = trial.parameters
-    scope = "each layer's own"
-    if parameters.direction_scope == "global":
-        scope = f"one for all layers, taken at layer {parameters.direction_index:.4f}"
+    facts = " ".join(f"{name}: {value}." for name, value in parameters.facts().items())
     kernels = [
         (f"`{name}`", *(f"{value:.4f}" for value in kernel.model_dump().values()))
         for name, kernel in parameters.kernels.items()
@@ -214,8 +212,8 @@ def _making(trial: TrialRecord, record: StudyRecord) -> str:
         for key in ("row_normalization", "orthogonalize_direction", "winsorization_quantile", "system_prompt")
     )
     return (
-        f"## How it was made\n\nTrial {trial.number} of its study. Direction: {scope}. Strength by layer:\n\n"
-        f"{_table(columns, kernels)}\n\n"
+        f"## How it was made\n\nTrial {trial.number} of its study. Method: {parameters.method}. {facts} Strength by "
+        f"layer:\n\n{_table(columns, kernels)}\n\n"
         f"Prompts for the directions: {directions}. Settings: {settings}, `quantization` "
         f"{json.dumps(record.settings['quantization'])}, {record.dtype}."
     )

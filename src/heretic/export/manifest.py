@@ -13,10 +13,11 @@ MANIFEST = "heretic.json"
 class Manifest(Record):
     """One trial and all that decided its figures; no folder of the machine that wrote it is named.
 
-    Those of the first exports lack `dtype`, `response_prefix` and `batch_size`.
+    Version 1 has the baseline's and the trial's figures in fields of their own, which are read as metrics; the first
+    of these lack `dtype`, `response_prefix` and `batch_size`.
     """
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     base_model: str
     base_model_revision: str | None
     base_model_digest: str

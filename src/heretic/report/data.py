@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from ..ablation.parameters import AblationParameters
+from ..ablation.methods.registry import AnyParameters
 from ..benchmark.figures import BenchmarkFigures
 from ..evaluation.heldout.schema import Figure, HeldoutReport, Rate
 from ..evaluation.statistics import rate
@@ -29,7 +29,7 @@ class TrialFigures(Figure):
     bound: bool
     seconds: float | None
     hypervolume: float
-    parameters: AblationParameters
+    parameters: AnyParameters
 
 
 class FailedTrial(Figure):

@@ -41,8 +41,7 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
                 **({} if trial.over_refusals is None else {"over_refusals": trial.over_refusals}),
                 "front": trial.number in front,
                 "bound": trial.bound,
-                "direction_scope": parameters.direction_scope,
-                "direction_index": parameters.direction_index,
+                **parameters.values(),
                 **kernels,
             }
         )

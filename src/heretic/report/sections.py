@@ -198,18 +198,15 @@ def _kernels(report: Report) -> Iterator[Part]:
         return
     yield Words("How strongly the direction is taken out of what each layer writes; 1 removes it, more turns it round.")
     yield from chart(figure, "Ablation weight by layer, for the trials of the front.")
-    columns = ("Trial", "Direction", "Component", "max_weight", "at layer", "min_weight", "over layers")
+    facts = report.trial(report.front[0].number).parameters.facts()
+    columns = ("Trial", *facts, "Component", "max_weight", "at layer", "min_weight", "over layers")
     rows = []
     for trial in report.front:
         parameters = report.trial(trial.number).parameters
-        scope = (
-            "each layer's own"
-            if parameters.direction_scope == "per layer"
-            else f"of layer {parameters.direction_index:.1f}"
-        )
+        named = parameters.facts().values()
         for component, kernel in parameters.kernels.items():
             values = (kernel.max_weight, kernel.max_weight_position, kernel.min_weight, kernel.min_weight_distance)
-            rows.append((str(trial.number), scope, component, *(f"{value:.2f}" for value in values)))
+            rows.append((str(trial.number), *named, component, *(f"{value:.2f}" for value in values)))
     yield Table(columns, rows, folded="Parameters of the front")
 
 

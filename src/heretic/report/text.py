@@ -49,12 +49,11 @@ def itself(baseline: BaselineRecord) -> str:
 def strengths(trial: TrialRecord) -> str:
     """A trial's kernels in one short line."""
     parameters = trial.parameters
-    scope = "per layer" if parameters.direction_scope == "per layer" else f"layer {parameters.direction_index:.1f}"
     kernels = ", ".join(
         f"{component.split('.')[0]} {kernel.max_weight:.2f} @ {kernel.max_weight_position:.0f}"
         for component, kernel in parameters.kernels.items()
     )
-    return f"{scope}; {kernels}"
+    return f"{parameters.brief()}; {kernels}"
 
 
 def front_columns(baseline: BaselineRecord) -> tuple[str, ...]:

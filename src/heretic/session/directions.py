@@ -1,7 +1,6 @@
 """From prompts to directions, and the file that keeps them beside a study."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..ablation.directions import DegenerateDirection, Directions, find_directions
+from ..ablation.methods.tensors import StudyTensors
 from ..ablation.residuals import ResidualFitter, ResidualStats
 from ..ablation.sites import FusedExpertsSite, Site
 from ..ablation.weight_stats import WeightStats, stacked, weight_stats
@@ -26,18 +26,16 @@ from .prompts import RunPrompts
 Keep = Callable[[str, Sequence[int], Tensor], None]
 """Given each batch of residuals as it comes: its side (good, bad), the indices of its prompts, the residuals."""
 
+GAIN, METHOD = "gain.", "method."
+"""Beginnings of names in the file: gains of post-norms, and what the study's method keeps."""
 
-@dataclass(frozen=True, slots=True)
-class StudyTensors:
-    """Directions, and the gain of each post-norm behind a site, by module name: what an export needs of the model."""
 
-    directions: Directions
-    gains: Mapping[str, Tensor]
-
-    def write(self, path: Path) -> None:
-        tensors = {"directions": self.directions.vectors.contiguous()}
-        tensors |= {f"gain.{module}": gain.contiguous() for module, gain in self.gains.items()}
-        write_atomically(path, save(tensors))
+def write_tensors(path: Path, tensors: StudyTensors) -> None:
+    """Writes what `read_tensors` reads."""
+    content = {"directions": tensors.directions.vectors.contiguous()}
+    content |= {f"{GAIN}{module}": gain.contiguous() for module, gain in tensors.gains.items()}
+    content |= {f"{METHOD}{name}": each.contiguous() for name, each in tensors.method.items()}
+    write_atomically(path, save(content))
 
 
 def read_tensors(path: Path) -> StudyTensors:
@@ -52,8 +50,11 @@ def read_tensors(path: Path) -> StudyTensors:
             f"Expected the study's directions in {path}, could not read them ({error}). Restore the file, or start "
             "afresh with --resume restart."
         ) from error
-    gains = {key.removeprefix("gain."): value for key, value in tensors.items() if key.startswith("gain.")}
-    return StudyTensors(Directions(tensors["directions"]), gains)
+    parts: dict[str, dict[str, Tensor]] = {
+        prefix: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        for prefix in (GAIN, METHOD)
+    }
+    return StudyTensors(Directions(tensors["directions"]), parts[GAIN], parts[METHOD])
 
 
 def fit_tensors(

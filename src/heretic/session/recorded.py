@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from ..ablation.compile import compile_edit
 from ..ablation.edit import ModelEdit
+from ..ablation.methods.compile import compile_candidate
+from ..ablation.methods.tensors import StudyTensors
 from ..ablation.weight_stats import WeightStats
 from ..config import Settings
 from ..engine.local import LocalEngine
@@ -15,7 +16,7 @@ from ..study.journal import tensors_path
 from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord, TrialRecord
-from .directions import StudyTensors, read_tensors, stats_from_checkpoint
+from .directions import read_tensors, stats_from_checkpoint
 from .engine import RuntimeProfile, open_engine
 from .full_precision import full_precision_of
 from .remote_code import settle_trust
@@ -43,9 +44,9 @@ class LoadedStudy:
         """The trial's edit of the model; none of the model itself."""
         if trial is None:
             return {}
-        return compile_edit(
+        return compile_candidate(
             trial.parameters,
-            self._tensors.directions,
+            self._tensors,
             self.engine.sites,
             self._stats,
             self.record.settings["row_normalization"],

@@ -90,7 +90,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"Expected the JSON file of a report, or a {MANIFEST}, in {path}, found other JSON. heretic report "
             "writes one."
         )
-    if content.get("version") != 1:
+    # A manifest of version 2 holds metrics by name.
+    if content.get("version") not in ((1, 2) if "base_model" in content else (1,)):
         raise StudyError(
             f"Expected a record of version 1 in {path}, found version {content.get('version')!r}: another version of "
             "this program wrote it. Use that version, or write the report again with this one."

@@ -11,17 +11,18 @@ import psutil
 import torch
 
 from .. import __version__
+from ..ablation.methods.base import SearchSpace
 from ..config import ExportSettings, PlotSettings, Settings
 from ..engine.local import LocalEngine
 from ..engine.protocol import Progress
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..evaluation.scorers.refusal_logodds import RefusalTokens
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
-from ..study.space import SearchSpace
 from .engine import measured
 from .prompts import RunPrompts
 
 COMPARED_SETTINGS = (
+    "method",
     "system_prompt",
     "filter_direction_prompts",
     "orthogonalize_direction",

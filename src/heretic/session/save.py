@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..ablation.methods.tensors import StudyTensors
 from ..ablation.sites import Site
 from ..config import Settings
 from ..engine.local import LocalEngine
@@ -14,8 +15,8 @@ from ..evaluation.heldout.schema import HeldoutReport
 from ..evaluation.rounding import kl_rounding
 from ..events import Reporter
 from ..export.card import write_card
+from ..export.edits import edit_from
 from ..export.formats.base import Export, ExportFormat, Tolerance, Written
-from ..export.formats.merge import edit_from
 from ..export.formats.registry import find_format
 from ..export.manifest import manifest_of, write_manifest
 from ..export.public_names import model_name
@@ -23,7 +24,6 @@ from ..model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
 from ..report.text import kl
 from ..study.schema import RunRecord, StudyRecord, TrialRecord
-from .directions import StudyTensors
 from .engine import RuntimeProfile, make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .prompts import RunPrompts
@@ -61,7 +61,7 @@ def save_trial(
     export = Export(
         reader=export_reader(settings, checkpoint, reporter),
         sites=[Site.from_plain(site) for site in record.sites],
-        edit_of=edit_from(trial.parameters, tensors.directions, tensors.gains, record.settings["row_normalization"]),
+        edit_of=edit_from(trial.parameters, tensors, record.settings["row_normalization"]),
         base_model=model_name(record),
         revision=record.model_revision,
         settings=settings,

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..ablation.methods.base import SearchSpace
+from ..ablation.methods.tensors import StudyTensors
 from ..ablation.parameters import AblationParameters
 from ..config import Settings
 from ..engine.local import LocalEngine
-from ..errors import CandidateError, ModelError
+from ..errors import CandidateError, ModelError, StudyError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..events import Reporter
 from ..study.find import find_study
@@ -15,9 +17,8 @@ from ..study.identity import check_same
 from ..study.journal import tensors_path
 from ..study.pareto import pareto_front
 from ..study.reader import has_record
-from ..study.space import SearchSpace
 from ..study.study import Study
-from .directions import StudyTensors, fit_tensors, read_tensors
+from .directions import fit_tensors, read_tensors, write_tensors
 from .engine import require_declining
 from .prompt_filter import filter_by_baseline, filter_direction_prompts
 from .prompts import RunPrompts
@@ -85,7 +86,7 @@ class Beginning:
         self._report.show(tensors.directions)
         baseline = self._measured_baseline()
         require_declining(baseline.refusals, baseline.prompts)
-        tensors.write(tensors_path(self._path))
+        write_tensors(tensors_path(self._path), tensors)
         study = self._study
         study.begin(study_record(self._engine, self._prompts, self._settings, study.space, baseline, telling))
         for parameters in prescribed.candidates if prescribed else ():
@@ -106,7 +107,7 @@ class Beginning:
 
 
 def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationParameters]:
-    """The front of the study that `settings.warm_start` names, then the textbook settings; as many as there are trials.
+    """The front of the study that `settings.warm_start` names, then the literature's settings, `n_trials` at most.
 
     Raises:
         StudyError: there is no such study, or its model has other components.
@@ -115,9 +116,15 @@ def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationPar
     if settings.warm_start is not None:
         study = find_study(settings.warm_start, settings.study_checkpoint_dir)
         last_layer = int(study.record.space["last_layer"])
-        candidates += [
-            space.adopt(trial.parameters, last_layer) for trial in pareto_front(study.trials, study.baseline)
-        ]
+        try:
+            candidates += [
+                space.adopt(trial.parameters, last_layer) for trial in pareto_front(study.trials, study.baseline)
+            ]
+        except ValueError as error:
+            raise StudyError(
+                f"The trials of {study.path} can't be taken over ({error}). Give --warm-start the study of a model "
+                "with the same components, searched with the same method, or leave it out."
+            ) from error
     if settings.literature_trials:
-        candidates += space.textbook()
+        candidates += space.literature()
     return candidates[: settings.n_trials]

@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
+from ..ablation.methods.base import SearchSpace
 from ..ablation.parameters import AblationParameters
-from .space import SearchSpace
 
 SamplerName = Literal["tpe", "tpe-multivariate", "random"]
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ..ablation.parameters import AblationParameters
+from ..ablation.methods.registry import AnyParameters
 from ..config.renamed import CurrentKeys
 from . import version1
 from .metrics import BaselineMetric, Metric, Record
@@ -125,7 +125,7 @@ class TrialRecord(Record):
 
     version: Literal[2] = 2
     number: int
-    parameters: AblationParameters
+    parameters: AnyParameters
     metrics: dict[str, Metric]
 
     @model_validator(mode="before")

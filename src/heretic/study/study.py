@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..ablation.methods.base import SearchSpace
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from . import version1
@@ -15,7 +16,6 @@ from .metrics import Metric
 from .reader import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
 from .sampler import RandomDraws, SamplerName, make_sampler, resumed_seed
 from .schema import RunRecord, StudyRecord, TrialRecord
-from .space import SearchSpace
 
 FAILURE = "failure"
 KNOWN = "known metrics"

@@ -117,9 +117,6 @@ def detail_html(service: StudyService, number: int | None) -> str:
 
 def parameters_html(trial: TrialRecord) -> str:
     parameters = trial.parameters
-    scope = "each layer's own"
-    if parameters.direction_scope == "global":
-        scope = f"one for all layers, of layer {parameters.direction_index:.2f}"
     names = ("max_weight", "max_weight_position", "min_weight", "min_weight_distance")
     head = "".join(f"<th>{_escaped(component)}</th>" for component in ("", *parameters.kernels))
     rows = "".join(
@@ -128,7 +125,8 @@ def parameters_html(trial: TrialRecord) -> str:
         for name in names
     )
     table = f"<table style='{NARROW}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f"<p>direction: {scope}</p>{table}"
+    facts = "; ".join(f"{name.lower()}: {_escaped(value)}" for name, value in parameters.facts().items())
+    return f"<p>{facts}</p>{table}"
 
 
 def examples_html(service: StudyService, number: int | None) -> str:

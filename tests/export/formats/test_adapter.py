@@ -12,10 +12,12 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from heretic.ablation.edit import SiteEdit
+from heretic.ablation.methods.tensors import StudyTensors
 from heretic.ablation.sites import Site
 from heretic.errors import ExportError
+from heretic.export.edits import edit_from
 from heretic.export.formats.adapter import write_adapter
-from heretic.export.formats.merge import edit_from, merge
+from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
 from tests.support.tiny_checkpoints import MODES, SITES, candidate, directions, logits, saved
 
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 
 
 def adapt(base: Path, output: Path, family: str, mode: str) -> None:
-    edit_of = edit_from(candidate(), directions(), {}, mode)
+    edit_of = edit_from(candidate(), StudyTensors(directions(), {}), mode)
     write_adapter(open_checkpoint(base), output, SITES[family], edit_of, "someone/base", "abc123")
 
 
@@ -33,7 +35,7 @@ def adapt(base: Path, output: Path, family: str, mode: str) -> None:
 def test_the_adapted_model_answers_as_the_merged_one(mode: str, family: str, tmp_path: Path) -> None:
     saved(family, tmp_path / "base")
     adapt(tmp_path / "base", tmp_path / "adapter", family, mode)
-    edit_of = edit_from(candidate(), directions(), {}, mode)
+    edit_of = edit_from(candidate(), StudyTensors(directions(), {}), mode)
     merge(open_checkpoint(tmp_path / "base"), tmp_path / "merged", SITES[family], edit_of)
     expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")

@@ -8,10 +8,11 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 from heretic.ablation.edit import edit_weight
+from heretic.ablation.methods.tensors import StudyTensors
 from heretic.errors import ExportError
+from heretic.export.edits import edit_from
 from heretic.export.formats.gguf import _pack
 from heretic.export.formats.gguf import write_gguf as write_edited
-from heretic.export.formats.merge import edit_from
 from heretic.export.matching import Owner
 from heretic.export.readers.base import open_checkpoint
 from heretic.export.readers.gguf import GGUFCheckpointReader
@@ -47,7 +48,7 @@ def test_without_an_edit_the_file_is_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_only_the_edited_tensors_differ(mode: str, tmp_path: Path) -> None:
     reader = base(tmp_path / "base")
-    edit_of = edit_from(candidate(1.0), directions(), {}, mode)
+    edit_of = edit_from(candidate(1.0), StudyTensors(directions(), {}), mode)
     counted: list[int] = []
     write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, progress=counted.append)
     written = opened(tmp_path / "out/tiny-heretic.gguf")
@@ -70,7 +71,9 @@ def test_only_the_edited_tensors_differ(mode: str, tmp_path: Path) -> None:
 
 def test_floats_are_edited_exactly(tmp_path: Path) -> None:
     reader = base(tmp_path / "base", {})
-    write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_from(candidate(1.0), directions(), {}, "none"))
+    write_edited(
+        reader, tmp_path / "out", LLAMA_SITES, edit_from(candidate(1.0), StudyTensors(directions(), {}), "none")
+    )
     written = opened(tmp_path / "out/tiny-heretic.gguf")
     for site in LLAMA_SITES[2:]:
         assert (direction_of(site) @ reader.read_exact(site.key)).norm() > 0.5
@@ -80,7 +83,7 @@ def test_floats_are_edited_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", ["Q8_0", "F16"])
 def test_a_finer_type_for_the_edited_tensors(wanted: str, tmp_path: Path) -> None:
     reader = base(tmp_path / "base")
-    edit_of = edit_from(candidate(1.0), directions(), {}, "none")
+    edit_of = edit_from(candidate(1.0), StudyTensors(directions(), {}), "none")
     write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, wanted)
     written = opened(tmp_path / "out/tiny-heretic.gguf")
     types = {tensor.name: tensor.tensor_type for tensor in written.file.tensors}
@@ -93,7 +96,7 @@ def test_a_finer_type_for_the_edited_tensors(wanted: str, tmp_path: Path) -> Non
 def test_a_type_that_can_only_be_read_is_said_and_written_in_8_bits(tmp_path: Path) -> None:
     reader = base(tmp_path / "base", QUANTISED | {"ffn_down": Type.Q4_K}, feed_forward=256)
     told: list[dict[tuple[str, str], int]] = []
-    edit_of = edit_from(candidate(1.0), directions(), {}, "none")
+    edit_of = edit_from(candidate(1.0), StudyTensors(directions(), {}), "none")
     write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, check=lambda _, retyped: told.append(dict(retyped)))
     written = opened(tmp_path / "out/tiny-heretic.gguf")
     assert told == [{("Q4_K", "Q8_0"): 2}]

@@ -10,9 +10,11 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from heretic.ablation.edit import SiteEdit
+from heretic.ablation.methods.tensors import StudyTensors
 from heretic.ablation.sites import PostNorm, Site
 from heretic.errors import ExportError
-from heretic.export.formats.merge import edit_from, merge
+from heretic.export.edits import edit_from
+from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
 from tests.support.naive import naive_edit
 from tests.support.tiny_checkpoints import (
@@ -38,7 +40,7 @@ def weights(directory: Path) -> dict[str, Tensor]:
 
 
 def export(source: Path, output: Path, family: str = "llama", strength: float = 1.2, mode: str = "full") -> None:
-    edit_of = edit_from(candidate(strength), directions(), {}, mode)
+    edit_of = edit_from(candidate(strength), StudyTensors(directions(), {}), mode)
     merge(open_checkpoint(source), output, SITES[family], edit_of, "10KB")
 
 
@@ -156,7 +158,7 @@ def test_behind_a_post_norm_what_reaches_the_stream_loses_the_direction() -> Non
     generator = torch.Generator().manual_seed(0)
     weight, gain = torch.randn(WIDTH, 48, generator=generator), torch.rand(WIDTH, generator=generator) + 0.5
     site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", downstream=PostNorm("m.layers.2.norm"))
-    edit = edit_from(candidate(1.0), directions(), {site.module: gain}, "none")(site, weight)
+    edit = edit_from(candidate(1.0), StudyTensors(directions(), {site.module: gain}), "none")(site, weight)
     assert edit is not None
     after = weight - edit.left @ (edit.right.mT @ weight)
     v = direction_of(site)
@@ -167,7 +169,7 @@ def test_behind_a_post_norm_what_reaches_the_stream_loses_the_direction() -> Non
 def test_a_missing_gain_is_refused() -> None:
     site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", downstream=PostNorm("m.layers.2.norm"))
     with pytest.raises(ExportError, match=r"m\.layers\.2\.norm"):
-        edit_from(candidate(), directions(), {})(site, torch.ones(WIDTH, 4))
+        edit_from(candidate(), StudyTensors(directions(), {}))(site, torch.ones(WIDTH, 4))
 
 
 def test_companions_are_copied_byte_for_byte(tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ import re, resource, sys
 from pathlib import Path
 import torch
 from heretic.ablation.directions import Directions
-from heretic.ablation.parameters import AblationParameters, WeightKernel
+from heretic.ablation.methods.kernel.parameters import KernelParameters
+from heretic.ablation.parameters import WeightKernel
 from heretic.ablation.sites import Site
-from heretic.export.formats.merge import edit_from, merge
+from heretic.ablation.methods.tensors import StudyTensors
+from heretic.export.edits import edit_from
+from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
 from heretic.export.readers.tensors import TensorInfo
 from heretic.export.writer import CheckpointWriter
@@ -47,9 +50,9 @@ if whole:
     sys.exit(0)
 sites = [Site(n, "mlp.down_proj", name.removesuffix(".weight"), name) for n, name in enumerate(names[::2])]
 kernel = WeightKernel(max_weight=1.0, max_weight_position=0.0, min_weight=0.9, min_weight_distance={LAYERS})
-parameters = AblationParameters(direction_scope="per layer", direction_index=0.0, kernels={{"mlp.down_proj": kernel}})
+parameters = KernelParameters(direction_scope="per layer", direction_index=0.0, kernels={{"mlp.down_proj": kernel}})
 vectors = torch.nn.functional.normalize(torch.ones({LAYERS} + 1, {WIDTH}), dim=-1)
-merge(reader, out, sites, edit_from(parameters, Directions(vectors), {{}}, "full"), "20MB")
+merge(reader, out, sites, edit_from(parameters, StudyTensors(Directions(vectors), {{}}), "full"), "20MB")
 """
 
 

@@ -8,8 +8,10 @@ import torch
 from gguf import GGMLQuantizationType as Type
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaForCausalLM
 
+from heretic.ablation.methods.tensors import StudyTensors
 from heretic.errors import ExportError
-from heretic.export.formats.merge import edit_from, merge
+from heretic.export.edits import edit_from
+from heretic.export.formats.merge import merge
 from heretic.export.readers.base import open_checkpoint
 from heretic.export.readers.gguf import GGUFCheckpointReader
 from tests.support.families import tiny
@@ -80,7 +82,7 @@ def test_an_edit_reaches_the_dequantised_weight(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     write_gguf(tmp_path / "base/tiny.gguf", QUANTISED)
     reader = open_checkpoint(tmp_path / "base", "tiny.gguf")
-    merge(reader, tmp_path / "out", LLAMA_SITES, edit_from(candidate(1.0), directions(), {}, "none"))
+    merge(reader, tmp_path / "out", LLAMA_SITES, edit_from(candidate(1.0), StudyTensors(directions(), {}), "none"))
     key = "model.layers.2.mlp.down_proj.weight"
     v = directions().vectors[3]
     assert (v @ reader.read(key).float()).norm() > 0.5

@@ -6,9 +6,10 @@ from tiny_models import tiny_model
 from torch import Tensor
 from torch.testing import assert_close
 
-from heretic.ablation.compile import compile_edit, compile_site
 from heretic.ablation.edit import ModelEdit, edit_weight
-from heretic.ablation.parameters import AblationParameters, WeightKernel
+from heretic.ablation.methods.kernel.compile import compile_edit, compile_site
+from heretic.ablation.methods.kernel.parameters import KernelParameters
+from heretic.ablation.parameters import WeightKernel
 from heretic.ablation.sites import MeasuredGain, PostNorm, components_of
 from heretic.ablation.weight_stats import weight_stats
 from heretic.model.hooks.edits import edited_model
@@ -70,7 +71,7 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
     written: list[Tensor] = []
     direction = directions_for(32).vectors[2]
     kernel = WeightKernel(max_weight=1.0, max_weight_position=2, min_weight=1.0, min_weight_distance=1)
-    full = AblationParameters(
+    full = KernelParameters(
         direction_scope="global", direction_index=1.0, kernels=dict.fromkeys(components_of(sites), kernel)
     )
     gain = gain_of(model, last, 32)
@@ -103,7 +104,7 @@ def test_behind_several_gains_the_stream_loses_the_direction(family: str) -> Non
     weight = site_weight(model, site)
     stats = weight_stats(weight, directions.vectors, site.downstream.gain)
     kernel = WeightKernel(max_weight=1.0, max_weight_position=0, min_weight=1.0, min_weight_distance=1)
-    full = AblationParameters(direction_scope="global", direction_index=0.0, kernels={site.component: kernel})
+    full = KernelParameters(direction_scope="global", direction_index=0.0, kernels={site.component: kernel})
     edit = compile_site(full, directions, site, stats, "none")
     assert edit is not None
     layer = decoder_layers(model)[1][0]

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from ...ablation.parameters import RowNormalization
+from ...ablation.parameters import MethodName, RowNormalization
 from .base import Section
 
 
@@ -11,6 +11,10 @@ class DirectionSettings(Section):
 
     model_config = ConfigDict(title="Directions")
 
+    method: MethodName = Field(
+        default="kernel",
+        description="How weights are edited: along one direction, with strengths by layer and component (kernel).",
+    )
     filter_direction_prompts: bool = Field(
         default=False,
         description="Compute the directions only from bad prompts that the model declines and good prompts that it "

@@ -1,6 +1,6 @@
 """The edit merged into a checkpoint, one tensor in memory at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...ablation.compile import compile_site
-from ...ablation.directions import Directions
-from ...ablation.edit import SiteEdit
-from ...ablation.parameters import AblationParameters
-from ...ablation.sites import FusedExpertsSite, PostNorm, Site
-from ...ablation.weight_stats import weight_stats
-from ...errors import ExportError
+from ...ablation.sites import FusedExpertsSite, Site
 from ...model.loading.checkpoint import find_checkpoint
 from ..directory import check_output, new_directory
 from ..matching import Owner, match_sites
@@ -87,35 +81,6 @@ def merge(
         reader.write_companions(directory)
         if check is not None:
             check(directory)
-
-
-def edit_from(
-    parameters: AblationParameters,
-    directions: Directions,
-    gains: Mapping[str, Tensor],
-    row_normalization: str = "full",
-) -> EditOf:
-    """A function that compiles a candidate's edit of each site from its weight; `gains` by module name.
-
-    Raises, when called:
-        ExportError: a site stands behind a post-norm and has no gain.
-    """
-
-    def edit_of(site: Site, weight: Tensor) -> SiteEdit | None:
-        if site.downstream is not None and site.module not in gains:
-            norm = f"the post-norm {site.downstream.name}" if isinstance(site.downstream, PostNorm) else "a norm"
-            raise ExportError(
-                f"between {site.module} and the residual stream is {norm}, whose gain is needed and was not given: "
-                "read the gains from the running model"
-            )
-        kernel = parameters.kernels.get(site.component)
-        # The statistics of a weight cost more than its edit: those of an untouched layer would be for nothing.
-        if kernel is not None and kernel.weight(site.layer) == 0.0:
-            return None
-        stats = weight_stats(weight, directions.vectors, gains.get(site.module))
-        return compile_site(parameters, directions, site, stats, row_normalization)
-
-    return edit_of
 
 
 def _edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:

@@ -1,25 +1,26 @@
-"""From numbers to tensors: `AblationParameters` and a site's statistics give its edit in O(d_model)."""
+"""From numbers to tensors: `KernelParameters` and a site's statistics give its edit in O(d_model)."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from .directions import Directions, interpolation
-from .edit import ModelEdit, SiteEdit
-from .parameters import AblationParameters
-from .sites import FusedExpertsSite, Site
-from .weight_stats import WeightStats
+from ...directions import Directions, interpolation
+from ...edit import ModelEdit, SiteEdit
+from ...parameters import RowNormalization
+from ...sites import FusedExpertsSite, Site
+from ...weight_stats import WeightStats
+from .parameters import KernelParameters
 
 ROW_NORMALIZATIONS = ("none", "pre", "full")
 
 
 def compile_edit(
-    parameters: AblationParameters,
+    parameters: KernelParameters,
     directions: Directions,
     sites: Sequence[Site],
     stats: Mapping[str, WeightStats],
-    row_normalization: str = "full",
+    row_normalization: RowNormalization = "full",
 ) -> ModelEdit:
     """The edit of every site whose kernel is not zero at its layer; `stats` by module name.
 
@@ -35,7 +36,11 @@ def compile_edit(
 
 
 def compile_site(
-    parameters: AblationParameters, directions: Directions, site: Site, stats: WeightStats, row_normalization: str
+    parameters: KernelParameters,
+    directions: Directions,
+    site: Site,
+    stats: WeightStats,
+    row_normalization: RowNormalization,
 ) -> SiteEdit | None:
     """The edit of one site, or None where its kernel is zero.
 

@@ -1,0 +1,17 @@
+"""What a study measured of its model and every candidate is compiled from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..directions import Directions
+
+
+@dataclass(frozen=True, slots=True)
+class StudyTensors:
+    """Directions, the gain of each post-norm behind a site by module name, and what the study's method keeps."""
+
+    directions: Directions
+    gains: Mapping[str, Tensor]
+    method: Mapping[str, Tensor] = field(default_factory=dict)
