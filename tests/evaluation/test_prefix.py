@@ -58,7 +58,7 @@ def test_it_begins_every_text_and_ends_at_a_word(seed: int) -> None:
 @pytest.mark.parametrize("behind", ["", "\nOkay, the user wants", " "])
 @pytest.mark.parametrize("before", ["", "\n", "  "])
 def test_an_opened_thought_is_closed(opener: str, closed: str, behind: str, before: str) -> None:
-    assert close_thought(before + opener + behind, CHAIN_OF_THOUGHT_SKIPS) == closed
+    assert close_thought(before + opener + behind, CHAIN_OF_THOUGHT_SKIPS) == before + closed
     assert closed.startswith(opener)
     assert closed != opener
     assert close_thought(closed, CHAIN_OF_THOUGHT_SKIPS) == closed

@@ -29,6 +29,12 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "bad_prompts": (TABLE, '{"dataset": "bad.jsonl", "column": "prompt", "system_prompt": "Be brief."}', TABLE),
     "good_evaluation_prompts": ({"dataset": "g"}, "{ dataset = 'g' }", PromptSource(dataset="g")),
     "bad_evaluation_prompts": ({"dataset": "b"}, '{"dataset": "b"}', PromptSource(dataset="b")),
+    "chat_template_arguments": (
+        {"thinking": False, "effort": "low"},
+        '{"thinking": false, "effort": "low"}',
+        {"thinking": False, "effort": "low"},
+    ),
+    "chat_template_date": ("2026-01-31", "2026-01-31", "2026-01-31"),
     "orthogonalize_direction": (False, "false", False),
     "winsorization_quantile": (0.95, "0.95", 0.95),
     "method": ("kernel", "kernel", "kernel"),

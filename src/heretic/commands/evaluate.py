@@ -1,6 +1,7 @@
 """Any model, measured as a candidate is."""
 
 import json
+from typing import Any
 
 from ..config import Settings
 from ..errors import CandidateError, ModelError
@@ -25,9 +26,9 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
     settings = settle_trust(settings, checkpoint, reporter)
     baseline = None
     if base is not None:
-        baseline, prefix = _baseline(settings, base, prompts, reporter)
+        baseline, format_settings = _baseline(settings, base, prompts, reporter)
         # Both are measured at the same place: where the base's own answers begin.
-        settings = settings.model_copy(update={"response_prefix": prefix})
+        settings = settings.model_copy(update=format_settings)
     refusals, divergence = _measured(settings, checkpoint, prompts, baseline, reporter)
     n_prompts = len(prompts.bad_evaluation)
     if as_json:
@@ -37,15 +38,17 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
     return f"{model}: refusals {refusals}/{n_prompts}{distance}"
 
 
-def _baseline(settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter) -> tuple[Baseline, str]:
-    """The base's log-probabilities, and its response prefix."""
+def _baseline(
+    settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter
+) -> tuple[Baseline, dict[str, Any]]:
+    """The base's log-probabilities, and the settings that give another model the same chat format."""
     checkpoint = find_checkpoint(base, settings.model_commit)
     settings = settle_trust(settings, checkpoint, reporter)
     engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
     evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
     try:
         with reporter.step(f"Measuring {base}", len(prompts.good_evaluation)) as progress:
-            return evaluator.baseline_of(0, progress), engine.chat.response_prefix
+            return evaluator.baseline_of(0, progress), engine.chat.as_settings()
     except CandidateError as error:
         raise ModelError(f"{base} can't be measured: {error}. Try another dtype (dtypes).") from error
     finally:

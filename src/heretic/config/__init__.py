@@ -5,6 +5,7 @@ from .presets import HeldoutSources, PromptSources, resolve_heldout_prompts, res
 from .renamed import renamed_keys
 from .sections import (
     SECTIONS,
+    ChatTemplateSettings,
     DirectionSettings,
     EngineSettings,
     EvaluationSettings,
@@ -23,6 +24,7 @@ from .types import Benchmark, ExportName, PromptSource, StaticDecode
 __all__ = [
     "SECTIONS",
     "Benchmark",
+    "ChatTemplateSettings",
     "DirectionSettings",
     "EngineSettings",
     "EvaluationSettings",

@@ -3,6 +3,7 @@
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .sections import (
+    ChatTemplateSettings,
     DirectionSettings,
     EngineSettings,
     EvaluationSettings,
@@ -18,6 +19,7 @@ from .sections import (
 class Settings(
     ModelSettings,
     PromptSettings,
+    ChatTemplateSettings,
     DirectionSettings,
     EvaluationSettings,
     SearchSettings,

@@ -100,7 +100,9 @@ class LocalEngine:
     @property
     def profile(self) -> RuntimeProfile:
         dtype = str(self.loaded.dtype).removeprefix("torch.")
-        return RuntimeProfile(dtype, self._chat.response_prefix, self._batch_size)
+        template = self._chat.template
+        date = template.date if template.prints_date else None
+        return RuntimeProfile(dtype, self._chat.response_prefix, self._batch_size, template.arguments, date)
 
     @property
     def uses_cuda_graphs(self) -> bool:

@@ -6,8 +6,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -29,11 +29,16 @@ IsSettled = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class RuntimeProfile:
-    """What was measured of a model before its first use; a later engine of the same model is given it."""
+    """What was measured of a model before its first use; a later engine of the same model is given it.
+
+    `template_arguments` are variables of the chat template, and `template_date` what it prints as today's date, if any.
+    """
 
     dtype: str
     response_prefix: str
     batch_size: int
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    template_date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

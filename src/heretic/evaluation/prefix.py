@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .thoughts import ends_in_thought, find_separator, last_marker
+
 TOKENS = 24
+LONG_LOOKS = (200, 800)
+"""Tokens in which a thought may end."""
 ROUNDS = 3
 """Generations at most: a thought, what stands behind it, and one more."""
 
@@ -31,7 +35,8 @@ def close_thought(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
     stripped = prefix.lstrip()
     for opener, closed in skips:
         if stripped.startswith(opener):
-            return closed
+            # Some write a line break before their thought, and their answer stands behind one too.
+            return prefix[: len(prefix) - len(stripped)] + closed
     return prefix
 
 
@@ -49,17 +54,20 @@ def spoken(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
         for thought in (closed, closed.removeprefix(opener)):
             if prefix.startswith(thought):
                 return prefix.removeprefix(thought).lstrip()
-    return prefix
+    return prefix[last_marker(prefix) :].lstrip() if last_marker(prefix) else prefix
 
 
 class Sampled(Protocol):
     """A model that can be asked how its responses begin."""
 
     def prompt(self) -> str:
-        """One prompt as the model reads it, up to where its response begins."""
+        """What one prompt, as the model reads it, has behind the user's text, up to where its response begins."""
 
     def responses(self, prefix: str) -> list["Sample"]:
         """How it goes on behind `prefix`; prompts of both kinds are needed, since refusals alone begin alike."""
+
+    def whole_responses(self, prefix: str, n_tokens: int) -> list["Sample"]:
+        """The same of fewer prompts and of as many tokens."""
 
     def reads(self, prefix: str, more: str, tokens: Sequence[int]) -> bool:
         """Whether `more` behind the prompt and `prefix` is read as just these `tokens`."""
@@ -74,22 +82,38 @@ class Sample:
     complete: bool
 
 
-def find_response_prefix(model: Sampled, skips: Sequence[tuple[str, str]], measure_thinking: bool = False) -> str:
+def find_response_prefix(
+    model: Sampled, skips: Sequence[tuple[str, str]], measure_thinking: bool = False, closing: str = ""
+) -> str:
     """What all responses begin with, a chain of thought closed; "" where they differ at once.
 
-    A thought is closed whether responses open it or the template does; what all responses begin with behind it is found
-    by generating again. With `measure_thinking` thoughts stay open, and the response is measured from there on.
+    A thought is closed whether responses open it or the template does: by `closing`, where the template says so itself,
+    by the pairs of `skips`, or as the model closes it. What all responses begin with behind it is found by generating
+    again. With `measure_thinking` thoughts stay open, and the response is measured from there on.
     """
     if measure_thinking:
         return _common_beginning(model, "")
-    prefix = close_opened(model.prompt(), skips)
+    asking = model.prompt()
+    prefix = closing or close_opened(asking, skips) or (own_closing(model, "") if ends_in_thought(asking) else "")
     for _ in range(ROUNDS):
         found = _common_beginning(model, prefix)
         closed = close_thought(found, skips)
+        if closed == found and found.strip():
+            closed = found + own_closing(model, prefix + found)
         prefix += closed
         if closed == found:
             break
     return prefix
+
+
+def own_closing(model: Sampled, prefix: str) -> str:
+    """What this model closes its thoughts with, as whole responses behind `prefix` have it; "" where they have none."""
+    for n_tokens in LONG_LOOKS:
+        samples = model.whole_responses(prefix, n_tokens)
+        separator = find_separator([sample.text for sample in samples])
+        if separator or all(sample.complete for sample in samples):
+            return separator
+    return ""
 
 
 def _common_beginning(model: Sampled, prefix: str) -> str:

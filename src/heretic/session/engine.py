@@ -11,7 +11,6 @@ from ..engine.options import EngineOptions
 from ..engine.protocol import RuntimeProfile, no_progress
 from ..errors import ModelError
 from ..evaluation.evaluator import Evaluator, Seen
-from ..evaluation.prefix import find_response_prefix
 from ..events import Reporter
 from ..model.chat.checks import check_prompts
 from ..model.chat.format import chat_format
@@ -21,9 +20,7 @@ from ..model.loading.load import LoadedModel, load_model
 from ..model.placement import META
 from ..prompts.prompt import Prompt
 from .autotune import Tuning
-from .response_prefix import SampledModel
-
-PREFIX_PROMPTS = 24
+from .response_prefix import response_prefix, settle_thinking
 
 
 def open_engine(
@@ -51,7 +48,13 @@ def wrap_engine(
     loaded: LoadedModel, settings: Settings, prompts: Sequence[Prompt], known: RuntimeProfile | None, reporter: Reporter
 ) -> LocalEngine:
     """A loaded model in an engine: chat format, batch size, response prefix."""
-    chat = chat_format(loaded.tokenizer, settings.system_prompt, loaded.checkpoint.name)
+    arguments, date = settings.chat_template_arguments, settings.chat_template_date
+    if known is not None:
+        arguments, date = dict(known.template_arguments), known.template_date or date
+    chat = chat_format(loaded.tokenizer, settings.system_prompt, loaded.checkpoint.name, arguments, date)
+    closing = ""
+    if known is None:
+        chat, closing = settle_thinking(chat, settings, reporter)
     check_prompts(chat, prompts, settings.max_response_length, loaded.context_length, loaded.vocabulary)
     if chat.folds_system or any(chat.folds(prompt.system) for prompt in prompts):
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
@@ -70,7 +73,7 @@ def wrap_engine(
         return engine
     engine.set_batch_size(Tuning(engine, settings, reporter).batch_size(tuple(prompts)))
     reporter.say(f"Batch size: {engine.batch_size}")
-    engine.set_prefix(_response_prefix(engine, settings, prompts, reporter))
+    engine.set_prefix(response_prefix(engine, closing, settings, prompts, reporter))
     return engine
 
 
@@ -96,18 +99,6 @@ def make_evaluator(
         objective=settings.objective,
         over=over,
     )
-
-
-def _response_prefix(engine: LocalEngine, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter) -> str:
-    if settings.response_prefix is not None:
-        return settings.response_prefix
-    sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
-    with reporter.step("Looking how responses begin", len(sample)) as progress:
-        model = SampledModel(engine, sample, progress)
-        prefix = find_response_prefix(model, settings.chain_of_thought_skips, settings.measure_thinking)
-    if prefix:
-        reporter.say(f"All responses begin with {prefix!r}: measuring after it.")
-    return prefix
 
 
 def _summary(loaded: LoadedModel) -> str:

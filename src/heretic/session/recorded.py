@@ -77,7 +77,8 @@ def recorded_settings(record: StudyRecord, settings: Settings) -> Settings:
 
 def runtime_of(record: StudyRecord) -> RuntimeProfile:
     """What the study's own run measured of its model."""
-    return RuntimeProfile(record.dtype, record.response_prefix, record.batch_size)
+    arguments, date = (record.settings.get(f"chat_template_{name}") for name in ("arguments", "date"))
+    return RuntimeProfile(record.dtype, record.response_prefix, record.batch_size, arguments or {}, date)
 
 
 def model_stats(

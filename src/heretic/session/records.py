@@ -48,9 +48,19 @@ def identity(engine: LocalEngine, prompts: RunPrompts, settings: Settings, space
         "model_digest": checkpoint.digest(),
         "dtype": measured(engine).dtype,
         "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(prompts).items()},
-        "settings": {key: dumped[key] for key in COMPARED_SETTINGS},
+        "settings": {key: dumped[key] for key in COMPARED_SETTINGS} | template_settings(engine, settings),
         "space": space.describe(),
     }
+
+
+def template_settings(engine: LocalEngine, settings: Settings) -> dict[str, Any]:
+    """What the chat template is given, as settings; those that it does not print are left out."""
+    known = measured(engine)
+    found = {
+        "chat_template_arguments": {**known.template_arguments, **settings.chat_template_arguments},
+        "chat_template_date": known.template_date and (settings.chat_template_date or known.template_date),
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def prompt_records(prompts: RunPrompts) -> dict[str, PromptRecord]:

@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 
-from ..engine.protocol import Engine, Progress
-from ..evaluation.prefix import TOKENS, Sample
+from ..config import Settings
+from ..engine.protocol import Engine, Progress, no_progress
+from ..evaluation.prefix import TOKENS, Sample, find_response_prefix
+from ..evaluation.thoughts import ends_in_thought
+from ..events import Reporter
+from ..model.chat.format import ChatFormat
+from ..model.chat.thinking import thinking_off, thinking_on
 from ..prompts.prompt import Prompt
+
+PREFIX_PROMPTS = 24
+FEW = 6
+"""Prompts of each kind whose responses are read to the end, where they may be long."""
 
 
 class SampledModel:
@@ -17,11 +26,19 @@ class SampledModel:
         self._progress = progress
 
     def prompt(self) -> str:
-        return self._chat.render(self._prompts[0])
+        first = self._prompts[0]
+        return self._chat.render(first).rpartition(first.text.strip())[2]
 
     def responses(self, prefix: str) -> list[Sample]:
+        return self._responses(self._prompts, prefix, TOKENS, self._progress)
+
+    def whole_responses(self, prefix: str, n_tokens: int) -> list[Sample]:
+        few = [*self._prompts[:FEW], *self._prompts[-FEW:]]
+        return self._responses(few, prefix, n_tokens, no_progress)
+
+    def _responses(self, prompts: Sequence[Prompt], prefix: str, n_tokens: int, progress: Progress) -> list[Sample]:
         with self._engine.with_prefix(prefix):
-            [responses] = self._engine.generate(self._prompts, [{}], TOKENS, None, self._progress)
+            [responses] = self._engine.generate(prompts, [{}], n_tokens, None, progress)
         # A channel or an opener may be special tokens, which a response's text is without.
         texts = self._chat.decode([each.tokens for each in responses], special=True)
         return [Sample(text, each.tokens, each.complete) for text, each in zip(texts, responses, strict=True)]
@@ -30,3 +47,39 @@ class SampledModel:
         first = self._prompts[0]
         before = self._chat.with_prefix(prefix).tokens(first)
         return self._chat.with_prefix(prefix + more).tokens(first) == [*before, *tokens]
+
+
+def settle_thinking(chat: ChatFormat, settings: Settings, reporter: Reporter) -> tuple[ChatFormat, str]:
+    """The chat format with the template's switch for thinking set as the settings want it, and what closes a thought
+    behind the prompt."""
+    if settings.response_prefix is not None:
+        # Who gives the prefix knows what stands before it.
+        return chat, settings.response_prefix
+    thinking = thinking_on(chat) if settings.measure_thinking else thinking_off(chat)
+    if thinking.arguments:
+        switch = ", ".join(f"{name} = {value!r}".lower() for name, value in thinking.arguments.items())
+        state = "on" if settings.measure_thinking else "off"
+        reporter.say(f"The chat template switches thinking {state}: {switch}.")
+    return chat.with_arguments(**thinking.arguments), thinking.closing
+
+
+def response_prefix(
+    engine: Engine, closing: str, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter
+) -> str:
+    """What all responses begin with, behind what closes a thought."""
+    if settings.response_prefix is not None:
+        return settings.response_prefix
+    sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
+    with reporter.step("Looking how responses begin", len(sample)) as progress:
+        model = SampledModel(engine, sample, progress)
+        prefix = find_response_prefix(model, settings.chain_of_thought_skips, settings.measure_thinking, closing)
+    if not settings.measure_thinking and ends_in_thought(model.prompt() + prefix):
+        opened = (model.prompt() + prefix)[-40:]
+        reporter.warn(
+            f"Responses seem to begin inside a chain of thought (behind {opened!r}), and no end of it was found: "
+            "refusals and KL divergence are those of the thought. Give the text that closes it as response_prefix, "
+            "switch it off with chat_template_arguments, or set measure_thinking if that is what you want to measure."
+        )
+    if prefix:
+        reporter.say(f"All responses begin with {prefix!r}: measuring after it.")
+    return prefix

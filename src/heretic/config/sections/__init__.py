@@ -1,6 +1,7 @@
 """The settings by stage, one file a heading of config.default.toml. A stage takes its own section."""
 
 from .base import Section
+from .chat_template import ChatTemplateSettings
 from .directions import DirectionSettings
 from .engine import EngineSettings
 from .evaluation import EvaluationSettings
@@ -14,6 +15,7 @@ from .search import SearchSettings
 SECTIONS: tuple[type[Section], ...] = (
     ModelSettings,
     PromptSettings,
+    ChatTemplateSettings,
     DirectionSettings,
     EvaluationSettings,
     SearchSettings,
@@ -25,6 +27,7 @@ SECTIONS: tuple[type[Section], ...] = (
 
 __all__ = [
     "SECTIONS",
+    "ChatTemplateSettings",
     "DirectionSettings",
     "EngineSettings",
     "EvaluationSettings",

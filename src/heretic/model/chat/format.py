@@ -45,6 +45,14 @@ class ChatFormat:
         """The same with more variables for the template."""
         return replace(self, template=self.template.with_arguments(**arguments))
 
+    def as_settings(self) -> dict[str, Any]:
+        """The settings under which another model of the same template is read alike."""
+        return {
+            "response_prefix": self.response_prefix,
+            "chat_template_arguments": dict(self.template.arguments),
+            "chat_template_date": self.template.date,
+        }
+
     def messages(self, prompt: Prompt) -> list[dict[str, str]]:
         """The prompt as a conversation, its system prompt in a message of its own."""
         system = self.system_prompt if prompt.system is None else prompt.system
