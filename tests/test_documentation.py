@@ -18,6 +18,7 @@ from heretic.ablation.methods.kernel.space import (
 )
 from heretic.cli.main import main
 from heretic.commands.demo import demo_flags
+from heretic.commands.doctor import BYTES, ROOM
 from heretic.config import PromptSource, Settings, given_flags, load_settings
 from heretic.config.parsing import choices
 from heretic.config.renamed import RENAMED, WITHOUT_MEANING
@@ -238,6 +239,15 @@ def test_the_readme_says_what_the_demo_does() -> None:
     assert f"runs {defaults.n_trials} trials without a limit" in readme
     assert "max_response_length" not in flags, "the README says that this is the program's own"
     assert flags["output"] in readme and f"prompts `{flags['preset']}`" in readme
+
+
+def test_the_readme_computes_memory_as_doctor_does() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) billion \| ([\d.]+) GB \| ([\d.]+) GB \|$", readme, re.MULTILINE)
+    assert len(rows) > 3
+    for billions, half, quarter in rows:
+        assert half == f"{float(billions) * BYTES['16 bits'] * ROOM:.1f}"
+        assert quarter == f"{float(billions) * BYTES['4 bits'] * ROOM:.1f}"
 
 
 def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -> None:

@@ -27,7 +27,6 @@ NOT_RUN = {
     "Qwen/": "the hub's models can't be reached",
     "--preset hub": "the hub's data sets can't be reached",
     "model.gguf": "test_smollm2.py runs a GGUF file",
-    "demo/SmolLM2": "it needs what the demo wrote",
     "heretic benchmark": "tests/report and tests/commands run it",
     "heretic ui": "tests/web runs it, in a browser",
     "heretic MODEL": "an example with a model of one's own choice",
