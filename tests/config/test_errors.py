@@ -65,6 +65,7 @@ def test_an_unknown_key_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("time_budget", "soon", "time_budget (--time-budget): expected a duration such as 90s, 30m, 1h30m"),
         ("max_shard_size", "big", "max_shard_size (--max-shard-size): expected a size such as 5GB"),
         ("trial", "best", "trial (--trial): expected 'knee', 'lowest-kl' or 'lowest-refusals' or a whole number"),
+        ("export", "addapter", "'gguf' or 'none', got 'addapter': did you mean adapter?"),
         ("max_memory", "much", "max_memory (--max-memory): expected a table, got 'much'"),
         (
             "dtypes",

@@ -3,14 +3,16 @@
 import argparse
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from heretic.config import SECTIONS, SearchSettings, Settings, add_flags, given_flags
+from heretic.config.flags import first_sentence
+from heretic.config.sections import Section
 
 
-def parser_of(*sections: type[BaseModel]) -> argparse.ArgumentParser:
+def parser_of(*keys: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="heretic")
-    add_flags(parser, sections or None)
+    add_flags(parser, keys or None)
     return parser
 
 
@@ -29,8 +31,8 @@ def test_what_is_no_setting_is_left_out() -> None:
     assert given_flags(argparse.Namespace(model=None, verb="search")) == {}
 
 
-def test_a_parser_may_have_the_flags_of_some_sections() -> None:
-    parser = parser_of(SearchSettings)
+def test_a_parser_may_have_the_flags_of_some_settings() -> None:
+    parser = parser_of(*SearchSettings.model_fields)
     assert given_flags(parser.parse_args(["--n-trials", "5"])) == {"n_trials": "5"}
     with pytest.raises(SystemExit) as caught:
         parser.parse_args(["--batch-size", "5"])
@@ -60,10 +62,22 @@ def test_help_has_every_flag_with_its_description_and_default(monkeypatch: pytes
     assert "full-normalization-lora-rank" not in folded
 
 
-def test_a_percent_sign_in_a_description_is_printed_as_it_is() -> None:
-    class Sample(BaseModel):
+def test_some_flags_have_a_second_spelling() -> None:
+    given = given_flags(parser_of().parse_args(["-n", "5", "-o", "edited", "--public"]))
+    assert given == {"n_trials": "5", "output": "edited", "upload_public": True}
+
+
+def test_the_first_sentence_of_a_help_keeps_the_default() -> None:
+    assert first_sentence("Trials. More are better (default: 200).") == "Trials (default: 200)."
+    assert first_sentence("One sentence (default: 0.5).") == "One sentence (default: 0.5)."
+    assert first_sentence("A revision. Pin one.") == "A revision."
+
+
+def test_a_percent_sign_in_a_description_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sample(Section):
         model_config = ConfigDict(title="Sample")
 
         share: str = Field(default="5%", description="A share of 100 %.")
 
-    assert "A share of 100 % (default: 5%)." in parser_of(Sample).format_help()
+    monkeypatch.setattr("heretic.config.flags.SECTIONS", (Sample,))
+    assert "A share of 100 % (default: 5%)." in parser_of("share").format_help()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from heretic.cli.main import main
+from heretic.cli.registry import build_parser
 from heretic.config import Settings
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import Response
@@ -172,4 +173,4 @@ def test_evaluate_shows_responses_beside_its_json(
 
 
 def usable(pair: tuple[str, str]) -> bool:
-    return not pair[0].startswith(("--n-", "--study"))
+    return pair[0] in build_parser("evaluate")._option_string_actions

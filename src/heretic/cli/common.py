@@ -1,76 +1,65 @@
-"""What all verbs share: parsers of one style, settings from all their sources, and who tells of the work."""
+"""What commands share: their study argument, settings from all sources, a reporter, and results printed as JSON."""
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..config import Settings, given_flags, load_settings
+from ..config import EngineSettings, Settings, given_flags, load_settings
+from ..errors import ConfigError
+from .parser import Parser
 
 if TYPE_CHECKING:
     from ..events import Reporter
+    from ..study.reader import RecordedStudy
 
-STATUSES = "Exit status: 0 done, 2 something you gave needs a change, 130 stopped by Ctrl+C."
-"""`heretic reproduce` has one more: 1, the figures do not agree."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that can be had from its verb before it parses, with all its arguments."""
-
-    class Met(Exception):
-        """Carries a parser to who asked for it."""
-
-    asked_for = False
-
-    @classmethod
-    def of(cls, verb: Callable[[], Any]) -> "Parser":
-        """The parser that `verb` parses with; nothing else of the verb runs."""
-        cls.asked_for = True
-        try:
-            verb()
-        except Parser.Met as met:
-            parser: Parser = met.args[0]
-            return parser
-        finally:
-            cls.asked_for = False
-        raise AssertionError("the verb has no parser")
-
-    def parse_args(self, *arguments: Any, **keywords: Any) -> Any:
-        if Parser.asked_for:
-            raise Parser.Met(self)
-        return super().parse_args(*arguments, **keywords)
+MODEL_HELP = "a directory, a hub id or a .gguf file"
+ENGINE = tuple(key for key in EngineSettings.model_fields if key not in ("n_workers", "candidates_per_forward"))
+LOADING = ("trust_remote_code", "full_precision_model", "device_map", "max_memory", *ENGINE)
+"""Settings that load the model of a recorded study; its record holds the others."""
 
 
-def make_parser(verb: str, argument: str, description: str, epilog: str = "") -> Parser:
-    return Parser(
-        prog=f"heretic {verb}".strip(),
-        usage=" ".join(["heretic", *([verb] if verb else []), *([argument] if argument else []), "[options]"]),
-        description=description,
-        epilog=f"{epilog}\n\n{STATUSES}".strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_study(parser: Parser) -> None:
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="a study's .jsonl file, or the model it was run on")
+    parser.add_argument(
+        "--study-checkpoint-dir", default="checkpoints", metavar="DIR", help="directory of the studies (checkpoints)"
     )
 
 
-def add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="a study's .jsonl file, or the model it was run on")
-    parser.add_argument("--study-checkpoint-dir", default="checkpoints", metavar="DIR", help="directory of the studies")
+def add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def given_study(namespace: argparse.Namespace) -> "RecordedStudy":
+    """The study that the arguments of `add_study` name."""
+    from ..study.find import find_study
+
+    return find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+
+
+def words_of(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, indent=2))
 
 
 def prepare(
-    parser: argparse.ArgumentParser,
-    namespace: argparse.Namespace,
-    model: str | None,
-    first: dict[str, str] | None = None,
+    namespace: argparse.Namespace, first: dict[str, str] | None = None, model: str | None = None
 ) -> "tuple[Settings, Reporter]":
-    """Settings from all their sources, and a reporter that has told their warnings; `first` are flags that others win
-    over, `model` names the positional argument that stands for --model."""
+    """Settings from all their sources, and a reporter that has shown their warnings.
+
+    `first` are flags that the given ones override; `model` is the positional argument MODEL.
+    """
     flags: dict[str, str | bool] = {**(first or {}), **given_flags(namespace)}
-    if model is not None and getattr(namespace, model) is not None:
+    if model is not None:
         if "model" in flags:
-            parser.error("name the model once: as MODEL or with --model")
-        flags["model"] = getattr(namespace, model)
+            raise ConfigError("Expected one model, got two. Name it once: as MODEL or with --model.")
+        flags["model"] = model
     config = getattr(namespace, "config", None)
     settings, warnings = load_settings(flags, Path(config) if config else None)
     reporter = make_reporter(sys.stderr, may_ask(settings))
@@ -80,16 +69,13 @@ def prepare(
 
 
 def may_ask(settings: Settings) -> bool:
-    """Whether a person is there to be asked, and no flag has said that nobody is."""
-    answered = any(
-        value is not None
-        for value in (settings.trial, settings.export, settings.output, settings.resume, settings.upload)
-    )
-    return sys.stdin.isatty() and sys.stderr.isatty() and not answered
+    """Whether questions can be asked: on a terminal, unless a flag has answered them."""
+    answers = (settings.trial, settings.export, settings.output, settings.resume, settings.upload)
+    return sys.stdin.isatty() and sys.stderr.isatty() and all(answer is None for answer in answers)
 
 
 def make_reporter(stream: TextIO, asks: bool = False) -> "Reporter":
-    """Bars on a terminal; plain lines elsewhere, with NO_COLOR, or on a terminal that can't move its cursor."""
+    """Progress bars on a terminal; plain lines elsewhere, with NO_COLOR, or on a terminal without cursor movement."""
     moves = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     if moves:
         from rich.console import Console

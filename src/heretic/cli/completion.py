@@ -1,10 +1,11 @@
-"""Shell completion, made from the parsers of all verbs."""
+"""heretic completion: shell completion, made from the parsers of all commands."""
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from .common import Parser, make_parser
+from .parser import Parser
+from .registry import VERBS
+from .registry import build_parser as parser_of
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 PATHS = {"MODEL", "BASE", "STUDY", "DIRECTORY", "DIR", "FILE"}
@@ -14,31 +15,42 @@ fish:  heretic completion fish > ~/.config/fish/completions/heretic.fish
 tcsh:  heretic completion tcsh >> ~/.tcshrc"""
 
 
-def completion_script(shell: str, verbs: Mapping[str, str], run: Callable[[str], Any]) -> str:
-    """A script that completes verbs, flags, choices and paths in `shell`.
+def build_parser() -> Parser:
+    parser = Parser("completion", "SHELL", "Prints a script that completes heretic's commands in a shell.", INSTALL)
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    return parser
 
-    `verbs` are their descriptions; `run` runs one ("" for the main job), whose parser is taken as it would parse.
-    """
+
+def run(namespace: argparse.Namespace) -> int:
+    print(completion_script(namespace.shell))
+    return 0
+
+
+def completion_script(shell: str) -> str:
+    """A script that completes commands, options, choices and paths in `shell`."""
     import shtab
 
-    main = Parser.of(lambda: run(""))
+    main, parsers = _whole_parser(""), {verb: _whole_parser(verb) for verb in VERBS}
     if shell == "fish":
-        return fish_script(main, {verb: Parser.of(lambda verb=verb: run(verb)) for verb in verbs}, verbs)  # type: ignore[misc]
+        return fish_script(main, parsers)
     program = argparse.ArgumentParser(prog="heretic", parents=[_bare(main, positionals=False)])
     commands = program.add_subparsers(metavar="COMMAND")
-    for verb, description in verbs.items():
-        parser = Parser.of(lambda verb=verb: run(verb))  # type: ignore[misc]
-        commands.add_parser(verb, help=description, parents=[_bare(parser)])
+    for verb, parser in parsers.items():
+        commands.add_parser(verb, help=VERBS[verb], parents=[_bare(parser)])
     return str(shtab.complete(program, shell=shell))
 
 
-def fish_script(
-    main: argparse.ArgumentParser, parsers: Mapping[str, argparse.ArgumentParser], verbs: Mapping[str, str]
-) -> str:
+def _whole_parser(verb: str) -> Parser:
+    parser = parser_of(verb)
+    parser.show_all()
+    return parser
+
+
+def fish_script(main: argparse.ArgumentParser, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     """A script for fish, which shtab does not write."""
-    anything = f"__fish_seen_subcommand_from {' '.join(verbs)}"
+    anything = f"__fish_seen_subcommand_from {' '.join(parsers)}"
     lines = ["complete -c heretic -e"]
-    lines += [f"complete -c heretic -n 'not {anything}' -a {verb} -d {_quoted(text)}" for verb, text in verbs.items()]
+    lines += [f"complete -c heretic -n 'not {anything}' -a {verb} -d {_quoted(VERBS[verb])}" for verb in parsers]
     lines += _fish_flags(main, f"not {anything}")
     for verb, parser in parsers.items():
         lines += _fish_flags(parser, f"__fish_seen_subcommand_from {verb}")
@@ -69,18 +81,10 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def completion_verb(given: list[str], verbs: Mapping[str, str], run: Callable[[str], Any]) -> str:
-    parser = make_parser(
-        "completion", "SHELL", "Prints a script that completes heretic's commands in a shell.", INSTALL
-    )
-    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
-    return completion_script(parser.parse_args(given).shell, verbs, run)
-
-
 def _bare(parser: argparse.ArgumentParser, positionals: bool = True) -> argparse.ArgumentParser:
     """The parser's arguments, for another one that has its own --help.
 
-    Without `positionals`: the main job's MODEL stands where a verb may, and a script knows one of the two alone.
+    Without `positionals`: MODEL stands where a command may, and a script can complete only one of the two.
     """
     import shtab
 

@@ -1,4 +1,4 @@
-"""The demo: the main job on a small model, with what a newcomer wants to see at the end."""
+"""The demo: the search on a small model, for a first impression."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ DIRECTORY = Path("demo")
 
 
 def demo_flags() -> dict[str, str]:
-    """What the demo sets where the user does not: fewer trials and a time budget, for two cores."""
+    """Settings of the demo that the user may override: fewer trials and a time budget, for two cores."""
     return {
         "preset": "disclaimer",
         "system_prompt": "none",
@@ -33,26 +33,26 @@ def demo_flags() -> dict[str, str]:
 
 
 def run_demo(settings: Settings, reporter: Reporter) -> int:
-    """Fetches the model if need be, runs the main job on it without a question, and says where things are."""
+    """Fetches the model if need be, searches without questions, and says where the edited model is."""
     with reporter.step("Fetching SmolLM2-135M-Instruct (98 MB, once)"):
         model = demo_model()
     reporter.say(
-        f"The demo searches for at most {duration(settings.time_budget or 0)}, or {settings.n_trials} trials; the "
-        "program itself runs 200 trials without a limit. Prompts and response length are the program's own."
+        f"The demo stops after {duration(settings.time_budget or 0)} or {settings.n_trials} trials. A normal search "
+        f"runs {Settings().n_trials} trials without a time limit, on the same prompts and response length."
     )
     _remove_earlier(settings.output)
     settings = settings.model_copy(update={"model": settings.model or str(model)})
     status = run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)
     if status == 0:
         reporter.say(
-            f"The edited model is in {settings.output}. README.md says how to measure it on prompts that the search "
-            "never saw."
+            f"The edited model is in {settings.output}. Chat with it: "
+            f"heretic chat {settings.model} --study-checkpoint-dir {settings.study_checkpoint_dir}"
         )
     return status
 
 
 def _remove_earlier(output: Path | None) -> None:
-    """Makes room for the demo's model, if what is there is an earlier demo's.
+    """Removes the model of an earlier demo.
 
     Raises:
         ExportError: something else is there.

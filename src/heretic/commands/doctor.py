@@ -1,20 +1,18 @@
-"""What this machine has, and what will fit on it."""
+"""What this machine has, and which models fit on it."""
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
 from .. import __version__
-from ..events import Reporter
 from ..model.loading.checkpoint import WEIGHT_SUFFIXES
 from ..model.loading.load import fastest_cpu_dtype
 
@@ -36,7 +34,7 @@ HUB_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `problem` says what it keeps from working, if anything."""
+    """One property of the machine; `problem` says what it prevents, if anything."""
 
     topic: str
     name: str
@@ -45,25 +43,13 @@ class Finding:
 
 
 def examine(model: str | None = None) -> list[Finding]:
-    """Looks at everything; downloads nothing."""
+    """All findings, those about `model` included; downloads nothing."""
     findings = [*_versions(), *_devices(), *_disk(), *_hub()]
     memory = _memory_for_models()
     findings.extend(_fits(memory))
     if model is not None:
         findings.append(_model_fits(model, memory))
     return findings
-
-
-def show(findings: Sequence[Finding], as_json: bool, reporter: Reporter) -> None:
-    if as_json:
-        reporter.say(json.dumps({"version": 1, "findings": [asdict(each) for each in findings]}, indent=2))
-        return
-    for topic in dict.fromkeys(each.topic for each in findings):
-        rows = [(each.name, each.value) for each in findings if each.topic == topic]
-        reporter.table(topic, ("", ""), rows)
-    for each in findings:
-        if each.problem:
-            reporter.warn(f"{each.name}: {each.problem}")
 
 
 def _versions() -> Iterator[Finding]:
@@ -136,7 +122,7 @@ def _memory_for_models() -> float:
 
 def _fits(memory: float) -> Iterator[Finding]:
     for name, each in BYTES.items():
-        yield Finding("What will fit", name, f"models up to about {memory / ROOM / each / 1e9:.1f} billion parameters")
+        yield Finding("What fits", name, f"models up to about {memory / ROOM / each / 1e9:.1f} billion parameters")
 
 
 def _model_fits(model: str, memory: float) -> Finding:
@@ -145,7 +131,7 @@ def _model_fits(model: str, memory: float) -> Finding:
     files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
     size = sum(each.stat().st_size for each in files if each.suffix in WEIGHT_SUFFIXES)
     if not size:
-        return Finding("What will fit", model, "unknown: no weights at this path")
+        return Finding("What fits", model, "unknown: no weights at this path")
     # A GGUF file is dequantised: its 4 to 8 bits become 16.
     gguf = all(each.suffix == ".gguf" for each in files if each.suffix in WEIGHT_SUFFIXES)
     need = size * ROOM * (4 if gguf else 1)
@@ -153,7 +139,7 @@ def _model_fits(model: str, memory: float) -> Finding:
     problem = (
         None if need <= memory else f"needs about {_gb(need)}, {_gb(memory)} are free: try quantization = bnb_4bit"
     )
-    return Finding("What will fit", model, value, problem)
+    return Finding("What fits", model, value, problem)
 
 
 def _gb(size: float) -> str:

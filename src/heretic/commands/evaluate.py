@@ -1,6 +1,6 @@
-"""Any model, measured as a candidate is."""
+"""Any model, measured like a candidate."""
 
-import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..config import Settings
@@ -8,15 +8,29 @@ from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluation
 from ..events import Reporter
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
-from ..report.text import kl
 from ..session.engine import make_evaluator, open_engine, release
 from ..session.prompts import RunPrompts, load_run_prompts
 from ..session.remote_code import settle_trust
 from ..session.response_log import counting_evaluator
 
 
-def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bool, reporter: Reporter) -> str:
-    """The model's refusals, and its KL divergence from `base` if there is one, as text or JSON.
+@dataclass(frozen=True, slots=True)
+class ModelEvaluation:
+    """Refusals among `prompts` bad prompts, and the KL divergence from the model `against` if there is one."""
+
+    model: str
+    against: str | None
+    refusals: int
+    prompts: int
+    kl_divergence: float | None
+
+    def plain(self) -> dict[str, object]:
+        """For JSON: the fields, and a `version`."""
+        return {"version": 1} | asdict(self)
+
+
+def evaluate_model(settings: Settings, model: str, base: str | None, reporter: Reporter) -> ModelEvaluation:
+    """The model's refusals, and its KL divergence from `base` if there is one.
 
     Raises:
         ModelError: one of them can't be loaded or measured.
@@ -27,15 +41,10 @@ def evaluate_model(settings: Settings, model: str, base: str | None, as_json: bo
     baseline = None
     if base is not None:
         baseline, format_settings = _baseline(settings, base, prompts, reporter)
-        # Both are measured at the same place: where the base's own answers begin.
+        # First tokens are compared at the same place: where the base model's answers begin.
         settings = settings.model_copy(update=format_settings)
     refusals, divergence = _measured(settings, checkpoint, prompts, baseline, reporter)
-    n_prompts = len(prompts.bad_evaluation)
-    if as_json:
-        figures = {"version": 1, "model": model, "against": base, "refusals": refusals, "prompts": n_prompts}
-        return json.dumps(figures | {"kl_divergence": divergence}, indent=2)
-    distance = "" if divergence is None else f", KL {kl(divergence)} against {base}"
-    return f"{model}: refusals {refusals}/{n_prompts}{distance}"
+    return ModelEvaluation(model, base, refusals, len(prompts.bad_evaluation), divergence)
 
 
 def _baseline(

@@ -1,8 +1,7 @@
 """What a model is made of, as an ablation sees it: kinds of layers, and the sites of each."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -115,44 +114,3 @@ def _inspected(model: nn.Module, site: Site, start: str) -> InspectedSite:
         post_norm,
         site.chosen if isinstance(site, FusedExpertsSite) else None,
     )
-
-
-def print_inspection(inspection: Inspection, as_json: bool, reporter: Reporter) -> None:
-    if as_json:
-        reporter.say(json.dumps({"version": 1} | asdict(inspection), indent=2))
-        return
-    reporter.say(
-        f"{inspection.model}: {inspection.model_class}, {count(inspection.parameters)} parameters, "
-        f"{inspection.dtype}, d_model {inspection.d_model}, {inspection.n_layers} layers ({inspection.layer_list})"
-    )
-    columns = ["Layers", "Class", "Component", "Module", "Shape", "Behind"]
-    rows = []
-    for kind in inspection.kinds:
-        first = [ranges(kind.layers), kind.layer_class]
-        for number, site in enumerate(kind.sites):
-            head = first if number == 0 else ["", ""]
-            stored = " (transposed)" if site.transposed else ""
-            stored += "" if site.chosen is None else f" (experts {ranges(site.chosen)})"
-            shape = " x ".join(map(str, site.shape)) + stored
-            rows.append([*head, site.component, site.module, shape, site.post_norm or ""])
-    reporter.table(f"{inspection.n_sites} sites of {len(inspection.components)} components", columns, rows)
-
-
-def count(number: int) -> str:
-    """A large number with its unit: 8.03B, 134.5M."""
-    return f"{number / 1e9:.2f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as a text: 0-2, 4; with a stride where there are many: 0-28 by 4."""
-    if len(numbers) > 2:
-        stride = numbers[1] - numbers[0]
-        if stride > 1 and tuple(numbers) == tuple(range(numbers[0], numbers[-1] + 1, stride)):
-            return f"{numbers[0]}-{numbers[-1]} by {stride}"
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

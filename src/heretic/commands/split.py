@@ -1,6 +1,7 @@
-"""Any prompt set in three parts: for the directions, for the search, for the measurement at the end."""
+"""Any prompt set in three disjoint parts: for directions, search and held-out evaluation."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import PromptSource
@@ -14,12 +15,22 @@ from ..prompts.partition import clusters, deal, split_into_parts
 PARTS = {"direction": 0.5, "search": 0.25, "report": 0.25}
 
 
+@dataclass(frozen=True, slots=True)
+class PromptSplit:
+    """The written files with their numbers of prompts, and the groups of near-duplicates that were kept together."""
+
+    files: dict[Path, int]
+    prompts: int
+    groups: int
+    largest_group: int
+
+
 def split_prompts(
     source: PromptSource, sizes: dict[str, int] | None, kind: str | None, output: Path, seed: int, reporter: Reporter
-) -> None:
-    """Writes a .jsonl file a part, near-duplicates kept together; a file's other columns are kept.
+) -> PromptSplit:
+    """Writes one .jsonl file per part; near-duplicates stay together, and a file's other columns are kept.
 
-    `sizes` None deals all prompts, half of them to the directions. `kind` is a column whose values are dealt evenly.
+    `sizes` None splits all prompts 2:1:1. The values of the column `kind` are spread evenly.
 
     Raises:
         PromptError: the set can't be read or does not fill the parts, or a file is there already.
@@ -47,10 +58,8 @@ def split_prompts(
     for part, indices in parts.items():
         lines = [json.dumps(rows[index], ensure_ascii=False, default=str) for index in indices]
         write_atomically(targets[part], ("\n".join(lines) + "\n").encode())
-    counts = ", ".join(f"{len(indices)} in {targets[part]}" for part, indices in parts.items())
-    reporter.say(
-        f"{len(rows)} prompts, {len(groups)} groups of near-duplicates (largest {max(map(len, groups))}): {counts}"
-    )
+    files = {targets[part]: len(indices) for part, indices in parts.items()}
+    return PromptSplit(files, len(rows), len(groups), max(map(len, groups)))
 
 
 def parse_sizes(text: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""An export on its way to the hub."""
+"""Upload of an export to Hugging Face."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ..export.hub import check_login, check_repository, upload, upload_files
 
 
 def check_upload(repository: str) -> None:
-    """That an upload has a name and a login, before hours of work go into what it would upload.
+    """Checks name and login of an upload, before hours of work go into the export.
 
     Raises:
         ExportError: one of them is missing.
@@ -18,7 +18,7 @@ def check_upload(repository: str) -> None:
 
 
 def upload_directory(directory: Path, repository: str, public: bool, reporter: Reporter) -> None:
-    """Uploads what an export wrote, and says where it is.
+    """Uploads an export, and says where it is.
 
     Raises:
         ExportError: it can't be uploaded; the repository's files are as they were.
@@ -29,6 +29,6 @@ def upload_directory(directory: Path, repository: str, public: bool, reporter: R
             done = upload(directory, repository, public, "Upload a model made with heretic", progress)
     except ExportError as error:
         raise ExportError(
-            f"{error} What was written stays in {directory}; heretic upload {directory} {repository} goes on."
+            f"{error} The export stays in {directory}. Try again with: heretic upload {directory} {repository}"
         ) from error
     reporter.say(f"Uploaded: {done.url} (commit {done.commit[:8]})")

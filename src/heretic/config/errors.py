@@ -8,14 +8,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from .origins import Layer, place_of
-from .parsing import table_of
+from .parsing import choices, table_of
 from .settings import Settings
 
-ADVICE = "Correct it, or leave the key out to have its default; config.default.toml describes every key."
+ADVICE = "Correct it, or leave the key out to have its default; heretic config describes every key."
 
-ADVICE_ON_SEVERAL = (
-    "Correct them, or leave the keys out to have their defaults; config.default.toml describes every key."
-)
+ADVICE_ON_SEVERAL = "Correct them, or leave the keys out to have their defaults; heretic config describes every key."
 
 # How pydantic's messages begin, and what to say instead to somebody who writes TOML.
 _WORDS = {
@@ -33,10 +31,10 @@ _WORDS = {
 }
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The known word that is most like `word`, if any is."""
     by_plain = {name.lower().replace("-", "_"): name for name in known}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), by_plain, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), by_plain, n=1, cutoff=cutoff)
     return by_plain[found[0]] if found else None
 
 
@@ -72,7 +70,11 @@ def _bad_value(path: tuple[str | int, ...], details: Sequence[ErrorDetails], lay
     if kind == "missing":
         return f"{name} ({place}) is missing: the table needs a value for it"
     expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
-    return f"{name} ({place}): expected {expected}, got {shortened(details[0]['input'])}"
+    value = details[0]["input"]
+    words = choices(Settings.model_fields[str(path[0])].annotation)
+    meant = nearest(value, words, 0.6) if isinstance(value, str) else None
+    suggestion = f": did you mean {meant}?" if meant else ""
+    return f"{name} ({place}): expected {expected}, got {shortened(value)}{suggestion}"
 
 
 def _expectation(detail: ErrorDetails) -> str:

@@ -1,11 +1,11 @@
 """A command-line flag for each setting."""
 
 import argparse
-from collections.abc import Iterable
+import re
+from collections.abc import Collection
 from types import NoneType
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from .parsing import choices, is_structured, is_text_list, members
@@ -14,19 +14,27 @@ from .sections import SECTIONS
 from .settings import Settings
 from .types import Metavar
 
+SHORT = {"n_trials": "-n", "output": "-o", "upload_public": "--public"}
+"""Second spellings of flags."""
+
 HIDDEN: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
 
 
-def add_flags(parser: argparse.ArgumentParser, sections: Iterable[type[BaseModel]] | None = None) -> None:
-    """Adds a flag for each field of the sections (all of them if not given), and puts nothing into the namespace
-    that the user did not give."""
-    for section in SECTIONS if sections is None else sections:
-        group = parser.add_argument_group(section.model_config.get("title"))
-        for name, field in section.model_fields.items():
-            _add_flag(group, name, field)
-    if sections is None:
+def add_flags(parser: argparse.ArgumentParser, keys: Collection[str] | None = None) -> dict[str, argparse.Action]:
+    """Adds a flag for each setting of `keys` (default: all), in a group a section; returns them by key.
+
+    Former names of the keys are accepted too, and shown nowhere. What the user does not give is not in the namespace.
+    """
+    actions = {}
+    for section in SECTIONS:
+        names = [name for name in section.model_fields if keys is None or name in keys]
+        group = parser.add_argument_group(section.model_config.get("title")) if names else None
+        for name in names:
+            actions[name] = _add_flag(group, name, section.model_fields[name])
+    if len(actions) == len(Settings.model_fields):
         for key in WITHOUT_MEANING:
             parser.add_argument(_dashed(key), **HIDDEN)
+    return actions
 
 
 def given_flags(namespace: argparse.Namespace) -> dict[str, str | bool]:
@@ -35,8 +43,15 @@ def given_flags(namespace: argparse.Namespace) -> dict[str, str | bool]:
     return {key: value for key, value in vars(namespace).items() if key in known and value is not None}
 
 
+def first_sentence(help_text: str) -> str:
+    """The first sentence of a flag's help, with the default from its end."""
+    first, more, rest = help_text.partition(". ")
+    default = re.search(r" \(default: [^()]*\)\.$", rest)
+    return f"{first}{default[0] if default else '.'}" if more else help_text
+
+
 def default_text(field: FieldInfo, longest: int = 60) -> str | None:
-    """The default in words, or None where nothing is the default or it is too long to show."""
+    """The default in words; None where there is none or it is too long to show."""
     value = field.get_default()
     if value is None or value == []:
         return None
@@ -46,7 +61,7 @@ def default_text(field: FieldInfo, longest: int = 60) -> str | None:
     return shown if len(shown) <= longest else None
 
 
-def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
+def _add_flag(group: Any, name: str, field: FieldInfo) -> argparse.Action:
     # argparse formats help texts with %, so a percent sign of ours must be doubled.
     text = str(field.description).replace("%", "%%")
     default = default_text(field)
@@ -55,9 +70,11 @@ def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
     kind: dict[str, Any] = {"metavar": metavar(name, field)}
     if bool in members(field.annotation):
         kind = {"action": argparse.BooleanOptionalAction}
-    group.add_argument(_dashed(name), default=argparse.SUPPRESS, help=text, **kind)
+    spellings = [*([SHORT[name]] if name in SHORT else []), _dashed(name)]
+    action: argparse.Action = group.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, help=text, **kind)
     for former in (key for key, new in RENAMED.items() if new == name):
         group.add_argument(_dashed(former), **kind, **HIDDEN)
+    return action
 
 
 def metavar(name: str, field: FieldInfo) -> str:

@@ -1,0 +1,31 @@
+"""heretic benchmark: lm-evaluation-harness on the baseline and on trials."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .common import LOADING, add_json, add_study, given_study, make_reporter, prepare, words_of
+from .parser import Parser
+
+
+def build_parser() -> Parser:
+    parser = Parser("benchmark", "[STUDY]", "Runs lm-evaluation-harness on the baseline and on trials of a study.")
+    add_study(parser)
+    parser.add_argument("--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (knee)")
+    parser.add_argument("--tasks", metavar="A,B,...", default="", help="tasks of the harness, .yaml files, or all")
+    parser.add_argument("--limit", metavar="N", type=int, help="at most N documents of each task")
+    parser.add_argument("--samples", metavar="DIR", type=Path, help="write documents, prompts and responses there")
+    add_json(parser)
+    parser.add_settings(LOADING, ("batch_size",))
+    return parser
+
+
+def run(namespace: argparse.Namespace) -> int:
+    settings, reporter = prepare(namespace)
+    from ..commands.benchmark import asked_for, benchmark_study, print_benchmarks
+
+    study, trials = given_study(namespace), words_of(namespace.trials)
+    tasks = asked_for(words_of(namespace.tasks), settings.benchmarks)
+    done = benchmark_study(study, trials, tasks, settings, reporter, namespace.limit, namespace.samples)
+    print_benchmarks(done, namespace.json, make_reporter(sys.stdout))
+    return 0

@@ -1,0 +1,23 @@
+"""heretic export: writes a trial of a recorded study."""
+
+import argparse
+
+from ..config import ExportSettings
+from .common import LOADING, add_study, given_study, prepare
+from .parser import Parser
+
+SHOWN = ("trial", "export", "output", "gguf_type", "upload", "upload_public", "full_precision_model")
+
+
+def build_parser() -> Parser:
+    parser = Parser("export", "[STUDY]", "Writes a trial of a study, and measures what was written.")
+    add_study(parser)
+    parser.add_settings((*ExportSettings.model_fields, *LOADING), SHOWN)
+    return parser
+
+
+def run(namespace: argparse.Namespace) -> int:
+    settings, reporter = prepare(namespace)
+    from ..commands.export import export_trial
+
+    return export_trial(given_study(namespace), settings, reporter)

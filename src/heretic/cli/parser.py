@@ -1,0 +1,141 @@
+"""The parser of a command: a short --help, a full --help-all, and suggestions for misspelled flags."""
+
+import argparse
+import json
+import re
+import textwrap
+from collections.abc import Collection, Sequence
+from typing import Any, NoReturn
+
+from ..config import Settings, add_flags
+from ..config.errors import nearest
+from ..config.flags import first_sentence
+from ..config.parsing import table_of
+from ..config.renamed import RENAMED, WITHOUT_MEANING
+
+STATUSES = "Exit status: 0 success, 2 bad input, 130 interrupted by Ctrl+C."
+DOTTED = re.compile(r"--([a-z][a-z0-9-]*)\.([\w-]+)(?:=(.*))?", re.DOTALL)
+TABLES = {
+    key
+    for key, field in Settings.model_fields.items()
+    if key in ("max_memory", "device_map") or (table_of(field.annotation) and key not in ("benchmarks", "judges"))
+}
+"""Settings whose parts may be given as heretic-llm does: --bad-prompts.dataset X."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that keeps the lines of descriptions and never breaks a flag at its hyphens."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose --help shows what matters most and whose --help-all shows everything, in groups.
+
+    `brief` replaces the generated --help.
+    """
+
+    def __init__(self, verb: str, arguments: str, description: str, epilog: str = "", brief: str | None = None) -> None:
+        self.verb = verb
+        self._brief = brief
+        self._full_texts: dict[argparse.Action, str] = {}
+        self._full = False
+        super().__init__(
+            prog=f"heretic {verb}".strip(),
+            usage=" ".join(["heretic", *filter(None, (verb, arguments)), "[options]"]),
+            description=description,
+            epilog=f"{epilog}\n\n{STATUSES}".strip(),
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help="show this help")
+
+    def add_settings(self, keys: Collection[str], shown: Collection[str] = (), config: bool = True) -> None:
+        """Adds a flag for each setting of `keys`, and --config; --help shows those of `shown`, --help-all all."""
+        if config:
+            self.add_argument("--config", metavar="FILE", help="configuration file (default: config.toml here, if any)")
+        for key, action in add_flags(self, keys).items():
+            self._full_texts[action] = str(action.help)
+            action.help = first_sentence(str(action.help)) if key in shown else argparse.SUPPRESS
+        self.add_argument("--help-all", action=_HelpAll, help="show every option, in groups")
+
+    def show_all(self) -> None:
+        """Makes every option visible, with its whole description."""
+        self._full = True
+        for action, text in self._full_texts.items():
+            action.help = text
+
+    def format_help(self) -> str:
+        if self._full:
+            return super().format_help()
+        if self._brief is not None:
+            return self._brief
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, [])
+        formatter.add_text(self.description)
+        positionals = [action for action in self._actions if not action.option_strings]
+        options = [action for action in self._actions if action.option_strings]
+        # Help comes last: it is known.
+        options.sort(key=lambda action: "--help" in action.option_strings or "--help-all" in action.option_strings)
+        for title, actions in (("arguments", positionals), ("options", options)):
+            formatter.start_section(title)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        given, unknown = self.parse_known_args(self._with_tables(list(args or ())), namespace)
+        if unknown:
+            self.error(self._unknown(unknown[0]))
+        return given
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nTry {self.prog} --help.\n")
+
+    def _unknown(self, word: str) -> str:
+        """What is wrong with an argument that this command does not have."""
+        if not word.startswith("-"):
+            return f"unexpected argument {word!r}"
+        flag = word.partition("=")[0]
+        key = flag.lstrip("-").removeprefix("no-").replace("-", "_")
+        if key in {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING}:
+            return f"{flag} has no effect on this command"
+        flags = [name for name in self._option_string_actions if name.startswith("--")]
+        meant = nearest(flag, flags)
+        return f"unknown option {flag}" + (f": did you mean {meant}?" if meant else "")
+
+    def _with_tables(self, arguments: list[str]) -> list[str]:
+        """The arguments with the parts of tables (--bad-prompts.dataset X) put together to one flag a table."""
+        rest: list[str] = []
+        tables: dict[str, dict[str, str]] = {}
+        remaining = iter(arguments)
+        for word in remaining:
+            match = DOTTED.fullmatch(word)
+            if match is None or match[1].replace("-", "_") not in TABLES:
+                rest.append(word)
+                continue
+            value = match[3] if match[3] is not None else next(remaining, None)
+            if value is None:
+                self.error(f"argument {word}: expected one argument")
+            tables.setdefault(match[1], {})[match[2].replace("-", "_")] = value
+        both = next((name for name in tables for word in rest if word.partition("=")[0] == f"--{name}"), None)
+        if both is not None:
+            self.error(f"give --{both} or its parts (--{both}.{next(iter(tables[both]))}), not both")
+        return rest + [f"--{name}={json.dumps(table)}" for name, table in tables.items()]
+
+
+class _HelpAll(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        assert isinstance(parser, Parser)
+        parser.show_all()
+        parser.print_help()
+        parser.exit()

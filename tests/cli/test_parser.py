@@ -1,0 +1,106 @@
+"""Options: short and full help, suggestions, no abbreviations, parts of tables."""
+
+import json
+
+import pytest
+
+from heretic.cli.parser import Parser
+from heretic.cli.registry import VERBS, build_parser
+from heretic.config import Settings, given_flags
+
+
+def refused(verb: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says to arguments that it can't use."""
+    with pytest.raises(SystemExit) as ended:
+        build_parser(verb).parse_args(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def shown(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        build_parser(verb).parse_args([flag])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def small_parser() -> Parser:
+    parser = Parser("small", "", "A small command.")
+    parser.add_settings(("n_trials", "seed", "bad_prompts"), ("n_trials",))
+    return parser
+
+
+def test_help_shows_what_matters_and_help_all_the_rest_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, visible in (("--help", False), ("--help-all", True)):
+        with pytest.raises(SystemExit):
+            small_parser().parse_args([flag])
+        text = capsys.readouterr().out
+        assert "--n-trials" in text
+        assert ("--seed" in text, "More find better" in text, "Search:" in text) == (visible,) * 3
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_short_help_of_a_command_fits_a_screen(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = shown(verb, "--help", capsys).splitlines()
+    assert len(lines) <= 40
+
+
+def test_help_all_of_the_search_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown("", "--help-all", capsys)
+    assert all(f"--{key.replace('_', '-')}" in text for key in Settings.model_fields)
+    assert text.index("Model:") < text.index("Export:") < text.index("Engine:")
+
+
+def test_an_option_can_not_be_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown option --trust: did you mean" in refused("", ["model", "--trust"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "words"),
+    [
+        ("", ["model", "--n-trails", "5"], "unknown option --n-trails: did you mean --n-trials?"),
+        ("chat", ["study", "--temprature=1"], "unknown option --temprature: did you mean --temperature?"),
+        ("chat", ["study", "--qqqqzzzz"], "unknown option --qqqqzzzz\n"),
+        ("export", ["study", "--n-trials", "5"], "--n-trials has no effect on this command"),
+        ("chat", ["study", "--model", "other"], "--model has no effect on this command"),
+        ("compare", ["study", "--no-prune-dominated"], "--no-prune-dominated has no effect on this command"),
+        ("results", ["study", "other"], "unexpected argument 'other'"),
+    ],
+)
+def test_what_is_no_option_of_a_command_is_refused(
+    verb: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(verb, arguments, capsys)
+    assert words in said
+    assert f"Try heretic {verb}".strip() in said and "--help." in said
+
+
+def test_parts_of_a_table_are_put_together() -> None:
+    arguments = [
+        "m",
+        "--bad-prompts.dataset",
+        "x.csv",
+        "--bad-prompts.residual-plot-label=Bad",
+        "--max-memory.0",
+        "8GB",
+    ]
+    given = given_flags(build_parser("").parse_args(arguments))
+    assert json.loads(str(given["bad_prompts"])) == {"dataset": "x.csv", "residual_plot_label": "Bad"}
+    assert json.loads(str(given["max_memory"])) == {"0": "8GB"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bad-prompts", "x.csv", "--bad-prompts.column", "text"], "give --bad-prompts or its parts"),
+        (["--bad-prompts.column"], "--bad-prompts.column: expected one argument"),
+        (["--seed.column", "x"], "unknown option --seed.column"),
+    ],
+)
+def test_parts_that_can_not_be_put_together_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused("", ["m", *arguments], capsys)
