@@ -6,6 +6,7 @@ import pytest
 
 from heretic.config import load_settings
 from heretic.config.origins import line_of
+from heretic.config.renamed import ELSEWHERE
 from heretic.errors import ConfigError
 
 
@@ -83,7 +84,7 @@ def test_an_unknown_key_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bad_value_says_what_was_expected_and_what_came(key: str, value: str | bool, words: str) -> None:
     text = problem(flags={key: value})
     assert words in text
-    assert "Correct it, or leave the key out" in text
+    assert "Correct it, or leave it out" in text
 
 
 def test_a_bad_value_names_the_layer_that_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +106,14 @@ def test_several_problems_are_listed_in_one_paragraph() -> None:
     text = problem("n_trails = 5\nseed = -1\n", flags={"export": "zip", "max_memory": "{"})
     assert "for 4 reasons: (1) n_trails" in text
     assert all(f"({number})" in text for number in (2, 3, 4))
-    assert "Correct them, or leave the keys out" in text
+    assert "Correct them, or leave them out" in text
     assert "seed (config.toml, line 2)" in text and "export (--export)" in text and "max_memory (--max-memory)" in text
+
+
+@pytest.mark.parametrize("key", ELSEWHERE)
+def test_a_key_of_another_release_is_answered_by_what_to_give_here(key: str) -> None:
+    text = problem(f"{key} = 1")
+    assert f"{key} (config.toml, line 1) is a key of another program: {ELSEWHERE[key]}. Correct" in text
 
 
 def test_both_names_of_a_key_are_a_problem() -> None:
@@ -136,7 +143,7 @@ def test_a_file_that_is_not_text_is_a_config_error() -> None:
 
 
 def test_a_given_file_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no configuration file .*missing\.toml"):
+    with pytest.raises(ConfigError, match=r"Expected a configuration file at .*missing\.toml"):
         load_settings({}, tmp_path / "missing.toml")
 
 

@@ -173,7 +173,7 @@ def test_a_configuration_of_the_existing_tool_loads_and_what_does_nothing_is_nam
         lines += [f"[{name}]", 'dataset = "mlabonne/harmless_alpaca"', 'split = "test[:100]"', 'column = "text"']
     (tmp_path / "config.toml").write_text("\n".join(lines))
     settings, warnings = load_settings({})
-    assert "export_strategy" in warnings[0] and "now called export" in warnings[0]
+    assert "export_strategy" in warnings[0] and "called export here" in warnings[0]
     assert "full_normalization_lora_rank" in warnings[1] and "no meaning" in warnings[1]
     assert [warning.split()[0] for warning in warnings[2:]] == list(WITHOUT_EFFECT)
     assert all("(config.toml, line" in warning for warning in warnings)
@@ -200,7 +200,7 @@ def test_a_former_name_of_a_key_works_and_warns(
     settings, [warning] = load_settings(flags if way == "flag" else {})
     check_only(key, settings, expected)
     place = {"file": "config.toml, line 1", "environment": f"HERETIC_{former.upper()}", "flag": f"--{dashed}"}[way]
-    assert warning == f"{former} ({place}) is now called {key}. Its former name still works."
+    assert warning == f"{former} ({place}) is called {key} here. The name {former} still works."
 
 
 def test_a_record_with_former_names_is_read_without_a_warning() -> None:

@@ -22,7 +22,7 @@ LOADING = ("trust_remote_code", "full_precision_model", "device_map", "max_memor
 
 
 def add_study(parser: Parser) -> None:
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="a study's .jsonl file, or the model it was run on")
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="a .jsonl file, its directory, or the model")
     parser.add_argument(
         "--study-checkpoint-dir", default="checkpoints", metavar="DIR", help="directory of the studies (checkpoints)"
     )
@@ -36,7 +36,15 @@ def given_study(namespace: argparse.Namespace) -> "RecordedStudy":
     """The study that the arguments of `add_study` name."""
     from ..study.find import find_study
 
-    return find_study(namespace.study, Path(namespace.study_checkpoint_dir))
+    name = namespace.study
+    if name is not None and _holds_studies(Path(name)):
+        return find_study(None, Path(name))
+    return find_study(name, Path(namespace.study_checkpoint_dir))
+
+
+def _holds_studies(path: Path) -> bool:
+    """Whether the path is a directory of studies, not that of a model."""
+    return path.is_dir() and any(path.glob("*.jsonl")) and not (path / "config.json").exists()
 
 
 def words_of(text: str) -> list[str]:

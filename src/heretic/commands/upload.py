@@ -23,6 +23,7 @@ def upload_directory(directory: Path, repository: str, public: bool, reporter: R
     Raises:
         ExportError: it can't be uploaded; the repository's files are as they were.
     """
+    check_repository(repository)
     count = len(upload_files(directory))
     try:
         with reporter.step(f"Uploading {directory} to {repository}", count) as progress:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one paragraph."""
+"""Problems of a configuration, as one paragraph."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,11 @@ from .origins import Layer, place_of
 from .parsing import choices, table_of
 from .settings import Settings
 
-ADVICE = "Correct it, or leave the key out to have its default; heretic config describes every key."
+ADVICE = "Correct it, or leave it out to use the default; heretic config describes every key."
 
-ADVICE_ON_SEVERAL = "Correct them, or leave the keys out to have their defaults; heretic config describes every key."
+ADVICE_ON_SEVERAL = "Correct them, or leave them out to use the defaults; heretic config describes every key."
 
-# How pydantic's messages begin, and what to say instead to somebody who writes TOML.
+# Beginnings of pydantic's messages, and their replacements for somebody who writes TOML.
 _WORDS = {
     "a valid boolean": "true or false",
     "a valid dictionary": "a table",
@@ -32,20 +32,20 @@ _WORDS = {
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The known word that is most like `word`, if any is."""
+    """The known word that is most similar to `word`; None if none reaches the similarity `cutoff` (0 to 1)."""
     by_plain = {name.lower().replace("-", "_"): name for name in known}
     found = difflib.get_close_matches(word.lower().replace("-", "_"), by_plain, n=1, cutoff=cutoff)
     return by_plain[found[0]] if found else None
 
 
 def unknown_key(key: str, place: str, known: Iterable[str], within: str = "") -> str:
-    """The problem of a key that nothing is known by; `within` leads to the table that holds it."""
+    """The problem of an unknown key; `within` is the path of the table that holds it."""
     name = nearest(key, known)
     return f"{within}{key} ({place}) is not a known key" + (f": did you mean {within}{name}?" if name else "")
 
 
 def bad_values(error: ValidationError, layers: Sequence[Layer], merged: dict[str, Any]) -> list[str]:
-    """The problems that pydantic found, one a key: what was expected, what came, and where it was written."""
+    """The problems that pydantic found, one per key: expected value, given value and place."""
     by_key: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_key.setdefault(_key_path(detail, merged), []).append(detail)
@@ -53,7 +53,7 @@ def bad_values(error: ValidationError, layers: Sequence[Layer], merged: dict[str
 
 
 def paragraph(problems: Sequence[str]) -> str:
-    """All problems as one paragraph, with what to do."""
+    """All problems as one paragraph, with advice."""
     if len(problems) == 1:
         return f"The configuration can't be used: {_ended(problems[0])} {ADVICE}"
     listed = " ".join(f"({number}) {_ended(problem)}" for number, problem in enumerate(problems, start=1))
@@ -78,7 +78,7 @@ def _bad_value(path: tuple[str | int, ...], details: Sequence[ErrorDetails], lay
 
 
 def _expectation(detail: ErrorDetails) -> str:
-    """What pydantic expected, in the words of these paragraphs."""
+    """The value that pydantic expected, in words."""
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected ")
     for beginning, words in _WORDS.items():
         if message.startswith(beginning):
@@ -87,7 +87,7 @@ def _expectation(detail: ErrorDetails) -> str:
 
 
 def _key_path(detail: ErrorDetails, merged: dict[str, Any]) -> tuple[str | int, ...]:
-    """The keys of the configuration in pydantic's location, which also names the members of unions."""
+    """The keys in pydantic's location, which also holds names of union members."""
     path: list[str | int] = []
     value: Any = merged
     for step in detail["loc"]:
@@ -114,6 +114,6 @@ def _ended(sentence: str) -> str:
 
 
 def shortened(value: object) -> str:
-    """The value as written in Python, cut where it would fill the paragraph."""
+    """The value as Python writes it, cut to 60 characters."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

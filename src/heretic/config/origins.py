@@ -1,4 +1,4 @@
-"""Where a value came from: the layers of configuration, their merging, and the place of a key in them."""
+"""Layers of configuration: how they merge, and the place of a key in them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ KeyPath = Sequence[str | int]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One source of values; `place` says in words where a key of it is written."""
+    """One source of values; `place` names the file and line, variable or flag of a key."""
 
     values: Mapping[str, Any]
     place: Callable[[KeyPath], str]
 
 
 def merge(layers: Sequence[Layer]) -> dict[str, Any]:
-    """All values, later layers over earlier ones; tables are merged by key."""
+    """All values; later layers override earlier ones, and tables merge by key."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.values.items():
@@ -37,14 +37,14 @@ def _merge_value(key: str, below: Any, above: Any) -> Any:
 
 
 def place_of(layers: Sequence[Layer], path: KeyPath) -> str:
-    """Where the value at `path` was written: in the last layer that has all of it, else the last that has its key."""
+    """The place of the value at `path`: in the last layer that holds all of it, else the last that holds its key."""
     holders = [layer for layer in layers if path[0] in layer.values]
     deepest = max(holders, key=lambda layer: (_depth(layer.values, path), layers.index(layer)))
     return deepest.place(path)
 
 
 def _depth(values: Any, path: KeyPath) -> int:
-    """How many steps of `path` the values have; a value that is no table has all that it could be asked for."""
+    """Number of steps of `path` that exist in `values`; whatever is no table counts as holding the rest of the path."""
     for depth, step in enumerate(path):
         if isinstance(values, Mapping):
             if step not in values:
@@ -56,7 +56,7 @@ def _depth(values: Any, path: KeyPath) -> int:
 
 
 def line_of(text: str, path: KeyPath) -> int | None:
-    """The line of a TOML document on which a key stands, or the line its table begins on; None if it isn't found."""
+    """The line number of a key in a TOML document, or of the table that holds it; None if neither is found."""
     lines = text.splitlines()
     line = _find(lines, str(path[0]), 0)
     if line is None:

@@ -1,4 +1,4 @@
-"""From the text of a flag or an environment variable to the value that a field expects."""
+"""Parsing of flags and environment variables into the values of their fields."""
 
 import json
 import tomllib
@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 
 def members(annotation: Any) -> list[Any]:
-    """The types that a union admits, with `Annotated` taken off."""
+    """The member types of a union, without `Annotated`."""
     if get_origin(annotation) is Annotated:
         return members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -19,12 +19,12 @@ def members(annotation: Any) -> list[Any]:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words that a field admits, in their order; empty where it isn't a choice of words."""
+    """The words of a field's Literal types, in order; empty if it has none."""
     return [word for member in members(annotation) if get_origin(member) is Literal for word in get_args(member)]
 
 
 def table_of(annotation: Any) -> type[BaseModel] | None:
-    """The model whose keys a table of this field has, or a table in its list."""
+    """The pydantic model of a field's table, or of the tables in its list; None if it has none."""
     for member in members(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             return member
@@ -34,7 +34,7 @@ def table_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def is_text_list(annotation: Any) -> bool:
-    """Whether the field is a list of words or texts, which may be written with commas."""
+    """Whether the field is a list of texts, which may be separated by commas."""
     lists = [member for member in members(annotation) if get_origin(member) is list]
     items = [item for member in lists for item in members(get_args(member)[0])]
     return bool(items) and all(item is str or get_origin(item) is Literal for item in items)
@@ -46,7 +46,7 @@ def is_structured(annotation: Any) -> bool:
 
 
 def means_none(field: FieldInfo, value: object) -> bool:
-    """Whether this is the word for "not given": TOML, flags and the environment have no null."""
+    """Whether the value is the word none and means null, which TOML, flags and variables don't have."""
     return (
         isinstance(value, str)
         and value.strip().lower() == "none"

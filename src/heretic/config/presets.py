@@ -1,4 +1,4 @@
-"""Prompt sets by name, for the prompt keys that are not given."""
+"""Prompt sets of the presets, for prompt keys that are not given."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ OVER_REFUSAL = "over-refusal"
 
 
 class PromptSources(NamedTuple):
-    """The four prompt sets of a run, under the names of their keys."""
+    """The four prompt sets of a search, by key."""
 
     good_prompts: PromptSource
     bad_prompts: PromptSource
@@ -22,14 +22,14 @@ class PromptSources(NamedTuple):
 
 
 def preset_source(preset: str, split: str, kind: str) -> PromptSource:
-    """One set of a preset; `split` is direction or search, `kind` is good or bad."""
+    """One set of a preset; `split` is direction, search or report (held-out), `kind` is good or bad."""
     if preset == "hub":
         return PromptSource(dataset=_HUB[kind], split=_HUB_SPLITS[split])
     return PromptSource(dataset=f"packaged:{preset}", split=split, column=kind)
 
 
 def resolve_prompts(settings: PromptSettings) -> PromptSources:
-    """The four prompt sets: what is given, and the preset's where nothing is."""
+    """The four prompt sets: the given ones, and the preset's for the others."""
     return PromptSources(
         settings.good_prompts or preset_source(settings.preset, "direction", "good"),
         settings.bad_prompts or preset_source(settings.preset, "direction", "bad"),
@@ -39,7 +39,7 @@ def resolve_prompts(settings: PromptSettings) -> PromptSources:
 
 
 class HeldoutSources(NamedTuple):
-    """The prompt sets of the measurement at the end, under the names of their keys."""
+    """The prompt sets of the held-out evaluation, by key."""
 
     good_heldout_prompts: PromptSource
     bad_heldout_prompts: PromptSource
@@ -49,10 +49,10 @@ class HeldoutSources(NamedTuple):
 def resolve_heldout_prompts(
     prompts: PromptSettings, heldout: HeldoutSettings, refusals: bool = True
 ) -> HeldoutSources | None:
-    """The report part of the prompts that the search uses; None where the user's own have none.
+    """The held-out prompt sets; None where the search uses the user's own sets and no held-out ones are given.
 
-    Over-refusal is measured on the packaged set, unless it is the very thing that the run is about, or the run is not
-    about `refusals` at all.
+    Over-refusal is measured on the packaged set, unless the search itself is about over-refusal, or not about
+    `refusals` at all.
     """
     preset = "refusal" if prompts.preset == "hub" else prompts.preset
     found = {}

@@ -29,6 +29,15 @@ RENAMED = {
 }
 """New name of each former key. In a configuration a former name works and warns."""
 
+ELSEWHERE = {
+    "checkpoint_action": "give resume (continue or restart)",
+    "model_action": "give export (merge, adapter, gguf or none) or upload",
+    "save_directory": "give output",
+    "scorers": "give objective and over_refusal_objective",
+    "trial_index": "give trial, the number that the table of the front shows, or a rule such as knee",
+}
+"""Keys of later releases of heretic-llm, with what to give here instead."""
+
 WITHOUT_MEANING = {
     "full_normalization_lora_rank": "an adapter for row_normalization = full is exact here at rank 1",
 }

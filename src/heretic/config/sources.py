@@ -15,7 +15,7 @@ from heretic.errors import ConfigError
 from .errors import bad_values, nearest, paragraph, shortened, unknown_key
 from .origins import KeyPath, Layer, line_of, merge, place_of
 from .parsing import decode, means_none
-from .renamed import RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING
+from .renamed import ELSEWHERE, RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING
 from .settings import Settings
 
 DEFAULT_FILE = Path("config.toml")
@@ -25,7 +25,7 @@ KNOWN = (*Settings.model_fields, *RENAMED, *WITHOUT_MEANING)
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Raw values under the keys that they were written with, how to read one, and how to name its place."""
+    """Raw values by key as written, how to read one, and how to name its place."""
 
     raw: Mapping[str, Any]
     read: Callable[[FieldInfo, Any], Any]
@@ -34,7 +34,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """What was noticed so far, so that the user hears all of it at once."""
+    """Problems and warnings so far: the user reads all of them at once."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -43,11 +43,11 @@ class _Notes:
 def load_settings(flags: Mapping[str, str | bool], config_file: Path | None = None) -> tuple[Settings, list[str]]:
     """The settings, and warnings to show.
 
-    `flags` holds what was given on the command line, by key (`given_flags`). `config_file` must exist; without it,
-    config.toml in the working directory is read if there is one.
+    `flags` holds the given flags by key (`given_flags`). `config_file` must exist; by default, config.toml in the
+    working directory is read if there is one.
 
     Raises:
-        ConfigError: a file can't be read, a key is unknown, or a value can't be used.
+        ConfigError: a file can't be read, a key is unknown, or a value is invalid.
     """
     notes = _Notes()
     settings, layers = _settle(
@@ -57,10 +57,10 @@ def load_settings(flags: Mapping[str, str | bool], config_file: Path | None = No
 
 
 def recorded_settings(recorded: Mapping[str, Any], name: str, flags: Mapping[str, str | bool]) -> Settings:
-    """The settings that `name` has recorded, with `flags` over them; nothing else counts.
+    """The settings in the record `name`, overridden by `flags`; files and variables are not read.
 
     Raises:
-        ConfigError: a key is unknown, as of a later version, or a value can't be used.
+        ConfigError: a key is unknown (a later version may have written it), or a value is invalid.
     """
     sources = (_Source(recorded, lambda _, value: value, lambda _: name), _Source(flags, _read_text, _flag_place))
     return _settle(sources, _Notes())[0]
@@ -80,7 +80,7 @@ def _settle(sources: Sequence[_Source], notes: _Notes) -> tuple[Settings, list[L
 
 
 def _without_effect(settings: Settings, layers: Sequence[Layer]) -> Iterator[str]:
-    """A warning for each key that was set to something else than its default, for nothing."""
+    """A warning for each key that has another value than its default but no effect."""
     defaults = Settings()
     for key, instead in WITHOUT_EFFECT.items():
         if getattr(settings, key) != getattr(defaults, key):
@@ -88,13 +88,15 @@ def _without_effect(settings: Settings, layers: Sequence[Layer]) -> Iterator[str
 
 
 def _layer(source: _Source, notes: _Notes) -> Layer:
-    """The source's values under the names of their fields; what can't be read is noted and left out."""
+    """The source's values by field; unreadable ones become problems."""
     values: dict[str, Any] = {}
     written: dict[str, str] = {}
     for key, raw in source.raw.items():
         place, name = source.place([key]), RENAMED.get(key, key)
         if key in WITHOUT_MEANING:
             notes.warnings.append(f"{key} ({place}) has no meaning here and is ignored: {WITHOUT_MEANING[key]}.")
+        elif key in ELSEWHERE:
+            notes.problems.append(f"{key} ({place}) is a key of another program: {ELSEWHERE[key]}")
         elif name not in Settings.model_fields:
             notes.problems.append(unknown_key(key, place, KNOWN))
         elif name in written:
@@ -102,7 +104,7 @@ def _layer(source: _Source, notes: _Notes) -> Layer:
         else:
             written[name] = key
             if name != key:
-                notes.warnings.append(f"{key} ({place}) is now called {name}. Its former name still works.")
+                notes.warnings.append(f"{key} ({place}) is called {name} here. The name {key} still works.")
             try:
                 values[name] = source.read(Settings.model_fields[name], raw)
             except ValueError as error:
@@ -115,13 +117,15 @@ def _file(config_file: Path | None) -> _Source:
     path = config_file or DEFAULT_FILE
     if not path.is_file():
         if config_file is not None:
-            raise ConfigError(f"There is no configuration file {path}: give one that exists, or start without it.")
+            raise ConfigError(
+                f"Expected a configuration file at {path}, found none. Correct --config, or leave it out."
+            )
         return _Source({}, _read_toml, lambda key_path: str(path))
     try:
         raw = TomlConfigSettingsSource(Settings, toml_file=path).toml_data
         text = path.read_text(encoding="utf-8")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} can't be read as TOML: {error}. Correct that place and start again.") from error
+        raise ConfigError(f"{path} can't be read as TOML: {error}. Correct that line and start again.") from error
 
     def place(key_path: KeyPath) -> str:
         line = line_of(text, key_path)

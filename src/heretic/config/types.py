@@ -25,13 +25,13 @@ _SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[KMGT]i?)?B?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Metavar:
-    """What --help puts in the place of a value, where the type alone says too little."""
+    """Placeholder of a value in --help, where the type alone says too little."""
 
     text: str
 
 
 def none_is_empty(value: str) -> str:
-    """The system prompt itself; "" (no system message: the template adds its own, if it has one) for the word none."""
+    """The system prompt; "" (no system message, so that the template may add its own) for the word none."""
     return "" if value.strip().lower() == "none" else value
 
 
@@ -43,24 +43,24 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 INLINE = "inline"
-"""The `dataset` of prompts that stand in the configuration itself."""
+"""`dataset` of prompts that are written in the configuration."""
 
 
 class PromptSource(BaseModel):
-    """Where a prompt set comes from; a bare string is its `dataset`, a bare list the prompts themselves."""
+    """Source of a prompt set; a bare string is its `dataset`, a bare list are its prompts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str = Field(
         min_length=1,
-        description="Hub id, local directory or file (.txt with one prompt a line, .jsonl, .csv, .parquet).",
+        description="Hub id, local directory or file (.txt with one prompt per line, .jsonl, .csv, .parquet).",
     )
     prompts: tuple[Text, ...] | None = Field(
-        default=None, min_length=1, description="The prompts themselves, in place of a dataset."
+        default=None, min_length=1, description="The prompts themselves, instead of a dataset."
     )
     commit: str | None = Field(default=None, description="Revision of a hub dataset.")
     split: str | None = Field(
-        default=None, description="Split and slice, as in `train[:400]`; for a .txt file `[:400]`."
+        default=None, description="Split and slice, such as `train[:400]`, or `[:400]` of a file without splits."
     )
     column: str = Field(default="text", description="Column that holds the prompts.")
     prefix: str = Field(default="", description="Text put before each prompt.")
@@ -88,7 +88,7 @@ class PromptSource(BaseModel):
 
 
 class Benchmark(BaseModel):
-    """A task of lm-evaluation-harness that is offered for the chosen model."""
+    """A task of lm-evaluation-harness."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -164,7 +164,7 @@ def check_size(value: int | str) -> int | str:
 
 
 def number_devices(value: Mapping[int | str, int | str] | None) -> dict[int | str, int | str] | None:
-    """Memory limits with GPUs under integer keys: accelerate looks for 0, and TOML and JSON have only "0"."""
+    """Memory limits with integers for GPUs: Accelerate looks for 0, and TOML and JSON have only "0"."""
     if value is None:
         return None
     return {int(key) if isinstance(key, str) and key.isdecimal() else key: limit for key, limit in value.items()}
@@ -174,7 +174,7 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
-# Set to nothing, as in `HERETIC_OUTPUT= heretic`, such a key counts as not given.
+# An empty value, as in `HERETIC_OUTPUT= heretic`, counts as not given.
 EmptyIsNone = BeforeValidator(_empty_is_none)
 Name = Annotated[str | None, EmptyIsNone]
 Folder = Annotated[Path, Metavar("DIR")]

@@ -1,9 +1,8 @@
 """The engine's shortcuts: each saves time and leaves the results as they are."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-StaticDecode = Literal["auto", "on", "off"]
+from ..config.types import StaticDecode
 
 
 @dataclass(frozen=True, slots=True)

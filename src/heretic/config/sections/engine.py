@@ -53,8 +53,8 @@ class EngineSettings(Section):
     )
     static_decode: StaticDecode = Field(
         default="auto",
-        description="Decode with CUDA graphs of fixed shape: auto uses them on a GPU, on also replays recorded steps "
-        "on a CPU (for tests, not faster). Set off if capturing fails.",
+        description="Decode with CUDA graphs. auto uses them on a GPU; on also warns where they can't be used; set off "
+        "if capturing them fails.",
     )
     offload_outputs_to_cpu: bool = Field(
         default=True,
