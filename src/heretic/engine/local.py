@@ -74,7 +74,7 @@ class LocalEngine:
 
     def _make_prefill(self, share_prefix: bool) -> Prefill:
         loaded, pad = self.loaded, self._chat.tokenizer.pad_token_id
-        config, n_vocab = loaded.model.config, len(loaded.model.get_input_embeddings().weight)  # type: ignore[operator]
+        config = loaded.model.config
         return Prefill(
             self.forward,
             config,
@@ -82,7 +82,7 @@ class LocalEngine:
             pad,
             share_prefix=share_prefix,
             layer_cache=self.layer_cache,
-            pads=padding_is_neutral(self.forward, config, loaded.device, pad, n_vocab),
+            pads=padding_is_neutral(self.forward, config, loaded.device, pad, loaded.vocabulary),
         )
 
     @property

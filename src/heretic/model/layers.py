@@ -1,6 +1,6 @@
-"""The decoder layers of a model, and their calls recorded so that each can be run again by itself."""
+"""The decoder layers of a model, their hidden states, and their calls, recorded so that each can run by itself."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -8,17 +8,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ModelError
 from .placement import input_device
 
-# Layers that were found by running a model: it may be asked for them again in the middle of another run.
+# Layers found by running a model: they may be asked for again during another forward.
 _FOUND: WeakKeyDictionary[nn.Module, tuple[str, nn.ModuleList]] = WeakKeyDictionary()
 
 
 def text_config(model: Any) -> Any:
-    """The configuration of the text decoder: multimodal models keep it one level down."""
+    """The configuration of the text decoder, which multimodal models keep one level down."""
     config = model.config
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
 
@@ -27,23 +28,23 @@ def width(model: nn.Module) -> int:
     """d_model, the number of features of the residual stream.
 
     Raises:
-        ModelError: the configuration of the text decoder names no such number.
+        ModelError: the configuration of the text decoder has no `hidden_size`.
     """
     config = text_config(model)
     if not hasattr(config, "hidden_size"):
         raise ModelError(
-            f"Expected a decoder with one residual stream, whose width its configuration calls hidden_size; "
-            f"{type(config).__name__} has none, so {type(model).__name__} is built otherwise and can't be edited here."
+            f"Expected a decoder whose configuration has the width of its residual stream as hidden_size; "
+            f"{type(config).__name__} has none, so {type(model).__name__} can't be edited."
         )
     return int(config.hidden_size)
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and list of the decoder layers: the one ModuleList as long as the configuration says, else the one that
-    runs on text.
+    """Name and list of the decoder layers: the only ModuleList of `num_hidden_layers` modules, else the only one whose
+    modules run on text.
 
     Raises:
-        ModelError: none or several lists fit; it shows all lists that were looked at.
+        ModelError: none or several lists fit; it names all lists.
     """
     expected = int(getattr(text_config(model), "num_hidden_layers", 0))
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
@@ -74,7 +75,7 @@ def _inside_encoder(name: str) -> bool:
 
 @torch.inference_mode()
 def _runs_on_text(model: nn.Module, layers: nn.ModuleList) -> bool:
-    """Whether all of `layers` run, once each, when the model is given tokens alone, and give what is d_model wide."""
+    """Whether each of `layers` runs once when the model is given tokens alone, with an output d_model wide."""
     if len(layers) == 0:
         return False
     widths: list[int] = []
@@ -88,15 +89,15 @@ def _runs_on_text(model: nn.Module, layers: nn.ModuleList) -> bool:
     return len(widths) == len(layers) and set(widths) == {width(model)}
 
 
-def probe_tokens(model: Any, count: int = 8) -> Tensor:
-    """Token ids, (1, count), for forwards that look how a model is built."""
+def probe_tokens(model: Any, count: int = 8) -> Int[Tensor, "1 {count}"]:
+    """Token ids for forwards that examine a model. The first few, special tokens of most models, are left out."""
     n_tokens = model.get_input_embeddings().weight.shape[0]
     return torch.arange(3, 3 + count, device=input_device(model))[None] % n_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCall:
-    """How one decoder layer was called, and what it gave."""
+    """The arguments of one decoder layer's call, and the hidden state that it returned."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -104,20 +105,22 @@ class LayerCall:
 
     @property
     def given(self) -> Tensor:
-        """The hidden state that went in."""
+        """The hidden state among the arguments."""
         value: Tensor = self.args[0] if self.args else self.kwargs["hidden_states"]
         return value
 
 
 def hidden(output: Any) -> Tensor:
-    """The hidden state in a layer's output: some families return it as the first of several."""
+    """The hidden state in a layer's output, which some families return as the first of several."""
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
-def streams(value: Tensor, rows: int, positions: int, d_model: int) -> Tensor:
-    """A hidden state as (rows, positions, streams, d_model): most models have one stream, those with
-    hyper-connections several, as (rows, positions, streams, d_model), (streams, rows, positions, d_model) or side by
-    side, (rows, positions, streams * d_model)."""
+def streams(
+    value: Float[Tensor, "..."], rows: int, positions: int, d_model: int
+) -> Float[Tensor, "{rows} position stream {d_model}"]:
+    """A hidden state with its streams as a dimension. Most models have one stream; those with hyper-connections store
+    several as (rows, positions, streams, d_model), (streams, rows, positions, d_model) or (rows, positions, streams *
+    d_model)."""
     if value.dim() == 3:
         return value.unflatten(-1, (-1, d_model))
     if value.shape[:2] == (rows, positions):
@@ -125,21 +128,21 @@ def streams(value: Tensor, rows: int, positions: int, d_model: int) -> Tensor:
     return value.permute(1, 2, 0, 3)
 
 
-def residual(value: Tensor, rows: int, positions: int, d_model: int) -> Tensor:
-    """The residual stream, (rows, positions, d_model): the mean of several streams where there are several."""
-    return (
-        value
-        if value.shape[-1] == d_model and value.dim() == 3
-        else (streams(value, rows, positions, d_model).mean(dim=2))
-    )
+def residual(
+    value: Float[Tensor, "..."], rows: int, positions: int, d_model: int
+) -> Float[Tensor, "{rows} position {d_model}"]:
+    """The residual stream; the mean of several streams."""
+    if value.dim() == 3 and value.shape[-1] == d_model:
+        return value
+    return streams(value, rows, positions, d_model).mean(dim=2)
 
 
 @contextmanager
-def hooks(*handles_of: Any) -> Iterator[None]:
-    """Removes the hooks that the given callables register, whatever happens."""
+def hooks(*registrations: Callable[[], Any]) -> Iterator[None]:
+    """Calls each of `registrations`, which register a hook, and removes the hooks at the end, whatever happens."""
     handles: list[Any] = []
     try:
-        handles.extend(register() for register in handles_of)
+        handles.extend(register() for register in registrations)
         yield
     finally:
         for handle in handles:
@@ -147,8 +150,12 @@ def hooks(*handles_of: Any) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def record_calls(model: nn.Module, layers: nn.ModuleList, input_ids: Tensor) -> list[LayerCall]:
-    """One forward without a cache, with every layer's arguments and output kept."""
+def record_calls(model: nn.Module, layers: nn.ModuleList, input_ids: Int[Tensor, "1 position"]) -> list[LayerCall]:
+    """The calls of all layers in one forward without a cache.
+
+    Raises:
+        ModelError: some layer did not run.
+    """
     calls: dict[int, LayerCall] = {}
 
     def keep(index: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -1,33 +1,34 @@
-"""Where a model's parts are: on a device, or left on disk until they run (accelerate's device maps)."""
+"""Device placement: modules on several devices, and modules offloaded to RAM or disk (accelerate's device maps)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 META = torch.device("meta")
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module computes. What is offloaded has its tensors on no device until then."""
+    """The device that a module computes on; tensors of an offloaded module are on no device between forwards."""
     hook = getattr(module, "_hf_hook", None)
-    told = getattr(hook, "execution_device", None)
-    if told is not None:
-        return torch.device(told)
+    execution_device = getattr(hook, "execution_device", None)
+    if execution_device is not None:
+        return torch.device(execution_device)
     tensors = (*module.parameters(), *module.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 def input_device(model: Any) -> torch.device:
-    """Where a model's tokens go."""
+    """The device that a model takes its tokens on."""
     return device_of(model.get_input_embeddings())
 
 
 @contextmanager
 def present(module: nn.Module) -> Iterator[None]:
-    """While it is open, the module's own tensors are where it computes, offloaded or not."""
+    """Brings the module's own tensors to its device inside the `with` block, if they are offloaded."""
     if not is_offloaded(module):
         yield
         return
@@ -38,12 +39,12 @@ def present(module: nn.Module) -> Iterator[None]:
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Whether any of the module's own tensors waits on disk or in RAM."""
+    """Whether any of the module's own tensors is offloaded to RAM or disk."""
     return any(each.device == META for each in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
 
 
-def bias_of(module: nn.Module) -> Tensor | None:
-    """A module's bias, where it computes."""
+def bias_of(module: nn.Module) -> Float[Tensor, " d_out"] | None:
+    """A module's bias, on the device that it computes on."""
     offloaded = is_offloaded(module)
     with present(module):
         bias = getattr(module, "bias", None)

@@ -6,7 +6,7 @@ tensors.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -14,10 +14,12 @@ Step = Callable[[], None]
 """Reads and writes tensors at fixed addresses."""
 
 
+@runtime_checkable
 class Graph(Protocol):
     def replay(self) -> None: ...
 
 
+@runtime_checkable
 class GraphCapturer(Protocol):
     def capture(self, step: Step, rewind: Callable[[], None], shares_memory_with: Graph | None) -> Graph:
         """A graph of `step`, which may run several times first, each time after `rewind` has restored its inputs.

@@ -1,1 +1,1 @@
-"""Faster products for decoding on a CPU."""
+"""Faster matrix products for decoding on a CPU."""

@@ -1,12 +1,13 @@
-"""Attention of one new position, for bfloat16 on a CPU: two matrix products over keys that are stored transposed.
+"""Attention of one new position, for bfloat16 on a CPU: two matrix products over keys stored transposed.
 
-The library's kernel for this case converts and repacks keys and values at each token. Here keys lie as (rows, heads,
-head_dim, positions), so that the scores are a plain product, and the query heads of a group share one product.
+torch's kernel for this case converts and repacks keys and values at each token. With keys stored as (rows, heads,
+head_dim, positions), the scores are a plain product, and the query heads of a group share one product.
 """
 
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -14,7 +15,7 @@ NAME = "heretic_decode"
 
 
 def use_decode_attention(model: Any) -> bool:
-    """Lets a model that attends by `sdpa` decode this way; False (and nothing changed) where it is of no use."""
+    """Sets this attention on a model that uses `sdpa`; False, and no change, where it is of no use."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -40,49 +41,47 @@ def use_decode_attention(model: Any) -> bool:
 
 
 def stored_transposed(key: Tensor) -> bool:
-    """Whether positions, not features, lie side by side in memory."""
+    """Whether positions, not features, are contiguous in memory."""
     return key.stride(-2) == 1 and key.stride(-1) != 1
 
 
 def decode_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None
-) -> Tensor:
-    """Attention output (rows, 1, heads, head_dim) of one new position.
-
-    query: (rows, heads, 1, head_dim); key and value: (rows, groups, positions, head_dim); mask: boolean or additive,
-    (rows or 1, 1, 1, positions). The softmax is taken in fp32.
-    """
+    query: Float[Tensor, "row head 1 head_dim"],
+    key: Float[Tensor, "row group position head_dim"],
+    value: Float[Tensor, "row group position feature"],
+    mask: Shaped[Tensor, "#row 1 1 position"] | None,
+    scaling: float | None = None,
+) -> Float[Tensor, "row 1 head feature"]:
+    """Attention output of one new position, with a boolean or an additive mask. The softmax is computed in fp32."""
     rows, heads, _, head_dim = query.shape
     groups, positions = key.shape[1:3]
     scale = head_dim**-0.5 if scaling is None else scaling
     key, value = _whole_buffers(key, value)
     scores = ((query.reshape(rows, groups, heads // groups, head_dim) * scale) @ key.mT).float()
-    room = scores.shape[-1] - positions
+    n_unused = scores.shape[-1] - positions
     if mask is None:
         scores[..., positions:] = float("-inf")
     elif mask.dtype == torch.bool:
-        scores.masked_fill_(pad(~mask, (0, room), value=True), float("-inf"))
+        scores.masked_fill_(pad(~mask, (0, n_unused), value=True), float("-inf"))
     else:
-        scores.add_(pad(mask, (0, room), value=float("-inf")))
+        scores.add_(pad(mask, (0, n_unused), value=float("-inf")))
     return (scores.softmax(dim=-1).to(value.dtype) @ value).reshape(rows, 1, heads, value.shape[-1])
 
 
 def _whole_buffers(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The buffers of which `key` (stored transposed) and `value` are the first positions, or both as they are.
+    """The buffers of which `key` (stored transposed) and `value` are the first positions, or both unchanged.
 
-    A batch of matrix products copies a part of a buffer before it multiplies; the whole is taken as it lies. What
-    stands behind the positions in use must be finite (engine/kv_cache.py fills buffers with zeros).
+    A batched matrix product copies a part of a buffer first, but not a whole buffer. Unused positions must be finite
+    (engine/kv_cache.py fills buffers with zeros).
     """
     rows, groups, _, head_dim = key.shape
-    room = key.stride(-1)
+    capacity = key.stride(-1)
     features = value.shape[-1]
-    lie_alike = key.stride()[:2] == (groups * head_dim * room, head_dim * room) and value.stride()[:3] == (
-        groups * room * features,
-        room * features,
-        features,
-    )
-    if not lie_alike or key.storage_offset() or value.storage_offset():
+    key_strides = groups * head_dim * capacity, head_dim * capacity
+    value_strides = groups * capacity * features, capacity * features, features
+    whole = key.stride()[:2] == key_strides and value.stride()[:3] == value_strides
+    if not whole or key.storage_offset() or value.storage_offset():
         return key, value
-    whole_key = key.mT.as_strided((rows, groups, head_dim, room), (groups * head_dim * room, head_dim * room, room, 1))
-    whole_value = value.as_strided((rows, groups, room, features), (*value.stride()[:3], 1))
+    whole_key = key.mT.as_strided((rows, groups, head_dim, capacity), (*key_strides, capacity, 1))
+    whole_value = value.as_strided((rows, groups, capacity, features), (*value_strides, 1))
     return whole_key.mT, whole_value

@@ -1,1 +1,1 @@
-"""Which weights write to the residual stream: found, probed and proved."""
+"""Sites: finding the weights that write to the residual stream, with a proof for each."""

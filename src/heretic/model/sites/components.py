@@ -1,8 +1,8 @@
-"""Names of components. They label what measuring has found; nothing is found by them."""
+"""Names of components. They label sites after these were found by measuring; no site is found by a name."""
 
 from torch import nn
 
-# The first rule whose every word is in the path of a site, or in the classes along it, names the component.
+# The first rule all of whose words are in the path of a site, or in the classes along it, names the component.
 RULES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("shared", "expert"), "mlp.shared_experts.down_proj"),
     (("shared_mlp",), "mlp.shared_experts.down_proj"),
@@ -31,8 +31,8 @@ RULES: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def component_label(path: str, classes: tuple[str, ...] = ()) -> str:
-    """The usual name of a component, from a module's path in its layer and the classes of the modules along it; an
-    unknown one is its own label."""
+    """The usual name of a component, from a module's path in its layer and the classes of the modules along it; the
+    path itself where no rule fits."""
     along = " ".join(classes).lower().replace("decoderlayer", "")
     text = f"{path.lower()} {along}"
     return next((label for words, label in RULES if all(word in text for word in words)), path)
