@@ -1,15 +1,15 @@
-"""Beside heretic-llm 1.4.0: `python benchmarks/against_heretic_llm.py [--dtype float32] [--theirs 3] [--seeds 3]`.
+"""Compares a search with heretic-llm 1.4.0: `python benchmarks/against_heretic_llm.py [--dtype float32] [--theirs 3]`.
 
 Installs heretic-llm from PyPI into a virtual environment of its own and runs it as a black box: SmolLM2-135M-Instruct,
 the demo's prompts, the model's own system prompt, 100 tokens a response, the same dtype. Then runs this program on the
-same, first with every trial measured to its end, then as it comes (60 trials, once a seed; of several the median).
-Both keep an Optuna journal: seconds of trials and hypervolumes (reference point: KL 0.5, the baseline's refusals) are
-read from it. Prints both sides.
+same inputs, first with every trial fully evaluated, then with its defaults (60 trials for each of `--seeds` seeds, of
+which the median counts). Both keep an Optuna journal, from which seconds of trials and hypervolumes (reference point:
+KL 0.5, the baseline's refusals) are read. Prints both sides.
 
-Few trials of theirs are run (`--theirs`), and their time for 60 is start-up + 60 x the median of those after the first
-(which is taken to last as long: it ends the start-up), said so. With `--their-batch-size 0` they find their batch size
-themselves, which takes minutes; 32 is what they found on 2 cores. Nothing else should run beside it. Needs pexpect
-(`pip install -e ".[dev]"`).
+Only a few trials of heretic-llm are run (`--theirs`). Its time for 60 is its start-up plus 60 times the median of the
+trials after the first, which ends the start-up and is taken to last as long; the output says so. With
+`--their-batch-size 0` it finds its batch size itself, which takes minutes; 32 is what it found on 2 cores. Run nothing
+else at the same time. Needs pexpect (`pip install -e ".[dev]"`).
 """
 
 import argparse
@@ -48,7 +48,7 @@ def install(directory: Path) -> Path:
 
 
 class Peak(threading.Thread):
-    """The most memory that a process and its children held, shared pages counted once (PSS)."""
+    """The peak memory of a process and its children, shared pages counted once (PSS)."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -67,7 +67,7 @@ class Peak(threading.Thread):
 
 
 def trials(journal: Path) -> list[tuple[datetime, list[float]]]:
-    """(when it was told, its two scores) of each complete trial, from an Optuna journal."""
+    """(time of the result, two scores) of each complete trial, from an Optuna journal."""
     import optuna
 
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
@@ -102,7 +102,7 @@ def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Names
         flags += [f"{flag}.dataset", str(work / f"{name}.txt"), f"{flag}.split", ""]
     begun = datetime.now()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TERM": "xterm"}
-    # Both packages have the same name: it must find its own.
+    # Both packages have the same name: this process must find its own.
     environment.pop("PYTHONPATH", None)
     child = pexpect.spawn(str(program), flags, env=environment, encoding="utf8", timeout=None, dimensions=(50, 140))
     peak = Peak(child.pid)
@@ -123,12 +123,12 @@ def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dic
     [journal] = study.glob("*.jsonl")
     told = trials(journal)
     searched = (told[-1][0] - told[0][0]).total_seconds()
-    # Several candidates are measured at once: what counts is how often one is done.
+    # Several candidates are measured at once: the rate at which they finish counts.
     return figures(begun, told, peak.bytes, [searched / (len(told) - 1)])
 
 
 def once(path: Path, side: Callable[[], dict]) -> dict:  # type: ignore[type-arg]
-    """A side that was run before is read again: remove its file, or give another --work, to run it anew."""
+    """The result of a side, from its file if it was run before. Remove the file to repeat the run."""
     if not path.exists():
         path.write_text(json.dumps(side()))
     return json.loads(path.read_text())  # type: ignore[no-any-return]
@@ -139,7 +139,7 @@ def volume_after(side: dict, seconds: float) -> float:  # type: ignore[type-arg]
 
 
 def sides(arguments: argparse.Namespace) -> tuple[dict, list[dict], dict]:  # type: ignore[type-arg]
-    """Ours with all trials measured to their end, our studies by seed, and theirs."""
+    """Ours with all trials fully evaluated, our studies by seed, and theirs."""
     work, dtype = arguments.work.resolve(), arguments.dtype
     work.mkdir(parents=True, exist_ok=True)
     model, program = write_inputs(work), install(work / "venv")
@@ -161,9 +161,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--theirs", type=int, default=3, help="trials of heretic-llm")
-    parser.add_argument("--full", type=int, default=8, help="our trials that are all measured to their end")
+    parser.add_argument("--full", type=int, default=8, help="our fully evaluated trials")
     parser.add_argument("--ours", type=int, default=60, help="trials of our study")
-    parser.add_argument("--seeds", type=int, default=1, help="how often our study is run, each time with another seed")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of our study, each with another seed")
     parser.add_argument("--startup", type=int, help="n_startup_trials of our study, if not the default")
     parser.add_argument("--their-batch-size", type=int, default=32, help="0: found by heretic-llm itself")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "against-heretic-llm")
@@ -174,7 +174,7 @@ def main() -> None:
     whole = theirs["start-up"] + arguments.ours * theirs["trial"]
     print(f"{'':38}{'heretic-llm':>12}{'heretic':>12}{'ratio':>8}")
     for label, a, b in (
-        ("seconds of a fully measured trial", theirs["trial"], full["trial"]),
+        ("seconds of a fully evaluated trial", theirs["trial"], full["trial"]),
         ("seconds of start-up", theirs["start-up"], study["start-up"]),
         (f"seconds to {arguments.ours} trials", whole, study["total"]),
         ("peak memory, GiB", theirs["peak"], study["peak"]),

@@ -1,10 +1,10 @@
-"""Beside temaq-abliterated 1.1.1: `python benchmarks/against_temaq.py [--minutes 6]`.
+"""Compares a search with temaq-abliterated 1.1.1: `python benchmarks/against_temaq.py [--minutes 6]`.
 
-Both search the same model (SmolLM2-135M-Instruct, bfloat16) for as long, on the demo's direction and search prompts.
-temaq-abliterated runs as a black box in a virtual environment of its own, its search held to `--minutes`; what it then
-verifies and writes is its own affair, and all of its time is given to this program, which is told to stop at that
-second. Then `benchmarks/measure.py`, which knows neither, measures what was written on the prompts of the report part,
-which no tool searched on: temaq's model, and at most `--most` of our front. Nothing else should run beside it.
+Both search the same model (SmolLM2-135M-Instruct, bfloat16) for the same time, on the demo's direction and search
+prompts. temaq-abliterated runs as a black box in a virtual environment of its own, its search limited to `--minutes`.
+The time that it takes in all, with its verification and export, is what this program gets; it is stopped at that
+second. Then `benchmarks/measure.py`, which knows neither, measures what was written on held-out prompts: temaq's
+model, and at most `--most` of our front. Run nothing else at the same time.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from heretic.study.reader import RecordedStudy
 
 
 def write_prompts(work: Path) -> None:
-    """The report part and the markers, one a line; and for temaq, which splits them itself, all that ours is given."""
+    """Held-out prompts and markers, one a line; for temaq, which splits prompts itself, all prompts that ours gets."""
     settings = demo_settings()
     sources = resolve_heldout_prompts(settings, settings)
     assert sources is not None
@@ -99,7 +99,7 @@ def write_ours(journal: Path, work: Path, most: int) -> list[Path]:
 
 
 def measured(base: Path, models: list[Path], work: Path) -> list[dict[str, Any]]:
-    """What benchmarks/measure.py says: of the base first, then of each model."""
+    """The metrics from benchmarks/measure.py: of the base first, then of each model."""
     flags = ["--good", work / "good_report.txt", "--bad", work / "bad_report.txt", "--markers", work / "markers.txt"]
     script = Path(__file__).parent / "measure.py"
     done = subprocess.run([sys.executable, script, base, *models, *flags], check=True, capture_output=True, text=True)
@@ -120,9 +120,7 @@ def main() -> None:
     seconds = run_theirs(program, model, work, arguments.minutes)
     journal = run_ours(model, work, seconds)
     trials = RecordedStudy(journal).trials
-    print(
-        f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.bound for t in trials)} of them ended early."
-    )
+    print(f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.bound for t in trials)} of them pruned.")
     base, theirs, *ours = measured(model, [work / "theirs", *write_ours(journal, work, arguments.most)], work)
     print(f"baseline: {base['refusals']} of {base['of']} refusals")
     for name, entries in (("temaq-abliterated", [theirs]), ("heretic", ours)):

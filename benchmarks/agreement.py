@@ -1,9 +1,9 @@
-"""Whether the first token tells what whole responses tell: `python benchmarks/agreement.py [--candidates 40]`.
+"""How well the first token predicts whole responses: `python benchmarks/agreement.py [--candidates 40]`.
 
 Measures random candidates of SmolLM2-135M-Instruct twice on the same prompts: refusals by markers in responses of
 `--tokens` tokens, and the dense score of `objective = "log-odds"` (the mean probability that a response begins as the
 baseline's refusals do; prefill only). Prints Spearman's rank correlation of the two, over all candidates and over those
-that decline less than half of what the baseline declines, and how many of the front by markers a screen would keep that
+with fewer than half of the baseline's refusals, and how many trials of the front by markers would survive a screen that
 lets only the better half by log-odds generate.
 """
 

@@ -1,4 +1,4 @@
-"""Memory and time of an export: how many times its largest tensor does it take?
+"""Memory and time of an export, as a multiple of its largest tensor.
 
 Writes a random sharded bfloat16 checkpoint, exports it in a child process, and samples the child's anonymous memory
 (RssAnon). Pages of mapped files are not counted: the kernel may drop them at any time.

@@ -1,14 +1,14 @@
-"""A study's cost on a GPU: `python benchmarks/gpu.py [--tiny]`.
+"""The cost of a study on a GPU: `python benchmarks/gpu.py [--tiny]`.
 
 A model of Llama-3.1-8B's shape with random weights (throughput does not depend on their values), 100 good and 100 bad
-prompts, 100 tokens a response; no response ends early and no candidate is given up, so this is the worst case. Step by
-step and by recorded steps (CUDA graphs), each with the number of candidates a forward that a search would find: prints
-what 200 trials take, how far decoding is from what the GPU's measured matrix rate and bandwidth allow, the peak memory,
-and whether both gave the same responses. Without a GPU, `--tiny` runs it on a small shape to see that it works; its
-seconds mean nothing.
+prompts, 100 tokens a response; no response ends early and no candidate is pruned, so this is the worst case. It
+decodes by plain steps and by recorded steps (CUDA graphs), each with the number of candidates a forward that a search
+would find. Prints the time of 200 trials, how far decoding is from the limit of the GPU's measured matrix rate and
+bandwidth, the peak memory, and whether both ways gave the same responses. Without a GPU, `--tiny` runs it on a small
+shape to show that it works; its seconds mean nothing.
 
-Beside the existing tool: `--save DIRECTORY` writes the model as a checkpoint, and `heretic-llm` 1.4.0, in a virtual
-environment of its own, searches it with `--batch-size 100 --max-response-length 100`; its log tells seconds a trial.
+To compare with heretic-llm 1.4.0: `--save DIRECTORY` writes the model as a checkpoint. heretic-llm, in a virtual
+environment of its own, searches it with `--batch-size 100 --max-response-length 100`; its log has seconds a trial.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def save(engine: RandomEngine, directory: str) -> None:
 
 
 def measure(tiny: bool, way: str) -> list[Response]:
-    """Prints the figures of one way of decoding; the responses of the first candidate."""
+    """Prints the measurements of one way of decoding; returns the responses of the first candidate."""
     prompts, length = (TINY_PROMPTS, TINY_LENGTH) if tiny else (PROMPTS, LENGTH)
     engine = engine_of(tiny, way)
     local = engine.local

@@ -1,9 +1,9 @@
-"""Measures models on disk by the plain library alone: `python benchmarks/measure.py BASE MODEL ... --good FILE ...`.
+"""Measures models on disk with the plain library: `python benchmarks/measure.py BASE MODEL ... --good FILE ...`.
 
-Nothing of heretic is imported: whatever tool wrote a model, its figures here come from the same few lines. Of each:
-responses to the bad prompts that hold a marker (of `--markers`, a file with one a line; or are empty), and the mean
+Nothing of heretic is imported: whatever tool wrote a model, its metrics come from the same few lines. For each model:
+responses to the bad prompts that contain a marker (from `--markers`, a file with one a line) or are empty, and the mean
 KL divergence of the first token on the good prompts from BASE, log-softmax in fp32. Greedy, in fp32, `--tokens` long,
-with the model's own chat template. Prints a line of JSON a model, and the hypervolume of all MODELs together.
+with the model's own chat template. Prints a line of JSON for each model, and the hypervolume of all MODELs together.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Model:
 
 
 def hypervolume(points: list[tuple[float, float]]) -> float:
-    """Share of the rectangle (refusals 0 to the baseline's, KL 0 to 0.5) that is dominated; `points` in its units."""
+    """The dominated share of the rectangle from 0 to the baseline's refusals and a KL of 0.5; `points` in its units."""
     volume, lowest = 0.0, 1.0
     for x, y in sorted(points):
         if x < 1 and y < lowest:

@@ -1,6 +1,6 @@
-"""What waiting OpenMP threads cost on a machine that does something else too: `python benchmarks/openmp_wait.py`.
+"""The cost of waiting OpenMP threads on a machine that is busy: `python benchmarks/openmp_wait.py`.
 
-Times a decode-like chain of small matrix products under OpenMP's default and passive wait policies, alone and beside
+Times a decode-like chain of small matrix products under OpenMP's default and passive wait policies, alone and next to
 one busy process, each in a process of its own; prints milliseconds a step (median of several processes) and ratios.
 """
 
@@ -39,7 +39,7 @@ def milliseconds(policy: str | None) -> float:
 
 
 def main() -> None:
-    for name, busy in (("alone", False), ("beside one busy process", True)):
+    for name, busy in (("alone", False), ("next to one busy process", True)):
         other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
         try:
             default, passive = milliseconds(None), milliseconds("PASSIVE")

@@ -1,11 +1,11 @@
-"""How many candidates must be measured to their end, by the order: `python benchmarks/orders.py [--candidates 60]`.
+"""How many candidates must be fully evaluated, by the order: `python benchmarks/orders.py [--candidates 60]`.
 
-Measures the first candidates of a study of SmolLM2-135M-Instruct in full; at which token each response was known to be
-a refusal tells what a look at it would have counted. Then tells how many a search would have had to measure to their
-end: as they are drawn; in the order that a search uses; as earlier versions did, which looked at a dozen and measured
-four of them first; with all of them looked at before the first is measured; and with their figures known before. A
-candidate is ruled out by those told before it was asked for; `--open` are asked for at once. It takes as long as its
-candidates do: twenty minutes and more on two cores; `--candidates 8 --prompts 8` shows that it runs.
+Fully evaluates the first candidates of a study of SmolLM2-135M-Instruct. The token at which each response was known to
+be a refusal tells what a preview would have counted. Then counts how many a search would have had to evaluate fully:
+as they are drawn; in the order that a search uses; as earlier versions did, which previewed a dozen and evaluated four
+of them first; with all of them previewed before the first is evaluated; and with their metrics known in advance. A
+candidate is ruled out by results that were reported before its request; `--open` are requested at once. It takes as
+long as its candidates do: twenty minutes and more on two cores; `--candidates 8 --prompts 8` shows that it runs.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS
 from heretic.study.sampler import RandomDraws
 
 
-def measured_to_the_end(order: list[int], figures: list[Evaluation], open_at_once: int) -> int:
-    """Of candidates with these figures, measured in this order: those that nothing told before rules out."""
+def fully_evaluated(order: list[int], figures: list[Evaluation], open_at_once: int) -> int:
+    """The number of candidates, in this order, that no earlier result rules out."""
     told: list[Evaluation | None] = []
     for place, number in enumerate(order):
         this = figures[number]
@@ -32,25 +32,25 @@ def measured_to_the_end(order: list[int], figures: list[Evaluation], open_at_onc
     return sum(each is not None for each in told)
 
 
-def look(figures: Evaluation, learned: PruningStatistics) -> Preview:
-    """What a look would have counted."""
+def preview(figures: Evaluation, learned: PruningStatistics) -> Preview:
+    """The counts of a preview."""
     assert figures.declined_at is not None
     tokens = [figures.declined_at[prompt] for prompt in learned.most_declined(PROMPTS)]
     return Preview(figures.kl_divergence, sum(token is not None and token <= TOKENS for token in tokens))
 
 
-def by_looks(figures: list[Evaluation], learned: PruningStatistics, first: int, trials: int) -> list[int]:
-    """`first` are looked at, the best `trials` of them measured, then all the others in one order."""
+def by_previews(figures: list[Evaluation], learned: PruningStatistics, first: int, trials: int) -> list[int]:
+    """An order: `first` candidates are previewed, the best `trials` evaluated, then all others by their previews."""
     learned = deepcopy(learned)
-    looks = [look(each, learned) for each in figures[:first]]
-    begun = most_promising_first(looks)
+    previews = [preview(each, learned) for each in figures[:first]]
+    begun = most_promising_first(previews)
     for number in begun[:trials]:
         declined_at = figures[number].declined_at
         assert declined_at is not None
         learned.learn(declined_at)
-    looks += [look(each, learned) for each in figures[first:]]
+    previews += [preview(each, learned) for each in figures[first:]]
     rest = begun[trials:] + list(range(first, len(figures)))
-    return begun[:trials] + [rest[place] for place in most_promising_first([looks[number] for number in rest])]
+    return begun[:trials] + [rest[place] for place in most_promising_first([previews[number] for number in rest])]
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prompts", type=int, default=100)
-    parser.add_argument("--open", type=int, default=4, help="candidates asked for at once: two a process")
+    parser.add_argument("--open", type=int, default=4, help="candidates requested at once: two for each process")
     arguments = parser.parse_args()
     bench = Bench(tokens=100, prompts=arguments.prompts)
     draws = RandomDraws(bench.space, arguments.seed)
@@ -69,14 +69,14 @@ def main() -> None:
     learned = bench.evaluator.learned
     known = [Preview(each.kl_divergence, each.refusals) for each in figures]
     orders = {
-        "as they are drawn": list(range(count)),
-        "as a search does": by_looks(figures, learned, FIRST_LOOK, FIRST_TRIALS),
-        "four of a dozen first": by_looks(figures, learned, 12, 4),
-        "all looked at before the first": by_looks(figures, learned, count, count),
-        "with all figures known before": most_promising_first(known),
+        "as drawn": list(range(count)),
+        "as a search does": by_previews(figures, learned, FIRST_LOOK, FIRST_TRIALS),
+        "four of a dozen first": by_previews(figures, learned, 12, 4),
+        "all previewed first": by_previews(figures, learned, count, count),
+        "all metrics known": most_promising_first(known),
     }
     for title, order in orders.items():
-        print(f"{title:32}{measured_to_the_end(order, figures, arguments.open):4} of {count} measured to their end")
+        print(f"{title:32}{fully_evaluated(order, figures, arguments.open):4} of {count} fully evaluated")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A random model of Llama's shape in an engine, for benchmarks in which the values don't matter."""
+"""A random model of Llama's shape in an engine, for benchmarks in which the weights don't matter."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class RandomEngine:
 def random_engine(
     n_layers: int, width: int, batch_size: int, static_decode: StaticDecode = "auto", **more: Any
 ) -> RandomEngine:
-    """`more` are fields of the configuration, beside what follows from the width."""
+    """An engine with a model of that width; `more` are further fields of its configuration."""
     words = {f"word{number}": number for number in range(WORDS)} | {"user": WORDS, "assistant": WORDS + 1, "[end]": 202}
     tokenizer = Tokenizer(models.WordLevel(words | {"[unknown]": 203}, unk_token="[unknown]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
@@ -62,7 +62,7 @@ def random_engine(
         torch.set_default_dtype(torch.bfloat16)
         model = LlamaForCausalLM(LlamaConfig(**(shape | more))).eval().requires_grad_(False)
         torch.set_default_dtype(torch.float32)
-    # The end token must not come: throughput is compared at a fixed length.
+    # No response may end: throughput is compared at a fixed length.
     model.lm_head.weight.data[202] = 0
     loaded = LoadedModel(Checkpoint("random", Path()), model, fast, tuple(find_sites(model)))
     chat = chat_format(fast, "none", "random")

@@ -1,11 +1,11 @@
-"""What rounding does to a search's figures: `python benchmarks/rounding.py [--candidates 6]`.
+"""The effect of rounding on a search's metrics: `python benchmarks/rounding.py [--candidates 6]`.
 
-Measures candidates of SmolLM2-135M-Instruct in full: in bfloat16 by the plain path with two batch sizes (nothing
+Fully evaluates candidates of SmolLM2-135M-Instruct: in bfloat16 by the plain path with two batch sizes (nothing
 shared, no row leaves, the library's attention and weights), by the path of a search with all its shortcuts, and in
-float32 by both. Then tells, for pairs of these, in how many responses the verdict differs, and how far refusals and KL
+float32 by both. For pairs of these, prints in how many responses the verdict differs, and how far refusals and KL
 divergence are apart. A product of another number of rows is summed in another order, and a greedy response takes
-another turn at a near tie; so two batch sizes of the plain path say how much of a difference is rounding, and no
-shortcut's doing.
+another turn at a near tie. So two batch sizes of the plain path show how much of a difference is rounding, and not due
+to a shortcut.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Path = Literal["plain", "shortcuts"]
 
 @dataclass(frozen=True)
 class Way:
-    """A way of measuring; directions and edits are those of float32 in all of them."""
+    """A way of measuring. All ways use the directions and edits of float32."""
 
     dtype: str
     path: Path
@@ -55,8 +55,8 @@ PAIRS = ((0, 1), (2, 3), (2, 4), (3, 4), (0, 2), (0, 3), (0, 4))
 
 
 @dataclass(frozen=True)
-class HeldoutReport:
-    """Of one candidate: whether each prompt was declined, and the KL divergence."""
+class Verdicts:
+    """Whether a candidate refused each prompt, and its KL divergence."""
 
     declined: list[bool]
     kl: float
@@ -74,7 +74,7 @@ class Measuring:
         drawn = RandomDraws(space, arguments.seed).next(arguments.candidates)
         self._edits: list[ModelEdit] = [compile_edit(each, directions, engine.sites, stats) for each in drawn]
 
-    def __call__(self, way: Way) -> list[HeldoutReport]:
+    def __call__(self, way: Way) -> list[Verdicts]:
         engine, shortcuts = self._engine(way), way.path == "shortcuts"
         evaluator = Evaluator(
             engine,
@@ -90,7 +90,7 @@ class Measuring:
             [log_probabilities] = engine.first_token_log_probabilities(self._good, [edit], no_progress)
             kl = float(kl_divergence(baseline.log_probabilities, log_probabilities).double().mean())
             [responses] = evaluator.responses([edit])
-            found.append(HeldoutReport([evaluator.is_refusal(response) for response in responses], kl))
+            found.append(Verdicts([evaluator.is_refusal(response) for response in responses], kl))
         return found
 
     def _engine(self, way: Way) -> LocalEngine:
@@ -98,7 +98,7 @@ class Measuring:
         return demo_engine(demo_settings(dtypes=[way.dtype]), way.rows, options)
 
 
-def apart(one: list[HeldoutReport], other: list[HeldoutReport]) -> str:
+def apart(one: list[Verdicts], other: list[Verdicts]) -> str:
     pairs = list(zip(one, other, strict=True))
     verdicts = [sum(a != b for a, b in zip(x.declined, y.declined, strict=True)) for x, y in pairs]
     refusals = max(abs(sum(x.declined) - sum(y.declined)) for x, y in pairs)

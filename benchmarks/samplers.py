@@ -1,10 +1,10 @@
 """Which sampler finds the better front: `python benchmarks/samplers.py [--trials 100] [--seeds 3] [--arms ...]`.
 
-Searches SmolLM2-135M-Instruct again and again, with each sampler and several seeds, and prints the hypervolume of the
-front (refusals as a share of the baseline's, KL in nats; reference point 1 and 0.5) against the number of trials. To
-make hundreds of trials affordable each one measures the first PROMPTS prompts of the packaged search part and TOKENS
-tokens of a response, by which most refusals show. One line of JSON a search goes to standard output (with `--json`), so
-that runs under several releases of Optuna can be put side by side: give the files to `--tables`.
+Searches SmolLM2-135M-Instruct with each sampler and several seeds, and prints the hypervolume of the front (refusals
+as a share of the baseline's, KL in nats; reference point 1 and 0.5) by number of trials. To make hundreds of trials
+affordable, each one uses the first PROMPTS prompts of the packaged search part and TOKENS tokens of a response, by
+which most refusals show. With `--json`, one line of JSON for each search goes to standard output, so that runs under
+several releases of Optuna can be compared: give the files to `--tables`.
 """
 
 import argparse

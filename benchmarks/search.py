@@ -1,8 +1,8 @@
 """Where the time of a search goes: `python benchmarks/search.py [--dtype float32] [--trials 60] [--seed 0]`.
 
-Runs a search of SmolLM2-135M-Instruct on the demo's prompts, each process writing down what it measured and how long it
-took. Prints the shares of looks, of trials that were measured to their end, of trials that ended early, and of waiting.
-Nothing else should run beside it.
+Runs a search of SmolLM2-135M-Instruct on the demo's prompts, in which each process logs what it measured and how long
+that took. Prints the shares of previews, of fully evaluated trials, of pruned trials, and of waiting. Run nothing else
+at the same time.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
 from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
 
-KINDS = {"look": "looks", "whole": "trials measured to their end", "early": "trials that ended early"}
+KINDS = {"preview": "previews", "full": "fully evaluated trials", "pruned": "pruned trials"}
 
 
 def write_down_jobs(path: Path) -> None:
-    """From now on, each job that any process measures becomes a line: process, kind, begin and end."""
+    """Each request that any process measures becomes a line from now on: process, kind, begin and end."""
     measure = InProcessMeasurer.measure
 
     def timed(self: InProcessMeasurer, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
@@ -32,7 +32,7 @@ def write_down_jobs(path: Path) -> None:
         done = measure(self, jobs, progress)
         for job, outcome in done:
             whole = isinstance(outcome, Evaluation) and not outcome.bound
-            kind = "look" if job.looking else "whole" if whole else "early"
+            kind = "preview" if job.looking else "full" if whole else "pruned"
             with path.open("a") as file:
                 file.write(json.dumps([os.getpid(), kind, begin, time.time()]) + "\n")
         return done
@@ -53,20 +53,20 @@ def main() -> None:
     jobs = study / "jobs"
     flags = search_flags(write_inputs(work), work, study, arguments.dtype, arguments.trials)
     write_down_jobs(jobs)
-    # One candidate a job and process: several in the same forwards can't be told apart.
+    # One candidate at a time in each process: several in the same forwards can't be told apart.
     status = heretic([*flags, "--seed", str(arguments.seed), "--candidates-per-forward", "1"])
     if status:
         sys.exit(status)
     lines = [json.loads(line) for line in jobs.read_text().splitlines()]
     whole = max(end for *_, end in lines) - min(begin for _, _, begin, _ in lines)
     processes = len({process for process, *_ in lines})
-    print(f"{whole:.0f} s from the first look to the end, {processes} process(es)")
+    print(f"{whole:.0f} s from the first preview to the end, {processes} process(es)")
     busy = 0.0
     for kind, name in KINDS.items():
         times = [end - begin for _, each, begin, end in lines if each == kind]
         busy += sum(times)
         print(f"{sum(times) / whole / processes:6.0%}  {len(times)} {name}")
-    print(f"{1 - busy / whole / processes:6.0%}  waiting for one another")
+    print(f"{1 - busy / whole / processes:6.0%}  waiting")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a trial costs by size: `python benchmarks/sizes.py [--plot sizes.html] [--quick]`.
+"""The cost of a trial by size: `python benchmarks/sizes.py [--plot sizes.html] [--quick]`.
 
-A fully measured candidate of a random model of Llama's shape, with one of prompts, response length, layers, candidates
-a forward changed at a time. The end token never comes, so that every response has its full length. Prints a table of
-seconds a candidate, relative to the first row too; `--plot` writes the same as a picture (needs plotly).
+A fully evaluated candidate of a random model of Llama's shape, with one of prompts, response length, layers and
+candidates a forward changed at a time. The end token never comes, so every response has its full length. Prints a table
+of seconds a candidate, absolute and relative to the first row; `--plot` writes the same as a picture (needs plotly).
 """
 
 import argparse
@@ -39,7 +39,7 @@ def sizes(quick: bool) -> list[Size]:
 
 
 def seconds(size: Size, width: int) -> float:
-    """Of one candidate: first-token log-probabilities and responses."""
+    """The time of one candidate: first-token log-probabilities and responses."""
     engine = random_engine(size.layers, width, batch_size=size.prompts * size.candidates)
     prompts = random_prompts(size.prompts)
     edits = engine.random_edits(size.candidates)

@@ -1,8 +1,8 @@
 """Where the time of a decode step goes: `python benchmarks/step.py [--rows 70] [--dtype float32]`.
 
-An edited SmolLM2-135M-Instruct answers `--rows` prompts of the demo, in the faster dtype, with one thread as
-the processes of a search have. Prints milliseconds a step (median of steps 30 to 60), the same without the keys
-`fast_attention` and `packed_weights`, and the share of each kind of operation by torch's profiler.
+An edited SmolLM2-135M-Instruct answers `--rows` prompts of the demo, in the faster dtype, with one thread as in a
+process of a search. Prints milliseconds a step (median of steps 30 to 60), the same without the keys `packed_weights`
+and `fast_attention`, and the share of each kind of operation by torch's profiler.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What a trial costs, and what for: `python benchmarks/trial.py [--preset disclaimer] [--trials 5]`.
+"""The cost of a trial and of its stages: `python benchmarks/trial.py [--preset disclaimer] [--trials 5]`.
 
 Runs SmolLM2-135M-Instruct on a packaged preset with the program's own prompt counts and response length. Prints the
-median seconds of a fully measured trial and of its stages, of the same trials by the plain path (no shared prefix,
-every row to its end), their ratio, and the process's peak memory after the search. Machines are noisy: compare the
-ratio, not the seconds.
+median seconds of a fully evaluated trial and of its stages, of the same trials by the plain path (no shared prefix,
+every row to its end), their ratio, and the process's peak memory. Machines are noisy: compare the ratio, not the
+seconds.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 python tools/family_coverage.py                  # every family, and the page
 python tools/family_coverage.py qwen3_moe lfm2   # these, as lines
-python tools/family_coverage.py --rows FILE      # every family, but those that an earlier run has left in FILE
+python tools/family_coverage.py --rows FILE      # every family that is not in FILE yet
 
 Some vision towers need timm, which no other part of this project does. It goes into a folder of its own:
 `pip install --no-deps --target FOLDER timm torchvision`, and `PYTHONPATH=FOLDER`.
@@ -45,7 +45,7 @@ from heretic.model.sites.find import find_sites, site_weight
 
 MODES = ("none", "pre", "full")
 SECONDS = 120
-# Of the change that the edit makes to the logits; rounding of fp32 through a few layers is a hundredth of it.
+# A share of the change that the edit makes to the logits; rounding of fp32 through a few layers is a hundredth of it.
 TOLERANCE = 1e-3
 ROWS, POSITIONS = 3, 12
 
@@ -60,7 +60,7 @@ class Unbuildable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one family came to: outcome works, fails, excluded or not built, with the reason."""
+    """The outcome of one family (works, fails, excluded, not built), with the reason."""
 
     family: str
     outcome: str
@@ -72,7 +72,7 @@ class Row:
 
 
 def check(family: str) -> Row:
-    """Everything that is asked of a family, in turn; the first that fails is its reason."""
+    """Runs all checks of a family in order; the first failure is its reason."""
     signal.signal(signal.SIGALRM, _too_slow)
     signal.alarm(SECONDS)
     model_class = ""

@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation from a recorded study: `python tools/pictures.py STUDY DIRECTORY`.
 
-front.svg is the page's picture of the front; terminal.svg is the view of the search as it was after its last trial.
+front.svg is the chart of the front in `heretic ui`; terminal.svg is the live view after the last trial.
 """
 
 import io
@@ -34,7 +34,7 @@ def terminal_svg(study: RecordedStudy) -> str:
 
 
 def state(study: RecordedStudy, count: int) -> SearchState:
-    """Where the search stood after `count` trials, by the journal's own times."""
+    """The state of the search after `count` trials, by the journal's times."""
     trials = study.trials[:count]
     front = pareto_front(trials, study.baseline)
     elapsed = seconds_of(study, {trial.number for trial in trials})

@@ -1,10 +1,10 @@
-"""Looks for tensors on the wrong device, without a GPU: `python tools/pretend_gpu.py [FAMILY ...]`.
+"""Finds tensors on the wrong device without a GPU: `python tools/pretend_gpu.py [FAMILY ...]`.
 
-torch's fake tensors have shapes and a device, but no numbers; an operation on two devices raises. Here the weights of a
-tiny model say that they are on a GPU, and the engine does with it all that a search does. Where the program reads
-numbers, it gets made-up ones, and a step that is captured runs once. What this can't show is CUDA itself: graphs,
-streams, events. Needs a C++ compiler and ninja: a build of torch without CUDA can't index a tensor that says it is on a
-GPU before it has a device guard, and gets one that does nothing.
+torch's fake tensors have shapes and a device, but no numbers; an operation on two devices raises. Here the weights of
+a tiny model claim to be on a GPU, and the engine runs all stages of a search on it. Where the program reads numbers,
+it gets made-up ones, and a captured step runs once. This can't test CUDA itself: graphs, streams, events. Needs a C++
+compiler and ninja: a build of torch without CUDA can't index a tensor on a fake GPU without a device guard, and gets
+one that does nothing.
 """
 
 import sys
@@ -78,7 +78,7 @@ def pretending() -> Iterator[FakeTensorMode]:
     replaced = [
         patch("heretic.engine.cuda_graphs.static_batch.AsyncTokens", Tokens),
         patch("torch.cuda.mem_get_info", lambda *_: (8 << 30, 8 << 30)),
-        # No tensor keeps its numbers beside it.
+        # No fake tensor has numbers.
         patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1),
         patch.object(FakeTensor, "tolist", lambda self: made_up(self.shape), create=True),
         patch.object(FakeTensor, "__bool__", lambda _: True, create=True),

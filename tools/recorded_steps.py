@@ -1,4 +1,4 @@
-"""Which families decode by recorded steps, and whether those give the same responses: a line for a tiny model of each.
+"""Which families decode by recorded steps, and whether these give the same responses: one line for each tiny model.
 
 python tools/recorded_steps.py                  # every family, two minutes
 python tools/recorded_steps.py qwen3 gemma2     # these
@@ -38,7 +38,7 @@ def candidates(loaded: LoadedModel, seed: int) -> list[ModelEdit]:
 
 
 def verdict(family: str) -> str:
-    """What came of three sets of candidates."""
+    """The result for three sets of candidates."""
     model, tokenizer = tiny_model(family), planted_tokenizer()
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     chat, said = chat_format(tokenizer, None, "tiny"), list[str]()

@@ -1,6 +1,6 @@
 """Makes a packaged prompt set from a pool of pairs: `python tools/split_prompts.py POOL.jsonl NAME [SIZE SIZE SIZE]`.
 
-The pool has one object a line: kind, bad, good, and whatever else is to be kept. The sizes are those of the parts
+The pool has one object a line: kind, bad, good, and any further keys, which are kept. The sizes are those of the parts
 direction, search and report. Near-duplicate pairs are clustered first and never straddle parts.
 """
 

@@ -1,4 +1,4 @@
-"""What tiny models of each family are made with: sizes by their names, and what a family needs beyond them."""
+"""The sizes of tiny models by name, and what some families need in addition."""
 
 from typing import Any
 
