@@ -1,1 +1,1 @@
-"""From what a user types to a model in memory."""
+"""Finding a checkpoint and loading its model."""

@@ -1,4 +1,4 @@
-"""From what a user types (directory, hub id, .gguf file) to files on disk."""
+"""Checkpoints on disk, found from a directory, a hub id or a .gguf file."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model on disk. `name` is what the user typed; `gguf_file` is set when the weights are one GGUF file, and
+    """A model on disk. `name` is as the user typed it; `gguf_file` is set when the weights are one GGUF file, and
     `revision`, the commit, when it came from the hub."""
 
     name: str

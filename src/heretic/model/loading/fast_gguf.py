@@ -1,7 +1,7 @@
-"""transformers reads GGUF files as before, in a fraction of the time: each file once, without numpy's memory maps.
+"""Faster reading of GGUF files by transformers, with the same content: each file once, as plain arrays.
 
-Loading one file, transformers opens it four times, each time makes some hundred thousand slices of a `np.memmap`, and
-builds the same table of names once for every module. The readers and tables here have the same content.
+To load one file, transformers opens it four times, makes some hundred thousand slices of a `np.memmap` each time, and
+builds the same table of names for every module.
 """
 
 import struct
@@ -20,7 +20,7 @@ Parts = tuple[int, list[Any], list[int], list[GGUFValueType]]
 
 
 class FastGGUFReader(GGUFReader):
-    """A GGUFReader of the same fields and tensors, whose arrays are plain ones over the mapped file."""
+    """A GGUFReader with the same fields and tensors, as plain arrays over the mapped file."""
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
         if "_plain" not in self.__dict__:
@@ -48,7 +48,7 @@ class FastGGUFReader(GGUFReader):
         return end - orig_offs, [kind, count, *elements], indices, types
 
     def _strings(self, start: int, count: int) -> tuple[list[Any], int]:
-        """Length and bytes of each string, and where the last one ends."""
+        """Length and bytes of each string, and the offset after the last one."""
         dtype = np.dtype(np.uint64).newbyteorder(self.byte_order)
         lengths = struct.Struct(f"{'<' if self.endianess == gguf.GGUFEndian.LITTLE else '>'}Q")
         content = self._plain.data
@@ -63,7 +63,7 @@ class FastGGUFReader(GGUFReader):
 
 @contextmanager
 def fast_gguf() -> Iterator[None]:
-    """While it is open, transformers opens each GGUF file once, and builds each table of names once."""
+    """Makes transformers open each GGUF file once, and build each table of names once, inside the `with` block."""
     if gguf.GGUFReader is not GGUFReader:
         # Already open.
         yield
@@ -74,7 +74,7 @@ def fast_gguf() -> Iterator[None]:
         return read(Path(path).resolve()) if mode == "r" else GGUFReader(path, mode)
 
     tables = gguf.get_tensor_name_map
-    # transformers takes both out of the package at each call.
+    # transformers imports both from the package at each call.
     gguf.GGUFReader, gguf.get_tensor_name_map = reader, cache(tables)  # type: ignore[misc, assignment]
     try:
         yield

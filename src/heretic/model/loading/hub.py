@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import ModelError
 
-# The same weights in other formats, some of them as large as the model.
+# The same weights in other formats, some as large as the model.
 OTHER_FORMATS = (
     *("*.gguf", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.tflite", "*.ot"),
     *("original/*", "onnx/*", "openvino/*", "coreml/*"),
@@ -16,7 +16,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def download_model(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """Directory and commit of a model; of safetensors and `.bin` weights, the former where there are both.
+    """Directory and commit of a downloaded model; only safetensors where there are `.bin` weights too.
 
     Raises:
         ModelError: the hub can't give it, or it holds no model but GGUF files.
@@ -52,10 +52,10 @@ def download_file(name: str, file: str, revision: str | None) -> tuple[Path, str
 
 
 def _files(name: str, revision: str | None) -> list[str]:
-    """Names of the repository's files; none where the hub can't be reached, and only what is in the cache counts."""
+    """Names of the repository's files; none where the hub can't be reached, so that only the cache counts."""
     from huggingface_hub import list_repo_files
 
-    # Which HTTP library lies beneath the hub's changes with releases; the hub's own name for its errors does not.
+    # The HTTP library below the hub's changes with releases; the hub's own name for its errors does not.
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     try:
@@ -73,7 +73,7 @@ def _commit(path: Path) -> str | None:
 
 @contextmanager
 def _hub_errors(name: str, revision: str | None, file: str | None = None) -> Iterator[None]:
-    """What the hub's library raises, as one paragraph that says what to do."""
+    """Converts errors of the hub's library to a ModelError that says what to do."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,

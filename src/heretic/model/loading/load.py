@@ -56,7 +56,7 @@ class LoadedModel:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens have an embedding."""
+        """The number of tokens with an embedding."""
         return len(self.model.get_input_embeddings().weight)  # type: ignore[operator]
 
     @property
@@ -68,7 +68,7 @@ def load_model(checkpoint: Checkpoint, settings: "ModelSettings", say: Callable[
     """The model of `load_decoder`, with its tokenizer.
 
     Raises:
-        ModelError: one of the two can't be loaded, the sites aren't found, or there are no such experts to choose.
+        ModelError: one of the two can't be loaded, the sites are not found, or chosen experts do not exist.
     """
     with fast_gguf():
         tokenizer = load_tokenizer(checkpoint, settings)
@@ -143,7 +143,7 @@ def _pad_within(tokenizer: Any, vocabulary: int) -> None:
 
 
 def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> tuple[nn.Module, Mapping[str, Any]]:
-    """The model, and what transformers tells of the loading."""
+    """The model, and transformers' report of the loading."""
     arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
     configuration = _configuration(checkpoint, settings)
@@ -154,7 +154,7 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     # On a machine without an accelerator a device map only adds hooks around every module.
     if torch.cuda.is_available() or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
-        # Only what is no safetensors file is copied there; those are read where they lie.
+        # Only other files are copied there: safetensors files are read in place.
         folder = arguments["offload_folder"] = tempfile.mkdtemp(prefix="heretic-offload-")
     model, info = kind.from_pretrained(checkpoint.directory, output_loading_info=True, **arguments)
     if folder is not None:
@@ -174,8 +174,8 @@ def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
 
 
 def auto_class(config: Any) -> Any:
-    """transformers' class that makes a model of this configuration: one of text, or one of text and images whose text
-    decoder is edited."""
+    """transformers' class for a model of this configuration: of text, or of text and images, whose text decoder is
+    edited."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TEXT
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as IMAGES
@@ -216,7 +216,8 @@ def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dty
 
 
 def fastest_cpu_dtype(sizes: Sequence[int] = (128, 1024, 1024)) -> torch.dtype:
-    """The faster of float32 and bfloat16 for a matrix product of the given sizes (rows, d_in, d_out) on this CPU.
+    """The faster of float32 and bfloat16 for a matrix product of the given sizes (rows, d_in, d_out) on this CPU. The
+    default is a batch of 128 rows and the width of a small model.
 
     CPUs with avx512_bf16 or amx run bfloat16 several times faster, others several times slower.
     """
@@ -225,6 +226,7 @@ def fastest_cpu_dtype(sizes: Sequence[int] = (128, 1024, 1024)) -> torch.dtype:
     def seconds(dtype: torch.dtype) -> float:
         x, w = torch.ones(rows, d_in, dtype=dtype), torch.ones(d_out, d_in, dtype=dtype)
         best = float("inf")
+        # The best of several: the first runs warm up, and others may be interrupted.
         for _ in range(6):
             start = time.perf_counter()
             nn.functional.linear(x, w)

@@ -1,4 +1,4 @@
-"""Quantised models: which kind a checkpoint is, what it takes to load it, and what its packed weights are worth."""
+"""Quantised models: the kind of a checkpoint, the arguments that load it, and dense values of its packed weights."""
 
 import importlib.util
 import json
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ...config import ModelSettings
 
 COLUMNS = 256
-"""Columns of a packed weight that are asked for at once."""
+"""Columns of a packed weight computed at once: a fast product, with 2 MB of unit vectors for a d_in of 4096."""
 
 DENSE = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What loading one kind of quantised checkpoint takes: packages, and whether it is dequantised on loading."""
+    """One kind of quantised checkpoint: the packages that it needs, and whether it is dequantised on loading."""
 
     packages: tuple[str, ...] = ()
     dequantized: bool = False
@@ -36,13 +36,13 @@ KINDS = {
     # transformers dequantises these two by itself where no GPU can multiply them.
     "fp8": Kind(),
     "mxfp4": Kind(),
-    # Its packed layers can be loaded and saved, but have nothing to multiply with outside of vLLM.
+    # Its packed layers can be loaded and saved, but only vLLM has their matrix products.
     "compressed-tensors": Kind(("compressed_tensors",), dequantized=True),
 }
 
 
 def stored_quantization(checkpoint: Checkpoint) -> str | None:
-    """The method that the checkpoint's weights are quantised by, as its configuration has it; None for plain weights.
+    """The quantisation method in the checkpoint's configuration; None for plain weights.
 
     A GGUF file counts as plain: it is read as a checkpoint of full precision.
     """
@@ -55,7 +55,7 @@ def stored_quantization(checkpoint: Checkpoint) -> str | None:
 
 
 def stored_bits(checkpoint: Checkpoint) -> str:
-    """The value of `quantization` that is nearest to a bitsandbytes checkpoint's own."""
+    """The value of `quantization` closest to a bitsandbytes checkpoint's own."""
     return "bnb_4bit" if (_quantization_config(checkpoint) or {}).get("load_in_4bit") else "bnb_8bit"
 
 
@@ -66,7 +66,7 @@ def _quantization_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        # Whoever loads it will say what is wrong with it.
+        # Loading it reports the fault.
         return None
     if not isinstance(config, dict):
         return None
@@ -75,7 +75,7 @@ def _quantization_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def check_quantization(checkpoint: Checkpoint, settings: "ModelSettings") -> None:
-    """Makes sure that the checkpoint's own quantisation can be loaded, and is not to be quantised again.
+    """Checks that the checkpoint's own quantisation can be loaded, and is not quantised again.
 
     Raises:
         ModelError: a package is missing, or `quantization` is set too.
@@ -97,7 +97,7 @@ def check_quantization(checkpoint: Checkpoint, settings: "ModelSettings") -> Non
 
 
 def quantization_arguments(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype) -> dict[str, Any]:
-    """Arguments for `from_pretrained` that have to do with quantisation."""
+    """Arguments of `from_pretrained` for quantisation."""
     if checkpoint.gguf_file:
         from transformers import GgufConfig
 
@@ -129,13 +129,13 @@ def _dequantizing_config(checkpoint: Checkpoint, settings: "ModelSettings") -> A
 
 
 def even_out(model: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-    """Gives a model that was dequantised on loading one dtype: some weights have come out in that of their scales."""
+    """Converts a model that was dequantised on loading to one dtype: some weights have that of their scales."""
     if stored_quantization(checkpoint) is not None and not any(map(is_packed, model.modules())):
         model.to(dtype)
 
 
 def is_packed(module: nn.Module) -> bool:
-    """Whether a linear module keeps its weight as codes."""
+    """Whether a linear module stores its weight as quantised codes."""
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
         return hasattr(module, "in_features")
@@ -146,10 +146,10 @@ def is_packed(module: nn.Module) -> bool:
 
 @torch.inference_mode()
 def dense_weight(module: nn.Module) -> Tensor:
-    """The weight that a linear module multiplies by, (d_out, d_in) where it is packed, else as it is stored.
+    """The weight that a linear module multiplies by: (d_out, d_in) where it is packed, else as it is stored.
 
-    A packed weight is measured: the columns of W are what the module makes of the unit vectors, less its bias. So the
-    result is what the forward computes with, whoever packed it.
+    A packed weight is measured: its columns are the module's outputs for unit vectors, less the bias. So the result is
+    that of the forward, whatever the format.
     """
     if not is_packed(module):
         offloaded = is_offloaded(module)
@@ -170,9 +170,9 @@ def dense_weight(module: nn.Module) -> Tensor:
 
 
 def _input_dtype(module: nn.Module) -> torch.dtype:
-    """The type that a packed module computes in: that of its scales, or what it was told."""
-    told = getattr(module, "compute_dtype", None)
-    if isinstance(told, torch.dtype):
-        return told
-    held = [each.dtype for each in (*module.parameters(), *module.buffers()) if each.dtype in DENSE]
-    return held[0] if held else torch.float16
+    """The dtype that a packed module computes in: its `compute_dtype`, or that of its scales."""
+    declared = getattr(module, "compute_dtype", None)
+    if isinstance(declared, torch.dtype):
+        return declared
+    stored = [each.dtype for each in (*module.parameters(), *module.buffers()) if each.dtype in DENSE]
+    return stored[0] if stored else torch.float16

@@ -1,4 +1,4 @@
-"""Code that comes with a model: which files would run, found without running any."""
+"""Remote code: the files of a model that loading it would run, found without running any."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ CONFIGS = ("config.json", "tokenizer_config.json")
 
 @dataclass(frozen=True, slots=True)
 class RemoteCode:
-    """Python files of the checkpoint that loading it would run, with the classes wanted from them; `elsewhere` names
-    hub repositories that code would be fetched from."""
+    """Python files of the checkpoint that loading it would run, with the classes taken from them; `elsewhere` names hub
+    repositories that code would be downloaded from."""
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
@@ -27,7 +27,7 @@ class RemoteCode:
 
 
 def needed_code(checkpoint: Checkpoint) -> RemoteCode | None:
-    """The code that this checkpoint can't be loaded without; None where transformers has classes of its own for it."""
+    """The code that this checkpoint needs; None where transformers has classes of its own for it."""
     if checkpoint.gguf_file is not None:
         return None
     model, tokenizer = (_read(checkpoint.directory / name) for name in CONFIGS)
@@ -53,7 +53,7 @@ def _model_classes(config: dict[str, Any]) -> Iterator[str]:
     known = str(config.get("model_type")) in CONFIG_MAPPING
     if not known and "AutoConfig" in own:
         yield own["AutoConfig"]
-    # A model type may be known, and have no causal language model there.
+    # A model type may be known without a causal language model.
     lacking = not known or CONFIG_MAPPING[config["model_type"]] not in MODEL_FOR_CAUSAL_LM_MAPPING
     if lacking and "AutoModelForCausalLM" in own:
         yield own["AutoModelForCausalLM"]
@@ -77,7 +77,7 @@ def _auto_map(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_imports(path: Path) -> list[Path]:
-    """The file and those beside it that it imports, as transformers would follow them."""
+    """The file and those of its directory that it imports, as transformers follows them."""
     from transformers.dynamic_module_utils import get_relative_import_files
 
     if not path.is_file():
@@ -89,6 +89,6 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        # Whoever loads it will say what is wrong with it.
+        # Loading it reports the fault.
         return {}
     return content if isinstance(content, dict) else {}
