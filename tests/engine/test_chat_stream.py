@@ -1,4 +1,4 @@
-"""A streamed response is the engine's own, edit and history included, whatever of the cache is used again."""
+"""A streamed response is that of the engine, with edit and history, whatever part of the cache is reused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ def text_of(stream: ResponseStream, *turns: str, system: str | None = None, temp
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("prefix", ["", " word3"])
-def test_the_stream_is_the_engines_response(family: str, prefix: str) -> None:
+def test_the_stream_is_the_response_of_the_engine(family: str, prefix: str) -> None:
     engine = engine_for(family, "word7 word8", prefix)
     texts = {}
     for edit in ({}, some_edit(engine)):
@@ -60,7 +60,7 @@ def test_the_stream_is_the_engines_response(family: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_later_turns_see_the_earlier_ones_and_the_cache_changes_nothing(family: str) -> None:
+def test_later_turns_see_earlier_ones_and_the_cache_changes_nothing(family: str) -> None:
     engine = engine_for(family)
     edit = some_edit(engine)
     whole = stream_of(engine, edit)
@@ -73,7 +73,7 @@ def test_later_turns_see_the_earlier_ones_and_the_cache_changes_nothing(family: 
     assert third != text_of(stream_of(engine, edit), PROMPTS[2])
 
 
-def test_the_cache_is_used_again() -> None:
+def test_the_cache_is_reused() -> None:
     model, _ = planted_model()
     tokenizer = planted_tokenizer()
     loaded = LoadedModel(Checkpoint("planted", Path()), model, tokenizer, tuple(find_sites(model)))
@@ -90,7 +90,7 @@ def test_the_cache_is_used_again() -> None:
     assert lengths[6] == 22, "as long, but another conversation"
 
 
-def test_a_stream_that_is_left_early_leaves_nothing_behind() -> None:
+def test_an_abandoned_stream_leaves_no_state() -> None:
     engine = engine_for("llama")
     edit = some_edit(engine)
     stream = stream_of(engine, edit)
@@ -109,7 +109,7 @@ def test_temperature_draws_and_its_limit_is_greedy() -> None:
     assert text_of(stream_of(engine, {}), PROMPTS[0], temperature=1e-4) == text_of(stream_of(engine, {}), PROMPTS[0])
 
 
-def test_characters_of_several_tokens_come_whole() -> None:
+def test_characters_of_several_tokens_are_shown_whole() -> None:
     engine = engine_for("llama")
 
     class Bytes:
@@ -132,19 +132,19 @@ def test_characters_of_several_tokens_come_whole() -> None:
     assert [piece for piece in pieces if piece] == ["n", "é", "∘"]
 
 
-def test_a_full_context_is_told() -> None:
+def test_a_full_context_is_an_error() -> None:
     with pytest.raises(PromptError, match="shorter than this model's context"):
         text_of(stream_of(engine_for("llama"), {}), "word1 " * 5000)
 
 
 def drawn(sampling: Sampling, count: int = 400) -> set[int]:
-    """Every token that comes up in `count` draws from probabilities 0.5, 0.3, 0.15, 0.05, in another order."""
+    """The tokens drawn in `count` draws from probabilities 0.5, 0.3, 0.15, 0.05, in another order."""
     logits = torch.tensor([0.05, 0.5, 0.15, 0.3]).log()
     generator = torch.Generator().manual_seed(0)
     return {choose(logits, sampling, generator) for _ in range(count)}
 
 
-def test_a_token_is_drawn_from_those_that_sampling_keeps() -> None:
+def test_only_tokens_that_sampling_keeps_are_drawn() -> None:
     assert drawn(Sampling()) == {1}
     assert drawn(Sampling(1.0)) == {0, 1, 2, 3}
     assert drawn(Sampling(1.0, top_k=2)) == {1, 3}

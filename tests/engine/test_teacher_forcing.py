@@ -1,4 +1,4 @@
-"""Teacher forcing gives what the model gives at each place, whatever the batches and whoever shares them."""
+"""Teacher forcing gives the model's log-probabilities at each position, whatever the batches."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ ANSWERS = [[5 + (i * j) % 9 for j in range(i % 5)] for i in range(len(PROMPTS))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_place_is_the_librarys(family: str) -> None:
+def test_every_position_is_that_of_transformers(family: str) -> None:
     engine = engine_for(family, 6)
     seen = dict(engine.answer_log_probabilities(PROMPTS, ANSWERS, [{}], no_progress))
     assert sorted(seen) == list(range(len(PROMPTS)))
@@ -27,7 +27,7 @@ def test_every_place_is_the_librarys(family: str) -> None:
         assert_close(seen[index][0], logits.float().log_softmax(-1), atol=1e-4, rtol=1e-4)
 
 
-def test_candidates_together_are_candidates_alone() -> None:
+def test_candidates_of_one_forward_are_independent() -> None:
     engine = engine_for("llama", 8)
     edits = [{}, some_edit(engine, 1), some_edit(engine, 2)]
     together = dict(engine.answer_log_probabilities(PROMPTS, ANSWERS, edits, no_progress))
@@ -55,7 +55,7 @@ def test_divergence_along_answers() -> None:
     assert_close(answer_divergences(engine, PROMPTS, shortened, [edit])[0], first, atol=1e-5, rtol=1e-3)
 
 
-def test_an_answers_end_is_a_place_of_its_own() -> None:
+def test_the_end_of_an_answer_is_a_position_of_its_own() -> None:
     engine = engine_for("llama", 8)
     edit = some_edit(engine, 1)
     answer = replace(engine.generate(PROMPTS[:1], [{}], 2, None, no_progress)[0][0], complete=True)

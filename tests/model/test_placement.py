@@ -1,4 +1,4 @@
-"""A model that does not fit is left on disk, layer by layer, and measures as it would in memory."""
+"""A model that does not fit the memory is offloaded to disk, with the results that it has in memory."""
 
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ def loaded(directory: Path, **limits: Any) -> LoadedModel:
 
 @pytest.fixture(params=["llama", "phi"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LoadedModel, LoadedModel]:
-    """The same model in memory, and with its last layers on disk; phi's linear modules have biases."""
+    """The same model in memory and with its last layers on disk; phi's linear modules have biases."""
     tiny(request.param).save_pretrained(tmp_path / "model")
     size = (tmp_path / "model/model.safetensors").stat().st_size
     return loaded(tmp_path / "model"), loaded(tmp_path / "model", max_memory={"cpu": int(0.6 * size)})
 
 
-def test_what_does_not_fit_waits_on_disk(both: tuple[LoadedModel, LoadedModel]) -> None:
+def test_layers_that_do_not_fit_are_on_disk(both: tuple[LoadedModel, LoadedModel]) -> None:
     plain, offloaded = both
     module = offloaded.model.get_submodule(offloaded.sites[-1].module)
     assert is_offloaded(module)
@@ -53,7 +53,7 @@ def test_what_does_not_fit_waits_on_disk(both: tuple[LoadedModel, LoadedModel]) 
     assert bias is None or torch.equal(bias, expected)
 
 
-def test_it_measures_as_in_memory(both: tuple[LoadedModel, LoadedModel]) -> None:
+def test_results_are_those_in_memory(both: tuple[LoadedModel, LoadedModel]) -> None:
     plain, offloaded = (LocalEngine(each, chat_format(each.tokenizer, None, "tiny"), 2) for each in both)
     assert offloaded.sites == plain.sites
     directions = Directions(torch.nn.functional.normalize(torch.randn(4, 32), dim=-1))

@@ -10,7 +10,7 @@ from tests.support.families import tiny
 
 
 class Experts(nn.Module):
-    """A mixture with a module for each expert, of which each position is given to one; the last gets none."""
+    """A mixture with a module for each expert. Each position is routed to one of them, and none to the last."""
 
     def __init__(self, mlp: nn.Module, count: int = 3) -> None:
         super().__init__()

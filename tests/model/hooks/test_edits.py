@@ -1,4 +1,4 @@
-"""The guard of the one idea: hooked forward == merged weights == naive reference, for every family and mode."""
+"""Hooked forward, merged weights and naive reference agree, for every family and mode."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from tests.support.naive import naive_edit
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sites_are_the_two_that_each_dense_layer_has(family: str) -> None:
+def test_each_dense_layer_has_two_sites(family: str) -> None:
     sites = find_sites(tiny(family))
     assert [(site.layer, site.component) for site in sites] == [
         (layer, component) for layer in range(3) for component in ("attn.o_proj", "mlp.down_proj")
@@ -31,8 +31,8 @@ def test_sites_are_the_two_that_each_dense_layer_has(family: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_hooked_forward_is_the_merged_models(family: str, mode: str) -> None:
-    """Biases, transposed weights, post-norms, parallel blocks: the edit of outputs is the edit of weights."""
+def test_the_hooked_forward_is_that_of_the_merged_model(family: str, mode: str) -> None:
+    """With biases, transposed weights, post-norms and parallel blocks, editing outputs equals editing weights."""
     model = tiny(family)
     sites = find_sites(model)
     edit = compiled(model, sites, 1.0, mode)
@@ -48,7 +48,7 @@ def test_hooked_forward_is_the_merged_models(family: str, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
-def test_merged_weights_are_the_naive_edit(family: str, mode: str) -> None:
+def test_merged_weights_equal_the_naive_edit(family: str, mode: str) -> None:
     model = tiny(family)
     sites = find_sites(model)
     site = sites[3]
@@ -63,7 +63,7 @@ def test_merged_weights_are_the_naive_edit(family: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2"])
-def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
+def test_the_stream_loses_the_direction_after_a_post_norm(family: str) -> None:
     model = tiny(family)
     sites = find_sites(model)
     last = sites[-1]
@@ -91,7 +91,7 @@ def test_behind_a_post_norm_the_stream_loses_the_direction(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["doge", "zaya", "muse_spark"])
 @torch.no_grad()
-def test_behind_several_gains_the_stream_loses_the_direction(family: str) -> None:
+def test_the_stream_loses_the_direction_after_several_gains(family: str) -> None:
     model = tiny_model(family)
     sites = [site for site in find_sites(model) if site.layer == 0]
     site = next(site for site in sites if isinstance(site.downstream, MeasuredGain))
@@ -120,7 +120,7 @@ def test_behind_several_gains_the_stream_loses_the_direction(family: str) -> Non
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", ["llama", "opt", "gpt2"])
-def test_candidates_in_one_batch_are_candidates_one_by_one(family: str, mode: str) -> None:
+def test_candidates_of_one_batch_are_independent(family: str, mode: str) -> None:
     model = tiny(family)
     sites = find_sites(model)
     edits: list[ModelEdit] = [compiled(model, sites, 1.0, mode), {}, compiled(model, sites, 1.4, mode)]
@@ -136,8 +136,8 @@ def test_candidates_in_one_batch_are_candidates_one_by_one(family: str, mode: st
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_in_16_bits_hooks_and_merge_differ_by_rounding_alone(mode: str) -> None:
-    """Both round: the hook its output, the merge its weight; each is as near to fp32 as the other."""
+def test_in_16_bits_hooks_and_merge_differ_by_rounding(mode: str) -> None:
+    """The hook rounds its output, the merge its weight; both are equally close to fp32."""
     exact = tiny("llama")
     sites = find_sites(exact)
     edit = compiled(exact, sites, 1.0, mode)
@@ -169,7 +169,7 @@ def test_a_site_that_never_runs_is_an_error() -> None:
         model(input_ids=IDS)
 
 
-def test_hooks_are_gone_after_an_exception() -> None:
+def test_hooks_are_removed_after_an_exception() -> None:
     model = tiny("llama")
     edit = compiled(model, find_sites(model), 1.0, "full")
     with torch.no_grad():
@@ -180,8 +180,8 @@ def test_hooks_are_gone_after_an_exception() -> None:
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2", "glm4"])
-def test_the_measured_gain_is_the_norms_gain(family: str) -> None:
-    """Gemma stores gain - 1, others the gain: measuring needs no such knowledge."""
+def test_the_measured_gain_is_that_of_the_norm(family: str) -> None:
+    """Gemma stores gain - 1, others the gain: the measurement needs neither."""
     model = tiny(family)
     downstream = find_sites(model)[0].downstream
     assert isinstance(downstream, PostNorm)

@@ -1,4 +1,4 @@
-"""Hooks and merges of the experts of a mixture, all of them or chosen ones."""
+"""Hooks and merges of the experts of a mixture, of all or of chosen ones."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ from tests.support.experts import with_experts
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_experts_that_are_modules_are_edited_each_by_its_own_candidate(mode: str) -> None:
-    """Rows of two candidates meet in an expert, which sees only a heap of positions."""
+def test_expert_modules_are_edited_by_each_rows_own_candidate(mode: str) -> None:
+    """An expert gets positions of two candidates without knowing whose they are."""
     model = with_experts()
     sites = find_sites(model)
     edit = compiled(model, sites, 1.0, mode)
@@ -37,7 +37,7 @@ def test_experts_that_are_modules_are_edited_each_by_its_own_candidate(mode: str
 
 
 @pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
-def test_experts_in_one_parameter_are_edited_however_they_are_multiplied(implementation: str) -> None:
+def test_fused_experts_are_edited_under_every_implementation_of_their_product(implementation: str) -> None:
     model = tiny_model("mixtral")
     model.set_experts_implementation(implementation)
     sites = find_sites(model)
@@ -65,7 +65,7 @@ def test_only_the_chosen_experts_are_edited() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["fused", "a module each"])
 @torch.no_grad()
-def test_a_chosen_set_of_experts_is_edited_as_the_merge_edits_it(kind: str, mode: str) -> None:
+def test_the_hooks_of_chosen_experts_equal_the_merge(kind: str, mode: str) -> None:
     model = tiny_model("mixtral") if kind == "fused" else with_experts()
     every = find_sites(model)
     sites = with_chosen_experts(every, {"0": [0, 1, 2], "*": [0, 1]})
@@ -94,7 +94,7 @@ def test_a_chosen_set_of_experts_is_edited_as_the_merge_edits_it(kind: str, mode
         ("mixtral", {"7": [0]}, "got layer 7"),
     ],
 )
-def test_experts_that_are_not_there_are_named(family: str, chosen: dict[str, list[int]], told: str) -> None:
+def test_experts_that_do_not_exist_are_an_error(family: str, chosen: dict[str, list[int]], told: str) -> None:
     with pytest.raises(ModelError, match=told):
         with_chosen_experts(find_sites(tiny_model(family)), chosen)
 

@@ -1,4 +1,4 @@
-"""Attention over transposed keys is the library's."""
+"""Attention over transposed keys equals torch's."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.support.families import tiny
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["none", "boolean", "additive"])
-def test_it_is_that_of_the_library(groups: int, kind: str) -> None:
+def test_it_equals_the_attention_of_torch(groups: int, kind: str) -> None:
     torch.manual_seed(0)
     query = torch.randn(3, 4, 1, 8)
     key, value = torch.randn(3, groups, 8, 11).mT, torch.randn(3, groups, 11, 8)
@@ -27,7 +27,7 @@ def test_it_is_that_of_the_library(groups: int, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["none", "boolean", "additive"])
 @pytest.mark.parametrize("room", [0, 1, 5])
-def test_room_behind_the_positions_changes_nothing(room: int, kind: str) -> None:
+def test_free_positions_of_the_buffer_change_nothing(room: int, kind: str) -> None:
     torch.manual_seed(0)
     query = torch.randn(3, 4, 1, 8)
     # Whatever stands there, it must not be seen.
@@ -40,7 +40,7 @@ def test_room_behind_the_positions_changes_nothing(room: int, kind: str) -> None
     assert_close(decode_attention(query, key, value, masks[kind]), alone)
 
 
-def test_it_is_used_in_bfloat16_alone() -> None:
+def test_it_is_used_in_bfloat16_only() -> None:
     assert not use_decode_attention(tiny("llama"))
     model = tiny("llama").to(torch.bfloat16)
     assert use_decode_attention(model)

@@ -1,4 +1,4 @@
-"""Packed weights multiply as the weights do."""
+"""Products with packed weights equal those with the weights."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.support.families import tiny
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_products_differ_by_rounding_alone(dtype: torch.dtype) -> None:
+def test_products_differ_by_rounding(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     model = tiny("qwen2").to(dtype)  # has biases
     ids = torch.randint(0, 96, (5, 7))
@@ -28,13 +28,13 @@ def test_products_differ_by_rounding_alone(dtype: torch.dtype) -> None:
         assert torch.equal(model(ids).logits.float(), plain)
 
 
-def test_other_dtypes_stay_as_they_are() -> None:
+def test_other_dtypes_are_not_packed() -> None:
     model = tiny("llama").to(torch.float16)
     assert not pack_weights(model)
     assert "forward" not in model.model.layers[0].mlp.down_proj.__dict__
 
 
-def test_a_cpu_without_the_product_multiplies_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_the_product_uses_plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Tensor:
         raise RuntimeError("needs another CPU")
 

@@ -1,4 +1,4 @@
-"""What is read faster is the same, bit for bit."""
+"""The faster reader reads the same bits."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.gguf_files import QUANTISED, write_gguf
 
 
 def everything(reader: gguf.GGUFReader) -> list[Any]:
-    """All that a reader holds, arrays as their type and bytes."""
+    """Everything that a reader holds, arrays as their type and bytes."""
     fields = [
         (name, f.offset, f.types, f.data, [(part.dtype.str, part.tobytes()) for part in f.parts], f.contents())
         for name, f in reader.fields.items()
@@ -78,7 +78,7 @@ def counting(method: Any, calls: list[object]) -> Any:
     return counted
 
 
-def test_the_package_is_as_it_was_afterwards() -> None:
+def test_the_package_is_restored_afterwards() -> None:
     before = gguf.GGUFReader, gguf.get_tensor_name_map
     with pytest.raises(ZeroDivisionError), fast_gguf():
         assert gguf.GGUFReader is not before[0]

@@ -1,4 +1,4 @@
-"""Models from the hub: pinned, and errors that say what to do. The hub can't be reached from tests; it is faked."""
+"""Models from the hub: pinned commits, and errors that say what to do. The hub is replaced by a fake."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Stands for huggingface_hub's three calls that find_checkpoint makes."""
+    """Replaces the three functions of huggingface_hub that find_checkpoint calls."""
 
     def __init__(self, directory: Path, files: list[str]) -> None:
         self.snapshot = directory / "models--owner--name" / "snapshots" / COMMIT
@@ -55,12 +55,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 @pytest.mark.parametrize("revision", [None, "main"])
-def test_the_revision_is_the_commit_that_was_fetched(hub: Hub, revision: str | None) -> None:
+def test_the_revision_is_the_downloaded_commit(hub: Hub, revision: str | None) -> None:
     checkpoint = find_checkpoint("owner/name", revision)
     assert (checkpoint.revision, checkpoint.directory) == (COMMIT, hub.snapshot)
 
 
-def test_the_same_weights_are_not_fetched_twice(hub: Hub) -> None:
+def test_the_same_weights_are_not_downloaded_twice(hub: Hub) -> None:
     find_checkpoint("owner/name")
     assert "*.bin" in hub.ignored
     hub.files.remove("model.safetensors")
@@ -68,7 +68,7 @@ def test_the_same_weights_are_not_fetched_twice(hub: Hub) -> None:
     assert "*.bin" not in hub.ignored
 
 
-def test_one_gguf_file_of_a_repository(hub: Hub) -> None:
+def test_a_gguf_file_of_a_repository(hub: Hub) -> None:
     checkpoint = find_checkpoint("owner/name/quants/model-Q4_K_M.gguf")
     assert (checkpoint.gguf_file, checkpoint.revision) == ("model-Q4_K_M.gguf", COMMIT)
     assert checkpoint.directory == hub.snapshot / "quants"
@@ -95,25 +95,25 @@ FAILURES: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("failure", "says"), FAILURES, ids=[type(each[0]).__name__ for each in FAILURES])
-def test_what_went_wrong_and_what_to_do(hub: Hub, failure: Exception, says: str) -> None:
+def test_errors_say_what_failed_and_what_to_do(hub: Hub, failure: Exception, says: str) -> None:
     hub.failure = failure
     with pytest.raises(ModelError, match=says):
         find_checkpoint("owner/name", "main")
 
 
-def test_a_file_that_is_not_there(hub: Hub) -> None:
+def test_a_missing_file_of_a_repository(hub: Hub) -> None:
     hub.failure = errors.RemoteEntryNotFoundError("no", response=response(404))
     with pytest.raises(ModelError, match=r"holds no gone\.gguf"):
         find_checkpoint("owner/name/gone.gguf")
 
 
-def test_without_a_connection_the_cache_will_do(hub: Hub) -> None:
+def test_without_a_connection_the_cache_is_used(hub: Hub) -> None:
     hub.failure = errors.HTTPError("no network")
     assert find_checkpoint("owner/name").revision == COMMIT
 
 
-def test_without_a_connection_or_a_cache_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing stands for the hub here: its own library finds nobody at this address."""
+def test_without_connection_and_cache_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fake: the hub's own library finds no server at this address."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     # It tries five times, with pauses.
@@ -123,6 +123,6 @@ def test_without_a_connection_or_a_cache_it_is_said(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c", "owner/", "nothing.gguf"])
-def test_what_can_be_no_hub_id_is_a_missing_path(name: str) -> None:
+def test_a_name_that_is_no_hub_id_is_a_missing_path(name: str) -> None:
     with pytest.raises(ModelError, match="the path does not exist"):
         find_checkpoint(name)

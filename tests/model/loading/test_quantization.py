@@ -1,4 +1,4 @@
-"""Quantised models load, run under hooks without being dequantised, and their weights are what they compute with."""
+"""Quantised models load and run under hooks without dequantisation; dense weights are those of their products."""
 
 import importlib.util
 import json
@@ -50,7 +50,7 @@ def load(checkpoint: Checkpoint) -> Any:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_quantised_model_loads_and_its_weights_are_what_it_multiplies_by(
+def test_a_quantised_model_loads_and_its_dense_weights_are_those_of_its_products(
     method: str, plain: Path, tmp_path: Path
 ) -> None:
     checkpoint = quantised(plain, tmp_path / "q", method)
@@ -72,7 +72,7 @@ def test_a_quantised_model_loads_and_its_weights_are_what_it_multiplies_by(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", ["bnb_4bit", "bnb_8bit"])
-def test_hooks_edit_what_packed_weights_write(method: str, plain: Path, tmp_path: Path) -> None:
+def test_hooks_edit_the_output_of_packed_weights(method: str, plain: Path, tmp_path: Path) -> None:
     from heretic.ablation.edit import SiteEdit
 
     model = load(quantised(plain, tmp_path / "q", method))
@@ -91,7 +91,7 @@ def test_hooks_edit_what_packed_weights_write(method: str, plain: Path, tmp_path
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-def test_a_bias_is_no_part_of_the_weight() -> None:
+def test_the_bias_is_not_part_of_the_dense_weight() -> None:
     class Packed(nn.Module):
         """Two matrices' sum as codes: anything that is linear will do."""
 
@@ -150,7 +150,7 @@ def write_mxfp4(directory: Path) -> torch.Tensor:
 
 
 def decoded(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """Two 4-bit floats a byte, the low half first, and a power of two for each 32 of them."""
+    """Two 4-bit floats a byte, the low half first; each 32 of them share a power of two."""
     values = torch.tensor([*FP4, *(-each for each in FP4)])
     halves = torch.stack([values[(blocks & 15).long()], values[(blocks >> 4).long()]], dim=-1)
     scaled = halves.flatten(-2) * torch.exp2(scales.float() - 127)[..., None]
@@ -188,14 +188,14 @@ def test_a_missing_package_is_named(method: str, package: str, tmp_path: Path, m
         check_quantization(with_config(tmp_path, quant_method=method), SETTINGS)
 
 
-def test_what_is_quantised_is_not_quantised_again(tmp_path: Path) -> None:
+def test_a_quantised_model_is_not_quantised_again(tmp_path: Path) -> None:
     settings = ModelSettings(quantization="bnb_4bit")
     checkpoint = with_config(tmp_path, quant_method="fp8")
     with pytest.raises(ModelError, match=r"quantised already \(fp8\)"):
         check_quantization(checkpoint, settings)
 
 
-def test_the_method_as_configurations_have_it(tmp_path: Path) -> None:
+def test_the_method_is_read_from_the_configuration(tmp_path: Path) -> None:
     assert stored_quantization(with_config(tmp_path, load_in_4bit=True)) == "bitsandbytes"
     assert stored_quantization(with_config(tmp_path, quant_method="mxfp4")) == "mxfp4"
     (tmp_path / "config.json").write_text('{"text_config": {"quantization_config": {"quant_method": "awq"}}}')

@@ -1,4 +1,4 @@
-"""Code that comes with a model is named before any of it runs."""
+"""Remote code of a model is named before any of it runs."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_a_tokenizer_may_need_code_of_its_own(tmp_path: Path) -> None:
     assert "tokens_odd.OddTokenizer" in code_of(tmp_path)[1]
 
 
-def test_none_is_needed_where_transformers_knows_the_model(tmp_path: Path) -> None:
+def test_no_code_is_needed_where_transformers_knows_the_model(tmp_path: Path) -> None:
     write_custom(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
@@ -54,7 +54,7 @@ def test_none_is_needed_where_transformers_knows_the_model(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-trust-remote-code"]])
-def test_without_a_yes_nothing_runs(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_consent_no_code_runs(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_custom(tmp_path)
     assert main(["inspect", str(tmp_path), *flags]) == 2
     told = capsys.readouterr().err
@@ -63,7 +63,7 @@ def test_without_a_yes_nothing_runs(flags: list[str], tmp_path: Path, capsys: py
     assert not (tmp_path / "ran").exists()
 
 
-def test_with_a_yes_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_consent_the_code_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_custom(tmp_path)
     assert main(["inspect", str(tmp_path), "--trust-remote-code", "--dtypes", "float32"]) == 0
     assert "OddForCausalLM" in capsys.readouterr().out

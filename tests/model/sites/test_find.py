@@ -1,4 +1,4 @@
-"""Sites are proved, and what cannot be accounted for is an error that shows what was looked at."""
+"""Sites are proved, and a writer that is not found is an error that lists the modules examined."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests.support.families import tiny
 
 
 class WithSideBranch(nn.Module):
-    """A layer that writes a second time, through something that is no matrix product."""
+    """A layer with a second writer, which is no matrix product."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -25,14 +25,14 @@ class WithSideBranch(nn.Module):
         return self.layer(hidden, *args, **kwargs) + hidden.flip(-1)
 
 
-def test_a_writer_that_nobody_sees_is_an_error() -> None:
+def test_a_writer_that_is_not_found_is_an_error() -> None:
     model = tiny("llama")
     model.model.layers[1] = WithSideBranch(model.model.layers[1])
     with pytest.raises(ModelError, match=r"decoder layer 1 \(WithSideBranch\).*at zero.*remains.*down_proj"):
         find_sites(model)
 
 
-def test_fused_experts_are_one_site_a_layer_with_the_block_around_them() -> None:
+def test_fused_experts_are_one_site_with_their_block() -> None:
     model = tiny_model("mixtral")
     experts = [site for site in find_sites(model) if site.component == "mlp.experts.down_proj"]
     assert [(site.layer, getattr(site, "n_experts", None)) for site in experts] == [(0, 4), (1, 4)]
@@ -41,16 +41,16 @@ def test_fused_experts_are_one_site_a_layer_with_the_block_around_them() -> None
     assert site_shape(model, experts[0]) == (4, 32, 48)
 
 
-def test_transposed_experts_are_told_though_they_are_square() -> None:
-    """gpt-oss keeps its experts as (experts, d_in, d_model), and here d_in is d_model."""
+def test_square_transposed_experts_are_recognised() -> None:
+    """gpt-oss stores its experts as (experts, d_in, d_model), and here d_in equals d_model."""
     model = tiny_model("gpt_oss", intermediate_size=32)
     [site] = [site for site in find_sites(model) if site.layer == 0 and isinstance(site, FusedExpertsSite)]
     assert site.transposed
     assert site_shape(model, site) == (4, 32, 32)
 
 
-def test_a_module_for_each_expert_is_a_site_for_each() -> None:
-    """The expert that no position was given to stands beside its like."""
+def test_each_expert_module_is_a_site() -> None:
+    """An expert that the router gave no position is a site with the others."""
     sites = [site for site in find_sites(with_experts()) if site.layer == 1 and "experts" in site.component]
     assert [site.module for site in sites] == [f"model.layers.1.mlp.experts.{i}.down_proj" for i in range(3)]
     assert [(site.expert, site.block) for site in sites if isinstance(site, ExpertSite)] == [
@@ -58,20 +58,20 @@ def test_a_module_for_each_expert_is_a_site_for_each() -> None:
     ]
 
 
-def test_projections_as_wide_as_the_stream_are_not_taken_for_writers() -> None:
+def test_projections_as_wide_as_the_stream_are_no_writers() -> None:
     """q_proj writes d_model features too, but not to the stream."""
     model = tiny("llama")
     assert model.model.layers[0].self_attn.q_proj.out_features == 32
     assert not any("q_proj" in site.module for site in find_sites(model))
 
 
-def test_layers_are_found_though_the_configuration_counts_others() -> None:
+def test_layers_are_found_where_the_configuration_counts_others() -> None:
     model = tiny("llama")
     model.config.num_hidden_layers = 7
     assert decoder_layers(model)[0] == "model.layers"
 
 
-def test_no_layers_is_an_error_that_lists_what_there_is() -> None:
+def test_no_layers_is_an_error_that_lists_the_module_lists() -> None:
     model = tiny("llama")
     model.model.layers = nn.Sequential(*model.model.layers)
     model.model.extra = nn.ModuleList([nn.Linear(2, 2)])
