@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from heretic.ablation.edit import SiteEdit
+from heretic.ablation.edit import SiteEdit, edit_rows
 from heretic.engine.cuda_graphs.capture import Graph
 from heretic.engine.cuda_graphs.static_batch import StaticKVLayer
 from heretic.engine.cuda_graphs.static_edits import StaticEdits
@@ -18,7 +18,7 @@ from tests.support.engines import PROMPTS, engine_for
 from tests.support.op_replay import OpReplay
 
 
-def bake_cache_position(monkeypatch: pytest.MonkeyPatch) -> None:
+def freeze_cache_position(monkeypatch: pytest.MonkeyPatch) -> None:
     def update(self: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         place = self.cumulative_length.detach().clone()
         place[0] = 9
@@ -29,7 +29,7 @@ def bake_cache_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StaticKVLayer, "update", update)
 
 
-def bake_position_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+def freeze_position_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Forward.decode_step
     monkeypatch.setattr(
         Forward,
@@ -38,21 +38,18 @@ def bake_position_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def bake_edits(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = StaticEdits._apply
+def freeze_edits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def constant(factor: Tensor) -> Tensor:
+        return torch.tensor(factor.tolist())
 
-    def apply(self: Any, number: int, *rest: Any) -> Tensor:
-        kept = self._left, self._right, self._scale
-        self._left, self._right, self._scale = (torch.tensor(each.tolist()) for each in kept)
-        try:
-            return original(self, number, *rest)
-        finally:
-            self._left, self._right, self._scale = kept
+    def apply(edit: SiteEdit, candidates: Tensor, output: Tensor) -> Tensor:
+        assert edit.scale is not None
+        return edit_rows(SiteEdit(constant(edit.left), constant(edit.right), constant(edit.scale)), candidates, output)
 
-    monkeypatch.setattr(StaticEdits, "_apply", apply)
+    monkeypatch.setattr("heretic.engine.cuda_graphs.static_edits.edit_rows", apply)
 
 
-def bake_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+def freeze_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     original = StaticEdits.hooked
     monkeypatch.setattr(StaticEdits, "hooked", lambda self, rows: original(self, torch.zeros_like(rows)))
 
@@ -74,10 +71,10 @@ def wait_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (bake_cache_position, "differ from those of a plain forward"),
-        (bake_position_ids, "differ from those of a plain forward"),
-        (bake_candidates, "differ from those of a plain forward"),
-        (bake_edits, "differ from those of a plain forward"),
+        (freeze_cache_position, "differ from those of a plain forward"),
+        (freeze_position_ids, "differ from those of a plain forward"),
+        (freeze_candidates, "differ from those of a plain forward"),
+        (freeze_edits, "differ from those of a plain forward"),
         (give_nan, "differ from those of a plain forward"),
         (wait_for_the_host, "can't wait for the value of a tensor"),
     ],
