@@ -1,4 +1,4 @@
-"""A study whose responses come from recorded steps is the study of plain decoding."""
+"""A study whose responses come from captured steps is the study of plain decoding."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from heretic.cli.main import main
 from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
+from tests.support.op_replay import OpReplay
 
 
 def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:
@@ -20,17 +21,18 @@ def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:
 def test_trials_are_equal_with_and_without(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs: list[int] = []
-    run = CudaGraphRunner.run
+    replays: list[int] = []
+    replay = CudaGraphRunner.replay
 
     def counted(self: Any, size: int) -> None:
-        runs.append(size)
-        run(self, size)
+        replays.append(size)
+        replay(self, size)
 
-    monkeypatch.setattr(CudaGraphRunner, "run", counted)
+    monkeypatch.setattr(CudaGraphRunner, "replay", counted)
+    monkeypatch.setattr("heretic.engine.local.capturer_for", lambda _: OpReplay())
     flags = [*planted_flags, "--n-workers", "1", "--candidates-per-forward", "3", "--max-response-length", "9"]
-    plain = study(tmp_path / "plain", [*flags, "--static-decode", "auto"], planted_directory / "planted")
-    assert not runs
-    recorded = study(tmp_path / "recorded", [*flags, "--static-decode", "on"], planted_directory / "planted")
-    assert recorded == plain
-    assert len(set(runs)) > 4
+    plain = study(tmp_path / "plain", [*flags, "--static-decode", "off"], planted_directory / "planted")
+    assert not replays
+    captured = study(tmp_path / "captured", [*flags, "--static-decode", "on"], planted_directory / "planted")
+    assert captured == plain
+    assert len(set(replays)) > 4

@@ -69,7 +69,7 @@ class LocalEngine:
         if capturer is not None and options.static_decode != "off":
             self.graphs = CudaGraphRunner(loaded, self.forward, capturer, warn, options.compact_batch)
         if options.static_decode == "on" and not self.uses_cuda_graphs:
-            why = f"the model is on {loaded.device.type}" if capturer is None else "they can't hold this architecture"
+            why = f"the model is on {loaded.device.type}" if capturer is None else "they can't hold its architecture"
             warn(f"static_decode = on has no effect: decoding uses no CUDA graphs, since {why}. Results are the same.")
 
     def _make_prefill(self, share_prefix: bool) -> Prefill:
