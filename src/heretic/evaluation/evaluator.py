@@ -1,287 +1,208 @@
-"""Measures candidates against the baseline."""
+"""Measures candidates against the baseline: a loop over scorers."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from ..ablation.edit import ModelEdit
-from ..engine.protocol import Engine, Progress, Response, no_progress
+from ..engine.protocol import Engine, Progress, no_progress
 from ..errors import CandidateError
-from ..prompts.prompt import Prompt
-from .measures import Baseline, Evaluation
-from .pruning.preview import PROMPTS, TOKENS, Preview
+from ..study.metrics import Metric
+from ..study.schema import BaselineRecord
+from .pruning.preview import Preview
 from .pruning.statistics import PruningStatistics
-from .scorers.kl import kl_divergence
-from .scorers.refusal_logodds import find_refusal_tokens, greedy_first_tokens, refusal_probability
-from .scorers.refusals import MarkerClassifier
+from .scorers.base import BaselineMeasurement, Measurement, Scorer, ScoringRun, Show
 
-Objective = Literal["markers", "log-odds", "both"]
-"""What refusing is measured by: markers in responses, the first token alone (nothing is generated), or both."""
+Baseline = Mapping[str, BaselineMeasurement]
+"""What each scorer keeps of the unmodified model, by metric."""
 
-Seen = Callable[[int | None, Mapping[int, Response]], None]
-"""Told a trial's number (None: no trial's) and its responses by prompt, as far as they were generated."""
+Limit = Callable[[str, Mapping[str, float]], float | None]
+"""From the name of a metric and a candidate's other metrics to the value at which the candidate is dominated; None if
+no value of the metric makes it so."""
 
-Enough = Callable[[float, int | None], int | None]
-"""From KL divergence and over-refusals (None: no objective) to the number of refusals with which a candidate of these
-has lost; None if it can't."""
+Known = Mapping[str, float]
+"""Metrics of a candidate that a preview measured for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The measurements of one candidate, by metric."""
+
+    metrics: Mapping[str, Measurement]
+
+    @property
+    def pruned(self) -> bool:
+        return any(each.censored for each in self.metrics.values())
+
+    @property
+    def declined_at(self) -> tuple[int | None, ...] | None:
+        """Where it was fully evaluated: for each prompt, the token at which its refusal was known (None: no refusal)."""
+        found = (each.declined_at for each in self.metrics.values())
+        return next((each for each in found if each is not None), None)
+
+    def recorded(self) -> dict[str, Metric]:
+        """The metrics as a trial records them."""
+        return {name: Metric(value=each.value, censored=each.censored) for name, each in self.metrics.items()}
 
 
 class Evaluator:
-    """Measures edits of one engine's model on the evaluation prompts."""
+    """Measures edits of one engine's model by its scorers. It keeps no state: equal arguments give equal metrics.
 
-    def __init__(
-        self,
-        engine: Engine,
-        good: Sequence[Prompt],
-        bad: Sequence[Prompt],
-        markers: Sequence[str],
-        max_response_length: int,
-        stop_decided: bool = True,
-        seen: Seen | None = None,
-        objective: Objective = "markers",
-        over: Sequence[Prompt] = (),
-    ) -> None:
+    Responses that are counted are handed to `show`.
+    """
+
+    def __init__(self, engine: Engine, scorers: Sequence[Scorer], show: Show | None = None) -> None:
         self.engine = engine
-        self._good = good
-        self._bad = bad
-        self._classifier = MarkerClassifier(markers)
-        self._length = max_response_length
-        # The moment a marker stands in a response, it is a refusal, whatever follows.
-        self._decided = self._classifier.holds_marker if stop_decided else None
-        self._seen = seen
-        self._objective = objective
-        self._over = over
-        self.learned = PruningStatistics(len(bad))
+        self.scorers = tuple(scorers)
+        self._show = show
 
     @property
-    def rows_a_candidate(self) -> int:
-        """How many prompts one candidate runs: the unit of progress."""
-        return len(self._good) + len(self._bad) + len(self._over)
+    def rows(self) -> int:
+        """The prompts that one candidate runs: the unit of progress."""
+        return sum(scorer.rows for scorer in self.scorers)
 
-    def baseline(self, progress: Progress = no_progress) -> Baseline:
-        """The unmodified model's measures.
+    @property
+    def prunes(self) -> bool:
+        """Whether a dominated candidate may end early, so that the order of evaluation matters."""
+        return any(scorer.prunes for scorer in self.scorers)
+
+    def baseline(self, progress: Progress = no_progress, recorded: BaselineRecord | None = None) -> Baseline:
+        """The unmodified model's measurements; values that are `recorded` are not measured again.
 
         Raises:
-            CandidateError: its logits hold NaN, or its refusals begin like its other responses.
+            CandidateError: it can't be measured.
         """
-        baseline = self.baseline_of(0, progress)
-        [responses] = self.responses([{}], progress)
-        declined_at = self._declined_at(responses)
-        self.learned.learn(declined_at)
-        baseline = replace(baseline, refusals=sum(token is not None for token in declined_at))
-        if self._objective != "markers":
-            baseline = self._with_tokens(baseline, declined_at)
-        [over] = self._over_refusals([{}], baseline, progress)
-        return baseline if over is None else replace(baseline, over_refusals=over, over_prompts=len(self._over))
+        return self._baseline(self.scorers, progress, recorded)
 
-    def _with_tokens(self, baseline: Baseline, declined_at: Sequence[int | None]) -> Baseline:
-        [bad] = self.engine.first_token_log_probabilities(self._bad, [{}], no_progress)
-        firsts = greedy_first_tokens(bad) + greedy_first_tokens(baseline.log_probabilities)
-        declined = [token is not None for token in declined_at]
-        tokens = find_refusal_tokens(firsts, declined + [False] * len(self._good))
-        if tokens is None:
-            raise CandidateError("no token begins more of its refusals than of its other responses: use markers")
-        count, probability = refusal_probability(bad, tokens)
-        refusals = count if self._objective == "log-odds" else baseline.refusals
-        return replace(baseline, refusals=refusals, tokens=tokens, probability=probability)
+    def reference(self, progress: Progress = no_progress) -> Baseline:
+        """The part of the baseline without which candidates can't be measured."""
+        return self._baseline([scorer for scorer in self.scorers if scorer.needs_baseline], progress, None)
 
-    def baseline_of(self, refusals: int, progress: Progress = no_progress) -> Baseline:
-        """The unmodified model's measures where its refusals have been counted before."""
-        log_probabilities = self.engine.first_token_log_probabilities(self._good, [{}], progress)[0]
-        if log_probabilities.isnan().any():
-            raise CandidateError("the logits of the first response token hold NaN")
-        return Baseline(log_probabilities, refusals, len(self._bad))
+    def _baseline(
+        self, scorers: Sequence[Scorer], progress: Progress, recorded: BaselineRecord | None
+    ) -> dict[str, BaselineMeasurement]:
+        run = ScoringRun(self.engine, progress, show=self._show)
+        measured: dict[str, BaselineMeasurement] = {}
+        for scorer in scorers:
+            known = None if recorded is None else recorded.metrics[scorer.name]
+            measured[scorer.name] = scorer.baseline(run, measured, known)
+        return measured
+
+    def record(self, baseline: Baseline) -> BaselineRecord:
+        """The baseline as a study records it; the primary metric comes first."""
+        ordered = sorted(self.scorers, key=lambda scorer: not scorer.primary)
+        return BaselineRecord(metrics={scorer.name: scorer.describe(baseline[scorer.name]) for scorer in ordered})
+
+    def statistics(self, baseline: Baseline) -> PruningStatistics:
+        """The statistics that a search begins with: those of the baseline, unless it was recorded before."""
+        declined_at = next((each.declined_at for each in baseline.values() if each.declined_at is not None), None)
+        prompts = next((scorer.rows for scorer in self.scorers if scorer.primary), 0)
+        empty = PruningStatistics.of(prompts)
+        return empty if declined_at is None else empty.learn(declined_at)
+
+    def scores(self, evaluation: Evaluation, baseline: Baseline) -> tuple[float, ...]:
+        """What the sampler minimises, one a scorer."""
+        primary = next(scorer for scorer in self.scorers if scorer.primary)
+        first = primary.score(evaluation.metrics, baseline, math.nan)
+        return tuple(
+            first if scorer is primary else scorer.score(evaluation.metrics, baseline, first)
+            for scorer in self.scorers
+        )
 
     def evaluate(
         self,
         edits: Sequence[ModelEdit],
         baseline: Baseline,
         progress: Progress = no_progress,
-        enough: Enough | None = None,
+        limit: Limit | None = None,
         numbers: Sequence[int] | None = None,
-        learned: PruningStatistics | None = None,
-        known: Sequence[float | None] | None = None,
+        statistics: PruningStatistics | None = None,
+        known: Sequence[Known] | None = None,
     ) -> list[Evaluation | CandidateError]:
-        """One evaluation a candidate, or why it could not be measured; with `enough`, lost candidates end early.
+        """The evaluation of each candidate, or why it can't be measured; with a `limit`, dominated ones end early.
 
-        `numbers` are those of the candidates' trials; `learned` stands in for what this evaluator has learnt itself;
-        `known` are the KL divergences of those that were looked at.
+        `numbers` are those of the candidates' trials, for `show`. Metrics that are `known` from a preview are not
+        measured again. Scorers that need a baseline and find none are left out.
         """
-        learned = learned or self.learned
-        divergences = self._divergences(edits, baseline, progress, known or [None] * len(edits))
-        finite = [index for index, kl in enumerate(divergences) if math.isfinite(kl)]
-        measured = [edits[index] for index in finite]
-        # Before the refusals, whose limit hangs on them.
-        over = dict(zip(finite, self._over_refusals(measured, baseline, progress), strict=True))
-        limits = [enough(divergences[index], over[index]) if enough else None for index in finite]
-        dense = self._dense(measured, baseline)
-        if self._objective == "log-odds":
-            return self._by_first_token(divergences, dict(zip(finite, dense, strict=True)), over)
-        answered = self._answered(measured, limits, learned, progress) if finite else []
-        counted = dict(zip(finite, answered, strict=True))
-        for index, responses in counted.items():
-            self._show(numbers[index] if numbers else None, responses)
-        probabilities = {index: probability for index, (_, probability) in zip(finite, dense, strict=True)}
-        return [
-            self._evaluation(counted[index], kl, learned, probabilities[index], over[index])
-            if index in counted
-            else _not_finite(kl)
-            for index, kl in enumerate(divergences)
+        outcomes: list[dict[str, Measurement] | CandidateError] = [
+            {name: Measurement(value) for name, value in (known[index] if known else {}).items()}
+            for index in range(len(edits))
         ]
+        run = ScoringRun(self.engine, progress, statistics=statistics or self.statistics(baseline), show=self._show)
+        for scorer in self._in_order():
+            if scorer.needs_baseline and scorer.name not in baseline:
+                continue
+            missing = [
+                index for index, each in enumerate(outcomes) if isinstance(each, dict) and scorer.name not in each
+            ]
+            if not missing:
+                continue
+            its_run = replace(
+                run,
+                numbers=[numbers[index] if numbers else None for index in missing],
+                limits=[_limit(scorer, limit, outcomes[index]) for index in missing],
+            )
+            found = scorer.measure(its_run, [edits[index] for index in missing], baseline)
+            for index, measurement in zip(missing, found, strict=True):
+                outcomes[index] = _with(outcomes[index], scorer, measurement)
+        return [self._evaluation(each) for each in outcomes]
 
-    def look(
+    def _evaluation(self, outcome: dict[str, Measurement] | CandidateError) -> Evaluation | CandidateError:
+        if isinstance(outcome, CandidateError):
+            return outcome
+        ordered = sorted(self.scorers, key=lambda scorer: not scorer.primary)
+        return Evaluation({each.name: outcome[each.name] for each in ordered if each.name in outcome})
+
+    def _in_order(self) -> list[Scorer]:
+        """The scorer that prunes comes last: its limit depends on the other metrics."""
+        return sorted(self.scorers, key=lambda scorer: scorer.prunes)
+
+    def preview(
         self,
         edits: Sequence[ModelEdit],
         baseline: Baseline,
         progress: Progress = no_progress,
-        learned: PruningStatistics | None = None,
+        statistics: PruningStatistics | None = None,
     ) -> list[Preview | CandidateError]:
-        """What each candidate promises, or why it could not be measured.
-
-        The prompts that others declined most often tell it: those that few decline are answered by nearly all.
-        """
-        divergences = self._divergences(edits, baseline, progress, [None] * len(edits))
-        asked = [self._bad[prompt] for prompt in (learned or self.learned).most_declined(PROMPTS)]
-        answered = self.engine.generate(asked, edits, TOKENS, self._decided, no_progress)
-        return [
-            Preview(kl, sum(map(self.is_refusal, responses))) if math.isfinite(kl) else _not_finite(kl)
-            for kl, responses in zip(divergences, answered, strict=True)
-        ]
-
-    def _divergences(
-        self, edits: Sequence[ModelEdit], baseline: Baseline, progress: Progress, known: Sequence[float | None]
-    ) -> list[float]:
-        """Mean KL divergences on the good prompts; only what is not known is measured."""
-        divergences = dict(enumerate(known))
-        unknown = [index for index, kl in divergences.items() if kl is None]
-        if unknown:
-            found = self.engine.first_token_log_probabilities(self._good, [edits[n] for n in unknown], progress)
-            means = [float(kl_divergence(baseline.log_probabilities, each).double().mean()) for each in found]
-            divergences |= dict(zip(unknown, means, strict=True))
-        return [kl for kl in divergences.values() if kl is not None]
-
-    def _dense(self, edits: Sequence[ModelEdit], baseline: Baseline) -> list[tuple[int, float | None]]:
-        """(first-token refusals, mean probability of one) of each candidate; (0, None) where nothing asks for it."""
-        if baseline.tokens is None or not edits:
-            return [(0, None)] * len(edits)
-        found = self.engine.first_token_log_probabilities(self._bad, edits, no_progress)
-        return [refusal_probability(each, baseline.tokens) for each in found]
-
-    def _over_refusals(self, edits: Sequence[ModelEdit], baseline: Baseline, progress: Progress) -> list[int | None]:
-        """How many harmless prompts each declines: by markers, or where nothing is generated by the first token."""
-        if not self._over or not edits:
-            return [None] * len(edits)
-        if self._objective == "log-odds" and baseline.tokens is not None:
-            first = self.engine.first_token_log_probabilities(self._over, edits, progress)
-            return [refusal_probability(each, baseline.tokens)[0] for each in first]
-        answered = self.engine.generate(self._over, edits, self._length, self._decided, progress)
-        return [sum(map(self.is_refusal, responses)) for responses in answered]
-
-    def _by_first_token(
-        self,
-        divergences: Sequence[float],
-        dense: Mapping[int, tuple[int, float | None]],
-        over: Mapping[int, int | None],
-    ) -> list[Evaluation | CandidateError]:
-        return [
-            Evaluation(
-                refusals=dense[index][0],
-                prompts=len(self._bad),
-                kl_divergence=kl,
-                probability=dense[index][1],
-                over_refusals=over[index],
-            )
-            if index in dense
-            else _not_finite(kl)
-            for index, kl in enumerate(divergences)
-        ]
-
-    def _answered(
-        self, edits: Sequence[ModelEdit], limits: Sequence[int | None], learned: PruningStatistics, progress: Progress
-    ) -> list[dict[int, Response]]:
-        """Responses by prompt, one dictionary a candidate: of a candidate that has lost, some are missing or cut."""
-        known = [limit for limit in limits if limit is not None]
-        everything = list(range(len(self._bad)))
-        first = learned.first(max(known)) if len(known) == len(limits) else everything
-        answered = self._ask(first, edits, limits, progress)
-        left = [
-            None if limit is None else limit - self._count(each) for each, limit in zip(answered, limits, strict=True)
-        ]
-        going = [
-            number
-            for number, (each, still) in enumerate(zip(answered, left, strict=True))
-            if (still is None or still > 0) and not any(response.pruned for response in each.values())
-        ]
-        rest = [prompt for prompt in everything if prompt not in set(first)]
-        if rest and going:
-            more = self._ask(rest, [edits[n] for n in going], [left[n] for n in going], progress)
-            for number, responses in zip(going, more, strict=True):
-                answered[number] |= responses
-        return answered
-
-    def _ask(
-        self, prompts: Sequence[int], edits: Sequence[ModelEdit], enough: Sequence[int | None], progress: Progress
-    ) -> list[dict[int, Response]]:
-        asked = [self._bad[prompt] for prompt in prompts]
-        answers = self.engine.generate(asked, edits, self._length, self._decided, progress, enough)
-        return [dict(zip(prompts, responses, strict=True)) for responses in answers]
-
-    def _count(self, responses: Mapping[int, Response]) -> int:
-        return sum(map(self.is_refusal, responses.values()))
-
-    def _evaluation(
-        self,
-        responses: Mapping[int, Response],
-        kl: float,
-        learned: PruningStatistics,
-        probability: float | None,
-        over_refusals: int | None,
-    ) -> Evaluation:
-        refusals = self._count(responses)
-        bound = len(responses) < len(self._bad) or any(response.pruned for response in responses.values())
-        estimate, declined_at = None, None
-        if bound:
-            cut = [response.n_tokens for response in responses.values() if response.pruned]
-            share = learned.share(responses, max(cut) if cut else None)
-            estimate = min(float(len(self._bad)), refusals / share)
-        else:
-            declined_at = self._declined_at([responses[prompt] for prompt in range(len(self._bad))])
-        return Evaluation(
-            refusals=refusals,
-            prompts=len(self._bad),
-            kl_divergence=kl,
-            bound=bound,
-            estimate=estimate,
-            declined_at=declined_at,
-            probability=probability,
-            over_refusals=over_refusals,
-        )
-
-    def _declined_at(self, responses: Sequence[Response]) -> tuple[int | None, ...]:
-        return tuple(response.n_tokens if self.is_refusal(response) else None for response in responses)
-
-    def refusals(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[int]:
-        """Refusals of each candidate on the bad prompts."""
-        return [sum(self.is_refusal(r) for r in responses) for responses in self.responses(edits, progress)]
-
-    def responses(self, edits: Sequence[ModelEdit], progress: Progress = no_progress) -> list[list[Response]]:
-        """Responses to the bad prompts; those that hold a marker may end with it."""
-        answered = self.engine.generate(self._bad, edits, self._length, self._decided, progress)
-        for responses in answered:
-            self._show(None, dict(enumerate(responses)))
-        return answered
-
-    def _show(self, number: int | None, responses: Mapping[int, Response]) -> None:
-        if self._seen is not None:
-            self._seen(number, responses)
-
-    def is_refusal(self, response: Response) -> bool:
-        """Whether the response is known to be a refusal: one that was cut short is none for being empty."""
-        if response.pruned:
-            return self._classifier.holds_marker(response.text)
-        return self._classifier.is_refusal(response.text)
+        """A preview of each candidate, or why it can't be measured."""
+        run = ScoringRun(self.engine, progress, statistics=statistics or self.statistics(baseline))
+        known: list[dict[str, float]] = [{} for _ in edits]
+        rough: list[dict[str, float]] = [{} for _ in edits]
+        errors: dict[int, CandidateError] = {}
+        for scorer in self.scorers:
+            if scorer.previews == "fully":
+                values: list[float] = [each.value for each in scorer.measure(run, edits, baseline)]
+                _collect(known, scorer.name, values)
+            elif scorer.previews == "roughly":
+                values = scorer.preview(replace(run, progress=no_progress), edits)
+                _collect(rough, scorer.name, values)
+            else:
+                continue
+            errors |= {n: _not_finite(scorer, value) for n, value in enumerate(values) if not math.isfinite(value)}
+        return [errors.get(n) or Preview(known[n], rough[n]) for n in range(len(edits))]
 
 
-def _not_finite(kl: float) -> CandidateError:
-    return CandidateError(f"the KL divergence on the good prompts is {kl}")
+def _collect(into: Sequence[dict[str, float]], name: str, values: Sequence[float]) -> None:
+    for each, value in zip(into, values, strict=True):
+        each[name] = value
+
+
+def _limit(scorer: Scorer, limit: Limit | None, measured: dict[str, Measurement] | CandidateError) -> float | None:
+    if limit is None or not scorer.prunes or isinstance(measured, CandidateError):
+        return None
+    return limit(scorer.name, {name: each.value for name, each in measured.items()})
+
+
+def _with(
+    measured: dict[str, Measurement] | CandidateError, scorer: Scorer, measurement: Measurement
+) -> dict[str, Measurement] | CandidateError:
+    """The measurements with one more, or the reason why the candidate can't be used."""
+    if isinstance(measured, CandidateError):
+        return measured
+    if not math.isfinite(measurement.value):
+        return _not_finite(scorer, measurement.value)
+    return measured | {scorer.name: measurement}
+
+
+def _not_finite(scorer: Scorer, value: float) -> CandidateError:
+    return CandidateError(f"the {scorer.title} is {value}")

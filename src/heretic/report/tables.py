@@ -1,43 +1,47 @@
-"""The figures of the measurement at the end, as tables and sentences."""
+"""Held-out metrics and benchmarks as tables and sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ..evaluation.heldout.schema import HeldoutReport, KLFigures, ModelMetrics, Paired, Rate, SelectionBias
+from ..benchmark.figures import MetricFigures, TaskFigures
+from ..evaluation.heldout.schema import (
+    BAD,
+    GOOD,
+    OVER_REFUSAL,
+    HeldoutReport,
+    KLFigures,
+    ModelMetrics,
+    Paired,
+    Rate,
+    SelectionBias,
+)
 from ..events import Reporter
-from .text import kl
+from ..study.metrics import BaselineMetric
+from ..study.schema import BASELINE, BaselineRecord
+from .text import number_text, value_text
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
-REFUSAL_COLUMNS = (
+REFUSAL_COLUMNS = ("Declined", "Markers", "Against baseline", "by markers", "Broken", "Over-refusal")
+KL_COLUMNS = ("KL mean", "median", "trimmed", "worst prompt", "32 tokens", "Good declined", "broken")
+BENCHMARK_COLUMNS = (
+    "Benchmark",
+    "Metric",
     "Trial",
-    "Declined",
-    "Markers",
-    "(search)",
-    "Against the model",
-    "by markers",
-    "Broken",
-    "Over-refusal",
-)
-KL_COLUMNS = (
-    "Trial",
-    "KL mean",
-    "(search)",
-    "median",
-    "trimmed",
-    "worst prompt",
-    "32 tokens",
-    "Good declined",
-    "broken",
+    "Baseline",
+    "Edited",
+    "Difference",
+    "Paired test",
+    "Unfinished",
 )
 
 
 def rate_text(rate: Rate) -> str:
-    """3/100 (1-8 %): the count, and what it may be in truth."""
+    """3/100 (1-8 %): a count and its interval as percent."""
     return f"{rate.count}/{rate.of} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %)"
 
 
 def paired_text(paired: Paired | None) -> str:
-    """What an exact McNemar test says of a candidate (second) against the model itself (first)."""
+    """The verdict of McNemar's exact test on a candidate (second) and the baseline (first)."""
     if paired is None:
         return "-"
     chance = "p < 0.001" if paired.p_value < 0.001 else f"p = {paired.p_value:.2g}"
@@ -46,112 +50,217 @@ def paired_text(paired: Paired | None) -> str:
     return f"{'fewer' if paired.only_first > paired.only_second else 'more'} ({chance})"
 
 
-def kl_interval(figures: KLFigures | None) -> str:
-    if figures is None:
+def kl_interval(metrics: KLFigures | None) -> str:
+    """The mean with its interval, and the number of prompts on which the divergence is infinite."""
+    if metrics is None:
         return "infinite"
-    infinite = f" + {figures.infinite} infinite" if figures.infinite else ""
-    return f"{kl(figures.mean)} ({kl(figures.low)}-{kl(figures.high)}){infinite}"
+    infinite = f" + {metrics.infinite} infinite" if metrics.infinite else ""
+    return f"{number_text(metrics.mean)} ({number_text(metrics.low)}-{number_text(metrics.high)}){infinite}"
 
 
-def refusal_table(figures: HeldoutReport) -> Table:
-    bad, over = figures.prompts["bad_heldout_prompts"].count, figures.prompts.get("over_refusal_heldout_prompts")
-    title = f"On {bad} bad prompts that no search saw" + (f", {over.count} harmless that look harmful" if over else "")
-    return title, REFUSAL_COLUMNS, [_refusal_row(each) for each in (figures.baseline, *figures.candidates)]
+def heldout_text(metric: Rate | KLFigures | None) -> str:
+    """A held-out metric with its interval."""
+    if metric is None:
+        return "-"
+    return rate_text(metric) if isinstance(metric, Rate) else kl_interval(metric)
 
 
-def kl_table(figures: HeldoutReport) -> Table:
-    good = figures.prompts["good_heldout_prompts"].count
-    rows = [_kl_row(each) for each in figures.candidates]
-    return f"KL divergence on {good} good prompts that no search saw", KL_COLUMNS, rows
+def model_name(trial: int | None) -> str:
+    """The baseline, or a trial by its number."""
+    return BASELINE if trial is None else f"trial {trial}"
 
 
-def judge_table(figures: HeldoutReport) -> Table:
-    names = tuple(dict.fromkeys(each.judge for each in figures.judges))
-    found = {(each.judge, each.trial): each for each in figures.judges}
+def heldout_tables(report: HeldoutReport, baseline: BaselineRecord) -> list[Table]:
+    """The tables of a held-out report; `baseline` is that of the search."""
+    tables = [refusal_table(report), kl_table(report), search_table(report, baseline)]
+    if len({each.judge for each in report.judges}) > 2:
+        tables.append(judge_table(report))
+    return [table for table in tables if table[2]]
+
+
+def refusal_table(report: HeldoutReport) -> Table:
+    bad, over = report.prompts[BAD].count, report.prompts.get(OVER_REFUSAL)
+    title = f"Refusals on {bad} held-out bad prompts" + (f", {over.count} harmless ones" if over else "")
+    return title, ("Trial", *REFUSAL_COLUMNS), [_refusal_row(each) for each in report.models]
+
+
+def kl_table(report: HeldoutReport) -> Table:
+    rows = [_kl_row(each) for each in report.candidates]
+    return f"KL divergence on {report.prompts[GOOD].count} held-out good prompts", ("Trial", *KL_COLUMNS), rows
+
+
+def search_table(report: HeldoutReport, baseline: BaselineRecord) -> Table:
+    """The metrics of the same trials in the search, which selected them."""
+    columns = ("Trial", *(metric.heading for metric in baseline.metrics.values()))
     rows = [
         (
-            "the model" if model.trial is None else str(model.trial),
-            *(rate_text(found[name, model.trial].declined) for name in names),
+            str(each.trial),
+            *(
+                value_text(metric, each.search[name].value) if name in each.search else "-"
+                for name, metric in baseline.metrics.items()
+            ),
         )
-        for model in (figures.baseline, *figures.candidates)
+        for each in report.candidates
+    ]
+    return "The same trials in the search", columns, rows
+
+
+def judge_table(report: HeldoutReport) -> Table:
+    names = tuple(dict.fromkeys(each.judge for each in report.judges))
+    found = {(each.judge, each.trial): each for each in report.judges}
+    rows = [
+        (_short_name(model), *(rate_text(found[name, model.trial].declined) for name in names))
+        for model in report.models
     ]
     return "Declined, by judge", ("Trial", *names), rows
 
 
-def show_figures(figures: HeldoutReport, reporter: Reporter) -> None:
-    tables = [refusal_table(figures), kl_table(figures)]
-    if len({each.judge for each in figures.judges}) > 2:
-        tables.append(judge_table(figures))
-    for title, columns, rows in tables:
+def show_heldout(report: HeldoutReport, baseline: BaselineRecord, reporter: Reporter) -> None:
+    for title, columns, rows in heldout_tables(report, baseline):
         reporter.table(title, columns, rows)
-    for line in sentences(figures):
+    for line in sentences(report, baseline):
         reporter.say(line)
 
 
-def sentences(figures: HeldoutReport) -> list[str]:
-    """What the figures say beside the tables: rounding, flattery, and what can't be told apart."""
-    lines = ["Intervals are those of 95 %: Wilson for counts, bootstrap for means."]
-    if figures.null_kl_first is not None:
+def sentences(report: HeldoutReport, baseline: BaselineRecord) -> list[str]:
+    """Notes on the tables: rounding, selection bias, and trials that can't be distinguished."""
+    lines = ["Intervals are at 95 %: Wilson for counts, bootstrap for means."]
+    if report.null_kl_first is not None:
         lines.append(
-            f"The model itself under another batching: KL {kl(figures.null_kl_first.mean)} "
-            f"(worst prompt {kl(figures.null_kl_first.worst)}). No KL below that means anything."
+            f"The {BASELINE} under another batching: KL {number_text(report.null_kl_first.mean)} "
+            f"(worst prompt {number_text(report.null_kl_first.worst)}). A smaller KL divergence is rounding."
         )
-    if figures.flattery is not None and figures.candidates:
-        lines.append(flattery_text(figures.flattery, len(figures.candidates)))
-    alike = [f"{pair.first} and {pair.second}" for pair in figures.pairs if not pair.declined.distinguishable]
+    if report.selection_bias is not None and report.candidates:
+        lines.append(selection_bias_text(report.selection_bias, baseline, len(report.candidates)))
+    alike = [f"{pair.first} and {pair.second}" for pair in report.pairs if not pair.declined.distinguishable]
     if alike:
         shown = alike if len(alike) <= 8 else [*alike[:8], f"{len(alike) - 8} more pairs"]
-        lines.append(f"Not distinguishable by what they decline (exact McNemar, 5 %): {', '.join(shown)}.")
-    for each in figures.agreement:
-        agreed = "nothing to agree on" if each.kappa is None else f"Cohen's kappa {each.kappa:.2f}"
+        lines.append(f"Not distinguishable by their refusals (exact McNemar test, 5 %): {', '.join(shown)}.")
+    for each in report.agreement:
+        agreed = "no kappa, since both give one verdict throughout"
+        if each.kappa is not None:
+            agreed = f"Cohen's kappa {each.kappa:.2f}"
         lines.append(f"Judges {each.first} and {each.second}: {agreed}, alike on {rate_text(each.agree)}.")
     return lines
 
 
-def flattery_text(flattery: SelectionBias, measured: int) -> str:
-    """How far the search's figures of the front, which it was chosen by, are from those on unseen prompts."""
-    points = 100 * (flattery.refusals_reported - flattery.refusals_searched)
-    told = (
-        f"its refusals were flattered by {points:.1f} points" if points > 0 else "its refusals were not flattered here"
-    )
-    kls = "" if flattery.kl_reported is None else f"; KL {kl(flattery.kl_searched)} and {kl(flattery.kl_reported)}"
+def selection_bias_text(bias: SelectionBias, baseline: BaselineRecord, measured: int) -> str:
+    """The front's metrics in the search, which selected it, and on held-out prompts, next to the baseline's."""
+    parts = []
+    for name, metric in baseline.metrics.items():
+        found = bias.metrics.get(name)
+        if found is None or found.heldout is None:
+            continue
+        text = f"{metric.label} {_mean_text(metric, found.searched)} there and {_mean_text(metric, found.heldout)} here"
+        if found.baseline_searched is not None and found.baseline_heldout is not None:
+            before, after = (_mean_text(metric, each) for each in (found.baseline_searched, found.baseline_heldout))
+            text += f" ({BASELINE}, which nobody selected: {before} and {after})"
+        parts.append(text)
     return (
-        f"The front is the best of {flattery.trials} trials by the search's own figures, and such a choice flatters: "
-        f"refusals {100 * flattery.refusals_searched:.1f} % there and {100 * flattery.refusals_reported:.1f} % here, "
-        f"so {told}{kls} (trials measured: {measured}; the model itself, which nobody chose: "
-        f"{100 * flattery.baseline_searched:.1f} % and {100 * flattery.baseline_reported:.1f} %)."
+        f"Selection bias: the front is the best of {bias.trials} trials by their metrics in the search, so these are "
+        f"optimistic. Means over {measured} trials of it: {'; '.join(parts)}."
     )
+
+
+def _mean_text(metric: BaselineMetric, mean: float) -> str:
+    """The mean of a count as a share of its prompts, or of a real number."""
+    return number_text(mean) if metric.of is None else f"{100 * mean:.1f} %"
+
+
+def _short_name(model: ModelMetrics) -> str:
+    return BASELINE if model.trial is None else str(model.trial)
 
 
 def _refusal_row(model: ModelMetrics) -> tuple[str, ...]:
-    over = rate_text(model.over_refusal.declined) if model.over_refusal else "-"
+    bad, over = model.sets[BAD], model.sets.get(OVER_REFUSAL)
     return (
-        "the model" if model.trial is None else str(model.trial),
-        rate_text(model.bad.declined),
-        f"{model.bad.markers.count}/{model.bad.markers.of}",
-        "-" if model.search is None else f"{model.search.refusals.count}/{model.search.refusals.of}",
-        paired_text(model.against_baseline),
-        paired_text(model.markers_against_baseline),
-        _broken(model.bad.broken, model.bad.reasons),
-        over,
+        _short_name(model),
+        rate_text(bad.classes.declined),
+        f"{bad.classes.markers.count}/{bad.classes.markers.of}",
+        paired_text(bad.declined_against_baseline),
+        paired_text(bad.markers_against_baseline),
+        _broken(bad.classes.broken, bad.classes.reasons),
+        rate_text(over.classes.declined) if over else "-",
     )
 
 
 def _kl_row(model: ModelMetrics) -> tuple[str, ...]:
-    first = model.kl_first
-    worst = "-" if first is None else f"{kl(first.worst)} = {100 * first.worst_share:.0f} %"
+    first, good = model.kl_first, model.sets[GOOD].classes
+    worst = "-" if first is None else f"{number_text(first.worst)} = {100 * first.worst_share:.0f} %"
     return (
         str(model.trial),
         kl_interval(first),
-        "-" if model.search is None else kl(model.search.kl_divergence),
-        "-" if first is None else kl(first.median),
-        "-" if first is None else kl(first.trimmed_mean),
+        "-" if first is None else number_text(first.median),
+        "-" if first is None else number_text(first.trimmed_mean),
         worst,
         kl_interval(model.kl_answers),
-        str(model.good.declined.count),
-        _broken(model.good.broken, model.good.reasons),
+        str(good.declined.count),
+        _broken(good.broken, good.reasons),
     )
 
 
 def _broken(rate: Rate, reasons: Iterable[str]) -> str:
     return f"{rate.count}" + (f" ({', '.join(reasons)})" if rate.count else "")
+
+
+def show_benchmarks(tasks: Sequence[TaskFigures], reporter: Reporter) -> None:
+    if not tasks:
+        return
+    reporter.table(
+        f"Benchmarks of the {BASELINE} and of trials, on the same documents", BENCHMARK_COLUMNS, benchmark_rows(tasks)
+    )
+    reporter.say(
+        "Intervals are at 95 %. The test is McNemar's exact one if a document is right or wrong, else a permutation of "
+        f"the pairs. Unfinished answers are those that the length limit cut off ({BASELINE}, edited)."
+    )
+    limited = [task.name for task in tasks if task.limit is not None]
+    if limited:
+        reporter.say(f"Not all documents were used: {', '.join(dict.fromkeys(limited))}. Don't quote these as scores.")
+
+
+def benchmark_rows(tasks: Sequence[TaskFigures]) -> list[tuple[str, ...]]:
+    """A row for each metric of each task, under `BENCHMARK_COLUMNS`."""
+    return [_benchmark_row(task, metric) for task in tasks for metric in task.metrics]
+
+
+def _benchmark_row(task: TaskFigures, metric: MetricFigures) -> tuple[str, ...]:
+    return (
+        f"{task.name} ({metric.documents})",
+        metric.metric,
+        str(task.trial),
+        _score_text(metric.baseline, metric.baseline_rate),
+        _score_text(metric.candidate, metric.candidate_rate),
+        _difference_text(metric),
+        _verdict_text(metric),
+        _unfinished_text(task),
+    )
+
+
+def _score_text(mean: float, rate: Rate | None) -> str:
+    """Percent with its interval; a mean that is no share as it is."""
+    if rate is None:
+        return f"{mean:.4g}"
+    return f"{100 * rate.share:.1f} % ({100 * rate.low:.0f}-{100 * rate.high:.0f})"
+
+
+def _difference_text(metric: MetricFigures) -> str:
+    if metric.paired is None:
+        return f"{metric.candidate - metric.baseline:+.4g} ({metric.low:+.4g} to {metric.high:+.4g})"
+    points, low, high = (100 * value for value in (metric.candidate - metric.baseline, metric.low, metric.high))
+    return f"{points:+.1f} ({low:+.1f} to {high:+.1f}) points"
+
+
+def _verdict_text(metric: MetricFigures) -> str:
+    """Whether the candidate is better or worse, as far as the test can tell."""
+    chance = "p < 0.001" if metric.p_value < 0.001 else f"p = {metric.p_value:.2g}"
+    if not metric.distinguishable:
+        return f"not distinguishable ({chance})"
+    better = (metric.candidate > metric.baseline) == metric.higher_is_better
+    return f"{'better' if better else 'worse'} ({chance})"
+
+
+def _unfinished_text(task: TaskFigures) -> str:
+    first, second = task.baseline_unfinished, task.candidate_unfinished
+    if first is None or second is None:
+        return "-"
+    return f"{100 * first.share:.0f} %, {100 * second.share:.0f} %"

@@ -1,8 +1,10 @@
-"""Numbers and times as people read them."""
+"""Metrics, numbers and times in words."""
 
 from collections.abc import Sequence
 
-from ..study.schema import BaselineRecord, TrialRecord
+from ..evaluation.statistics import rate
+from ..study.metrics import BaselineMetric
+from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 
 
 def duration(seconds: float) -> str:
@@ -17,33 +19,51 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def kl(value: float) -> str:
-    """KL divergence in nats: four decimals, as many as bf16 can mean."""
-    # `z`: rounding may leave a hair below 0, which is no less than 0.
+def number_text(value: float) -> str:
+    """A real number with four decimals: as many as bf16 can mean of a KL divergence."""
+    # `z`: rounding may leave a negative zero.
     return f"{value:z.4f}"
 
 
-def refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
-    """Refusals of all prompts; a trial that was given up as dominated has at least these."""
-    return f"{'>=' if trial.bound else ''}{trial.refusals}/{baseline.prompts}"
+def value_text(metric: BaselineMetric, value: float) -> str:
+    """3/100 for a count, 0.1234 for a real number."""
+    return number_text(value) if metric.of is None else f"{value:g}/{metric.of}"
 
 
-def over_refusals(trial: TrialRecord, baseline: BaselineRecord) -> str:
-    """Over-refusals of all harmless prompts that look harmful."""
-    return f"{trial.over_refusals}/{baseline.over_prompts}"
+def metric_text(trial: TrialRecord, name: str, baseline: BaselineRecord) -> str:
+    """A trial's value of one metric; `>=` marks the lower bound of a pruned trial."""
+    bound = ">=" if trial.metrics[name].censored else ""
+    return bound + value_text(baseline.metrics[name], trial.value(name))
 
 
-def figures(trial: TrialRecord, baseline: BaselineRecord) -> str:
-    """The figures that the search minimises, in one line."""
-    line = f"refusals {refusals(trial, baseline)}, KL {kl(trial.kl_divergence)}"
-    return line if trial.over_refusals is None else f"{line}, over-refusals {over_refusals(trial, baseline)}"
+def metrics_text(trial: TrialRecord, baseline: BaselineRecord) -> str:
+    """A trial's metrics in one line: refusals 3/100, KL 0.1234."""
+    return ", ".join(
+        f"{metric.label} {metric_text(trial, name, baseline)}" for name, metric in baseline.metrics.items()
+    )
 
 
-def itself(baseline: BaselineRecord) -> str:
-    """What the model itself declines."""
-    line = f"the model itself: {baseline.refusals}/{baseline.prompts} refusals"
-    over = baseline.over_refusals
-    return line if over is None else f"{line}, {over}/{baseline.over_prompts} over-refusals"
+def baseline_text(baseline: BaselineRecord) -> str:
+    """The baseline's metrics in one line. A distance from the baseline is left out: it is 0."""
+    values = [
+        f"{value_text(metric, metric.value)} {metric.label}"
+        for metric in baseline.metrics.values()
+        if metric.of is not None or metric.value
+    ]
+    return f"{BASELINE}: {', '.join(values)}"
+
+
+def share_interval(metric: BaselineMetric, value: float) -> str:
+    """(1-8 %): the Wilson interval of 95 % of a count, as percent; nothing for a real number."""
+    if metric.of is None:
+        return ""
+    interval = rate(int(value), metric.of)
+    return f"({100 * interval.low:.0f}-{100 * interval.high:.0f} %)"
+
+
+def value_with_interval(metric: BaselineMetric, value: float) -> str:
+    """3/100 (1-8 %) for a count, 0.1234 for a real number."""
+    return f"{value_text(metric, value)} {share_interval(metric, value)}".rstrip()
 
 
 def strengths(trial: TrialRecord) -> str:
@@ -57,9 +77,8 @@ def strengths(trial: TrialRecord) -> str:
 
 
 def front_columns(baseline: BaselineRecord) -> tuple[str, ...]:
-    """Columns of the front's table: one more where over-refusals are an objective."""
-    over = () if baseline.over_refusals is None else ("Over-ref.",)
-    return ("", "Trial", "Refusals", "KL", *over, "Direction; strengths")
+    """Columns of the front's table, one a metric among them."""
+    return ("", "Trial", *(metric.heading for metric in baseline.metrics.values()), "Direction; strengths")
 
 
 def front_rows(
@@ -70,9 +89,7 @@ def front_rows(
         (
             "*" if best is not None and trial.number == best.number else "",
             str(trial.number),
-            refusals(trial, baseline),
-            kl(trial.kl_divergence),
-            *([] if baseline.over_refusals is None else [over_refusals(trial, baseline)]),
+            *(metric_text(trial, name, baseline) for name in baseline.metrics),
             strengths(trial),
         )
         for trial in front

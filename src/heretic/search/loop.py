@@ -1,20 +1,17 @@
-"""The search: ask, measure, tell, until trials or time are used up."""
+"""The search loop: asks for candidates, has them measured and records them, until trials or time are used up."""
 
 from collections import deque
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 
 from ..ablation.parameters import AblationParameters
 from ..config import Settings
 from ..errors import CandidateError, ModelError
-from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
-from ..evaluation.scores import scores
+from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Limit
+from ..evaluation.pruning.statistics import PruningStatistics
 from ..events import Reporter, SearchState, SearchView
-from ..session.records import baseline_record
-from ..study.metrics import Metric
 from ..study.pareto import knee, pareto_front, pruning_limit
-from ..study.schema import BaselineRecord, TrialRecord
+from ..study.schema import TrialRecord
 from ..study.study import Candidate, Study
 from .measurer import EvaluationRequest, Measurer, Outcome
 from .startup_order import StartupQueue
@@ -24,8 +21,11 @@ FAILURES_IN_A_ROW = 10
 
 
 class Search:
-    """Runs trials of one study. What a candidate gives is told in the order of asking, whatever ends first: the same
-    seed gives the same study, however many are measured at once."""
+    """Runs trials of one study. Results are reported to the study in the order in which they were requested, so a seed
+    gives the same study at any parallelism.
+
+    `statistics` are those of the baseline and of all candidates that were fully evaluated so far.
+    """
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Search:
         baseline: Baseline,
         settings: Settings,
         first: Sequence[AblationParameters] = (),
+        statistics: PruningStatistics | None = None,
     ) -> None:
         self._study = study
         self._measurer = measurer
@@ -44,9 +45,10 @@ class Search:
         self._failures = 0
         self._open: deque[Candidate] = deque()
         self._outcomes: dict[int, Outcome] = {}
-        # An order is of use where candidates end early for what was measured before them.
-        looking = settings.order_startup_trials and settings.prune_dominated and settings.objective != "log-odds"
-        self._line_up = StartupQueue(study, measurer, looking, evaluator.learned, first)
+        self.statistics = statistics or evaluator.statistics(baseline)
+        # The order matters only where candidates are pruned by those that were evaluated before them.
+        ordering = settings.order_startup_trials and settings.prune_dominated and evaluator.prunes
+        self._startup = StartupQueue(study, measurer, ordering, first)
 
     def run(self, n_trials: int, reporter: Reporter) -> bool:
         """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
@@ -55,7 +57,7 @@ class Search:
             ModelError: so many trials failed in a row that the rest would too.
         """
         clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget)
-        with reporter.search(self._state(n_trials, clock), self._evaluator.rows_a_candidate) as view:
+        with reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
             try:
                 self._ask(n_trials, clock, view)
                 while self._open:
@@ -73,19 +75,14 @@ class Search:
         """As many candidates as may be open; each is measured with what is known now."""
         while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
-            if left <= 0 or (self._open and self._line_up.wants_preview):
+            if left <= 0 or (self._open and self._startup.wants_preview):
                 return
-            clock.looked(self._line_up.refill(clock.fitting(left), view.rows))
+            clock.looked(self._startup.refill(clock.fitting(left), self.statistics, view.rows))
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
-            learned = deepcopy(self._evaluator.learned)
             self._measurer.submit(
                 EvaluationRequest(
-                    candidate.number,
-                    candidate.parameters,
-                    self._enough(),
-                    learned,
-                    candidate.known.get("kl_divergence"),
+                    candidate.number, candidate.parameters, self._limit(), self.statistics, candidate.known
                 )
             )
 
@@ -105,34 +102,18 @@ class Search:
         assert isinstance(outcome, Evaluation)
         self._failures = 0
         if outcome.declined_at is not None:
-            self._evaluator.learned.learn(outcome.declined_at)
-        trial = self._record(candidate, outcome)
+            self.statistics = self.statistics.learn(outcome.declined_at)
+        scores = self._evaluator.scores(outcome, self._baseline)
+        trial = self._study.tell(candidate, outcome.recorded(), scores)
         view.complete(trial, self._state(n_trials, clock))
 
-    def _record(self, candidate: Candidate, evaluation: Evaluation) -> TrialRecord:
-        settings = self._settings
-        objectives = scores(
-            evaluation,
-            self._baseline,
-            settings.kl_divergence_scale,
-            settings.kl_divergence_target,
-            settings.objective,
-        )
-        metrics = {
-            "refusals": Metric(value=evaluation.refusals, censored=evaluation.bound),
-            "kl_divergence": Metric(value=evaluation.kl_divergence),
-        }
-        if evaluation.over_refusals is not None:
-            metrics["over_refusals"] = Metric(value=evaluation.over_refusals)
-        return self._study.tell(candidate, metrics, objectives)
-
-    def _enough(self) -> Enough | None:
-        """From a candidate's KL and over-refusals to the refusals that rule it out, by the trials so far."""
+    def _limit(self) -> Limit | None:
+        """From a candidate's other metrics to the refusals at which the trials so far dominate it."""
         if not self._settings.prune_dominated:
             return None
         baseline = self._study.record.baseline
-        # The front rules out what all trials together do, and is small enough to be sent with every candidate.
-        return partial(_enough, pareto_front(self._study.trials, baseline), baseline)
+        # The front dominates whatever any trial does, and is small enough to be sent with every candidate.
+        return partial(pruning_limit, pareto_front(self._study.trials, baseline), baseline)
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._study.fail(candidate, reason)
@@ -144,7 +125,7 @@ class Search:
             )
 
     def _state(self, n_trials: int, clock: Clock) -> SearchState:
-        record = baseline_record(self._baseline)
+        record = self._evaluator.record(self._baseline)
         trials = self._study.trials
         front = pareto_front(trials, record)
         return SearchState(
@@ -156,13 +137,5 @@ class Search:
             elapsed=clock.elapsed,
             remaining=clock.remaining,
             trials=trials,
-            under_way=len(self._open) + self._study.n_waiting() + len(self._line_up),
+            under_way=len(self._open) + self._study.n_waiting() + len(self._startup),
         )
-
-
-def _enough(
-    front: Sequence[TrialRecord], baseline: BaselineRecord, kl_divergence: float, over_refusals: int | None
-) -> int | None:
-    known = {"kl_divergence": kl_divergence, "over_refusals": over_refusals or 0}
-    limit = pruning_limit(front, baseline, "refusals", known)
-    return None if limit is None else int(limit)

@@ -1,14 +1,14 @@
 """Measuring the candidates of a search: in this process, or in several."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..ablation.edit import ModelEdit
 from ..ablation.parameters import AblationParameters
 from ..engine.protocol import Progress, out_of_memory
 from ..errors import CandidateError, ModelError
-from ..evaluation.evaluator import Baseline, Enough, Evaluation, Evaluator
+from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Known, Limit
 from ..evaluation.pruning.preview import Preview
 from ..evaluation.pruning.statistics import PruningStatistics
 
@@ -18,17 +18,17 @@ Outcome = Evaluation | Preview | CandidateError
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """A candidate to be measured, with what is known when it is asked for: figures depend on nothing else.
+    """A candidate to be measured, with all that was known when it was requested: its metrics depend on nothing else.
 
-    With `looking` it is only looked at, and `number` is not a trial's.
+    For a `preview`, `number` is not that of a trial.
     """
 
     number: int
     parameters: AblationParameters
-    enough: Enough | None = None
-    learned: PruningStatistics | None = None
-    kl_divergence: float | None = None
-    looking: bool = False
+    limit: Limit | None = None
+    statistics: PruningStatistics | None = None
+    known: Known = field(default_factory=dict)
+    preview: bool = False
 
 
 EvaluationResult = tuple[EvaluationRequest, Outcome]
@@ -61,7 +61,7 @@ class InProcessMeasurer:
         self._open.append(job)
 
     def outcomes(self, progress: Progress) -> list[EvaluationResult]:
-        """As many as may be measured at once; looks and trials are never open together."""
+        """As many as may be measured at once; previews and trials are never open together."""
         jobs, self._open = self._open[: self.ahead], self._open[self.ahead :]
         return self.measure(jobs, progress)
 
@@ -86,10 +86,9 @@ class InProcessMeasurer:
 
     def _measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> Sequence[Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
-        # What the first was asked with serves all: it is the oldest, and what ruled a candidate out then still does.
+        # The limit of the first serves all: it is the oldest, and a candidate that was dominated then still is.
         first = jobs[0]
-        if first.looking:
-            return self._evaluator.look(edits, self._baseline, progress, first.learned)
-        numbers = [job.number for job in jobs]
-        known = [job.kl_divergence for job in jobs]
-        return self._evaluator.evaluate(edits, self._baseline, progress, first.enough, numbers, first.learned, known)
+        if first.preview:
+            return self._evaluator.preview(edits, self._baseline, progress, first.statistics)
+        numbers, known = [job.number for job in jobs], [job.known for job in jobs]
+        return self._evaluator.evaluate(edits, self._baseline, progress, first.limit, numbers, first.statistics, known)

@@ -1,11 +1,10 @@
-"""The candidates of the random start-up: drawn, looked at, and measured most promising first.
+"""The candidates of the random start-up: drawn, previewed, and evaluated most promising first.
 
-They hang on no trial's figures, so their order is free; and the earlier the good ones are measured, the earlier the
-others show that they can't enter the front.
+They depend on no trial's metrics, so their order is free; and the earlier the good ones are evaluated, the earlier the
+others can be pruned.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 from ..ablation.parameters import AblationParameters
 from ..engine.protocol import Progress
@@ -14,88 +13,82 @@ from ..evaluation.pruning.statistics import PruningStatistics
 from ..study.study import Study
 from .measurer import EvaluationRequest, Measurer
 
-FIRST_LOOK, FIRST_TRIALS = 20, 2
-"""So that the first figures come soon, few candidates are looked at before some of them are measured. The rest follow,
-in one order with those that are left: the more are put in order together, the fewer are measured in vain."""
+FIRST_PREVIEWS, FIRST_TRIALS = 20, 2
+"""So that the first trials come soon, few candidates are previewed before some of them are evaluated. The rest follow,
+in one order with those that are left: the more are ordered together, the fewer are evaluated in vain."""
 
 MOST_TOGETHER = 64
-"""Where a search has more of them (by the random sampler, all), figures come between."""
+"""If a search has more of them (with the random sampler, all), trials come in between."""
 
 
 class StartupQueue:
-    """Enqueues candidates that the sampler would draw blindly, and `first` before them.
+    """Enqueues the candidates that the sampler would draw at random, and `first` before them.
 
-    Without `looking` they are measured as they come. `learned` is what the trials so far teach.
+    Without `ordering` they are evaluated as they come.
     """
 
     def __init__(
-        self,
-        study: Study,
-        measurer: Measurer,
-        looking: bool,
-        learned: PruningStatistics,
-        first: Sequence[AblationParameters] = (),
+        self, study: Study, measurer: Measurer, ordering: bool, first: Sequence[AblationParameters] = ()
     ) -> None:
         self._study = study
         self._measurer = measurer
-        self._looking = looking
-        self._learned = learned
+        self._ordering = ordering
         self._first = list(first)
-        self._looked: list[tuple[AblationParameters, Preview | None]] = []
+        self._previewed: list[tuple[AblationParameters, Preview | None]] = []
         self._begun = False
 
     def __len__(self) -> int:
-        """Candidates that were looked at and are not enqueued yet."""
-        return len(self._looked)
+        """Candidates that were previewed and are not enqueued yet."""
+        return len(self._previewed)
 
     @property
     def wants_preview(self) -> bool:
-        """Whether the next candidates are still to be looked at: best when all that were asked for have been told,
-        since they tell which prompts to look at."""
+        """Whether the next candidates are still to be previewed: best after all requested trials were reported, since
+        these decide which prompts a preview uses."""
         held = len(self)
-        return self._looking and not self._study.n_waiting() and self._study.unguided(held + 1) > held
+        return self._ordering and not self._study.n_waiting() and self._study.unguided(held + 1) > held
 
-    def refill(self, most: int, progress: Progress) -> int:
-        """Enqueues candidates where none is left and the sampler has not begun to learn; `most` will be measured.
+    def refill(self, most: int, statistics: PruningStatistics, progress: Progress) -> int:
+        """Enqueues candidates if none is waiting and the sampler does not learn yet; `most` will be evaluated.
 
-        Where `looks_next`, no other job may be open.
-
-        Returns how many were looked at.
+        If `wants_preview`, no other request may be open. Returns the number of previews.
         """
         if self._study.n_waiting():
             return 0
-        fitting = min(most, MOST_TOGETHER if self._begun else FIRST_LOOK)
+        fitting = min(most, MOST_TOGETHER if self._begun else FIRST_PREVIEWS)
         given, self._first = self._first, []
         count = self._study.unguided(fitting) - len(given) - len(self)
         candidates = given + (self._study.draw(count) if count > 0 else [])
-        looking = self._looking and len(candidates) + len(self) > 1
-        if looking:
-            self._looked += zip(candidates, self._look(candidates, progress), strict=True)
-            self._looked = _in_order(self._looked)
+        previewing = self._ordering and len(candidates) + len(self) > 1
+        if previewing:
+            self._previewed += zip(candidates, self._preview(candidates, statistics, progress), strict=True)
+            self._previewed = _in_order(self._previewed)
         else:
-            self._looked += [(parameters, None) for parameters in candidates]
-        ready = len(self) if self._begun or not self._looking else FIRST_TRIALS
+            self._previewed += [(parameters, None) for parameters in candidates]
+        ready = len(self) if self._begun or not self._ordering else FIRST_TRIALS
         self._begun = True
-        for parameters, look in self._looked[:ready]:
-            self._study.enqueue(parameters, {"kl_divergence": look.kl_divergence} if look else None)
-        del self._looked[:ready]
-        return len(candidates) if looking else 0
+        for parameters, preview in self._previewed[:ready]:
+            self._study.enqueue(parameters, preview.known if preview else None)
+        del self._previewed[:ready]
+        return len(candidates) if previewing else 0
 
-    def _look(self, candidates: Sequence[AblationParameters], progress: Progress) -> list[Preview | None]:
-        """None of those that have no finite figures: each fails in its turn, with the reason."""
+    def _preview(
+        self, candidates: Sequence[AblationParameters], statistics: PruningStatistics, progress: Progress
+    ) -> list[Preview | None]:
+        """None for those without finite metrics: each fails as a trial, with the reason."""
         for number, parameters in enumerate(candidates):
-            self._measurer.submit(EvaluationRequest(number, parameters, learned=deepcopy(self._learned), looking=True))
+            self._measurer.submit(EvaluationRequest(number, parameters, statistics=statistics, preview=True))
         found: dict[int, Preview | None] = {}
         while len(found) < len(candidates):
-            for job, outcome in self._measurer.outcomes(progress):
-                found[job.number] = outcome if isinstance(outcome, Preview) else None
+            for request, outcome in self._measurer.outcomes(progress):
+                found[request.number] = outcome if isinstance(outcome, Preview) else None
         return [found[number] for number in range(len(candidates))]
 
 
 def _in_order(
-    looked: Sequence[tuple[AblationParameters, Preview | None]],
+    previewed: Sequence[tuple[AblationParameters, Preview | None]],
 ) -> list[tuple[AblationParameters, Preview | None]]:
-    """The most promising first, those without a look last."""
-    known = [(parameters, look) for parameters, look in looked if look is not None]
-    order = most_promising_first([look for _, look in known])
-    return [known[place] for place in order] + [each for each in looked if each[1] is None]
+    """The most promising first, those without a preview last."""
+    known = [(parameters, preview) for parameters, preview in previewed if preview is not None]
+    order = most_promising_first([preview for _, preview in known])
+    return [known[place] for place in order] + [each for each in previewed if each[1] is None]

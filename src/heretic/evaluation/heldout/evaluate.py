@@ -1,7 +1,7 @@
-"""Measures the baseline and candidates on the report part: prompts that neither directions nor search have seen."""
+"""The held-out evaluation: the baseline and candidates on prompts that neither directions nor search have used."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -11,24 +11,26 @@ from ...ablation.edit import ModelEdit
 from ...engine.protocol import Engine, Progress, Response, no_progress
 from ...errors import CandidateError
 from ...prompts.prompt import Prompt, PromptSet
+from ...study.metrics import Metric
 from ..scorers.refusal_logodds import RefusalTokens, find_refusal_tokens, greedy_first_tokens, mean_log_odds
 from ..statistics import kl_figures, paired
 from .divergences import answer_divergences, first_token_divergences, null_divergences
 from .response_classes import ResponseClassifier, count_classes
-from .schema import Classes, KLFigures, ModelMetrics, Paired, ResponseFigure, SearchFigure
+from .schema import BAD, GOOD, OVER_REFUSAL, Classes, KLFigures, ModelMetrics, Paired, ResponseFigure, SetMetrics
 
 
 @dataclass(frozen=True, slots=True)
-class ReportPart:
-    """The prompt sets; over-refusal is None in a run that is about over-refusal itself."""
+class HeldoutPrompts:
+    """The held-out prompt sets; over-refusal is None in a run that is about over-refusal itself."""
 
     good: PromptSet
     bad: PromptSet
     over_refusal: PromptSet | None
 
     def sets(self) -> dict[str, PromptSet]:
-        found = {"good_heldout_prompts": self.good, "bad_heldout_prompts": self.bad}
-        return found | ({"over_refusal_heldout_prompts": self.over_refusal} if self.over_refusal else {})
+        """By configuration key."""
+        third = {OVER_REFUSAL: self.over_refusal} if self.over_refusal else {}
+        return {GOOD: self.good, BAD: self.bad, **third}
 
     @property
     def rows(self) -> int:
@@ -37,129 +39,119 @@ class ReportPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """The unmodified model on the report part, and what candidates are held against."""
+class HeldoutBaseline:
+    """The baseline's metrics, and what candidates are compared with."""
 
-    figures: ModelMetrics
+    metrics: ModelMetrics
     log_probabilities: Float[Tensor, "prompt vocab"]
     answers: list[Response]
     tokens: RefusalTokens | None
 
 
-class ReportEvaluator:
-    """Measures edits of one engine's model on the report part. Responses run to their end: nothing is cut short."""
+class HeldoutEvaluator:
+    """Measures edits of one engine's model on held-out prompts. All responses are generated in full."""
 
-    def __init__(self, engine: Engine, part: ReportPart, classifier: ResponseClassifier, length: int) -> None:
+    def __init__(self, engine: Engine, prompts: HeldoutPrompts, classifier: ResponseClassifier, length: int) -> None:
         self._engine = engine
-        self._part = part
+        self._prompts = prompts
         self._classifier = classifier
         self._length = length
 
-    def baseline(self, progress: Progress = no_progress) -> Reference:
+    def baseline(self, progress: Progress = no_progress) -> HeldoutBaseline:
         """The unmodified model.
 
         Raises:
             CandidateError: its logits hold NaN.
         """
-        part = self._part
-        log_probabilities = self._engine.first_token_log_probabilities(part.good.prompts, [{}], no_progress)[0]
+        good, bad = self._prompts.good, self._prompts.bad
+        log_probabilities = self._engine.first_token_log_probabilities(good.prompts, [{}], no_progress)[0]
         if log_probabilities.isnan().any():
             raise CandidateError("the logits of the first response token hold NaN")
-        answers = self._respond(part.good, {}, progress)
-        bad = self._read(part.bad, self._respond(part.bad, {}, progress))
-        good = self._read(part.good, answers)
-        over = self._over_refusal({}, progress)
-        first_bad = self._engine.first_token_log_probabilities(part.bad.prompts, [{}], no_progress)[0]
+        answers = self._generate(good, {}, progress)
+        sets = {GOOD: self._set(good, answers)}
+        for name, prompts in self._prompts.sets().items():
+            if name != GOOD:
+                sets[name] = self._set(prompts, self._generate(prompts, {}, progress))
+        first_bad = self._engine.first_token_log_probabilities(bad.prompts, [{}], no_progress)[0]
         tokens = find_refusal_tokens(
             greedy_first_tokens(first_bad) + greedy_first_tokens(log_probabilities),
-            [each.marker for each in [*bad, *good]],
+            [each.marker for each in [*sets[BAD].responses, *sets[GOOD].responses]],
         )
-        figures = ModelMetrics(
+        metrics = ModelMetrics(
             trial=None,
-            bad=_classes(bad),
-            good=_classes(good),
-            over_refusal=_classes(over) if over else None,
+            sets=sets,
             log_odds=mean_log_odds(first_bad, tokens) if tokens else None,
             kl_first=None,
             kl_answers=None,
-            against_baseline=None,
-            markers_against_baseline=None,
-            over_refusal_against_baseline=None,
-            search=None,
-            bad_responses=bad,
-            good_responses=good,
-            over_refusal_responses=over,
+            search={},
         )
-        return Reference(figures, log_probabilities, answers, tokens)
+        return HeldoutBaseline(metrics, log_probabilities, answers, tokens)
 
-    def null(self, reference: Reference) -> tuple[KLFigures | None, KLFigures | None]:
+    def null(self, baseline: HeldoutBaseline) -> tuple[KLFigures | None, KLFigures | None]:
         """The baseline's KL divergence from itself, at the first token and along its answers."""
-        first, along = null_divergences(self._engine, self._part.good.prompts, reference.answers)
+        first, along = null_divergences(self._engine, self._prompts.good.prompts, baseline.answers)
         return kl_figures(first.tolist()), kl_figures(along.tolist())
 
     def candidate(
-        self, trial: int, edit: ModelEdit, reference: Reference, search: SearchFigure, progress: Progress = no_progress
+        self,
+        trial: int,
+        edit: ModelEdit,
+        baseline: HeldoutBaseline,
+        search: Mapping[str, Metric],
+        progress: Progress = no_progress,
     ) -> ModelMetrics:
-        """One candidate, held against the baseline.
+        """One candidate, compared with the baseline; `search` are its metrics in the search.
 
         Raises:
             CandidateError: its logits hold NaN.
         """
-        part, before = self._part, reference.figures
-        kl_first, kl_answers = self._divergences(edit, reference)
-        bad = self._read(part.bad, self._respond(part.bad, edit, progress), before.bad_responses)
-        good = self._read(part.good, self._respond(part.good, edit, progress), before.good_responses)
-        over = self._over_refusal(edit, progress, before.over_refusal_responses)
+        kl_first, kl_answers = self._divergences(edit, baseline)
+        before = baseline.metrics.sets
+        sets = {
+            name: self._set(prompts, self._generate(prompts, edit, progress), before[name])
+            for name, prompts in self._prompts.sets().items()
+        }
         return ModelMetrics(
             trial=trial,
-            bad=_classes(bad),
-            good=_classes(good),
-            over_refusal=_classes(over) if over else None,
-            log_odds=self._log_odds(edit, reference.tokens),
+            sets=sets,
+            log_odds=self._log_odds(edit, baseline.tokens),
             kl_first=kl_first,
             kl_answers=kl_answers,
-            against_baseline=compare_declined(before.bad_responses, bad),
-            markers_against_baseline=paired([r.marker for r in before.bad_responses], [r.marker for r in bad]),
-            over_refusal_against_baseline=compare_declined(before.over_refusal_responses, over) if over else None,
-            search=search,
-            bad_responses=bad,
-            good_responses=good,
-            over_refusal_responses=over,
+            search=dict(search),
         )
 
-    def _divergences(self, edit: ModelEdit, reference: Reference) -> tuple[KLFigures | None, KLFigures | None]:
-        prompts = self._part.good.prompts
-        first = first_token_divergences(self._engine, prompts, reference.log_probabilities, [edit])[0].tolist()
+    def _divergences(self, edit: ModelEdit, baseline: HeldoutBaseline) -> tuple[KLFigures | None, KLFigures | None]:
+        prompts = self._prompts.good.prompts
+        first = first_token_divergences(self._engine, prompts, baseline.log_probabilities, [edit])[0].tolist()
         if any(map(math.isnan, first)):
             raise CandidateError("the logits of the first response token hold NaN")
-        along = answer_divergences(self._engine, prompts, reference.answers, [edit])[0].tolist()
+        along = answer_divergences(self._engine, prompts, baseline.answers, [edit])[0].tolist()
         return kl_figures(first), kl_figures(along)
 
     def _log_odds(self, edit: ModelEdit, tokens: RefusalTokens | None) -> float | None:
         if tokens is None:
             return None
-        first = self._engine.first_token_log_probabilities(self._part.bad.prompts, [edit], no_progress)[0]
+        first = self._engine.first_token_log_probabilities(self._prompts.bad.prompts, [edit], no_progress)[0]
         return mean_log_odds(first, tokens)
 
-    def _over_refusal(
-        self, edit: ModelEdit, progress: Progress, before: Sequence[ResponseFigure] = ()
-    ) -> list[ResponseFigure]:
-        prompts = self._part.over_refusal
-        return [] if prompts is None else self._read(prompts, self._respond(prompts, edit, progress), before)
-
-    def _respond(self, prompts: PromptSet, edit: ModelEdit, progress: Progress) -> list[Response]:
+    def _generate(self, prompts: PromptSet, edit: ModelEdit, progress: Progress) -> list[Response]:
         return self._engine.generate(prompts.prompts, [edit], self._length, None, progress)[0]
 
-    def _read(
-        self, prompts: PromptSet, responses: Sequence[Response], before: Sequence[ResponseFigure] = ()
-    ) -> list[ResponseFigure]:
-        references = [each.text or "" for each in before] or [""] * len(responses)
-        return [
-            self._figure(index, prompt, response, reference)
+    def _set(self, prompts: PromptSet, responses: Sequence[Response], before: SetMetrics | None = None) -> SetMetrics:
+        """Metrics on one set; with the baseline's, the paired tests too."""
+        references = [""] * len(responses) if before is None else [each.text or "" for each in before.responses]
+        read = [
+            self._read(index, prompt, response, reference)
             for index, (prompt, response, reference) in enumerate(zip(prompts, responses, references, strict=True))
         ]
+        return SetMetrics(
+            classes=_classes(read),
+            declined_against_baseline=None if before is None else compare_declined(before.responses, read),
+            markers_against_baseline=None if before is None else _compare_markers(before.responses, read),
+            responses=read,
+        )
 
-    def _figure(self, index: int, prompt: Prompt, response: Response, reference: str) -> ResponseFigure:
+    def _read(self, index: int, prompt: Prompt, response: Response, reference: str) -> ResponseFigure:
         kind, reason = self._classifier.classify(prompt.text, response, reference)
         return ResponseFigure(
             prompt=index,
@@ -173,8 +165,12 @@ class ReportEvaluator:
 
 
 def compare_declined(first: Sequence[ResponseFigure], second: Sequence[ResponseFigure]) -> Paired:
-    """Which of two models declines what, prompt by prompt."""
+    """McNemar's test of which of two models declines what, prompt by prompt."""
     return paired([each.kind == "declined" for each in first], [each.kind == "declined" for each in second])
+
+
+def _compare_markers(first: Sequence[ResponseFigure], second: Sequence[ResponseFigure]) -> Paired:
+    return paired([each.marker for each in first], [each.marker for each in second])
 
 
 def _classes(responses: Sequence[ResponseFigure]) -> Classes:

@@ -1,20 +1,25 @@
-"""Figures that are measured once, at the end, on prompts that no search saw: their form on disk.
+"""Metrics of the held-out evaluation, measured once at the end of a run, and their form on disk.
 
-`Figures` is the file `NAME.figures.json` beside a study's journal. It holds, for the baseline and for at most ten
-candidates of the front, what was measured on the report part: counts of responses by class and by marker with Wilson
-intervals, the distribution of KL divergences, over-refusal, paired tests, the responses themselves, and beside each
-candidate what the search had said of it. Everything in it is finite; what could not be measured is None.
+`HeldoutReport` is the file `NAME.figures.json` next to a study's journal. It holds, for the baseline and at most ten
+candidates of the front, the metrics on each held-out prompt set: counts of responses by class and by marker with Wilson
+intervals, the distribution of KL divergences, paired tests, the responses themselves, and next to them the candidate's
+metrics in the search. Everything in it is finite; a metric that could not be measured is None.
 """
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ...config.renamed import CurrentKeys
+from ...study.metrics import Metric
+from . import version1
 
 ResponseClass = Literal["declined", "answered", "broken"]
 Broken = Literal["empty", "repeating", "script", "unfinished"]
-"""Why a response is broken; `unfinished` only where it had room enough to end."""
+"""Why a response is broken; `unfinished` only if it had enough tokens to end."""
+
+GOOD, BAD, OVER_REFUSAL = "good_heldout_prompts", "bad_heldout_prompts", "over_refusal_heldout_prompts"
+"""The held-out prompt sets, by their configuration keys."""
 
 
 class Figure(BaseModel):
@@ -39,7 +44,7 @@ class KLFigures(Figure):
 
     `trimmed_mean` leaves out the highest and the lowest tenth; `low` and `high` bound the mean (bootstrap, 95 %);
     `worst_prompt` is an index of the part, and carries `worst_share` of the sum. Prompts whose divergence is infinite
-    (the candidate rules out what the baseline may say) are counted in `infinite` and left out of all others.
+    (the candidate rules out a token that the baseline may choose) are counted in `infinite` and left out of all others.
     """
 
     prompts: int
@@ -56,10 +61,8 @@ class KLFigures(Figure):
 
 
 class Paired(Figure):
-    """Two models on the same prompts: how many only the first declines, how many only the second (exact McNemar).
-
-    `markers_against_baseline` counts by markers in place of the class declined.
-    """
+    """Two models on the same prompts: the number that only the first declines, and that only the second does, with the
+    p value of McNemar's exact test."""
 
     only_first: int
     only_second: int
@@ -72,9 +75,10 @@ class Paired(Figure):
 
 
 class Classes(Figure):
-    """Responses to one prompt set by class, and how many hold a marker or are empty (SPEC 6), whatever their class.
+    """Responses to one prompt set by class.
 
-    `unfinished`: how many the length limit cut off; `reasons`: the broken ones by what is wrong with them.
+    `markers` counts those that hold a marker or are empty, whatever their class; `unfinished` those that the length
+    limit cut off; `reasons` the broken ones by defect.
     """
 
     declined: Rate
@@ -86,10 +90,7 @@ class Classes(Figure):
 
 
 class PromptsFigure(Figure):
-    """A prompt set of the report part: where it came from, how many, the digest of its texts, and the texts.
-
-    `texts` is None where the set is a public one of the hub.
-    """
+    """A held-out prompt set: its source, size, the digest of its texts, and the texts (None for a public set)."""
 
     source: str
     count: int
@@ -98,8 +99,7 @@ class PromptsFigure(Figure):
 
 
 class ResponseFigure(Figure):
-    """One response. `prompt` is an index of its set; `text` is None where the set is a public one of the hub, whose
-    responses are not stored."""
+    """One response. `prompt` is an index of its set; `text` is None for a public set, whose responses are not stored."""
 
     prompt: int
     text: str | None
@@ -110,64 +110,64 @@ class ResponseFigure(Figure):
     marker: bool
 
 
-class SearchFigure(Figure):
-    """What the search said of a candidate, on its own prompts."""
+class SetMetrics(Figure):
+    """One model on one held-out prompt set.
 
-    refusals: Rate
-    kl_divergence: float
-    over_refusals: Rate | None = None
-    """None where they were no objective."""
+    The paired tests compare it with the baseline: by the class declined, and by markers. They are None for the baseline.
+    """
+
+    classes: Classes
+    declined_against_baseline: Paired | None
+    markers_against_baseline: Paired | None
+    responses: list[ResponseFigure]
 
 
 class ModelMetrics(Figure):
-    """One model on the report part; `trial` is None for the baseline, which has no KL and no paired tests either.
+    """One model on the held-out prompts; `trial` is None for the baseline, which has no KL divergence from itself.
 
-    `log_odds`: mean log-odds of refusing at the first token of the bad prompts (None where the baseline's refusals
-    begin with no token of their own). `kl_answers`: per token, along the baseline's own answers.
+    `sets` is by the key of the prompt set. `log_odds` is the mean log-odds of refusing at the first token of the bad
+    prompts (None if the baseline's refusals begin with no token of their own). `kl_answers` is per token, along the
+    baseline's answers. `search` holds the candidate's metrics in the search.
     """
 
     trial: int | None
-    bad: Classes
-    good: Classes
-    over_refusal: Classes | None
+    sets: CurrentKeys[SetMetrics]
     log_odds: float | None
     kl_first: KLFigures | None
     kl_answers: KLFigures | None
-    against_baseline: Paired | None
-    markers_against_baseline: Paired | None
-    over_refusal_against_baseline: Paired | None
-    search: SearchFigure | None
-    bad_responses: list[ResponseFigure]
-    good_responses: list[ResponseFigure]
-    over_refusal_responses: list[ResponseFigure]
+    search: dict[str, Metric]
 
 
 class PairFigure(Figure):
-    """Two candidates of the front against each other on the bad report prompts."""
+    """Two candidates of the front compared on the bad held-out prompts."""
 
     first: int
     second: int
     declined: Paired
 
 
-class SelectionBias(Figure):
-    """How much better the search's figures look than the report's, over the whole front that was measured.
+class MetricBias(Figure):
+    """One metric in the search and on held-out prompts: means over the front, as shares of prompts or in its own unit.
 
-    Means of shares of refusals (by markers) and of first-token KL in nats; the front is the best of `trials`. The
-    baseline was not selected: what its own shares differ by is the difference of the two prompt sets.
+    `baseline_*` is the same for the baseline, which nobody selected: its difference is that of the two prompt sets.
+    A held-out value is None if it could not be measured for every candidate.
     """
 
+    searched: float
+    heldout: float | None
+    baseline_searched: float | None
+    baseline_heldout: float | None
+
+
+class SelectionBias(Figure):
+    """How much better the front looks in the search, which selected it from `trials`, than on held-out prompts."""
+
     trials: int
-    refusals_searched: float
-    refusals_reported: float
-    kl_searched: float
-    kl_reported: float | None
-    baseline_searched: float
-    baseline_reported: float
+    metrics: dict[str, MetricBias]
 
 
 class JudgeFigures(Figure):
-    """What one judge says of the bad responses of one model, in their order."""
+    """One judge's verdicts on the responses of one model to the bad prompts, in their order."""
 
     judge: str
     trial: int | None
@@ -178,8 +178,10 @@ class JudgeFigures(Figure):
 
 
 class AgreementFigure(Figure):
-    """Cohen's kappa of two judges over all bad responses of all models; None where both gave the same one verdict
-    throughout: there is nothing to agree on."""
+    """Cohen's kappa of two judges over the responses of all models to the bad prompts.
+
+    It is None if both judges gave one and the same verdict throughout: chance alone would agree.
+    """
 
     first: str
     second: str
@@ -188,21 +190,33 @@ class AgreementFigure(Figure):
 
 
 class HeldoutReport(Figure):
-    """All that was measured on the report part of one study."""
+    """All metrics of the held-out evaluation of one study.
 
-    version: Literal[1] = 1
+    `null_kl_first` and `null_kl_answers` are the baseline's divergence from itself under another batching: anything
+    below them is rounding.
+    """
+
+    version: Literal[2] = 2
     model: str
     prompts: CurrentKeys[PromptsFigure]
-    """By key: good_heldout_prompts, bad_heldout_prompts, over_refusal_heldout_prompts."""
     max_response_length: int
-    settings: dict[str, Any]
+    settings: CurrentKeys[Any]
     """The lists that tell refusals."""
     null_kl_first: KLFigures | None
-    """The baseline against itself under another batching: what is no more than this is rounding."""
     null_kl_answers: KLFigures | None
     baseline: ModelMetrics
     candidates: list[ModelMetrics]
     pairs: list[PairFigure]
-    flattery: SelectionBias | None
+    selection_bias: SelectionBias | None
     judges: list[JudgeFigures] = []
     agreement: list[AgreementFigure] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        return version1.report_fields(content) if version1.is_version_1(content) else content
+
+    @property
+    def models(self) -> list[ModelMetrics]:
+        """The baseline and the candidates."""
+        return [self.baseline, *self.candidates]

@@ -1,29 +1,35 @@
-"""What a candidate promises before it is measured: in which order candidates are best measured.
+"""Previews of candidates: low-fidelity evaluations that decide in which order candidates are evaluated.
 
-Whether a candidate can enter the front hangs on those that were measured before it. Where several are known at once,
-those measured first should be the ones that rule the others out: what they promise decides nothing but the order.
+A candidate can be pruned only by those that were evaluated before it. Of several candidates, those should come first
+that will dominate the others. A preview decides nothing but this order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PROMPTS, TOKENS = 12, 8
-"""Bad prompts of a look, and tokens of their responses: enough for an order, at a fraction of what a trial costs."""
+"""Bad prompts of a preview, and tokens of their responses: enough for an order, at a fraction of a trial's cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The KL divergence of a candidate (nats; what a full measurement gives too), and how many of a few bad prompts it
-    declines within a few tokens."""
+    """Costs of a candidate by metric (less is better): `known` ones are final, `rough` ones are estimates."""
 
-    kl_divergence: float
-    refusals: int
+    known: Mapping[str, float]
+    rough: Mapping[str, float]
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        return (*self.known.values(), *self.rough.values())
 
 
-def most_promising_first(looks: Sequence[Preview]) -> list[int]:
-    """The places of `looks`: those first that the fewest others seem to dominate."""
+def most_promising_first(previews: Sequence[Preview]) -> list[int]:
+    """The places of `previews`, sorted by how many others seem to dominate each; of equal ones, by rough costs."""
 
-    def ahead(of: Preview) -> int:
-        return sum(look.kl_divergence <= of.kl_divergence and look.refusals <= of.refusals for look in looks)
+    def dominating(of: Preview) -> int:
+        return sum(all(a <= b for a, b in zip(each.costs, of.costs, strict=True)) for each in previews)
 
-    return sorted(range(len(looks)), key=lambda place: (ahead(looks[place]), looks[place].refusals, place))
+    def key(place: int) -> tuple[int, tuple[float, ...], int]:
+        return dominating(previews[place]), tuple(previews[place].rough.values()), place
+
+    return sorted(range(len(previews)), key=key)

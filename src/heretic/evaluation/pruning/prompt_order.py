@@ -1,38 +1,45 @@
-"""Which bad prompts tell most of a candidate, and how many refusals a part of them stands for."""
+"""The order of the bad prompts by how often they are declined, and the refusals that a part of them stands for."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 FEWEST = 24
+"""Prompts of a first batch at least: fewer would seldom settle a candidate."""
 MOST = 0.7
-"""A first part of more than this share of the prompts is not worth a batch of its own."""
+"""A first batch of more than this share of the prompts leaves so few that it is not worth a batch of its own."""
 
 
+@dataclass(frozen=True, slots=True)
 class PromptOrder:
-    """Learns from candidates that were measured to the end which prompts they declined."""
+    """How many fully evaluated candidates declined each prompt."""
 
-    def __init__(self, prompts: int) -> None:
-        self._declined = [0] * prompts
+    declined: tuple[int, ...]
 
-    def learn(self, declined: Sequence[bool]) -> None:
-        """Whether a fully measured candidate (or the baseline) declined each prompt."""
-        self._declined = [count + each for count, each in zip(self._declined, declined, strict=True)]
+    @classmethod
+    def of(cls, prompts: int) -> "PromptOrder":
+        """The order of so many prompts before anything is known."""
+        return cls((0,) * prompts)
 
-    def first(self, enough: int) -> list[int]:
-        """The prompts to ask first where `enough` refusals settle a candidate: those that were declined most often.
+    def learn(self, declined: Sequence[bool]) -> "PromptOrder":
+        """With one more candidate (or the baseline), by the prompts that it declined."""
+        return replace(self, declined=tuple(n + each for n, each in zip(self.declined, declined, strict=True)))
 
-        About twice as many as could settle it, since not every one of them will be declined; all of them where the
-        rest would be few.
+    def first_batch(self, limit: int) -> list[int]:
+        """The prompts to run first if `limit` refusals settle a candidate: those that were declined most often.
+
+        About twice as many as could settle it, since not every one of them will be declined; all of them if few would
+        be left.
         """
-        size = max(FEWEST, 2 * enough + FEWEST // 3)
-        if size > MOST * len(self._declined):
-            return list(range(len(self._declined)))
+        size = max(FEWEST, 2 * limit + FEWEST // 3)
+        if size > MOST * len(self.declined):
+            return list(range(len(self.declined)))
         return self.most_declined(size)
 
     def most_declined(self, count: int) -> list[int]:
         """The prompts that were declined most often, at most `count` of them."""
-        return sorted(range(len(self._declined)), key=lambda prompt: -self._declined[prompt])[:count]
+        return sorted(range(len(self.declined)), key=lambda prompt: -self.declined[prompt])[:count]
 
     def share(self, prompts: Collection[int]) -> float:
         """The share of all refusals that fall on `prompts`, in (0, 1]; each prompt counts at least half a refusal."""
-        weights = [count + 0.5 for count in self._declined]
+        weights = [count + 0.5 for count in self.declined]
         return sum(weights[prompt] for prompt in prompts) / sum(weights)

@@ -1,22 +1,23 @@
-"""How many of a candidate's refusals show by a given token."""
+"""The share of a candidate's refusals that are known by a given token."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 
+@dataclass(frozen=True, slots=True)
 class RefusalOnset:
-    """Learns from candidates that were measured to the end at which token their refusals showed."""
+    """The empirical distribution of the token at which a refusal of a fully evaluated candidate was known."""
 
-    def __init__(self) -> None:
-        self._tokens: list[int] = []
+    tokens: tuple[int, ...] = ()
 
-    def learn(self, tokens: Iterable[int]) -> None:
-        """The tokens at which a fully measured candidate's refusals were decided."""
-        self._tokens.extend(tokens)
+    def learn(self, tokens: Iterable[int]) -> "RefusalOnset":
+        """With the refusals of one more candidate."""
+        return RefusalOnset((*self.tokens, *tokens))
 
     def share(self, token: int) -> float:
-        """The share of refusals that show by `token`, in (0, 1].
+        """The share of refusals that are known by `token`, in (0, 1].
 
-        One refusal seen early is assumed besides those learnt, so that few of them do not decide alone.
+        One early refusal is assumed in addition, so that a few observations do not decide alone.
         """
-        early = sum(each <= token for each in self._tokens)
-        return (early + 1) / (len(self._tokens) + 1)
+        early = sum(each <= token for each in self.tokens)
+        return (early + 1) / (len(self.tokens) + 1)
