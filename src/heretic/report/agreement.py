@@ -1,25 +1,27 @@
-"""Whether the figures of a run agree with those that a record of it states."""
+"""The metrics of a repeated run next to those of its record, and whether they agree."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from ..evaluation.heldout.schema import Classes, Figure, HeldoutReport, KLFigures, ModelMetrics, Rate
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, Figure, HeldoutReport, KLFigures, ModelMetrics, Rate
 from ..evaluation.rounding import Rounding
 from ..evaluation.statistics import rate
+from ..study.metrics import BaselineMetric
 from ..study.schema import BaselineRecord, TrialRecord
+from .tables import model_name
 
 Verdict = Literal["exactly", "within the interval", "no"]
 
-OVER = "over-refusals (search)"
+SETS = {BAD: "bad", GOOD: "good", OVER_REFUSAL: "look harmful"}
 SAME = 1e-9
-"""Relative: a figure that was written as decimals and read again is no further from itself."""
+"""Relative difference that writing a number as decimals and reading it again can make."""
 
 
 class ComparedFigure(Figure):
-    """One figure as recorded and as measured now; what could not be measured is None.
+    """One metric as recorded and as measured now; None if it could not be measured.
 
-    `low` and `high` are the bounds that it must lie in to agree: the recorded figure's interval, or what rounding does.
+    To agree, it must lie from `low` to `high`: within the recorded value's interval, or within rounding.
     """
 
     subject: str
@@ -41,7 +43,7 @@ class ComparedFigure(Figure):
 
 
 class Difference(Figure):
-    """A version, a device or the like that is not what it was."""
+    """A version, a device or the like that differs from the recorded one."""
 
     name: str
     recorded: str
@@ -49,9 +51,9 @@ class Difference(Figure):
 
 
 class Reproduction(Figure):
-    """What came of running something again. `whole`: the search too, not the recorded trials alone.
+    """The outcome of a repeated run. `whole`: the search was repeated too, rather than the recorded trials alone.
 
-    `not_repeated` names what the record holds and nobody measured now.
+    `not_repeated` names parts of the record that were not measured again.
     """
 
     version: Literal[1] = 1
@@ -70,52 +72,53 @@ class Reproduction(Figure):
         return sum(each.verdict == verdict for each in self.figures)
 
 
-def compare_baselines(recorded: BaselineRecord, now: BaselineRecord) -> list[ComparedFigure]:
-    figures = [_count("the model itself", "refusals (search)", _rate_of(recorded), _rate_of(now))]
-    if recorded.over_refusals is None:
-        return figures
-    before, after = (
-        None if b.over_refusals is None else rate(b.over_refusals, b.over_prompts or 0) for b in (recorded, now)
-    )
-    assert before is not None
-    return [*figures, _count("the model itself", OVER, before, after)]
+def compare_baselines(recorded: BaselineRecord, now: BaselineRecord, rounding: Rounding) -> list[ComparedFigure]:
+    """The baseline's metrics in the search; distances from the baseline are left out."""
+    return [
+        _compare_metric(
+            model_name(None), metric, metric.value, now.value(name) if name in now.metrics else None, rounding
+        )
+        for name, metric in recorded.metrics.items()
+        if metric.of is not None or metric.value
+    ]
 
 
 def compare_trial(
     recorded: TrialRecord, now: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> list[ComparedFigure]:
-    """A trial's figures in the search: refusals within their Wilson interval, KL within what rounding may do."""
-    subject = f"trial {recorded.number}"
-    refusals = _count(
-        subject,
-        "refusals (search)",
-        rate(recorded.refusals, baseline.prompts),
-        None if now is None else rate(now.refusals, baseline.prompts),
+    """A trial's metrics in the search: counts within their Wilson interval, real numbers within rounding."""
+    return [
+        _compare_metric(
+            model_name(recorded.number),
+            metric,
+            recorded.value(name),
+            now.value(name) if now is not None and name in now.metrics else None,
+            rounding,
+        )
+        for name, metric in baseline.metrics.items()
+    ]
+
+
+def _compare_metric(
+    subject: str, metric: BaselineMetric, recorded: float, now: float | None, rounding: Rounding
+) -> ComparedFigure:
+    figure = f"{metric.label} (search)"
+    if metric.of is not None:
+        after = None if now is None else rate(int(now), metric.of)
+        return _count(subject, figure, rate(int(recorded), metric.of), after)
+    allowed = rounding[0] + rounding[1] * abs(recorded)
+    return ComparedFigure(
+        subject=subject, figure=figure, recorded=recorded, now=now, low=recorded - allowed, high=recorded + allowed
     )
-    allowed = rounding[0] + rounding[1] * recorded.kl_divergence
-    divergence = ComparedFigure(
-        subject=subject,
-        figure="KL (search)",
-        recorded=recorded.kl_divergence,
-        now=None if now is None else now.kl_divergence,
-        low=recorded.kl_divergence - allowed,
-        high=recorded.kl_divergence + allowed,
-    )
-    if recorded.over_refusals is None:
-        return [refusals, divergence]
-    harmless = baseline.over_prompts or 0
-    before = rate(recorded.over_refusals, harmless)
-    after = None if now is None or now.over_refusals is None else rate(now.over_refusals, harmless)
-    return [refusals, divergence, _count(subject, OVER, before, after)]
 
 
 def compare_measured(
     recorded: HeldoutReport, now: HeldoutReport | None, numbers: Mapping[int, int]
 ) -> list[ComparedFigure]:
-    """What was measured at the end; `numbers` are the present numbers of the recorded trials."""
-    found = {each.trial: each for each in (now.baseline, *now.candidates)} if now else {}
+    """Held-out metrics; `numbers` are the present numbers of the recorded trials."""
+    found = {each.trial: each for each in now.models} if now else {}
     compared = []
-    for model in (recorded.baseline, *recorded.candidates):
+    for model in recorded.models:
         counterpart = found.get(None if model.trial is None else numbers.get(model.trial))
         compared += list(_compare_models(model, counterpart, recorded))
     return compared
@@ -124,18 +127,16 @@ def compare_measured(
 def _compare_models(
     recorded: ModelMetrics, now: ModelMetrics | None, figures: HeldoutReport
 ) -> Iterator[ComparedFigure]:
-    subject = "the model itself" if recorded.trial is None else f"trial {recorded.trial}"
-    for title, name in (("bad", "bad"), ("good", "good"), ("look harmful", "over_refusal")):
-        before: Classes | None = getattr(recorded, name)
-        after: Classes | None = getattr(now, name) if now is not None else None
+    subject = model_name(recorded.trial)
+    for name, title in SETS.items():
+        before, after = recorded.sets.get(name), now.sets.get(name) if now is not None else None
         if before is not None:
             for kind in ("declined", "broken", "markers"):
-                yield _count(
-                    subject, f"{title}: {kind}", getattr(before, kind), None if after is None else getattr(after, kind)
-                )
+                counted = None if after is None else getattr(after.classes, kind)
+                yield _count(subject, f"{title}: {kind}", getattr(before.classes, kind), counted)
     if recorded.trial is not None:
         for title, name, null in (
-            ("KL (unseen)", "kl_first", figures.null_kl_first),
+            ("KL (held-out)", "kl_first", figures.null_kl_first),
             ("KL along answers", "kl_answers", figures.null_kl_answers),
         ):
             divergence: KLFigures | None = getattr(recorded, name)
@@ -146,8 +147,8 @@ def _compare_models(
 def _divergence(
     subject: str, title: str, recorded: KLFigures, now: KLFigures | None, null: KLFigures | None
 ) -> ComparedFigure:
-    """A mean within its bootstrap interval, which is as much wider as the model differs from itself by rounding."""
-    # Where a prompt's divergence became infinite, or no longer is, the means are of other prompts.
+    """A mean within its bootstrap interval, widened by the divergence that rounding alone gives the baseline."""
+    # If another number of prompts is infinite, the means are over different prompts.
     comparable = now is not None and now.infinite == recorded.infinite
     slack = 0.0 if null is None else null.high
     return ComparedFigure(
@@ -173,7 +174,7 @@ def _count(subject: str, title: str, recorded: Rate, now: Rate | None) -> Compar
 
 
 def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
-    """Entries that are not the same in both; what one of them lacks is `-`."""
+    """Entries that differ; `-` stands for a missing one."""
     names = dict.fromkeys([*recorded, *now])
     return [
         Difference(name=name, recorded=recorded.get(name, "-"), now=now.get(name, "-"))
@@ -183,7 +184,7 @@ def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[Dif
 
 
 def summary(reproduction: Reproduction) -> list[str]:
-    """What came of it, in sentences."""
+    """The outcome in sentences."""
     exactly, within, no = (reproduction.count(verdict) for verdict in ("exactly", "within the interval", "no"))
     lines = [
         f"Of {len(reproduction.figures)} figures, {exactly} agree exactly, {within} within the interval, {no} do not."
@@ -219,7 +220,3 @@ def rows_of(figures: Sequence[ComparedFigure]) -> list[tuple[str, ...]]:
         )
         for each in figures
     ]
-
-
-def _rate_of(baseline: BaselineRecord) -> Rate:
-    return rate(baseline.refusals, baseline.prompts)

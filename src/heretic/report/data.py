@@ -1,35 +1,40 @@
-"""What a report holds, and its form on disk: the JSON file that stands beside the page."""
+"""The contents of a report, and their form on disk: the JSON file next to the page."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from ..ablation.methods.registry import AnyParameters
 from ..benchmark.figures import BenchmarkFigures
-from ..evaluation.heldout.schema import Figure, HeldoutReport, Rate
-from ..evaluation.statistics import rate
+from ..evaluation.heldout.schema import Figure, HeldoutReport
 from ..study.history import Failure, failures, hypervolumes, importance, seconds_by_trial
+from ..study.metrics import Metric
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
+from . import version1
 from .residuals import ResidualFigures
 
 Value = TypeVar("Value", bound=BaseModel)
 
 
 class TrialFigures(Figure):
-    """One trial; `hypervolume` is that of the front up to it. Of a `bound`, `refusals` is what it has at least."""
+    """One trial; `hypervolume` is that of the front up to it."""
 
     number: int
-    refusals: int
-    kl_divergence: float
-    over_refusals: int | None = None
-    bound: bool
+    metrics: dict[str, Metric]
     seconds: float | None
     hypervolume: float
     parameters: AnyParameters
+
+    @property
+    def pruned(self) -> bool:
+        return any(metric.censored for metric in self.metrics.values())
+
+    def value(self, name: str) -> float:
+        return self.metrics[name].value
 
 
 class FailedTrial(Figure):
@@ -38,30 +43,24 @@ class FailedTrial(Figure):
 
 
 class FrontTrial(Figure):
-    """One trial of the front as the search has it. `strengths`: by component, the ablation weight at each layer."""
+    """One trial of the front. `strengths`: by component, the ablation weight at each layer."""
 
     number: int
-    refusals: Rate
-    kl_divergence: float
-    over_refusals: Rate | None = None
     strengths: dict[str, list[float]]
 
 
 class Report(Figure):
-    """All that is known of one study.
+    """All data of one study.
 
-    `over_refusals` are None where they are no objective of the search.
-
-    `measured`, `residuals` and `benchmarks` are None where nothing of the kind was measured; `knee` and `importance`
-    are where there are too few trials.
+    `measured` (held-out metrics), `residuals` and `benchmarks` are None if they were not measured; `knee` and
+    `importance` if there are too few trials.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     created: str
     heretic: str
     study: StudyRecord
     runs: list[RunRecord]
-    baseline: Rate
     states: dict[str, int]
     trials: list[TrialFigures]
     failed: list[FailedTrial]
@@ -71,6 +70,15 @@ class Report(Figure):
     measured: HeldoutReport | None
     residuals: ResidualFigures | None
     benchmarks: BenchmarkFigures | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        return version1.report_fields(content) if version1.is_version_1(content) else content
+
+    @property
+    def baseline(self) -> BaselineRecord:
+        return self.study.baseline
 
     def trial(self, number: int) -> TrialFigures:
         return next(each for each in self.trials if each.number == number)
@@ -92,7 +100,6 @@ def report_of(
         heretic=heretic,
         study=without_home(record),
         runs=[without_home(run) for run in study.runs],
-        baseline=rate(record.baseline.refusals, record.baseline.prompts),
         states=study.count_by_state(),
         trials=_trials(study, trials, record.baseline),
         failed=[_failed(each) for each in failures(study)],
@@ -110,10 +117,7 @@ def _trials(study: RecordedStudy, trials: Sequence[TrialRecord], baseline: Basel
     return [
         TrialFigures(
             number=trial.number,
-            refusals=trial.refusals,
-            kl_divergence=trial.kl_divergence,
-            over_refusals=trial.over_refusals,
-            bound=trial.bound,
+            metrics=trial.metrics,
             seconds=seconds.get(trial.number),
             hypervolume=volume,
             parameters=trial.parameters,
@@ -130,11 +134,6 @@ def _front_trial(trial: TrialRecord, record: StudyRecord) -> FrontTrial:
     layers = range(1 + int(record.space["last_layer"]))
     return FrontTrial(
         number=trial.number,
-        refusals=rate(trial.refusals, record.baseline.prompts),
-        kl_divergence=trial.kl_divergence,
-        over_refusals=None
-        if trial.over_refusals is None
-        else rate(trial.over_refusals, record.baseline.over_prompts or 0),
         strengths={
             component: [kernel.weight(layer) for layer in layers]
             for component, kernel in trial.parameters.kernels.items()
@@ -143,7 +142,7 @@ def _front_trial(trial: TrialRecord, record: StudyRecord) -> FrontTrial:
 
 
 def without_home(value: Value) -> Value:
-    """The same value with `~` for the home directory, which tells others who made it."""
+    """The same value with `~` for the home directory, which would tell others who made it."""
     home = str(Path.home())
     return type(value).model_validate(_replaced(value.model_dump(mode="json"), home)) if len(home) > 1 else value
 

@@ -4,15 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.heldout.schema import HeldoutReport, ModelMetrics, ResponseClass, ResponseFigure
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, ResponseClass, ResponseFigure
 from .responses import printable
 
 CLASSES: tuple[ResponseClass, ...] = ("declined", "answered", "broken")
-SETS = {
-    "bad": ("bad_heldout_prompts", "Bad prompts"),
-    "good": ("good_heldout_prompts", "Good prompts"),
-    "over_refusal": ("over_refusal_heldout_prompts", "Harmless prompts that look harmful"),
-}
+TITLES = {BAD: "Bad prompts", GOOD: "Good prompts", OVER_REFUSAL: "Harmless prompts that look harmful"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +43,11 @@ def paired_examples(figures: HeldoutReport, trial: int, most: int = 2) -> list[S
     """Every way that responses went, set by set, with at most `most` examples each."""
     candidate = next(each for each in figures.candidates if each.trial == trial)
     found = []
-    for name, (key, title) in SETS.items():
-        before, after = _responses(figures.baseline, name), _responses(candidate, name)
-        if before and after:
-            prompts = figures.prompts[key].texts
-            found.append(SetExamples(title, len(before), _passages(before, after, prompts, most)))
+    for name, title in TITLES.items():
+        before, after = figures.baseline.sets.get(name), candidate.sets.get(name)
+        if before is not None and after is not None and before.responses:
+            passages = _passages(before.responses, after.responses, figures.prompts[name].texts, most)
+            found.append(SetExamples(title, len(before.responses), passages))
     return found
 
 
@@ -80,8 +76,3 @@ def _text(response: ResponseFigure) -> str | None:
     if response.text is None:
         return None
     return printable(response.text).strip() + ("" if response.complete else " …")
-
-
-def _responses(model: ModelMetrics, name: str) -> list[ResponseFigure]:
-    responses: list[ResponseFigure] = getattr(model, f"{name}_responses")
-    return responses

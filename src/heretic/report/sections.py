@@ -1,30 +1,40 @@
-"""The sections of the page, from what was found to what was run."""
+"""The sections of the page, from the front to the record of the run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ..evaluation.heldout.schema import HeldoutReport, ModelMetrics
-from ..evaluation.statistics import rate
+from ..evaluation.heldout.schema import BAD, OVER_REFUSAL, HeldoutReport, ModelMetrics
+from ..evaluation.scorers.registry import heldout_metric
 from ..study.history import LEAST_TRIALS
-from .benchmark_tables import COLUMNS, benchmark_rows
+from ..study.schema import BASELINE
 from .charts import (
     class_chart,
     front_chart,
-    geometry_chart,
     history_chart,
     importance_chart,
     kernel_chart,
-    projection_chart,
 )
 from .data import Report
 from .examples import paired_examples
 from .parts import Examples, Part, Section, Table, Words, chart
-from .tables import judge_table, kl_interval, kl_table, paired_text, rate_text, sentences
-from .text import duration, kl
+from .residual_charts import geometry_chart, projection_chart
+from .tables import (
+    BENCHMARK_COLUMNS,
+    benchmark_rows,
+    heldout_text,
+    judge_table,
+    kl_interval,
+    kl_table,
+    model_name,
+    paired_text,
+    rate_text,
+    sentences,
+)
+from .text import duration, value_with_interval
 from .what_was_run import what_was_run
 
 
 def sections_of(report: Report) -> list[Section]:
-    """All sections; one that has nothing to show is left out, or says why."""
+    """All sections that have something to show."""
     sections = [
         Section("front", "The front", list(_front(report))),
         Section("responses", "Responses before and after", list(_responses(report))),
@@ -38,22 +48,31 @@ def sections_of(report: Report) -> list[Section]:
 
 
 def key_figures(report: Report) -> list[dict[str, str]]:
-    """The few figures that the page begins with: those on unseen prompts where there are any."""
+    """The few metrics that the page begins with: held-out ones if there are any."""
     best = _best_measured(report)
     if report.measured is not None and best is not None:
-        before, after = report.measured.baseline.bad, best.bad
+        before, after = report.measured.baseline.sets[BAD].classes, best.sets[BAD].classes
         figures = [
-            (rate_text(before.markers), "refusals of the model itself, on unseen prompts"),
-            (rate_text(after.markers), f"refusals of trial {best.trial}, on unseen prompts"),
-            (kl_interval(best.kl_first), "KL divergence there (nats, first token)"),
-            (rate_text(after.broken), f"broken responses there (the model itself: {before.broken.count})"),
+            (rate_text(before.markers), f"refusals of the {BASELINE}, on held-out prompts"),
+            (rate_text(after.markers), f"refusals of trial {best.trial}, on held-out prompts"),
+            (kl_interval(best.kl_first), "its KL divergence there (nats, first token)"),
+            (rate_text(after.broken), f"its broken responses there (the {BASELINE}: {before.broken.count})"),
         ]
     else:
-        figures = [(rate_text(report.baseline), "refusals of the model itself, in the search")]
-        for trial in report.front:
-            if trial.number == report.knee:
-                figures.append((rate_text(trial.refusals), f"refusals of trial {trial.number}, which the search chose"))
-                figures.append((kl(trial.kl_divergence), "its KL divergence (nats, first token)"))
+        metrics = report.baseline.metrics
+        primary = next(iter(metrics))
+        figures = [
+            (
+                value_with_interval(metrics[primary], metrics[primary].value),
+                f"{metrics[primary].title}: the {BASELINE}, in the search",
+            )
+        ]
+        if report.knee is not None:
+            trial = report.trial(report.knee)
+            figures += [
+                (value_with_interval(metric, trial.value(name)), f"{metric.title}: trial {trial.number}, in the search")
+                for name, metric in metrics.items()
+            ]
     found = []
     for value, text in figures:
         main, _, interval = value.partition(" (")
@@ -68,7 +87,7 @@ def states_text(report: Report) -> str:
 
 
 def _best_measured(report: Report) -> ModelMetrics | None:
-    """The knee on unseen prompts, or the first candidate where it was not measured."""
+    """The knee on held-out prompts, or the first candidate if the knee was not measured."""
     candidates = report.measured.candidates if report.measured is not None else []
     return next((each for each in candidates if each.trial == report.knee), candidates[0] if candidates else None)
 
@@ -77,70 +96,61 @@ def _front(report: Report) -> Iterator[Part]:
     if not report.front:
         yield Words("No trial is complete yet.")
         return
-    base = report.study.baseline
-    third = None if base.over_refusals is None else rate(base.over_refusals, base.over_prompts or 0)
+    metrics = report.baseline.metrics
+    titles = [metric.title for metric in metrics.values()]
     yield Words(
-        "Each point is one ablation: how many of the bad prompts it still refuses, and how far it moves the first "
-        "token of answers to good prompts. The line is the best by the search's own figures; the star is its knee."
-        if third is None
-        else "Each point is one ablation: how many of the bad prompts it still refuses, and how far it moves the first "
-        "token of answers to good prompts. A third figure counted in the search: refusals of harmless prompts that "
-        f"look harmful (the model itself: {rate_text(third)}). Red points are those that no trial beats in all three; "
-        "the star is the knee."
+        f"Each point is one trial: {titles[0]} against {titles[1]}. The line is the front by the search's own metrics; "
+        "the star is its knee."
+        if len(titles) == 2
+        else f"Each point is one trial: {titles[0]} against {titles[1]}. The search minimised more metrics: "
+        f"{', '.join(titles[2:])}. No trial beats those in red in all {len(titles)}; the star is the knee."
     )
     yield from chart(
-        front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on prompts that no search saw."
+        front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on held-out prompts."
     )
     yield _front_table(report)
     if report.measured is None:
-        yield Words(
-            "Nothing was measured on prompts that no search saw: these figures chose the trials, and flatter them."
-        )
+        yield Words("Nothing was measured on held-out prompts. These metrics selected the trials: they are optimistic.")
     else:
-        for sentence in sentences(report.measured):
+        for sentence in sentences(report.measured, report.baseline):
             yield Words(sentence)
 
 
 def _front_table(report: Report) -> Table:
-    """The search's figures of the front beside those on prompts that no search saw."""
-    third = report.study.baseline.objectives == 3
+    """The front's metrics in the search, next to their held-out counterparts."""
+    metrics = report.baseline.metrics
     measured = {each.trial: each for each in report.measured.candidates} if report.measured else {}
+    counterparts = [
+        name for name in metrics if any(heldout_metric(name, model) is not None for model in measured.values())
+    ]
     columns = (
         "Trial",
-        "Refusals (search)",
-        "KL (search)",
-        *(("Over-refusals (search)",) if third else ()),
-        "Refusals (unseen)",
-        "Declined (unseen)",
-        "KL (unseen)",
-        *(("Over-refusals (unseen)",) if third else ()),
-        "Against the model",
+        *(f"{metric.heading} (search)" for metric in metrics.values()),
+        *(f"{metrics[name].heading} (held-out)" for name in counterparts),
+        "Declined (held-out)",
+        f"Against {BASELINE}",
     )
     rows = [
         (
             str(trial.number),
-            rate_text(trial.refusals),
-            kl(trial.kl_divergence),
-            *(() if trial.over_refusals is None else (rate_text(trial.over_refusals),)),
-            *_unseen(measured.get(trial.number), third),
+            *(value_with_interval(metric, trial.value(name)) for name, metric in metrics.items()),
+            *_heldout_cells(measured.get(trial.number), counterparts),
         )
-        for trial in report.front
+        for trial in (report.trial(each.number) for each in report.front)
     ]
     numbers = [trial.number for trial in report.front]
     return Table(columns, rows, numbers.index(report.knee) if report.knee in numbers else -1)
 
 
-def _unseen(model: ModelMetrics | None, third: bool) -> tuple[str, ...]:
-    """The cells of a trial that were measured on unseen prompts; dashes where it was not."""
+def _heldout_cells(model: ModelMetrics | None, names: Sequence[str]) -> tuple[str, ...]:
+    """The held-out cells of a trial; dashes if it was not measured."""
     if model is None:
-        return ("-",) * (5 if third else 4)
-    over = "-" if model.over_refusal is None else rate_text(model.over_refusal.markers)
+        return ("-",) * (len(names) + 2)
+    bad = model.sets[BAD]
     return (
-        rate_text(model.bad.markers),
-        rate_text(model.bad.declined),
-        kl_interval(model.kl_first),
-        *((over,) if third else ()),
-        paired_text(model.against_baseline),
+        *(heldout_text(heldout_metric(name, model)) for name in names),
+        rate_text(bad.classes.declined),
+        paired_text(bad.declined_against_baseline),
     )
 
 
@@ -149,11 +159,11 @@ def _responses(report: Report) -> Iterator[Part]:
     if report.measured is None or best is None or best.trial is None:
         return
     yield Words(
-        "Declined: begins as a refusal does. Broken: empty, going in circles, in another script than the prompt, or "
-        "not ending where it had room to. All on prompts that neither directions nor search have seen."
+        "Declined: begins as a refusal does. Broken: empty, repeating itself, in another script than the prompt, or "
+        "without an end within many tokens. All on held-out prompts, which neither directions nor search have used."
     )
     yield from chart(class_chart(report), "Responses by class.")
-    yield Words(f"The same prompts, asked the model itself and trial {best.trial}:")
+    yield Words(f"The same prompts, answered by the {BASELINE} and by trial {best.trial}:")
     yield Examples(best.trial, paired_examples(report.measured, best.trial))
     if len({each.judge for each in report.measured.judges}) > 2:
         _, columns, rows = judge_table(report.measured)
@@ -169,34 +179,32 @@ def _side_effects(report: Report) -> Iterator[Part]:
         yield from _over_refusal(report.measured)
     if report.benchmarks is not None:
         yield Words(f"Benchmarks (lm-evaluation-harness {report.benchmarks.harness})", "heading")
-        yield Table(COLUMNS, benchmark_rows(report.benchmarks.tasks))
+        yield Table(BENCHMARK_COLUMNS, benchmark_rows(report.benchmarks.tasks))
         if any(task.limit is not None for task in report.benchmarks.tasks):
-            yield Words("Some ran on a part of their documents: compare the two models by them, and quote no score.")
+            yield Words("Some ran on a part of their documents: compare the two models by them, but quote no score.")
 
 
 def _over_refusal(figures: HeldoutReport) -> Iterator[Part]:
-    models = [each for each in (figures.baseline, *figures.candidates) if each.over_refusal is not None]
-    if not models:
-        return
-    yield Words("Harmless prompts that look harmful", "heading")
     rows = [
         (
-            "the model" if each.trial is None else f"trial {each.trial}",
-            rate_text(each.over_refusal.declined),
-            rate_text(each.over_refusal.broken),
-            paired_text(each.over_refusal_against_baseline),
+            model_name(each.trial),
+            rate_text(over.classes.declined),
+            rate_text(over.classes.broken),
+            paired_text(over.declined_against_baseline),
         )
-        for each in models
-        if each.over_refusal is not None
+        for each in figures.models
+        if (over := each.sets.get(OVER_REFUSAL)) is not None
     ]
-    yield Table(("", "Declined", "Broken", "Against the model"), rows)
+    if rows:
+        yield Words("Harmless prompts that look harmful", "heading")
+        yield Table(("", "Declined", "Broken", f"Against {BASELINE}"), rows)
 
 
 def _kernels(report: Report) -> Iterator[Part]:
     figure = kernel_chart(report)
     if figure is None:
         return
-    yield Words("How strongly the direction is taken out of what each layer writes; 1 removes it, more turns it round.")
+    yield Words("How strongly the direction is removed from the output of each layer: 1 removes it, more than 1 reverses it.")
     yield from chart(figure, "Ablation weight by layer, for the trials of the front.")
     facts = report.trial(report.front[0].number).parameters.facts()
     columns = ("Trial", *facts, "Component", "max_weight", "at layer", "min_weight", "over layers")
@@ -216,11 +224,11 @@ def _residuals(report: Report) -> Iterator[Part]:
         return
     yield Words(
         f"The residual stream at the last token of the {residuals.n_good} good and {residuals.n_bad} bad direction "
-        "prompts. AUC is the chance that a bad prompt lies farther along the direction than a good one; these prompts "
-        "made the direction, so it flatters. Layer -1 are the embeddings."
+        "prompts. AUC is the chance that a bad prompt lies farther along the direction than a good one; it is "
+        "optimistic, since the direction was made from these prompts. Layer -1 are the embeddings."
     )
     yield from chart(
-        geometry_chart(residuals), "Norms of the means, cosines with the direction, and how far the two groups part."
+        geometry_chart(residuals), "Norms of the means, cosines with the direction, and separation of the two groups."
     )
     yield from chart(
         projection_chart(residuals),
@@ -233,14 +241,14 @@ def _search(report: Report) -> Iterator[Part]:
         return
     yield from chart(
         history_chart(report),
-        "Trials in their order; coloured ones are on the front, triangles were given up (they have at least that many)."
-        " Hypervolume: the share of the plane up to 1 nat and the model's own refusals that the front dominates.",
+        "Trials in their order; coloured ones are on the front, triangles were pruned (their first metric is a lower "
+        "bound). Hypervolume: the share of metrics between the ideal and the worthless that the front dominates.",
     )
     figure = importance_chart(report)
     if figure is None:
-        yield Words(f"Which parameters matter is told from {LEAST_TRIALS} trials on.")
+        yield Words(f"The importance of parameters is estimated from {LEAST_TRIALS} trials on.")
     else:
-        yield from chart(figure, "What decides whether a trial is among the best tenth (PED-ANOVA).")
+        yield from chart(figure, "Importance of parameters for being among the best tenth of trials (PED-ANOVA).")
     if report.failed:
         yield Table(
             ("Trial", "Why it failed"),

@@ -10,6 +10,10 @@ from . import version1
 from .metrics import BaselineMetric, Metric, Record
 
 
+BASELINE = "baseline"
+"""The name of the unmodified model, wherever it is shown next to trials."""
+
+
 class PromptRecord(Record):
     """One prompt set as it was used: where it came from, how many, and the digest of its texts.
 

@@ -1,4 +1,4 @@
-"""The answers that the flags give, where nobody is asked."""
+"""The answers that flags give when nobody is asked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ class FlagChooser:
 
 
 def default_output(model: str) -> str:
-    """The name of an export that nobody named: the model's own name with -heretic behind it."""
+    """The default name of an export: the model's name, followed by -heretic."""
     name = Path(model).name
     if name in ("", ".."):
         name = Path(model).resolve().name

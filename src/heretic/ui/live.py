@@ -1,4 +1,4 @@
-"""The view on a terminal: bars that move, and the search as a table that keeps its place."""
+"""The view on a terminal: moving bars, and the search as a table in one place."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..events import Progress, SearchState, SearchView
-from ..report.text import duration, figures, front_columns, front_rows, itself
+from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .plot import front_plot
 from .progress import SearchProgress
@@ -77,14 +77,14 @@ class LiveReporter:
             table.add_column(Text(column))
         for row in rows:
             table.add_row(*map(Text, row))
-        # Words are never cut off: half a figure is none.
+        # Cells are never cut off: half a number is wrong.
         wide = self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE))
         fits = wide.minimum <= self._console.width
         self._console.print(table if fits else _records(title, columns, rows))
 
 
 class _LiveSearch:
-    """The running search: a bar above, the front below, the last trials last."""
+    """The running search: a bar above, the front below it, the last trials at the end."""
 
     def __init__(self, state: SearchState, rows_a_trial: int) -> None:
         self._progress = SearchProgress(state, rows_a_trial)
@@ -95,7 +95,7 @@ class _LiveSearch:
         self._live = live
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """As much as the terminal has room for, whatever its size is now."""
+        """As much as fits the terminal's present size."""
         state = self._progress.state
         width, room = options.max_width, _Room.of(options.height or console.height)
         yield self._bar()
@@ -106,7 +106,7 @@ class _LiveSearch:
                 yield front_plot(state.trials, state.front, state.best, state.baseline, *size)
             yield _front_table(_around(state.best, state.front, room.front), state.best, state.baseline)
         else:
-            yield Text(itself(state.baseline).capitalize(), style="dim")
+            yield Text(baseline_text(state.baseline).capitalize(), style="dim")
         for line in self._last[-room.last :]:
             yield Text(line, style="dim")
 
@@ -121,7 +121,7 @@ class _LiveSearch:
         self._progress.add(count)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
-        self._next(f"trial {trial.number}: {figures(trial, state.baseline)}", state)
+        self._next(f"trial {trial.number}: {metrics_text(trial, state.baseline)}", state)
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:
         self._next(f"trial {number} failed: {reason}", state)
@@ -135,7 +135,7 @@ class _LiveSearch:
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """Rows for the plot (0: none), for the front's table, and for the last trials."""
+    """Rows of the plot (0: none), of the front's table, and of the last trials."""
 
     plot: int
     front: int
@@ -143,7 +143,7 @@ class _Room:
 
     @classmethod
     def of(cls, height: int) -> "_Room":
-        """Bars, heading, borders and the plot's axis take what is left out here."""
+        """The rows of a terminal without those of bars, heading, borders and the plot's axis."""
         if height < 22:
             return cls(0, max(1, min(ROWS_OF_FRONT, height - 11)), 1)
         if height < 36:
@@ -161,7 +161,7 @@ def _around(best: TrialRecord | None, front: Sequence[TrialRecord], rows: int) -
 
 
 def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    """A table for a terminal that is too narrow for it: what its first column says, and beside it all the rest."""
+    """A table for a narrow terminal: the first column, and next to it all others in one cell."""
     records = Table.grid(padding=(0, 2))
     records.add_column(style="bold", overflow="fold")
     records.add_column(overflow="fold")
@@ -172,11 +172,11 @@ def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:
-    title = f"Pareto front · {itself(baseline)} · * knee"
+    title = f"Pareto front · {baseline_text(baseline)} · * knee"
     table = Table(title=title, title_justify="left", title_style="bold", expand=True)
     columns, rows = front_columns(baseline), front_rows(front, best, baseline)
     for place, column in enumerate(columns[:-1]):
-        # Figures stay whole; what does not fit is cut off the strengths.
+        # Metrics are never cut off; the strengths are, if they don't fit.
         width = max([len(column), *(len(row[place]) for row in rows)])
         table.add_column(column, justify="right" if place else "left", no_wrap=True, min_width=width)
     table.add_column(columns[-1], no_wrap=True, overflow="ellipsis", ratio=1)

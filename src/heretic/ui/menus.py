@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 import questionary
 
 from ..config import Benchmark
-from ..evaluation.statistics import rate
 from ..events import Action, ResumeChoice
 from ..export.formats.base import ExportFormat
 from ..export.formats.registry import FORMATS
-from ..report.text import kl, over_refusals, refusals
+from ..report.text import metric_text, share_interval, value_text
 from ..study.pareto import knee
-from ..study.schema import BaselineRecord, TrialRecord
+from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 from .flags import default_output
 
 Answer = TypeVar("Answer")
@@ -97,8 +96,8 @@ class MenuChooser:
         choices: list[tuple[str, str | ExportFormat]] = [
             *((f"Save {form.label}", form) for form in self._formats),
             ("Chat with it", "chat"),
-            ("Compare its answers with the model's own and others'", "compare"),
-            *([("Benchmark it beside the model itself", "benchmark")] if self._benchmarks else []),
+            (f"Compare its answers with those of the {BASELINE} and of other trials", "compare"),
+            *([(f"Benchmark it and the {BASELINE}", "benchmark")] if self._benchmarks else []),
             ("Upload it to the Hugging Face hub", "upload"),
             ("Write a report: a page about all trials", "report"),
             ("Back to the front", "back"),
@@ -113,7 +112,7 @@ class MenuChooser:
             questionary.checkbox(
                 "Which others?",
                 choices=[questionary.Choice(title, each) for title, each in others],
-                instruction="(space marks, Enter goes on; none will do)",
+                instruction="(space marks, Enter continues; none is fine)",
             )
         )
         return None if chosen is None else Action("compare", trial, others=tuple(chosen))
@@ -122,7 +121,7 @@ class MenuChooser:
         chosen = ask(
             questionary.checkbox(
                 "Which benchmarks?",
-                instruction="(space marks, Enter goes on)",
+                instruction="(space marks, Enter continues)",
                 choices=[
                     questionary.Choice(f"{each.name}: {each.description}" if each.description else each.name, each)
                     for each in self._benchmarks
@@ -160,11 +159,13 @@ class MenuChooser:
 
 
 def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
-    interval = rate(trial.refusals, baseline.prompts)
-    within = f"({100 * interval.low:.0f}-{100 * interval.high:.0f} %)"
-    over = "" if trial.over_refusals is None else f"  over-refusals {over_refusals(trial, baseline)}"
-    counted = f"refusals {refusals(trial, baseline):>7} {within:<10}"
-    return f"Trial {trial.number:>3}: {counted} KL {kl(trial.kl_divergence)}{over}"
+    """The trial's metrics in columns, counts with their intervals."""
+    parts = []
+    for name, metric in baseline.metrics.items():
+        width = len(value_text(metric, metric.of or 0))
+        interval = f" {share_interval(metric, trial.value(name)):<10}" if metric.of is not None else ""
+        parts.append(f"{metric.label} {metric_text(trial, name, baseline):>{width}}{interval}")
+    return f"Trial {trial.number:>3}: {'  '.join(parts)}".rstrip()
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:

@@ -1,4 +1,4 @@
-"""The view in a notebook: each step has one line with a bar that moves, and the search one block."""
+"""The view in a notebook: a line with a moving bar for each step, and one block for the search."""
 
 import html
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..events import Progress, SearchState, SearchView
-from ..report.text import duration, figures, front_columns, front_rows, itself
+from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .progress import SearchProgress
 
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_UPDATES = 0.5
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a kernel of Jupyter, which shows HTML."""
+    """Whether this is a Jupyter kernel, which shows HTML."""
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
 
@@ -71,7 +71,7 @@ class NotebookReporter:
         yield _NotebookSearch(state, rows_a_trial)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
-        title = f"Pareto front ({itself(baseline)}; * marks the knee)"
+        title = f"Pareto front ({baseline_text(baseline)}; * marks the knee)"
         self.table(title, front_columns(baseline), front_rows(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -92,7 +92,7 @@ class _NotebookSearch:
         self._show(at_once=False)
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
-        self._next(f"trial {trial.number}: {figures(trial, state.baseline)}", state)
+        self._next(f"trial {trial.number}: {metrics_text(trial, state.baseline)}", state)
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:
         self._next(f"trial {number} failed: {reason}", state)

@@ -1,4 +1,4 @@
-"""Plain lines, for logs, pipes and NO_COLOR: nothing moves, every line says all it has to say."""
+"""Plain lines for logs, pipes and NO_COLOR: nothing moves, and each line is complete."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..events import Progress, SearchState, SearchView
-from ..report.text import duration, figures, front_columns, front_rows, itself
+from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .questions import confirmed
 
@@ -44,7 +44,7 @@ class PlainReporter:
         yield _PlainSearch(self)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
-        title = f"Pareto front ({itself(baseline)}; * marks the knee)"
+        title = f"Pareto front ({baseline_text(baseline)}; * marks the knee)"
         self.table(title, front_columns(baseline), front_rows(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -59,7 +59,7 @@ class PlainReporter:
 
 
 class _Counter:
-    """Says how far a step is, now and then."""
+    """Reports the progress of a step at intervals."""
 
     def __init__(self, reporter: PlainReporter, title: str, total: int | None, between: float) -> None:
         self._reporter, self._title, self._total, self._between = reporter, title, total, between
@@ -81,11 +81,11 @@ class _PlainSearch:
         self._reporter = reporter
 
     def rows(self, count: int) -> None:
-        """A trial is short enough for one line at its end."""
+        """Nothing: a trial has one line, at its end."""
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         on_front = " (on the front)" if any(each.number == trial.number for each in state.front) else ""
-        measured = figures(trial, state.baseline) + on_front
+        measured = metrics_text(trial, state.baseline) + on_front
         self._reporter.say(f"Trial {trial.number}: {measured}; {_standing(state)}")
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:

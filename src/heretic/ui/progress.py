@@ -1,4 +1,4 @@
-"""How far a search is, between the moments at which a trial tells of itself."""
+"""The progress of a search, also between the ends of its trials."""
 
 import time
 
@@ -7,7 +7,7 @@ from ..report.text import duration
 
 
 class SearchProgress:
-    """Prompts done and times, which go on while no trial ends; several trials may be under way at once."""
+    """Prompts done and times, also while no trial ends; several trials may be running at once."""
 
     def __init__(self, state: SearchState, rows_a_trial: int) -> None:
         self._rows_a_trial = rows_a_trial
@@ -15,11 +15,11 @@ class SearchProgress:
         self.settle(state)
 
     def add(self, count: int) -> None:
-        """`count` more prompts are done, of whichever trial."""
+        """`count` more prompts are done, of any trial."""
         self._prompts = min(self._prompts + count, self.wanted_prompts)
 
     def settle(self, state: SearchState) -> None:
-        """A trial ended. What it left out, as one that was given up does, counts as done; what ran twice, once."""
+        """A trial ended. Prompts that it left out, because it was pruned, count as done; those that ran twice, once."""
         self.state = state
         self._since = time.monotonic()
         least, most = (trials * self._rows_a_trial for trials in (state.finished, state.finished + state.under_way))
@@ -31,16 +31,16 @@ class SearchProgress:
 
     @property
     def trials(self) -> float:
-        """Trials done, and the parts done of those under way."""
+        """Trials done, and the fractions of those running."""
         return self._prompts / self._rows_a_trial
 
     def prompts(self) -> str:
         return f"{self._prompts} of {self.wanted_prompts} prompts"
 
     def times(self) -> str:
-        """3 min 5 s gone, 1 h 2 min left."""
+        """3 min 5 s elapsed, 1 h 2 min left."""
         waited = time.monotonic() - self._since
-        gone = f"{duration(self.state.elapsed + waited)} gone"
+        gone = f"{duration(self.state.elapsed + waited)} elapsed"
         if self.state.remaining is None:
             return f"{gone}, measuring the first trials" if not self.state.finished else f"{gone}, measuring"
         return f"{gone}, {duration(max(0.0, self.state.remaining - waited))} left"

@@ -1,15 +1,17 @@
-"""The front and a trial's kernels as SVG: small, sharp, without a script; points can be clicked and reached by keys."""
+"""The front and a trial's kernels as SVG without a script; points can be clicked, and reached by keys."""
 
 import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..report.text import metrics_text, value_text
+from ..study.metrics import BaselineMetric
 from ..study.pareto import knee, pareto_front
-from ..study.schema import BaselineRecord, TrialRecord
+from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 
-LEAST_KL = 1e-3
-"""What is less stands at the left edge of the logarithmic axis."""
+LEAST = 1e-3
+"""Smaller values are shown at the left end of the logarithmic axis."""
 COLORS = ("#2a6f97", "#d1495b", "#6a994e", "#9a6fb0", "#c77d2e")
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#333}.axis{stroke:#999}.grid{stroke:#e4e4e4}"
@@ -18,12 +20,12 @@ STYLE = (
     "@media(max-width:600px){.wide text{font-size:18px}}"
 )
 WIDE = 600
-"""Pixels from which a picture is so much larger than a phone that its words need a larger type there."""
+"""Pixels from which a picture is so much wider than a phone that its text needs a larger type there."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where the plot lies within the picture, and what its axes span."""
+    """The place of the plot within the picture, and the spans of its axes."""
 
     width: int
     height: int
@@ -53,23 +55,28 @@ def front_svg(
     width: int = 680,
     height: int = 400,
 ) -> str:
-    """Refusals against KL divergence (logarithmic): every measured trial, the front as a staircase, the knee."""
-    measured = [trial for trial in trials if not trial.bound]
+    """The first metric against the second (logarithmic): every measured trial, the front as a staircase, the knee."""
+    (y, upright), (x, across) = list(baseline.metrics.items())[:2]
+    measured = [trial for trial in trials if not trial.pruned]
     front = pareto_front(measured, baseline)
     best = knee(front, baseline).number if front else None
-    highest = max([trial.kl_divergence for trial in measured], default=1.0)
-    high = 10.0 ** max(0, math.ceil(math.log10(max(highest, LEAST_KL))))
-    most = max([baseline.refusals, 1, *(trial.refusals for trial in measured)]) * 1.05
-    frame = _Frame(width, height, LEAST_KL, high, most)
-    corners = sorted((trial.kl_divergence, trial.refusals) for trial in front)
+    highest = max([trial.value(x) for trial in measured], default=1.0)
+    high = 10.0 ** max(0, math.ceil(math.log10(max(highest, LEAST))))
+    most = max([upright.value, 1, *(trial.value(y) for trial in measured)]) * 1.05
+    frame = _Frame(width, height, LEAST, high, most)
+    corners = sorted((trial.value(x), trial.value(y)) for trial in front)
     on_front = {trial.number for trial in front}
     # The front is drawn last, so that it lies on top.
     ordered = sorted(measured, key=lambda trial: (trial.number in on_front, trial.number == best))
-    points = [_point(trial, frame, trial.number in on_front, trial.number == best, selected) for trial in ordered]
-    # Of three figures, a trial of the front may be above the stairs that two of them make.
-    stairs = _stairs(corners, frame) if baseline.objectives == 2 else ""
-    parts = [*_axes(frame, baseline), stairs, *points]
-    return _picture(frame, "Refusals against KL divergence", parts)
+    points = []
+    for trial in ordered:
+        place = frame.log_x(trial.value(x)), frame.y(trial.value(y))
+        words = f"trial {trial.number}: {metrics_text(trial, baseline)}"
+        points.append(_point(trial.number, place, words, trial.number in on_front, trial.number == best, selected))
+    # With more than two metrics, a trial of the front may lie above the staircase of two of them.
+    stairs = _stairs(corners, frame) if len(baseline.metrics) == 2 else ""
+    parts = [*_axes(frame, upright, across), stairs, *points]
+    return _picture(frame, f"{upright.heading} against {across.label}", parts)
 
 
 def kernels_svg(trial: TrialRecord, n_layers: int, width: int = 460, height: int = 220) -> str:
@@ -93,32 +100,33 @@ def kernels_svg(trial: TrialRecord, n_layers: int, width: int = 460, height: int
     return _picture(frame, f"Ablation strength of trial {trial.number} by layer", parts)
 
 
-def _point(trial: TrialRecord, frame: _Frame, on_front: bool, best: bool, selected: int | None) -> str:
+def _point(
+    number: int, place: tuple[float, float], words: str, on_front: bool, best: bool, selected: int | None
+) -> str:
     kinds = ["trial", *(["front"] if on_front else []), *(["knee"] if best else [])]
-    kinds += ["selected"] if trial.number == selected else []
-    words = f"trial {trial.number}: {trial.refusals} refusals, KL {trial.kl_divergence:.4f}"
-    words += "" if trial.over_refusals is None else f", {trial.over_refusals} over-refusals"
-    x, y = frame.log_x(trial.kl_divergence), frame.y(trial.refusals)
+    kinds += ["selected"] if number == selected else []
+    words = html.escape(words)
     reach = 'tabindex="0" role="button"' if on_front else 'role="button"'
     return (
-        f'<circle class="{" ".join(kinds)}" data-trial="{trial.number}" {reach} aria-label="{words}" '
-        f'cx="{x:.1f}" cy="{y:.1f}" r="{8 if best else 6 if on_front else 4}"><title>{words}</title></circle>'
+        f'<circle class="{" ".join(kinds)}" data-trial="{number}" {reach} aria-label="{words}" '
+        f'cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{8 if best else 6 if on_front else 4}">'
+        f"<title>{words}</title></circle>"
     )
 
 
-def _stairs(corners: Sequence[tuple[float, int]], frame: _Frame) -> str:
-    """What no trial has beaten: at each KL divergence, the fewest refusals of a trial that has no more."""
+def _stairs(corners: Sequence[tuple[float, float]], frame: _Frame) -> str:
+    """The least height that any trial reaches up to each place of the horizontal axis."""
     steps: list[str] = []
-    for number, (kl, refusals) in enumerate(corners):
+    for number, (across, height) in enumerate(corners):
         if number:
-            steps.append(f"{frame.log_x(kl):.1f},{frame.y(corners[number - 1][1]):.1f}")
-        steps.append(f"{frame.log_x(kl):.1f},{frame.y(refusals):.1f}")
+            steps.append(f"{frame.log_x(across):.1f},{frame.y(corners[number - 1][1]):.1f}")
+        steps.append(f"{frame.log_x(across):.1f},{frame.y(height):.1f}")
     return f'<polyline class="line" points="{" ".join(steps)}"/>'
 
 
-def _axes(frame: _Frame, baseline: BaselineRecord) -> list[str]:
+def _axes(frame: _Frame, upright: BaselineMetric, across: BaselineMetric) -> list[str]:
     spacing = next(step for step in (1, 2, 5, 10, 20, 25, 50, 100, 10**9) if frame.most / step <= 8)
-    parts = _rulers(frame, [float(value) for value in range(0, int(frame.most) + 1, spacing)], "refusals")
+    parts = _rulers(frame, [float(value) for value in range(0, int(frame.most) + 1, spacing)], upright.label)
     exponent = round(math.log10(frame.low))
     while 10.0**exponent <= frame.high * 1.001:
         x, name = frame.log_x(10.0**exponent), f"{10.0**exponent:g}"
@@ -127,11 +135,11 @@ def _axes(frame: _Frame, baseline: BaselineRecord) -> list[str]:
         )
         parts.append(_label(x, frame.height - frame.bottom + 18, f"≤ {name}" if name == f"{frame.low:g}" else name))
         exponent += 1
-    parts.append(_label(frame.across(0.5), frame.height - 8, "KL divergence at the first token (nats)"))
-    y = frame.y(baseline.refusals)
+    parts.append(_label(frame.across(0.5), frame.height - 8, across.title))
+    y = frame.y(upright.value)
     ends = f'x1="{frame.left}" x2="{frame.width - frame.right}" y1="{y:.1f}" y2="{y:.1f}"'
     parts.append(f'<line {ends} stroke="#666" stroke-dasharray="4 4"/>')
-    words = f"the model itself: {baseline.refusals} of {baseline.prompts}"
+    words = html.escape(f"{BASELINE}: {value_text(upright, upright.value)}")
     parts.append(f'<text x="{frame.width - frame.right}" y="{y + 14:.1f}" text-anchor="end">{words}</text>')
     return parts
 

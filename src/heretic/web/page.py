@@ -4,22 +4,21 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
-from ..commands.compare import BASELINE
 from ..engine.chat_stream import Turn
 from ..engine.sampling import Sampling
 from ..errors import UserError
 from ..export.formats.registry import FORMATS
 from ..export.public_names import model_name
 from ..report.responses import printable
-from ..report.text import figures, itself
+from ..report.text import baseline_text, metrics_text
 from ..study.pareto import knee, pareto_front
-from ..study.schema import TrialRecord
+from ..study.schema import BASELINE, TrialRecord
 from ..ui.flags import default_output
 from .charts import front_svg, kernels_svg
 from .service import StudyService
 
 SECONDS_BETWEEN_LOOKS = 2.0
-# A point is found by its trial wherever the picture is drawn anew; Enter and space do what a click does.
+# A point is found by its trial, since the picture is redrawn; Enter and space do what a click does.
 CLICKED = """
 const choose = (target) => {
   const point = target.closest('[data-trial]');
@@ -30,7 +29,7 @@ element.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); choose(event.target); }
 });
 """
-# A phone has room for a table whose words may break.
+# A table fits on a phone if its words may break.
 NARROW = "font-size: 0.85em; overflow-wrap: anywhere; max-width: 100%"
 LEAST_WIDTH = 240
 Messages = list[dict[str, Any]]
@@ -99,7 +98,7 @@ def status_text(service: StudyService) -> str:
     name, front = _escaped(model_name(study.record)), pareto_front(study.trials, study.baseline)
     return (
         f"**{name}** · {states.get('complete', 0)} trials{running} · {len(front)} on the front "
-        f"· {itself(study.baseline)}"
+        f"· {baseline_text(study.baseline)}"
     )
 
 
@@ -110,7 +109,7 @@ def detail_html(service: StudyService, number: int | None) -> str:
     if trial is None:
         return "<p>Click a point: its parameters, kernels and examples show here.</p>"
     return (
-        f"<h3>Trial {trial.number}</h3><p>{figures(trial, study.baseline)}</p>"
+        f"<h3>Trial {trial.number}</h3><p>{metrics_text(trial, study.baseline)}</p>"
         f"{parameters_html(trial)}{kernels_svg(trial, service.n_layers)}"
     )
 
@@ -130,7 +129,7 @@ def parameters_html(trial: TrialRecord) -> str:
 
 
 def examples_html(service: StudyService, number: int | None) -> str:
-    """Prompts with the answers of the model itself and of the trial."""
+    """Prompts with the answers of the baseline and of the trial."""
     if number is None:
         return "<p>Choose a trial first.</p>"
     trial = service.trial(f"trial {number}")
@@ -140,9 +139,9 @@ def examples_html(service: StudyService, number: int | None) -> str:
     except UserError as error:
         return f"<p>{_escaped(str(error))}</p>"
     return "".join(
-        f"<h4>{_escaped(prompt)}</h4><p><b>the model itself:</b> {_escaped(itself)}</p>"
+        f"<h4>{_escaped(prompt)}</h4><p><b>{BASELINE}:</b> {_escaped(unedited)}</p>"
         f"<p><b>trial {number}:</b> {_escaped(edited)}</p>"
-        for prompt, itself, edited in examples
+        for prompt, unedited, edited in examples
     )
 
 
@@ -163,7 +162,7 @@ def _chat(gr: Any, service: StudyService, choose: Any) -> None:
     with gr.Row():
         send = gr.Button("Send", variant="primary", elem_id="send")
         stop = gr.Button("Stop")
-        reset = gr.Button("Begin anew", elem_id="anew")
+        reset = gr.Button("New conversation", elem_id="anew")
     with gr.Accordion("Settings", open=False):
         system = gr.Textbox(label="System prompt (empty: the study's own)")
         temperature = gr.Slider(0, 2, value=0, step=0.1, label="Temperature (0: always the likeliest token)")
@@ -190,7 +189,7 @@ def _chat(gr: Any, service: StudyService, choose: Any) -> None:
 def _talk(
     gr: Any, service: StudyService, said: str, names: tuple[str, str], both: tuple[Messages, Messages], how: Any
 ) -> Iterator[Any]:
-    """Left history, right history and the empty text box, again and again while the two answer one after the other."""
+    """Left history, right history and the empty text box, repeatedly while the two answer one after the other."""
     if not said.strip():
         yield (*both, said)
         return
@@ -227,7 +226,7 @@ def _export(gr: Any, service: StudyService, selected: Any) -> None:
 
 
 def _plain(content: Any) -> str:
-    """A message's text, as Gradio hands it back."""
+    """The text of a message in Gradio's format."""
     if isinstance(content, str):
         return content
     return "".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in content)

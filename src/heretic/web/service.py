@@ -1,4 +1,4 @@
-"""What the page asks for: trials as they are recorded, answers of one loaded model, exports."""
+"""The data behind the page: recorded trials, answers of one loaded model, exports."""
 
 import io
 import queue
@@ -10,18 +10,18 @@ from typing import TextIO, cast
 import torch
 
 from ..commands.chat import opening_of
-from ..commands.compare import BASELINE, Comparison
+from ..commands.compare import Comparison
 from ..commands.export import export_trial, recorded_prompts
 from ..config import Settings
 from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.sampling import Sampling
 from ..errors import StudyError, UserError
-from ..evaluation.heldout.schema import ModelMetrics
+from ..evaluation.heldout.schema import BAD, ModelMetrics
 from ..events import Reporter
 from ..session.heldout_sidecar import read_figures
 from ..session.recorded import LoadedStudy, find_trial, open_study
 from ..study.reader import RecordedStudy
-from ..study.schema import TrialRecord
+from ..study.schema import BASELINE, TrialRecord
 from ..ui.plain import PlainReporter
 
 EXAMPLES = 3
@@ -30,7 +30,7 @@ EXAMPLE_LETTERS = 400
 
 
 class StudyService:
-    """One study for one page. The journal is read anew whenever it has grown; the model is loaded when it is needed."""
+    """One study for one page. The journal is read again when it has grown; the model is loaded when it is needed."""
 
     def __init__(self, path: Path, settings: Settings, reporter: Reporter) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class StudyService:
 
     @property
     def study(self) -> RecordedStudy:
-        """As it is recorded now; while another process writes its last line, as it was before."""
+        """The study as recorded now, or as it was before while another process is writing a line."""
         with self._reading:
             size = self._path.stat().st_size
             if size != self._size:
@@ -61,11 +61,11 @@ class StudyService:
         return int(self.study.record.space["last_layer"]) + 1
 
     def names(self) -> list[str]:
-        """Who can answer: the model itself, and every measured trial."""
-        return [BASELINE, *(f"trial {trial.number}" for trial in self.study.trials if not trial.bound)]
+        """The names of who can answer: the baseline, and every fully evaluated trial."""
+        return [BASELINE, *(f"trial {trial.number}" for trial in self.study.trials if not trial.pruned)]
 
     def trial(self, name: str) -> TrialRecord | None:
-        """The trial of a name; None for the model itself."""
+        """The trial of a name; None for the baseline."""
         return None if name == BASELINE else find_trial(self.study, name.removeprefix("trial "))
 
     def opened(self) -> LoadedStudy:
@@ -93,7 +93,7 @@ class StudyService:
                 yield said
 
     def examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
-        """(prompt, the model's answer, the trial's answer): as measured on the report part, or asked now."""
+        """(prompt, the baseline's answer, the trial's answer): from the held-out evaluation, or generated now."""
         measured = self._measured_examples(trial)
         if measured:
             return measured
@@ -106,15 +106,15 @@ class StudyService:
     def _measured_examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
         figures = read_figures(self._path)
         candidate = next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
-        texts = figures.prompts["bad_heldout_prompts"].texts if figures else None
+        texts = figures.prompts[BAD].texts if figures else None
         if figures is None or candidate is None or texts is None:
             return []
-        itself, edited = _texts(figures.baseline), _texts(candidate)
-        both = [prompt for prompt in itself if prompt in edited][:EXAMPLES]
-        return [(texts[prompt], itself[prompt], edited[prompt]) for prompt in both]
+        unedited, edited = _texts(figures.baseline), _texts(candidate)
+        both = [prompt for prompt in unedited if prompt in edited][:EXAMPLES]
+        return [(texts[prompt], unedited[prompt], edited[prompt]) for prompt in both]
 
     def export(self, trial: TrialRecord, export: str, output: str) -> Iterator[str]:
-        """Writes and measures the trial; yields what happens, all of it each time."""
+        """Writes and measures the trial; yields all messages so far, each time that there is one more."""
         lines: queue.Queue[str | None] = queue.Queue()
         changes = {"trial": trial.number, "export": export, "output": Path(output), "upload": None}
         settings = self._settings.model_copy(update=changes)
@@ -135,10 +135,10 @@ class StudyService:
 
 
 def _texts(figures: ModelMetrics) -> dict[int, str]:
-    """Responses to the bad report prompts by prompt, shortened."""
+    """Responses to the bad held-out prompts by prompt, shortened."""
     return {
         each.prompt: each.text if len(each.text) <= EXAMPLE_LETTERS else f"{each.text[:EXAMPLE_LETTERS]} ..."
-        for each in figures.bad_responses
+        for each in figures.sets[BAD].responses
         if each.text is not None
     }
 
