@@ -9,14 +9,12 @@ import torch
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.engine.early_stop import MIN_TOKENS_BEFORE_PRUNING, TAIL_TOKENS, EarlyStopper, RowState
-from heretic.evaluation.evaluator import Baseline, Evaluation, Evaluator
+from heretic.evaluation.evaluator import Evaluation
 from heretic.evaluation.pruning.refusal_onset import RefusalOnset
-from heretic.evaluation.scores import scores
-from heretic.search.loop import _enough
-from heretic.study.pareto import pareto_front
+from heretic.study.pareto import pareto_front, pruning_limit
 from heretic.study.schema import TrialRecord
 from tests.support.engines import PROMPTS, engine_for
-from tests.support.study_toys import baseline as baseline_record
+from tests.support.scorers import evaluator_for
 
 LENGTH = 40
 NOTHING = KernelParameters(direction_scope="per layer", direction_index=1.0, kernels={})
@@ -29,14 +27,7 @@ def random_edit(engine, draw: torch.Generator) -> dict[str, SiteEdit]:  # type: 
 
 
 def record(number: int, evaluation: Evaluation) -> TrialRecord:
-    return TrialRecord(
-        number=number,
-        refusals=evaluation.refusals,
-        kl_divergence=evaluation.kl_divergence,
-        parameters=NOTHING,
-        bound=evaluation.bound,
-        over_refusals=evaluation.over_refusals,
-    )
+    return TrialRecord(number=number, parameters=NOTHING, metrics=evaluation.recorded())
 
 
 @pytest.mark.parametrize("batch_size", [64, 4])
@@ -45,9 +36,9 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
     engine = engine_for("llama", batch_size)
     # On these random models a response counts as declined by one common word: some show it early, some late.
     over = PROMPTS[: len(PROMPTS) // 2] if objectives == 3 else []
-    evaluator = Evaluator(engine, PROMPTS, PROMPTS, ["word1", "sorry", "word22"], LENGTH, over=over)
+    evaluator = evaluator_for(engine, PROMPTS, PROMPTS, ["word1", "sorry", "word22"], LENGTH, over)
     baseline = evaluator.baseline()
-    against = baseline_record(over=(0, len(over)) if over else None)
+    against = evaluator.record(baseline)
     draw = torch.Generator().manual_seed(3)
     full: list[TrialRecord] = []
     early: list[TrialRecord] = []
@@ -56,18 +47,18 @@ def test_the_front_is_that_of_full_evaluation(batch_size: int, objectives: int) 
         [whole] = evaluator.evaluate([edit], baseline)
         assert isinstance(whole, Evaluation)
         full.append(record(number, whole))
-        [known] = evaluator.evaluate([edit], baseline, enough=partial(_enough, early, against))
+        [known] = evaluator.evaluate([edit], baseline, limit=partial(pruning_limit, early, against))
         assert isinstance(known, Evaluation)
         early.append(record(number, known))
-        assert known.kl_divergence == whole.kl_divergence
-        assert known.refusals <= whole.refusals
-        assert known.over_refusals == whole.over_refusals
-        if known.bound:
-            assert known.estimate is not None
-            assert known.refusals <= known.estimate <= len(PROMPTS)
+        refusals = known.metrics["refusals"]
+        assert {**known.metrics, "refusals": None} == {**whole.metrics, "refusals": None}
+        assert refusals.value <= whole.metrics["refusals"].value
+        if known.pruned:
+            assert refusals.estimate is not None
+            assert refusals.value <= refusals.estimate <= len(PROMPTS)
         else:
             assert known == whole
-    assert sum(trial.bound for trial in early) > 3, "nothing was pruned: this test proves nothing"
+    assert sum(trial.pruned for trial in early) > 3, "nothing was pruned: this test proves nothing"
     assert pareto_front(early, against) == pareto_front(full, against)
 
 
@@ -106,7 +97,3 @@ def test_the_estimate_makes_up_for_what_does_not_show_yet() -> None:
     assert seen.share(10) == 1.0
     seen.learn([4, 8, 8, 60])
     assert seen.share(12) == pytest.approx(4 / 5)
-    baseline = Baseline(torch.zeros(1, 2), 50, 100)
-    given_up = Evaluation(refusals=8, prompts=100, kl_divergence=0.2, bound=True, estimate=10.0)
-    whole = Evaluation(refusals=10, prompts=100, kl_divergence=0.2)
-    assert scores(given_up, baseline, 1.0, 0.01) == scores(whole, baseline, 1.0, 0.01)

@@ -34,8 +34,8 @@ def measured(alone: FakeMeasurer, count: int, jobs: int = 10) -> tuple[dict[int,
 
 def test_all_jobs_are_measured_by_several_processes() -> None:
     outcomes, rows = measured(FakeMeasurer(), 3)
-    assert {number: each.refusals for number, each in outcomes.items()} == {n: n for n in range(10)}
-    assert 2 <= len({each.prompts for each in outcomes.values()} - {os.getpid()}) <= 3
+    assert {number: each.metrics["number"].value for number, each in outcomes.items()} == {n: n for n in range(10)}
+    assert 2 <= len({each.metrics["process"].value for each in outcomes.values()} - {os.getpid()}) <= 3
     assert rows == 30
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
+from heretic.evaluation.scorers.base import Measurement
 from heretic.search.measurer import EvaluationRequest
 
 
@@ -33,4 +34,4 @@ class FakeMeasurer:
                 pass
         if self._fails:
             raise KeyError("a bug")
-        return [(job, Evaluation(refusals=job.number, prompts=os.getpid(), kl_divergence=0.1))]
+        return [(job, Evaluation({"number": Measurement(job.number), "process": Measurement(os.getpid())}))]

@@ -14,7 +14,7 @@ from ..engine.local import LocalEngine
 from ..errors import BenchmarkError
 from ..events import Reporter
 from ..model.hooks.edits import edited_model
-from ..report.benchmark_tables import show_benchmarks
+from ..report.tables import show_benchmarks
 from ..session.recorded import find_trial, open_study
 from ..session.sidecars import read_sidecar, write_sidecar
 from ..study.journal import benchmarks_path

@@ -1,4 +1,4 @@
-"""Several candidates and the model itself, asked the same."""
+"""Answers of trials and of the baseline to the same prompts."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,8 @@ from ..events import Reporter
 from ..prompts.prompt import Prompt
 from ..session.recorded import find_trial, open_study
 from ..study.reader import RecordedStudy
-from ..study.schema import TrialRecord
+from ..study.schema import BASELINE, TrialRecord
 from ..ui.compare import Sides, compare_until_done
-
-BASELINE = "the model itself"
 
 
 class Comparison:

@@ -1,6 +1,7 @@
 """Any model, measured like a candidate."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..config import Settings
@@ -12,29 +13,37 @@ from ..session.engine import make_evaluator, open_engine, release
 from ..session.prompts import RunPrompts, load_run_prompts
 from ..session.remote_code import settle_trust
 from ..session.response_log import counting_evaluator
+from ..study.metrics import BaselineMetric
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEvaluation:
-    """Refusals among `prompts` bad prompts, and the KL divergence from the model `against` if there is one."""
+    """A model's metrics by name; None for those that need a model `against` which to compare, if there is none."""
 
     model: str
     against: str | None
-    refusals: int
-    prompts: int
-    kl_divergence: float | None
+    metrics: Mapping[str, BaselineMetric | None]
 
     def plain(self) -> dict[str, object]:
-        """For JSON: the fields, and a `version`."""
-        return {"version": 1} | asdict(self)
+        """For JSON: a `version`, the number of bad `prompts`, and the metrics' values by name."""
+        known = [metric for metric in self.metrics.values() if metric is not None]
+        return {
+            "version": 1,
+            "model": self.model,
+            "against": self.against,
+            "prompts": next((metric.of for metric in known if metric.of is not None), None),
+            **{name: None if metric is None else metric.value for name, metric in self.metrics.items()},
+        }
 
 
 def evaluate_model(settings: Settings, model: str, base: str | None, reporter: Reporter) -> ModelEvaluation:
-    """The model's refusals, and its KL divergence from `base` if there is one.
+    """The model's metrics, and those that compare it with `base` if there is one.
 
     Raises:
         ModelError: one of them can't be loaded or measured.
     """
+    # The first token of a refusal is known from a baseline alone; markers need none.
+    settings = settings.model_copy(update={"objective": "markers"})
     prompts = load_run_prompts(settings)
     checkpoint = find_checkpoint(model)
     settings = settle_trust(settings, checkpoint, reporter)
@@ -43,21 +52,21 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
         baseline, format_settings = _baseline(settings, base, prompts, reporter)
         # First tokens are compared at the same place: where the base model's answers begin.
         settings = settings.model_copy(update=format_settings)
-    refusals, divergence = _measured(settings, checkpoint, prompts, baseline, reporter)
-    return ModelEvaluation(model, base, refusals, len(prompts.bad_evaluation), divergence)
+    measured = _measured(settings, checkpoint, prompts, baseline, reporter)
+    return ModelEvaluation(model, base, measured)
 
 
 def _baseline(
     settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter
 ) -> tuple[Baseline, dict[str, Any]]:
-    """The base's log-probabilities, and the settings that give another model the same chat format."""
+    """The measurements of the base that others are compared with, and the settings of its chat format."""
     checkpoint = find_checkpoint(base, settings.model_commit)
     settings = settle_trust(settings, checkpoint, reporter)
     engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
-    evaluator = make_evaluator(engine, settings, prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts)
+    evaluator = make_evaluator(engine, settings, prompts)
     try:
-        with reporter.step(f"Measuring {base}", len(prompts.good_evaluation)) as progress:
-            return evaluator.baseline_of(0, progress), engine.chat.as_settings()
+        with reporter.step(f"Measuring {base}", evaluator.rows) as progress:
+            return evaluator.reference(progress), engine.chat.as_settings()
     except CandidateError as error:
         raise ModelError(f"{base} can't be measured: {error}. Try another dtype (dtypes).") from error
     finally:
@@ -66,14 +75,12 @@ def _baseline(
 
 def _measured(
     settings: Settings, checkpoint: Checkpoint, prompts: RunPrompts, baseline: Baseline | None, reporter: Reporter
-) -> tuple[int, float | None]:
-    """Refusals, and KL divergence where there is a baseline."""
+) -> dict[str, BaselineMetric | None]:
+    """The model's metrics; None for those that need a baseline if there is none."""
     engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
     evaluator = counting_evaluator(engine, settings, prompts, checkpoint.name, reporter)
-    with reporter.step(f"Measuring {checkpoint.name}", evaluator.rows_a_candidate) as progress:
-        if baseline is None:
-            return evaluator.refusals([{}], progress)[0], None
-        [evaluation] = evaluator.evaluate([{}], baseline, progress)
+    with reporter.step(f"Measuring {checkpoint.name}", evaluator.rows) as progress:
+        [evaluation] = evaluator.evaluate([{}], baseline or {}, progress)
     if not isinstance(evaluation, Evaluation):
         raise ModelError(f"{checkpoint.name} can't be measured: {evaluation}. Try another dtype (dtypes).")
-    return evaluation.refusals, evaluation.kl_divergence
+    return evaluator.describe(evaluation)

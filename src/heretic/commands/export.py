@@ -13,7 +13,6 @@ from ..session.engine import make_evaluator, open_engine, release
 from ..session.heldout_sidecar import read_figures
 from ..session.prompts import OVER_REFUSAL_EVALUATION, RunPrompts
 from ..session.recorded import find_trial, runtime_of
-from ..session.records import recorded_baseline
 from ..session.remote_code import settle_trust
 from ..session.save import Verification, check_export, checkpoint_of, save_trial
 from ..study.journal import tensors_path
@@ -44,9 +43,8 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     known = runtime_of(record)
     settings = settle_trust(settings, checkpoint, reporter)
     engine = open_engine(checkpoint, settings, prompts.all(), known, reporter)
-    good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
-    with reporter.step("Baseline", len(good)) as progress:
-        baseline = recorded_baseline(record.baseline, make_evaluator(engine, settings, good, bad), progress)
+    with reporter.step("Baseline", len(prompts.good_evaluation)) as progress:
+        baseline = make_evaluator(engine, settings, prompts).baseline(progress, record.baseline)
     release(engine)
     tensors = read_tensors(tensors_path(study.path))
     verification, figures = Verification(prompts, baseline, known), read_figures(study.path)

@@ -61,7 +61,7 @@ class Looking:
 
     def _benchmark(self, action: Action) -> None:
         """The chosen benchmarks on the chosen trial and the model itself; a warning where they can't be run."""
-        from ..report.benchmark_tables import show_benchmarks
+        from ..report.tables import show_benchmarks
         from .benchmark import Benchmarking
 
         assert action.trial is not None

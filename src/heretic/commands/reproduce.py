@@ -193,7 +193,7 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
         else {number: place for place, number in enumerate(recorded.repeated)}
     )
     rounding = kl_rounding(study.record.dtype, recorded.settings.get("quantization", "none") != "none")
-    figures = compare_baselines(recorded.baseline, study.baseline)
+    figures = compare_baselines(recorded.baseline, study.baseline, rounding)
     for number, place in numbers.items():
         figures += list(_compared(recorded.trials[number], now.get(place), recorded.baseline, rounding))
     if recorded.measured is not None:
@@ -213,7 +213,7 @@ def _compared(
     trial: TrialRecord, found: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> Iterator[ComparedFigure]:
     """Another candidate under the same number has nothing to compare: the search has gone another way."""
-    same = found is not None and same_parameters(found, trial) and found.bound == trial.bound
+    same = found is not None and same_parameters(found, trial) and found.pruned == trial.pruned
     yield from compare_trial(trial, found if same else None, baseline, rounding)
 
 
@@ -243,7 +243,7 @@ def show(reproduction: Reproduction, as_json: bool, out: Reporter, reporter: Rep
 
 def first_difference(reproduction: Reproduction) -> str | None:
     """The first trial that is another candidate than recorded, if there is one."""
-    missing = (each for each in reproduction.figures if each.figure == "KL (search)" and each.now is None)
+    missing = (each for each in reproduction.figures if each.figure.endswith("(search)") and each.now is None)
     return next((each.subject for each in missing), None)
 
 

@@ -11,7 +11,10 @@ from ..ablation.sites import components_of
 from ..config import Settings
 from ..engine.local import LocalEngine
 from ..evaluation.evaluator import Baseline, Evaluator
-from ..evaluation.heldout.evaluate import ReportPart
+from ..evaluation.heldout.evaluate import HeldoutPrompts
+from ..evaluation.pruning.statistics import PruningStatistics
+from ..evaluation.scorers.kl import vocabulary_size
+from ..evaluation.scorers.registry import objective_names
 from ..events import Chooser, Reporter
 from ..model.loading.checkpoint import Checkpoint
 from ..search.loop import Search
@@ -28,7 +31,8 @@ from ..session.save import Verification
 from ..session.start import Beginning, FixedCandidates, first_candidates
 from ..study.journal import SingleWriter
 from ..study.reader import RecordedStudy, has_record
-from ..study.study import OBJECTIVES, Study
+from ..study.schema import BASELINE
+from ..study.study import Study
 from .menu import Ending, show_front
 from .menu_actions import Looking
 from .menu_export import Exporter
@@ -44,7 +48,7 @@ class Job:
         settings: Settings,
         path: Path,
         prompts: RunPrompts,
-        part: ReportPart | None,
+        part: HeldoutPrompts | None,
         checkpoint: Checkpoint,
         chooser: Chooser,
         reporter: Reporter,
@@ -59,6 +63,7 @@ class Job:
         self.reporter = reporter
         self.prescribed = prescribed
         self.noted = False
+        self.statistics: PruningStatistics | None = None
 
     def run(self, writer: SingleWriter, searching: bool) -> int:
         """The whole of it, the search left out unless `searching`; returns the program's status."""
@@ -70,11 +75,8 @@ class Job:
         if self.prescribed is not None:
             measurement.measure_these(self.prescribed.measured)
         space = find_method(self.settings.method).space(components_of(engine.sites), len(engine.loaded.layers) - 1)
-        with Study(
-            self.path, space, writer, objectives=(*OBJECTIVES, *(["over-refusals score"] if self.prompts.over else []))
-        ) as study:
-            # One for both: what the baseline teaches it, the search goes by.
-            evaluator = counting_evaluator(engine, self.settings, self.prompts, "the model itself", self.reporter)
+        evaluator = counting_evaluator(engine, self.settings, self.prompts, f"the {BASELINE}", self.reporter)
+        with Study(self.path, space, writer, objective_names(evaluator.scorers)) as study:
             beginning = Beginning(engine, evaluator, study, self.prompts, self.settings, self.path, self.reporter)
             tensors, baseline = beginning.begin_or_resume(self.prescribed)
             self._settle_sampler(study)
@@ -120,7 +122,7 @@ class Job:
         n_trials: int,
     ) -> bool:
         """Searches until the study has `n_trials`; whether it got there."""
-        vocab = baseline.log_probabilities.shape[-1]
+        vocab = vocabulary_size(baseline)
         processes, candidates = at_once(
             engine, self.settings, self.prompts.bad_evaluation.prompts, vocab, self.reporter
         )
@@ -129,7 +131,11 @@ class Job:
         first = [] if self.prescribed is not None else first_candidates(study.space, self.settings)
         missing = [each for each in first if not study.holds(each)]
         with workers(processes, InProcessMeasurer(evaluator, baseline, compiled, candidates)) as measurer:
-            return Search(study, measurer, evaluator, baseline, self.settings, missing).run(n_trials, self.reporter)
+            search = Search(study, measurer, evaluator, baseline, self.settings, missing, self.statistics)
+            whole = search.run(n_trials, self.reporter)
+        # A search for more trials continues with what this one has learned.
+        self.statistics = search.statistics
+        return whole
 
     def _note(self, study: Study, processes: int, candidates: int) -> None:
         """This start of the program, once, with what is measured at once: the order of asking hangs on it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..ablation.edit import ModelEdit
 from ..engine.protocol import Engine, Progress, no_progress
 from ..errors import CandidateError
-from ..study.metrics import Metric
+from ..study.metrics import BaselineMetric, Metric
 from ..study.schema import BaselineRecord
 from .pruning.preview import Preview
 from .pruning.statistics import PruningStatistics
@@ -36,7 +36,7 @@ class Evaluation:
 
     @property
     def declined_at(self) -> tuple[int | None, ...] | None:
-        """Where it was fully evaluated: for each prompt, the token at which its refusal was known (None: no refusal)."""
+        """For each prompt of a full evaluation, the token at which a refusal was known (None: there was none)."""
         found = (each.declined_at for each in self.metrics.values())
         return next((each for each in found if each is not None), None)
 
@@ -71,8 +71,12 @@ class Evaluator:
 
         Raises:
             CandidateError: it can't be measured.
+            ModelError: a search from it makes no sense, since it declines nothing.
         """
-        return self._baseline(self.scorers, progress, recorded)
+        measured = self._baseline(self.scorers, progress, recorded)
+        for scorer in self.scorers if recorded is None else ():
+            scorer.check(measured[scorer.name])
+        return measured
 
     def reference(self, progress: Progress = no_progress) -> Baseline:
         """The part of the baseline without which candidates can't be measured."""
@@ -84,7 +88,7 @@ class Evaluator:
         run = ScoringRun(self.engine, progress, show=self._show)
         measured: dict[str, BaselineMeasurement] = {}
         for scorer in scorers:
-            known = None if recorded is None else recorded.metrics[scorer.name]
+            known = None if recorded is None else recorded.metrics.get(scorer.name)
             measured[scorer.name] = scorer.baseline(run, measured, known)
         return measured
 
@@ -105,8 +109,7 @@ class Evaluator:
         primary = next(scorer for scorer in self.scorers if scorer.primary)
         first = primary.score(evaluation.metrics, baseline, math.nan)
         return tuple(
-            first if scorer is primary else scorer.score(evaluation.metrics, baseline, first)
-            for scorer in self.scorers
+            first if scorer is primary else scorer.score(evaluation.metrics, baseline, first) for scorer in self.scorers
         )
 
     def evaluate(
@@ -152,6 +155,16 @@ class Evaluator:
             return outcome
         ordered = sorted(self.scorers, key=lambda scorer: not scorer.primary)
         return Evaluation({each.name: outcome[each.name] for each in ordered if each.name in outcome})
+
+    def describe(self, evaluation: Evaluation) -> dict[str, BaselineMetric | None]:
+        """The evaluation of a model as if it were a baseline; None for metrics that were not measured."""
+        ordered = sorted(self.scorers, key=lambda scorer: not scorer.primary)
+        return {
+            scorer.name: scorer.describe(BaselineMeasurement(evaluation.metrics[scorer.name].value))
+            if scorer.name in evaluation.metrics
+            else None
+            for scorer in ordered
+        }
 
     def _in_order(self) -> list[Scorer]:
         """The scorer that prunes comes last: its limit depends on the other metrics."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..config import Settings
 from ..evaluation.evaluator import Evaluation
-from ..evaluation.heldout.schema import HeldoutReport, KLFigures, ModelMetrics, Rate
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, KLFigures, ModelMetrics, Rate
 from ..evaluation.statistics import rate
+from ..study.metrics import BaselineMetric
 from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
 from .formats.base import ExportFormat
 from .public_names import dataset_name, hub_id, model_name, prompt_source
@@ -19,6 +20,17 @@ TAGS = ("heretic", "abliterated")
 NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
 # What decides, beside the settings of the study, which candidates a search takes.
 SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
+
+
+HELDOUT_ROWS = (
+    (BAD, "declined", "Declines of bad prompts"),
+    (BAD, "markers", "Responses to bad prompts that hold a marker of refusal"),
+    (BAD, "broken", "Broken responses to bad prompts"),
+    (GOOD, "declined", "Declines of good prompts"),
+    (GOOD, "broken", "Broken responses to good prompts"),
+    (OVER_REFUSAL, "declined", "Declines of harmless prompts that sound harmful"),
+)
+"""Held-out prompt set, class of response, title."""
 
 
 def write_card(
@@ -126,8 +138,8 @@ def _figures(trial: TrialRecord, record: StudyRecord, figures: HeldoutReport | N
         return "## Figures\n\n" + _search_table(trial, record, written)
     return (
         "## Figures\n\n"
-        "On prompts that neither the directions nor the search had seen, with intervals of 95 %:\n\n"
-        + _report_table(figures, candidate)
+        "On held-out prompts, which neither the directions nor the search used, with intervals of 95 %:\n\n"
+        + _heldout_table(figures, candidate)
         + "\n\nIn the search:\n\n"
         + _search_table(trial, record, written)
     )
@@ -137,22 +149,13 @@ def _candidate(trial: TrialRecord, figures: HeldoutReport | None) -> ModelMetric
     return next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
 
 
-def _report_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
-    base = figures.baseline
+def _heldout_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
+    base = figures.baseline.sets
     rows = [
-        ("Declines of bad prompts", _rate(base.bad.declined), _rate(candidate.bad.declined)),
-        (
-            "Responses to bad prompts that hold a marker of refusal",
-            _rate(base.bad.markers),
-            _rate(candidate.bad.markers),
-        ),
-        ("Broken responses to bad prompts", _rate(base.bad.broken), _rate(candidate.bad.broken)),
-        ("Declines of good prompts", _rate(base.good.declined), _rate(candidate.good.declined)),
-        ("Broken responses to good prompts", _rate(base.good.broken), _rate(candidate.good.broken)),
+        (title, *(_rate(getattr(sets[name].classes, kind)) for sets in (base, candidate.sets)))
+        for name, kind, title in HELDOUT_ROWS
+        if name in base and name in candidate.sets
     ]
-    if base.over_refusal and candidate.over_refusal:
-        first, second = base.over_refusal.declined, candidate.over_refusal.declined
-        rows.append(("Declines of harmless prompts that sound harmful", _rate(first), _rate(second)))
     rows.append(("KL divergence at the first token (nats)", "", _kl(candidate.kl_first)))
     if candidate.kl_answers:
         rows.append(("KL divergence a token along the base's answers (nats)", "", _kl(candidate.kl_answers)))
@@ -161,30 +164,27 @@ def _report_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
 
 def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation | None) -> str:
     bad, good = (record.prompts[f"{side}_evaluation_prompts"] for side in ("bad", "good"))
-    of = record.baseline.prompts
-    rows = [
-        [f"Refusals of {of} bad prompts", _rate(rate(record.baseline.refusals, of)), _rate(rate(trial.refusals, of))],
-        [f"KL divergence at the first token, {good.count} good prompts (nats)", "0", f"{trial.kl_divergence:.4f}"],
-    ]
-    columns = ["", "Base model", "Edit, in the search"]
-    if trial.over_refusals is not None and record.baseline.over_refusals is not None:
-        harmless = record.baseline.over_prompts or 0
-        counts = [record.baseline.over_refusals, trial.over_refusals]
-        rows.append(
-            [f"Refusals of {harmless} harmless prompts that look harmful", *(_rate(rate(n, harmless)) for n in counts)]
-        )
+    columns = ["", "Base model", "Edit, in the search", *(["This model, as written"] if written is not None else [])]
+    rows = []
+    for name, metric in record.baseline.metrics.items():
+        values: list[float | None] = [metric.value, trial.value(name)]
         if written is not None:
-            rows[2].append("" if written.over_refusals is None else _rate(rate(written.over_refusals, harmless)))
-    if written is not None:
-        columns.append("This model, as written")
-        rows[0].append(_rate(rate(written.refusals, of)))
-        rows[1].append(f"{written.kl_divergence:.4f}")
+            values.append(written.metrics[name].value if name in written.metrics else None)
+        title = metric.title if metric.of is None else f"{metric.title} ({metric.of})"
+        rows.append((title[:1].upper() + title[1:], *(_value(metric, value) for value in values)))
     return (
         _table(columns, rows)
-        + f"\n\nThese prompts ({_source(bad)}; {_source(good)}) chose the trial, so they flatter it. "
+        + f"\n\nThese prompts ({_source(bad)}; {_source(good)}) selected the trial, so the values are optimistic. "
         "A refusal is a response that is empty or holds one of the markers in `heretic.json`, within "
         f"{record.settings['max_response_length']} tokens; that says nothing of the quality of an answer."
     )
+
+
+def _value(metric: BaselineMetric, value: float | None) -> str:
+    """A count with its interval, or a real number."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if metric.of is None else _rate(rate(int(value), metric.of))
 
 
 def _rate(each: Rate) -> str:

@@ -24,6 +24,11 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
     front = {trial.number for trial in pareto_front(trials, baseline)}
     rows = []
     for trial in trials:
+        kernels = {
+            f"{component}.{name}": value
+            for component, kernel in trial.parameters.kernels.items()
+            for name, value in kernel.model_dump().items()
+        }
         rows.append(
             {
                 "trial": trial.number,
@@ -31,6 +36,7 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
                 "front": trial.number in front,
                 "pruned": trial.pruned,
                 **trial.parameters.values(),
+                **kernels,
             }
         )
     primary, *others = baseline.metrics

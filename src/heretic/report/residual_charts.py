@@ -59,7 +59,10 @@ def projection_chart(residuals: ResidualFigures) -> go.Figure:
 
 def _plane(residuals: ResidualFigures, index: int) -> list[go.Scatter]:
     points = residuals.points[index]
-    parts = (("good prompts", GOOD_COLOR, points[: residuals.n_good]), ("bad prompts", BAD_COLOR, points[residuals.n_good :]))
+    parts = (
+        ("good prompts", GOOD_COLOR, points[: residuals.n_good]),
+        ("bad prompts", BAD_COLOR, points[residuals.n_good :]),
+    )
     return [
         go.Scatter(
             x=[x for x, _ in part],

@@ -105,9 +105,7 @@ def _front(report: Report) -> Iterator[Part]:
         else f"Each point is one trial: {titles[0]} against {titles[1]}. The search minimised more metrics: "
         f"{', '.join(titles[2:])}. No trial beats those in red in all {len(titles)}; the star is the knee."
     )
-    yield from chart(
-        front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on held-out prompts."
-    )
+    yield from chart(front_chart(report), "Bars are 95 % intervals. Diamonds are the same trials on held-out prompts.")
     yield _front_table(report)
     if report.measured is None:
         yield Words("Nothing was measured on held-out prompts. These metrics selected the trials: they are optimistic.")
@@ -204,7 +202,9 @@ def _kernels(report: Report) -> Iterator[Part]:
     figure = kernel_chart(report)
     if figure is None:
         return
-    yield Words("How strongly the direction is removed from the output of each layer: 1 removes it, more than 1 reverses it.")
+    yield Words(
+        "How strongly the direction is removed from the output of each layer: 1 removes it, more than 1 reverses it."
+    )
     yield from chart(figure, "Ablation weight by layer, for the trials of the front.")
     facts = report.trial(report.front[0].number).parameters.facts()
     columns = ("Trial", *facts, "Component", "max_weight", "at layer", "min_weight", "over layers")

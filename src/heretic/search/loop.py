@@ -11,7 +11,6 @@ from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Limit
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..events import Reporter, SearchState, SearchView
 from ..study.pareto import knee, pareto_front, pruning_limit
-from ..study.schema import TrialRecord
 from ..study.study import Candidate, Study
 from .measurer import EvaluationRequest, Measurer, Outcome
 from .startup_order import StartupQueue

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 
-from ..config import Settings
+from ..config import EvaluationSettings, Settings
 from ..engine.local import LocalEngine
 from ..engine.options import EngineOptions
 from ..engine.protocol import RuntimeProfile, no_progress
 from ..errors import ModelError
-from ..evaluation.evaluator import Evaluator, Seen
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.scorers.base import Show
+from ..evaluation.scorers.registry import build_scorers
 from ..events import Reporter
 from ..model.chat.checks import check_prompts
 from ..model.chat.format import chat_format
@@ -20,6 +22,7 @@ from ..model.loading.load import LoadedModel, load_model
 from ..model.placement import META
 from ..prompts.prompt import Prompt
 from .autotune import Tuning
+from .prompts import RunPrompts
 from .response_prefix import response_prefix, settle_thinking
 
 
@@ -82,23 +85,11 @@ def measured(engine: LocalEngine) -> RuntimeProfile:
 
 
 def make_evaluator(
-    engine: LocalEngine,
-    settings: Settings,
-    good: Sequence[Prompt],
-    bad: Sequence[Prompt],
-    seen: Seen | None = None,
-    over: Sequence[Prompt] = (),
+    engine: LocalEngine, settings: EvaluationSettings, prompts: RunPrompts, show: Show | None = None
 ) -> Evaluator:
-    return Evaluator(
-        engine,
-        good,
-        bad,
-        settings.refusal_markers,
-        settings.max_response_length,
-        seen=seen,
-        objective=settings.objective,
-        over=over,
-    )
+    """The evaluator of a run: the scorers that its settings and prompts ask for, on one engine."""
+    sets = {name: each.prompts for name, each in prompts.sets().items()}
+    return Evaluator(engine, build_scorers(settings, sets), show)
 
 
 def _summary(loaded: LoadedModel) -> str:
@@ -126,16 +117,4 @@ def release(engine: LocalEngine) -> None:
         torch.cuda.empty_cache()
 
 
-def require_declining(refusals: int, prompts: int) -> None:
-    """Raises:
-    ModelError: the baseline never declines: there is nothing to remove.
-    """
-    if refusals == 0:
-        raise ModelError(
-            f"Expected a model that declines some of the {prompts} bad evaluation prompts, but it declines none: there "
-            "is nothing to remove. Use prompts that it declines (bad_evaluation_prompts, preset), its own system "
-            "prompt (system_prompt = none), or markers that fit its refusals (refusal_markers)."
-        )
-
-
-__all__ = ["RuntimeProfile", "make_evaluator", "measured", "no_progress", "open_engine", "release", "require_declining"]
+__all__ = ["RuntimeProfile", "make_evaluator", "measured", "no_progress", "open_engine", "release"]

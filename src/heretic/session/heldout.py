@@ -1,4 +1,4 @@
-"""The end of a run: the front and the model itself, measured once on prompts that no search saw."""
+"""The held-out evaluation at the end of a run: the front and the baseline, on prompts that no search has used."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -7,28 +7,30 @@ from pathlib import Path
 from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError
-from ..evaluation.heldout.evaluate import Reference, ReportEvaluator, ReportPart, compare_declined
+from ..evaluation.heldout.agreement import judge
+from ..evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, HeldoutPrompts, compare_declined
 from ..evaluation.heldout.response_classes import ResponseClassifier
 from ..evaluation.heldout.schema import (
+    BAD,
     HeldoutReport,
+    KLFigures,
+    MetricBias,
     ModelMetrics,
     PairFigure,
     PromptsFigure,
-    SearchFigure,
     SelectionBias,
 )
-from ..evaluation.statistics import rate
+from ..evaluation.scorers.registry import heldout_metric
 from ..events import Reporter
 from ..model.chat.checks import check_prompts
 from ..prompts.prompt import PromptSet
-from ..report.tables import show_figures
+from ..report.tables import show_heldout
 from ..search.measurer import Compile
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, TrialRecord
 from ..study.study import Study
 from .heldout_sidecar import read_figures, write_figures
-from .judging import judge
 
 CLASSIFIED_BY = ("refusal_markers", "refusal_openings", "system_prompt")
 
@@ -37,7 +39,7 @@ class FrontMeasurement:
     """Measures the front of one study on the report part, and keeps the figures beside its journal."""
 
     def __init__(
-        self, engine: LocalEngine, part: ReportPart | None, settings: Settings, path: Path, reporter: Reporter
+        self, engine: LocalEngine, part: HeldoutPrompts | None, settings: Settings, path: Path, reporter: Reporter
     ) -> None:
         self._engine = engine
         self._part = part
@@ -74,7 +76,7 @@ class FrontMeasurement:
         if judged != figures:
             figures = judged
             write_figures(self._path, figures)
-        show_figures(figures, self._reporter)
+        show_heldout(figures, study.record.baseline, self._reporter)
         return figures
 
     def _chosen(self, study: Study) -> list[TrialRecord]:
@@ -86,17 +88,17 @@ class FrontMeasurement:
 
     def _measure(
         self,
-        part: ReportPart,
+        part: HeldoutPrompts,
         study: Study,
         compiled: Compile,
         chosen: Sequence[TrialRecord],
         known: dict[int | None, ModelMetrics],
     ) -> HeldoutReport:
         classifier = ResponseClassifier(self._settings.refusal_openings, self._settings.refusal_markers)
-        evaluator = ReportEvaluator(self._engine, part, classifier, self._length)
+        evaluator = HeldoutEvaluator(self._engine, part, classifier, self._length)
         missing = [trial for trial in chosen if trial.number not in known]
         rows = part.rows * (len(missing) + 1)
-        with self._reporter.step("Measuring on prompts that no search saw", rows) as progress:
+        with self._reporter.step("Measuring on held-out prompts", rows) as progress:
             reference = evaluator.baseline(progress)
             figures = self._begin(part, study, evaluator, reference)
             write_figures(self._path, figures)
@@ -104,10 +106,8 @@ class FrontMeasurement:
                 measured = known.get(trial.number)
                 if measured is None:
                     try:
-                        search = searched(trial, study.record.baseline)
-                        measured = evaluator.candidate(
-                            trial.number, compiled(trial.parameters), reference, search, progress
-                        )
+                        edit = compiled(trial.parameters)
+                        measured = evaluator.candidate(trial.number, edit, reference, trial.metrics, progress)
                     except CandidateError as error:
                         self._reporter.warn(f"Trial {trial.number} can't be measured: {error}.")
                         continue
@@ -115,7 +115,9 @@ class FrontMeasurement:
                 write_figures(self._path, figures)
         return figures
 
-    def _begin(self, part: ReportPart, study: Study, evaluator: ReportEvaluator, reference: Reference) -> HeldoutReport:
+    def _begin(
+        self, part: HeldoutPrompts, study: Study, evaluator: HeldoutEvaluator, reference: HeldoutBaseline
+    ) -> HeldoutReport:
         first, along = evaluator.null(reference)
         return HeldoutReport(
             model=study.record.model,
@@ -124,22 +126,24 @@ class FrontMeasurement:
             settings=self._classified_by(),
             null_kl_first=first,
             null_kl_answers=along,
-            baseline=without_public_texts(reference.figures, part),
+            baseline=without_public_texts(reference.metrics, part),
             candidates=[],
             pairs=[],
-            flattery=None,
+            selection_bias=None,
         )
 
     def _with(self, figures: HeldoutReport, measured: ModelMetrics, study: Study) -> HeldoutReport:
         assert self._part is not None
         candidates = [*figures.candidates, without_public_texts(measured, self._part)]
         pairs = [
-            PairFigure(first=a.trial, second=b.trial, declined=compare_declined(a.bad_responses, b.bad_responses))
+            PairFigure(
+                first=a.trial, second=b.trial, declined=compare_declined(a.sets[BAD].responses, b.sets[BAD].responses)
+            )
             for a, b in combinations(candidates, 2)
             if a.trial is not None and b.trial is not None
         ]
-        flattery = selection_bias_of(figures.baseline, candidates, study) if self._comparable() else None
-        return figures.model_copy(update={"candidates": candidates, "pairs": pairs, "flattery": flattery})
+        bias = selection_bias_of(figures.baseline, candidates, study) if self._comparable() else None
+        return figures.model_copy(update={"candidates": candidates, "pairs": pairs, "selection_bias": bias})
 
     def _comparable(self) -> bool:
         """Whether search and report ask alike: prompts of one kind, responses of one length."""
@@ -177,42 +181,39 @@ def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) ->
     return [front[place] for place in sorted(places)]
 
 
-def searched(trial: TrialRecord, baseline: BaselineRecord) -> SearchFigure:
-    over = trial.over_refusals
-    return SearchFigure(
-        refusals=rate(trial.refusals, baseline.prompts),
-        kl_divergence=trial.kl_divergence,
-        over_refusals=None if over is None else rate(over, baseline.over_prompts or 0),
-    )
-
-
 def selection_bias_of(
     baseline: ModelMetrics, candidates: Sequence[ModelMetrics], study: Study | RecordedStudy
 ) -> SelectionBias:
-    """The search's figures of the measured front beside the report's."""
-    searched = [each.search for each in candidates if each.search is not None]
-    kls = [each.kl_first.mean for each in candidates if each.kl_first is not None]
-    record = study.record.baseline
-    return SelectionBias(
-        trials=len(study.trials),
-        refusals_searched=_mean([each.refusals.share for each in searched]),
-        refusals_reported=_mean([each.bad.markers.share for each in candidates]),
-        kl_searched=_mean([each.kl_divergence for each in searched]),
-        kl_reported=_mean(kls) if len(kls) == len(candidates) else None,
-        baseline_searched=record.refusals / record.prompts,
-        baseline_reported=baseline.bad.markers.share,
-    )
+    """The means of the front's metrics in the search, next to those on held-out prompts."""
+    metrics = {}
+    for name, described in study.record.baseline.metrics.items():
+        of = described.of or 1
+        searched = [each.search[name].value / of for each in candidates if name in each.search]
+        heldout = [_mean_of(name, each) for each in candidates]
+        found = [value for value in heldout if value is not None]
+        metrics[name] = MetricBias(
+            searched=_mean(searched),
+            heldout=_mean(found) if len(found) == len(heldout) else None,
+            baseline_searched=described.value / of,
+            baseline_heldout=_mean_of(name, baseline),
+        )
+    return SelectionBias(trials=len(study.trials), metrics=metrics)
 
 
-def without_public_texts(figures: ModelMetrics, part: ReportPart) -> ModelMetrics:
-    """The same figures without responses to public sets of the hub, which are not to be spread."""
-    fields = {"good": part.good, "bad": part.bad, "over_refusal": part.over_refusal}
-    updates = {}
-    for name, prompts in fields.items():
-        if prompts is not None and prompts.public:
-            responses = getattr(figures, f"{name}_responses")
-            updates[f"{name}_responses"] = [each.model_copy(update={"text": None}) for each in responses]
-    return figures.model_copy(update=updates)
+def _mean_of(name: str, model: ModelMetrics) -> float | None:
+    """A model's held-out counterpart of a metric: a share, or the mean of a real number."""
+    found = heldout_metric(name, model)
+    return found.mean if isinstance(found, KLFigures) else None if found is None else found.share
+
+
+def without_public_texts(metrics: ModelMetrics, part: HeldoutPrompts) -> ModelMetrics:
+    """The same metrics without responses to public sets of the hub, which are not to be spread."""
+    sets = dict(metrics.sets)
+    for name, prompts in part.sets().items():
+        if prompts.public:
+            responses = [each.model_copy(update={"text": None}) for each in sets[name].responses]
+            sets[name] = sets[name].model_copy(update={"responses": responses})
+    return metrics.model_copy(update={"sets": sets})
 
 
 def _described(prompts: PromptSet) -> PromptsFigure:

@@ -6,7 +6,7 @@ from ..config import PromptSource, Settings, resolve_heldout_prompts, resolve_pr
 from ..config.defaults import REFUSAL_MARKERS
 from ..config.presets import OVER_REFUSAL, preset_source
 from ..errors import PromptError
-from ..evaluation.heldout.evaluate import ReportPart
+from ..evaluation.heldout.evaluate import HeldoutPrompts
 from ..prompts.loading import load_prompts
 from ..prompts.prompt import Prompt, PromptSet
 
@@ -69,7 +69,7 @@ def load_run_prompts(settings: Settings) -> RunPrompts:
     return replace(prompts, over_refusal=over, sources=prompts.sources | {OVER_REFUSAL_EVALUATION: source})
 
 
-def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | None:
+def load_report_part(settings: Settings, prompts: RunPrompts) -> HeldoutPrompts | None:
     """The prompts of the measurement at the end; None where the user's own sets have no report part.
 
     Raises:
@@ -81,7 +81,7 @@ def load_report_part(settings: Settings, prompts: RunPrompts) -> ReportPart | No
     if sources is None or settings.heldout_trials == 0:
         return None
     over = sources.over_refusal_heldout_prompts
-    part = ReportPart(
+    part = HeldoutPrompts(
         load_prompts(sources.good_heldout_prompts),
         load_prompts(sources.bad_heldout_prompts),
         load_prompts(over) if over is not None else None,

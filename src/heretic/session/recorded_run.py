@@ -90,10 +90,9 @@ def _read(path: Path) -> dict[str, Any]:
             f"Expected the JSON file of a report, or a {MANIFEST}, in {path}, found other JSON. heretic report "
             "writes one."
         )
-    # A manifest of version 2 holds metrics by name.
-    if content.get("version") not in ((1, 2) if "base_model" in content else (1,)):
+    if content.get("version") not in (1, 2):
         raise StudyError(
-            f"Expected a record of version 1 in {path}, found version {content.get('version')!r}: another version of "
+            f"Expected a record of version 1 or 2 in {path}, found version {content.get('version')!r}: another version of "
             "this program wrote it. Use that version, or write the report again with this one."
         )
     return content
@@ -106,7 +105,7 @@ def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise StudyError(
-            f"Expected a record of version 1 in {path}, but {error.error_count()} fields of it are not as they must be "
+            f"Expected a record of version 1 or 2 in {path}, but {error.error_count()} fields of it are not as they must be "
             f"({place}: {first['msg']}). Restore the file, or write the report again."
         ) from error
 

@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +13,6 @@ from .. import __version__
 from ..ablation.methods.base import SearchSpace
 from ..config import ExportSettings, PlotSettings, Settings
 from ..engine.local import LocalEngine
-from ..engine.protocol import Progress
-from ..evaluation.evaluator import Baseline, Evaluator
-from ..evaluation.scorers.refusal_logodds import RefusalTokens
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .engine import measured
 from .prompts import RunPrompts
@@ -76,7 +72,7 @@ def study_record(
     prompts: RunPrompts,
     settings: Settings,
     space: SearchSpace,
-    baseline: Baseline,
+    baseline: BaselineRecord,
     telling: dict[str, tuple[int, ...]] | None = None,
 ) -> StudyRecord:
     checkpoint = engine.loaded.checkpoint
@@ -89,7 +85,7 @@ def study_record(
         sites=[site.plain() for site in engine.sites],
         response_prefix=engine.chat.response_prefix,
         batch_size=engine.batch_size,
-        baseline=baseline_record(baseline),
+        baseline=baseline,
         versions=versions(),
         telling=telling,
         **identity(engine, prompts, settings, space),
@@ -100,30 +96,6 @@ def versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "optuna")}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
-
-
-def baseline_record(baseline: Baseline) -> BaselineRecord:
-    return BaselineRecord.model_validate(
-        {
-            "refusals": baseline.refusals,
-            "prompts": baseline.prompts,
-            "refusal_tokens": None if baseline.tokens is None else baseline.tokens.ids,
-            "probability": baseline.probability,
-            "over_refusals": baseline.over_refusals,
-            "over_prompts": baseline.over_prompts,
-        }
-    )
-
-
-def recorded_baseline(record: BaselineRecord, evaluator: Evaluator, progress: Progress) -> Baseline:
-    """The baseline of a recorded study: its log-probabilities are measured, the rest is known."""
-    measured = evaluator.baseline_of(record.refusals, progress)
-    baseline = replace(measured, over_refusals=record.over_refusals, over_prompts=record.over_prompts)
-    if record.refusal_tokens is None:
-        return baseline
-    # How well the tokens tell refusals was of interest when they were found.
-    tokens = RefusalTokens(record.refusal_tokens, coverage=1.0, precision=1.0)
-    return replace(baseline, tokens=tokens, probability=record.probability)
 
 
 NOT_RECORDED = {*ExportSettings.model_fields, *PlotSettings.model_fields}

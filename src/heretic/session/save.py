@@ -22,8 +22,9 @@ from ..export.manifest import manifest_of, write_manifest
 from ..export.public_names import model_name
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
-from ..report.text import kl
-from ..study.schema import RunRecord, StudyRecord, TrialRecord
+from ..report.text import number_text, value_text
+from ..study.metrics import BaselineMetric
+from ..study.schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
 from .engine import RuntimeProfile, make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .prompts import RunPrompts
@@ -73,7 +74,7 @@ def save_trial(
         write_manifest(directory, manifest_of(trial, record))
         scored.append(_verify(directory, form, checkpoint, settings, verification, reporter))
         tolerance = form.tolerance(rounding_tolerance(settings, checkpoint, verification.known.dtype))
-        compare(trial, scored[0], tolerance, reporter)
+        compare(trial, scored[0], record.baseline, tolerance, reporter)
         write_card(directory, trial, record, form, checkpoint.directory, figures, scored[0], run)
 
     form.write(export, output, check)
@@ -131,9 +132,8 @@ def _verify(
 def score(engine: LocalEngine, settings: Settings, verification: Verification, reporter: Reporter) -> Evaluation:
     """The engine's model, as it is, measured as a candidate is."""
     prompts = verification.prompts
-    good, bad = prompts.good_evaluation.prompts, prompts.bad_evaluation.prompts
-    evaluator = make_evaluator(engine, settings, good, bad, over=prompts.over)
-    with reporter.step("Scoring what was written", evaluator.rows_a_candidate) as progress:
+    evaluator = make_evaluator(engine, settings, prompts)
+    with reporter.step("Scoring what was written", evaluator.rows) as progress:
         [evaluation] = evaluator.evaluate([{}], verification.baseline, progress)
     release(engine)
     if isinstance(evaluation, CandidateError):
@@ -156,33 +156,37 @@ def rounding_tolerance(settings: Settings, base: Checkpoint, dtype: str) -> Tole
     return Tolerance(0.01 if exact else 0.05, *kl_rounding(dtype, quantized), f"in {dtype}")
 
 
-def compare(trial: TrialRecord, written: Evaluation, tolerance: Tolerance, reporter: Reporter) -> None:
-    """Searched and written figures side by side.
+def compare(
+    trial: TrialRecord, written: Evaluation, baseline: BaselineRecord, tolerance: Tolerance, reporter: Reporter
+) -> None:
+    """Shows the metrics of the trial and of the written model side by side.
 
     Raises:
         ExportError: they differ by more than the tolerance.
     """
-    rows = [
-        ["searched", f"{trial.refusals}/{written.prompts}", kl(trial.kl_divergence)],
-        ["written", f"{written.refusals}/{written.prompts}", kl(written.kl_divergence)],
-    ]
-    columns = ["", "Refusals", "KL"]
-    if trial.over_refusals is not None:
-        columns.append("Over-refusals")
-        rows[0].append(str(trial.over_refusals))
-        rows[1].append(str(written.over_refusals))
-    reporter.table("Searched and written", columns, rows)
-    refusals_off = max(1, round(tolerance.refusals * written.prompts))
-    kl_off = tolerance.kl + tolerance.kl_share * trial.kl_divergence
-    if (
-        abs(trial.refusals - written.refusals) <= refusals_off
-        and abs(trial.kl_divergence - written.kl_divergence) <= kl_off
-    ):
+    metrics = {name: metric for name, metric in baseline.metrics.items() if name in written.metrics}
+    searched = [value_text(metric, trial.value(name)) for name, metric in metrics.items()]
+    found = [value_text(metric, written.metrics[name].value) for name, metric in metrics.items()]
+    columns = ["", *(metric.heading for metric in metrics.values())]
+    reporter.table("Searched and written", columns, [["searched", *searched], ["written", *found]])
+    allowed = {name: _allowed(metric, trial.value(name), tolerance) for name, metric in metrics.items()}
+    if all(abs(trial.value(name) - written.metrics[name].value) <= off for name, off in allowed.items()):
         return
+    bounds = ", ".join(
+        f"{metric.label} within {number_text(allowed[name]) if metric.of is None else allowed[name]}"
+        for name, metric in metrics.items()
+    )
     text = (
-        f"Expected the written model to measure as in the search (refusals within {refusals_off}, KL within "
-        f"{kl_off:.4f} {tolerance.reason}), got {rows[1][1]} and {rows[1][2]} against {rows[0][1]} and {rows[0][2]}. "
+        f"Expected the written model to measure as in the search ({bounds} {tolerance.reason}), got "
+        f"{' and '.join(found)} against {' and '.join(searched)}. "
     )
     if tolerance.strict:
         raise ExportError(text + "It was removed; please report this with the study's journal.")
     reporter.warn(text + "Measure it by itself: heretic evaluate.")
+
+
+def _allowed(metric: BaselineMetric, searched: float, tolerance: Tolerance) -> float:
+    """The difference that the tolerance leaves a metric: of a count by its prompts, of a real number by its size."""
+    if metric.of is not None:
+        return max(1, round(tolerance.counts * metric.of))
+    return tolerance.value + tolerance.value_share * abs(searched)

@@ -12,6 +12,7 @@ from ..engine.local import LocalEngine
 from ..errors import CandidateError, ModelError, StudyError
 from ..evaluation.evaluator import Baseline, Evaluator
 from ..events import Reporter
+from ..report.text import baseline_text
 from ..study.find import find_study
 from ..study.identity import check_same
 from ..study.journal import tensors_path
@@ -19,10 +20,9 @@ from ..study.pareto import pareto_front
 from ..study.reader import has_record
 from ..study.study import Study
 from .directions import fit_tensors, read_tensors, write_tensors
-from .engine import require_declining
 from .prompt_filter import filter_by_baseline, filter_direction_prompts
 from .prompts import RunPrompts
-from .records import identity, recorded_baseline, study_record
+from .records import identity, study_record
 from .residual_plots import ResidualReport
 
 
@@ -70,7 +70,7 @@ class Beginning:
         record = self._study.record
         check_same(record, identity(self._engine, self._prompts, self._settings, self._study.space), self._path)
         with self._reporter.step("Baseline", len(self._prompts.good_evaluation)) as progress:
-            baseline = recorded_baseline(record.baseline, self._evaluator, progress)
+            baseline = self._evaluator.baseline(progress, record.baseline)
         tensors = read_tensors(tensors_path(self._path))
         prompts = filter_direction_prompts(self._prompts, record.telling)
         self._report.measure_and_show(self._engine, prompts, tensors.directions)
@@ -85,24 +85,21 @@ class Beginning:
         tensors = fit_tensors(self._engine, prompts, self._settings, self._reporter, keep)
         self._report.show(tensors.directions)
         baseline = self._measured_baseline()
-        require_declining(baseline.refusals, baseline.prompts)
+        recorded = self._evaluator.record(baseline)
+        self._reporter.say(f"{baseline_text(recorded).capitalize()}.")
         write_tensors(tensors_path(self._path), tensors)
         study = self._study
-        study.begin(study_record(self._engine, self._prompts, self._settings, study.space, baseline, telling))
+        study.begin(study_record(self._engine, self._prompts, self._settings, study.space, recorded, telling))
         for parameters in prescribed.candidates if prescribed else ():
             study.enqueue(parameters)
         return tensors, baseline
 
     def _measured_baseline(self) -> Baseline:
-        with self._reporter.step("Baseline", self._evaluator.rows_a_candidate) as progress:
+        with self._reporter.step("Baseline", self._evaluator.rows) as progress:
             try:
                 baseline = self._evaluator.baseline(progress)
             except CandidateError as error:
-                raise ModelError(f"The model itself can't be measured: {error}. Try another dtype (dtypes).") from error
-        self._reporter.say(f"The model itself declines {baseline.refusals} of {baseline.prompts} bad prompts.")
-        if baseline.over_refusals is not None:
-            harmless = f"{baseline.over_refusals} of {baseline.over_prompts} harmless ones that look harmful"
-            self._reporter.say(f"It declines {harmless}: their number is the third objective.")
+                raise ModelError(f"The baseline can't be measured: {error}. Try another dtype (dtypes).") from error
         return baseline
 
 

@@ -9,7 +9,6 @@ from ..config.renamed import CurrentKeys
 from . import version1
 from .metrics import BaselineMetric, Metric, Record
 
-
 BASELINE = "baseline"
 """The name of the unmodified model, wherever it is shown next to trials."""
 
@@ -44,36 +43,6 @@ class BaselineRecord(Record):
 
     def value(self, name: str) -> float:
         return self.metrics[name].value
-
-    # TEMPORARY, until all readers iterate over metrics.
-    @property
-    def refusals(self) -> int:
-        return int(self.value("refusals"))
-
-    @property
-    def prompts(self) -> int:
-        return self.metrics["refusals"].of or 0
-
-    @property
-    def refusal_tokens(self) -> tuple[int, ...] | None:
-        found = self.metrics["refusals"].details.get("refusal_tokens")
-        return None if found is None else tuple(found)
-
-    @property
-    def probability(self) -> float | None:
-        return self.metrics["refusals"].details.get("probability")
-
-    @property
-    def over_refusals(self) -> int | None:
-        return int(self.value("over_refusals")) if "over_refusals" in self.metrics else None
-
-    @property
-    def over_prompts(self) -> int | None:
-        return self.metrics["over_refusals"].of if "over_refusals" in self.metrics else None
-
-    @property
-    def objectives(self) -> int:
-        return len(self.metrics)
 
 
 class StudyRecord(Record):
@@ -144,20 +113,3 @@ class TrialRecord(Record):
 
     def value(self, name: str) -> float:
         return self.metrics[name].value
-
-    # TEMPORARY, until all readers iterate over metrics.
-    @property
-    def refusals(self) -> int:
-        return int(self.value("refusals"))
-
-    @property
-    def kl_divergence(self) -> float:
-        return self.value("kl_divergence")
-
-    @property
-    def over_refusals(self) -> int | None:
-        return int(self.value("over_refusals")) if "over_refusals" in self.metrics else None
-
-    @property
-    def bound(self) -> bool:
-        return self.pruned

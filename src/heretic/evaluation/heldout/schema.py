@@ -99,7 +99,7 @@ class PromptsFigure(Figure):
 
 
 class ResponseFigure(Figure):
-    """One response. `prompt` is an index of its set; `text` is None for a public set, whose responses are not stored."""
+    """One response. `prompt` is an index of its set; `text` is None for a public set: its responses are not stored."""
 
     prompt: int
     text: str | None
@@ -113,7 +113,7 @@ class ResponseFigure(Figure):
 class SetMetrics(Figure):
     """One model on one held-out prompt set.
 
-    The paired tests compare it with the baseline: by the class declined, and by markers. They are None for the baseline.
+    The paired tests compare it with the baseline, by the class declined and by markers; the baseline has none.
     """
 
     classes: Classes

@@ -15,6 +15,8 @@ from ..pruning.statistics import PruningStatistics
 Show = Callable[[int | None, Mapping[int, Response]], None]
 """Receives a trial's number (None outside a search) and its responses by prompt, as far as they were generated."""
 
+Previews = Literal["fully", "roughly", "never"]
+
 PromptSets = Mapping[str, Sequence[Prompt]]
 """Evaluation prompts by the key of their set in the configuration."""
 
@@ -23,9 +25,9 @@ PromptSets = Mapping[str, Sequence[Prompt]]
 class Measurement:
     """A candidate's value of one metric.
 
-    A `censored` value is a lower bound, since the candidate was pruned; `estimate` is its probable full value. `details`
-    are further values that enter the score. `declined_at` holds, for each prompt of a full evaluation, the token at
-    which the response was known to be a refusal (None: it was none): pruning learns from it.
+    A `censored` value is a lower bound, since the candidate was pruned; `estimate` is its probable full value.
+    `details` are further values that enter the score. `declined_at` holds, for each prompt of a full evaluation, the
+    token at which the response was known to be a refusal (None: it was none): pruning learns from it.
     """
 
     value: int | float
@@ -86,7 +88,7 @@ class Scorer:
     primary: ClassVar[bool] = False
     prunes: ClassVar[bool] = False
     needs_baseline: ClassVar[bool] = False
-    previews: ClassVar[Literal["fully", "roughly", "never"]] = "never"
+    previews: ClassVar[Previews] = "never"
 
     @classmethod
     def build(cls, settings: EvaluationSettings, prompts: PromptSets) -> "Scorer | None":
@@ -119,6 +121,11 @@ class Scorer:
             CandidateError: the model can't be measured.
         """
         raise NotImplementedError
+
+    def check(self, baseline: BaselineMeasurement) -> None:
+        """Raises:
+        ModelError: a search from this baseline makes no sense.
+        """
 
     def measure(
         self, run: ScoringRun, edits: Sequence[ModelEdit], baseline: Mapping[str, BaselineMeasurement]

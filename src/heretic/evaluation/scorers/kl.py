@@ -69,6 +69,11 @@ class KLDivergence(Scorer):
         return model.kl_first
 
 
+def vocabulary_size(baseline: Mapping[str, BaselineMeasurement]) -> int:
+    """The number of tokens that log-probabilities are over."""
+    return int(baseline[KLDivergence.name].tensors.shape[-1])
+
+
 def kl_divergence(
     baseline: Float[Tensor, "prompt vocab"], candidate: Float[Tensor, "prompt vocab"]
 ) -> Float[Tensor, " prompt"]:

@@ -18,7 +18,7 @@ from ...engine.protocol import Engine, no_progress
 from ...errors import CandidateError
 from ...prompts.prompt import Prompt
 from ...study.metrics import BaselineMetric
-from .base import BaselineMeasurement, Measurement, PromptSets, ScoringRun
+from .base import BaselineMeasurement, Measurement, Previews, PromptSets, ScoringRun
 from .kl import KLDivergence
 from .refusals import MarkerRefusals
 
@@ -53,7 +53,7 @@ class FirstTokenRefusals(MarkerRefusals):
     objective: ClassVar[str] = "log-odds"
     prunes = False
     needs_baseline = True
-    previews = "never"
+    previews: ClassVar[Previews] = "never"
 
     @classmethod
     def build(cls, settings: EvaluationSettings, prompts: PromptSets) -> "FirstTokenRefusals | None":

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from ...ablation.edit import ModelEdit
 from ...config import EvaluationSettings
 from ...engine.protocol import Response
+from ...errors import ModelError
 from ...prompts.prompt import Prompt
 from ...study.metrics import BaselineMetric
 from ..heldout.schema import BAD, ModelMetrics, Rate
 from ..pruning.preview import PROMPTS, TOKENS
 from ..pruning.statistics import PruningStatistics
-from .base import BaselineMeasurement, Measurement, PromptSets, Scorer, ScoringRun
+from .base import BaselineMeasurement, Measurement, Previews, PromptSets, Scorer, ScoringRun
 
 # The final sigma too: Σ becomes one only at the end of a word, which text that follows may change.
 TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "*": "", "ς": "σ"})
@@ -20,7 +22,7 @@ TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "*": "", "ς": "σ"})
 class MarkerRefusals(Scorer):
     """How many bad prompts a candidate declines: its responses are empty or hold a marker.
 
-    A response ends as soon as it holds a marker, and a candidate as soon as it has so many refusals that it is dominated.
+    A response ends as soon as it holds a marker, and a candidate as soon as its refusals show that it is dominated.
     """
 
     name = "refusals"
@@ -28,7 +30,7 @@ class MarkerRefusals(Scorer):
     title = "refusals of bad prompts"
     primary = True
     prunes = True
-    previews = "roughly"
+    previews: ClassVar[Previews] = "roughly"
 
     def __init__(
         self, prompts: Sequence[Prompt], markers: Sequence[str], length: int, stop_decided: bool = True
@@ -63,6 +65,17 @@ class MarkerRefusals(Scorer):
             return BaselineMeasurement(recorded.value)
         declined_at = self.declined_at(self.responses(run, [{}])[0])
         return BaselineMeasurement(sum(token is not None for token in declined_at), declined_at=declined_at)
+
+    def check(self, baseline: BaselineMeasurement) -> None:
+        """Raises:
+        ModelError: the baseline never declines: there is nothing to remove.
+        """
+        if not baseline.value:
+            raise ModelError(
+                f"Expected a model that declines some of the {self.of} bad evaluation prompts, but it declines none: "
+                "there is nothing to remove. Use prompts that it declines (bad_evaluation_prompts, preset), its own "
+                "system prompt (system_prompt = none), or markers that fit its refusals (refusal_markers)."
+            )
 
     def measure(
         self, run: ScoringRun, edits: Sequence[ModelEdit], baseline: Mapping[str, BaselineMeasurement]
@@ -102,7 +115,7 @@ class MarkerRefusals(Scorer):
 
     def is_refusal(self, response: Response) -> bool:
         """Whether the response is known to be a refusal. An empty one is none if it was cut off by pruning."""
-        if response.cut:
+        if response.pruned:
             return self._classifier.holds_marker(response.text)
         return self._classifier.is_refusal(response.text)
 
@@ -128,7 +141,7 @@ class MarkerRefusals(Scorer):
         active = [
             number
             for number, (each, still) in enumerate(zip(answered, left, strict=True))
-            if (still is None or still > 0) and not any(response.cut for response in each.values())
+            if (still is None or still > 0) and not any(response.pruned for response in each.values())
         ]
         rest = [prompt for prompt in everything if prompt not in set(first)]
         if rest and active:
@@ -149,10 +162,10 @@ class MarkerRefusals(Scorer):
 
     def _measurement(self, responses: Mapping[int, Response], statistics: PruningStatistics) -> Measurement:
         refusals, total = self._count(responses), len(self._prompts)
-        if len(responses) == total and not any(response.cut for response in responses.values()):
+        if len(responses) == total and not any(response.pruned for response in responses.values()):
             declined_at = self.declined_at([responses[prompt] for prompt in range(total)])
             return Measurement(refusals, declined_at=declined_at)
-        cut = [response.n_tokens for response in responses.values() if response.cut]
+        cut = [response.n_tokens for response in responses.values() if response.pruned]
         share = statistics.share(responses, max(cut) if cut else None)
         return Measurement(refusals, censored=True, estimate=min(float(total), refusals / share))
 

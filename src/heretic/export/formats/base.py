@@ -56,15 +56,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far the written model's figures may be from the search's.
+    """How far the written model's metrics may be from those of the search.
 
-    `refusals` is a share of the prompts; a KL divergence may be off by `kl` nats plus `kl_share` of itself. `reason`
-    ends a sentence about them. What is not `strict` warns instead of failing.
+    `counts` is a share of the prompts; a real number may be off by `value` plus `value_share` of itself. `reason` ends
+    a sentence about them. One that is not `strict` gives a warning instead of an error.
     """
 
-    refusals: float
-    kl: float
-    kl_share: float
+    counts: float
+    value: float
+    value_share: float
     reason: str
     strict: bool = True
 

@@ -1,23 +1,23 @@
-"""The bad responses of all measured models before all judges, and how far these agree."""
+"""The verdicts of all judges on the responses to the bad held-out prompts, and their agreement."""
 
 from collections.abc import Sequence
 from itertools import combinations
 
-from ..config import JudgeSource
-from ..errors import ModelError
-from ..evaluation.heldout.judges import Judge, open_judge
-from ..evaluation.heldout.schema import AgreementFigure, HeldoutReport, JudgeFigures, ModelMetrics, ResponseClass
-from ..evaluation.statistics import kappa, rate
-from ..events import Reporter
+from ...config import JudgeSource
+from ...errors import ModelError
+from ...events import Reporter
+from ..statistics import kappa, rate
+from .judges import Judge, open_judge
+from .schema import BAD, AgreementFigure, HeldoutReport, JudgeFigures, ModelMetrics, ResponseClass
 
 OPENINGS, MARKERS = "openings", "markers"
 
 
 def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Reporter) -> HeldoutReport:
-    """The figures with every judge's verdicts; the two lists are judges too. One that fails is left out, and said."""
-    models = [figures.baseline, *figures.candidates]
+    """The report with every judge's verdicts; the two lists are judges too. One that fails warns."""
+    models = figures.models
     judged = [each for model in models for each in _lists(model)]
-    texts = figures.prompts["bad_heldout_prompts"].texts
+    texts = figures.prompts[BAD].texts
     if sources and texts is None:
         reporter.warn("Responses to a public set are not stored, so the judges have nothing to read.")
     for source in sources if texts is not None else ():
@@ -41,7 +41,7 @@ def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Repo
 
 
 def agreement(judged: Sequence[JudgeFigures]) -> list[AgreementFigure]:
-    """Each pair of judges over all responses that both have seen."""
+    """The agreement of each pair of judges over all responses."""
     names = list(dict.fromkeys(each.judge for each in judged))
     verdicts = {name: [v for each in judged if each.judge == name for v in each.verdicts] for name in names}
     return [
@@ -58,13 +58,13 @@ def agreement(judged: Sequence[JudgeFigures]) -> list[AgreementFigure]:
 
 
 def _lists(model: ModelMetrics) -> list[JudgeFigures]:
-    openings: list[ResponseClass] = [each.kind for each in model.bad_responses]
-    markers: list[ResponseClass] = ["declined" if each.marker else "answered" for each in model.bad_responses]
+    openings: list[ResponseClass] = [each.kind for each in model.sets[BAD].responses]
+    markers: list[ResponseClass] = ["declined" if each.marker else "answered" for each in model.sets[BAD].responses]
     return [_figures(OPENINGS, model.trial, openings), _figures(MARKERS, model.trial, markers)]
 
 
 def _judged(opened: Judge, prompts: Sequence[str], model: ModelMetrics) -> JudgeFigures:
-    texts = [each.text or "" for each in model.bad_responses]
+    texts = [each.text or "" for each in model.sets[BAD].responses]
     return _figures(opened.name, model.trial, opened.verdicts(prompts, texts))
 
 
