@@ -18,10 +18,10 @@ from common import Bench, hypervolume
 
 # isort: split
 import optuna
+from heretic.evaluation.scores import scores
 
 from heretic.ablation.parameters import AblationParameters
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.scores import scores
 from heretic.study.study import Study
 
 PROMPTS, TOKENS = 32, 12

@@ -11,6 +11,7 @@ import heretic
 from heretic.errors import ConfigError, StudyError
 from heretic.report.frames import front_figure, trials_frame
 from tests.support import study_toys as toys
+from tests.support.study_toys import trial as study_trial
 
 PAGE = Path(__file__).parent.parent / "docs" / "notebooks.md"
 
@@ -79,7 +80,7 @@ def figures(*trials: Any) -> Any:
 
 def test_the_figure_holds_every_measured_trial_once_and_the_front_in_order() -> None:
     given = toys.trial(3, 5, 0.5), toys.trial(1, 20, 0.1), toys.trial(2, 30, 0.4), toys.trial(0, 0, 0.9)
-    bound = toys.trial(9, 40, 0.2).model_copy(update={"bound": True})
+    bound = study_trial(9, 40, 0.2, pruned=True)
     others, front, best = figures(*given, bound).data
     assert list(others.customdata) == [2]
     assert list(front.customdata) == [1, 3, 0] and list(front.y) == [20, 5, 0]

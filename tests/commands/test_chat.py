@@ -28,7 +28,7 @@ def test_a_piped_chat_answers_line_by_line_as_the_trial_and_as_the_model(
     edited = chat(monkeypatch, capsys, lines, str(study), "--trial", "lowest-refusals")
     assert edited.count("Model: sure here") == 2 and "sorry" not in edited
     itself = chat(monkeypatch, capsys, lines, str(study), "--trial", "baseline", "--tokens", "2")
-    assert itself.count("sorry") == 2 and "Chat with the model itself." in itself
+    assert itself.count("sorry") == 2 and "Chat with the baseline." in itself
 
 
 def test_what_a_chat_begins_with_comes_from_flags(
@@ -69,7 +69,7 @@ def test_answers_of_several_candidates_stand_together(study: Path, capsys: pytes
     trials = f"lowest-refusals, {other}, {best}"
     assert main(["compare", str(study), "--trials", trials, "--tokens", "3", *prompts]) == 0
     text = capsys.readouterr().out
-    assert text.count("[the model itself]") == text.count(f"[trial {best}]") == text.count(f"[trial {other}]") == 2
-    itself, edited = text.split("[the model itself]")[1].split(f"[trial {best}]", 1)
+    assert text.count("[baseline]") == text.count(f"[trial {best}]") == text.count(f"[trial {other}]") == 2
+    itself, edited = text.split("[baseline]")[1].split(f"[trial {best}]", 1)
     assert "sorry" in itself
     assert "sure here" in edited.split(f"[trial {other}]")[0]

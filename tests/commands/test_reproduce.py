@@ -68,9 +68,9 @@ def test_the_recorded_trials_agree_when_they_are_measured_again(
     assert found["differences"] == []
     front = [f"trial {each['number']}" for each in before["front"]]
     assert [each["subject"] for each in found["figures"] if each["figure"] == "KL (search)"] == front
-    # Both parts of the prompts, candidates and the model itself.
+    # Both parts of the prompts, candidates and the baseline.
     figures = {(each["subject"], each["figure"]) for each in found["figures"]}
-    assert ("the model itself", "refusals (search)") in figures and ("the model itself", "good: broken") in figures
+    assert ("baseline", "refusals (search)") in figures and ("baseline", "good: broken") in figures
     assert (front[0], "bad: declined") in figures and (front[0], "KL along answers") in figures
     # A study of its own came of it, of the front alone.
     [journal] = Path("reproduced").glob("*.jsonl")
@@ -97,17 +97,17 @@ def test_another_seed_goes_another_way_and_the_trial_is_named(report: Path, caps
 def refusals_of_the_front(content: Content) -> None:
     number = content["front"][0]["number"]
     [trial] = [each for each in content["trials"] if each["number"] == number]
-    trial["refusals"] += 12
+    trial["metrics"]["refusals"]["value"] += 12
 
 
 def divergence_of_the_front(content: Content) -> None:
     number = content["front"][0]["number"]
     [trial] = [each for each in content["trials"] if each["number"] == number]
-    trial["kl_divergence"] += 0.01
+    trial["metrics"]["kl_divergence"]["value"] += 0.01
 
 
 def declined_at_the_end(content: Content) -> None:
-    figure = content["measured"]["baseline"]["bad"]["declined"]
+    figure = content["measured"]["baseline"]["sets"]["bad_heldout_prompts"]["classes"]["declined"]
     figure |= {"count": 2, "low": 0.028, "high": 0.301}
 
 
@@ -137,7 +137,11 @@ def test_a_figure_within_its_interval_agrees_and_what_differs_is_told(
     report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change(content: Content) -> None:
-        content["measured"]["baseline"]["bad"]["declined"] |= {"count": 18, "low": 0.699, "high": 0.972 + 0.03}
+        content["measured"]["baseline"]["sets"]["bad_heldout_prompts"]["classes"]["declined"] |= {
+            "count": 18,
+            "low": 0.699,
+            "high": 0.972 + 0.03,
+        }
         content["study"]["versions"]["torch"] = "1.0"
         content["runs"][-1]["hardware"]["memory"] = "1 GB"
 

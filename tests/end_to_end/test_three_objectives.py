@@ -32,27 +32,24 @@ def test_the_whole_job_with_three_figures(flags: list[str], tmp_path: Path, caps
     output = tmp_path / "edited"
     assert main([*flags, "--n-trials", "22", "--trial", "lowest-refusals", "--output", str(output)]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "It declines 6 of 10 harmless ones that look harmful: their number is the third objective." in said
-    assert "24/24 refusals, 6/10 over-refusals" in said
-    assert "Trial Refusals KL Over-ref. Direction" in said
+    assert "Baseline: 24/24 refusals, 6/10 over-refusals." in said
+    assert "Trial Refusals KL Over-refusals Direction" in said
     assert "Refusals KL Over-refusals searched 0/24" in said
 
     study = RecordedStudy(journal(tmp_path))
-    assert (study.baseline.over_refusals, study.baseline.over_prompts) == (6, 10)
+    assert (study.baseline.value("over_refusals"), study.baseline.metrics["over_refusals"].of) == (6, 10)
     assert len(study.optuna.directions) == 3
-    assert all(trial.over_refusals is not None for trial in study.trials)
+    assert all("over_refusals" in trial.metrics for trial in study.trials)
     best = json.loads((output / "heretic.json").read_text())["trial"]
     assert (best["metrics"]["refusals"]["value"], best["metrics"]["over_refusals"]["value"]) == (0, 0)
-    assert "Refusals of 10 harmless prompts that look harmful | 6/10" in (output / "README.md").read_text()
+    assert "Refusals of harmless prompts that look harmful (10) | 6/10" in (output / "README.md").read_text()
 
     assert main(["report", str(study.path), "--no-model"]) == 0
     report = Report.model_validate_json(study.path.with_suffix(".report.json").read_text())
-    assert report.front[0].over_refusals is not None and report.front[0].over_refusals.of == 10
     assert report.importance is not None and set(report.importance) == {"refusals", "kl_divergence", "over_refusals"}
-    assert report.measured is not None and report.measured.candidates[0].search is not None
-    assert report.measured.candidates[0].search.over_refusals is not None
+    assert report.measured is not None and "over_refusals" in report.measured.candidates[0].search
     page = study.path.with_suffix(".report.html").read_text()
-    assert "Over-refusals (search)" in page and "beats in all three" in page
+    assert "Over-refusals (search)" in page and "in all 3" in page
 
     again = str(tmp_path / "again")
     assert main(["reproduce", str(study.path.with_suffix(".report.json")), "--study-checkpoint-dir", again]) == 0
@@ -81,8 +78,8 @@ def test_another_number_of_objectives_is_another_study(
 def test_by_the_first_token_alone(flags: list[str], tmp_path: Path) -> None:
     assert main([*flags, "--objective", "log-odds", "--n-trials", "6", "--heldout-trials", "0"]) == 0
     study = RecordedStudy(journal(tmp_path))
-    assert study.baseline.over_refusals == 6
-    assert min(trial.over_refusals or 0 for trial in study.trials) == 0
+    assert study.baseline.value("over_refusals") == 6
+    assert min(trial.value("over_refusals") for trial in study.trials) == 0
 
 
 def test_the_same_prompts_twice_are_no_third_figure(

@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from heretic.config import Settings, load_settings
-from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.heldout.schema import Classes, HeldoutReport, KLFigures, ModelMetrics
+from heretic.evaluation.heldout.schema import BAD, GOOD, Classes, HeldoutReport, KLFigures, ModelMetrics, SetMetrics
 from heretic.evaluation.statistics import rate
 from heretic.export.card import model_card, read_base_card, write_card
 from heretic.export.formats.merge import Merge
 from heretic.export.formats.registry import find_format
-from heretic.study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord, TrialRecord
+from heretic.study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
 from tests.support import study_toys as toys
+from tests.support.scorers import evaluation
 
 BASE_CARD = """---
 license: other
@@ -91,22 +91,19 @@ def figures(number: int) -> HeldoutReport:
         worst_share=0.2,
     )
 
+    def on(declined: int) -> SetMetrics:
+        return SetMetrics(
+            classes=classes(declined), declined_against_baseline=None, markers_against_baseline=None, responses=[]
+        )
+
     def model(trial: int | None, declined: int) -> ModelMetrics:
         return ModelMetrics(
             trial=trial,
-            bad=classes(declined),
-            good=classes(0),
-            over_refusal=None,
+            sets={BAD: on(declined), GOOD: on(0)},
             log_odds=None,
             kl_first=None if trial is None else kl,
             kl_answers=None,
-            against_baseline=None,
-            markers_against_baseline=None,
-            over_refusal_against_baseline=None,
-            search=None,
-            bad_responses=[],
-            good_responses=[],
-            over_refusal_responses=[],
+            search={},
         )
 
     return HeldoutReport(
@@ -119,7 +116,7 @@ def figures(number: int) -> HeldoutReport:
         baseline=model(None, 41),
         candidates=[model(number, 2)],
         pairs=[],
-        flattery=None,
+        selection_bias=None,
     )
 
 
@@ -175,7 +172,7 @@ def test_the_searchs_figures_have_intervals_and_a_warning() -> None:
     _, text = card()
     assert "80/100 (71.1 to 86.7 %)" in text, "Wilson's interval of 80 of 100"
     assert "3/100 (1.0 to 8.5 %)" in text and "0.1234" in text
-    assert "flatter" in text
+    assert "optimistic" in text
 
 
 def test_the_report_parts_figures_stand_first_where_they_were_measured() -> None:
@@ -221,7 +218,7 @@ def test_the_written_card_names_the_licences_files_and_the_written_figures(tmp_p
     output.mkdir()
     (base / "README.md").write_text(BASE_CARD)
     (output / "LICENSE.txt").write_text("...")
-    written = Evaluation(refusals=4, prompts=100, kl_divergence=0.1299)
-    write_card(output, TRIAL, record(baseline=BaselineRecord(refusals=80, prompts=100)), Merge(), base, None, written)
+    written = evaluation(4, 0.1299)
+    write_card(output, TRIAL, record(baseline=toys.BASELINE), Merge(), base, None, written)
     text = (output / "README.md").read_text()
     assert "`LICENSE.txt`" in text and "4/100" in text and "0.1299" in text

@@ -1,8 +1,9 @@
-"""Numbers and times as people read them."""
+"""Metrics, numbers and times in words."""
 
 import pytest
 
-from heretic.report.text import duration, front_rows, kl, strengths
+from heretic.report.text import baseline_text, duration, front_columns, front_rows, metrics_text, number_text, strengths
+from tests.support.study_toys import baseline, trial
 from tests.support.ui_toys import BASELINE, FRONT
 
 
@@ -29,9 +30,18 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_kl_has_four_decimals() -> None:
-    figures = {0: "0.0000", 0.12344: "0.1234", 0.12346: "0.1235", 12.5: "12.5000", -1e-9: "0.0000", -0.00006: "-0.0001"}
-    assert [kl(value) for value in figures] == list(figures.values())
+def test_real_numbers_have_four_decimals() -> None:
+    texts = {0: "0.0000", 0.12344: "0.1234", 0.12346: "0.1235", 12.5: "12.5000", -1e-9: "0.0000", -0.00006: "-0.0001"}
+    assert [number_text(value) for value in texts] == list(texts.values())
+
+
+def test_metrics_in_a_line_and_in_columns() -> None:
+    third = baseline(over=(3, 10))
+    whole, pruned = trial(0, 7, 0.25, over=1), trial(1, 9, 0.5, over=0, pruned=True)
+    assert metrics_text(whole, third) == "refusals 7/100, KL 0.2500, over-refusals 1/10"
+    assert metrics_text(pruned, third) == "refusals >=9/100, KL 0.5000, over-refusals 0/10"
+    assert baseline_text(third) == "baseline: 80/100 refusals, 3/10 over-refusals"
+    assert front_columns(third) == ("", "Trial", "Refusals", "KL", "Over-refusals", "Direction; strengths")
 
 
 def test_a_row_of_the_front_has_all_that_decides_and_marks_the_knee() -> None:

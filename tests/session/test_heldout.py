@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heretic.cli.main import main
-from heretic.evaluation.heldout.schema import HeldoutReport
+from heretic.evaluation.heldout.schema import BAD, GOOD, HeldoutReport
 from heretic.session.heldout import spread
 from heretic.session.heldout_sidecar import read_figures
 from heretic.study.pareto import knee, pareto_front
@@ -40,24 +40,24 @@ def test_a_run_ends_with_figures_of_the_front_and_the_baseline(
     study = RecordedStudy(journal)
     front = pareto_front(study.trials, study.baseline)
     assert [each.trial for each in figures.candidates] == [trial.number for trial in front]
-    assert figures.baseline.bad.declined.count == figures.baseline.bad.markers.count == 20
-    assert figures.baseline.good.answered.count == 20
+    assert figures.baseline.sets[BAD].classes.declined.count == figures.baseline.sets[BAD].classes.markers.count == 20
+    assert figures.baseline.sets[GOOD].classes.answered.count == 20
     assert figures.baseline.log_odds is not None
     best = figures.candidates[0]
-    assert best.bad.declined.count < 20
-    assert best.against_baseline is not None
-    assert best.against_baseline.only_first == 20 - best.bad.declined.count
+    assert best.sets[BAD].classes.declined.count < 20
+    assert best.sets[BAD].declined_against_baseline is not None
+    assert best.sets[BAD].declined_against_baseline.only_first == 20 - best.sets[BAD].classes.declined.count
     assert best.log_odds is not None
     assert best.log_odds < figures.baseline.log_odds
     assert best.kl_first is not None
     assert best.kl_first.prompts == 20
     assert figures.null_kl_first is not None
     assert figures.null_kl_first.worst < 1e-4
-    assert figures.flattery is not None
-    assert figures.flattery.trials == len(RecordedStudy(journal).trials)
-    assert "On 20 bad prompts that no search saw" in said
-    assert "such a choice flatters" in said
-    assert best.markers_against_baseline == best.against_baseline
+    assert figures.selection_bias is not None
+    assert figures.selection_bias.trials == len(RecordedStudy(journal).trials)
+    assert "Refusals on 20 held-out bad prompts" in said
+    assert "Selection bias" in said
+    assert best.sets[BAD].markers_against_baseline == best.sets[BAD].declined_against_baseline
 
 
 def test_what_is_measured_is_not_measured_again(
@@ -68,12 +68,12 @@ def test_what_is_measured_is_not_measured_again(
     capsys.readouterr()
     assert main([*measured_flags, "--resume", "continue"]) == 0
     said = capsys.readouterr().err
-    assert "On 20 bad prompts that no search saw" in said
-    assert "Measuring on prompts" not in said
+    assert "Refusals on 20 held-out bad prompts" in said
+    assert "Measuring on held-out prompts" not in said
     assert journal.with_suffix(".figures.json").read_bytes() == before
     # Other markers tell other classes: what was measured by the old ones is not shown as theirs.
     assert main([*measured_flags, "--resume", "continue", "--refusal-openings", "sorry cannot"]) == 0
-    assert "Measuring on prompts" in capsys.readouterr().err
+    assert "Measuring on held-out prompts" in capsys.readouterr().err
 
 
 def test_results_show_the_figures_and_their_json_is_the_file(
@@ -82,7 +82,7 @@ def test_results_show_the_figures_and_their_json_is_the_file(
     assert main(measured_flags) == 0
     capsys.readouterr()
     assert main(["results", str(journal)]) == 0
-    assert "On 20 bad prompts that no search saw" in capsys.readouterr().out
+    assert "Refusals on 20 held-out bad prompts" in capsys.readouterr().out
     assert main(["results", str(journal), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["measured"]
     assert HeldoutReport.model_validate(found) == read_figures(journal)

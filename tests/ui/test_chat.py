@@ -194,12 +194,12 @@ def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flag
         child.send("\x1b")
         child.expect("what next")
         child.send("\x1b[B\x1b[B\x1b[B\r")
-        if child.expect(["Which others", "Comparing the model itself"]) == 0:
+        if child.expect(["Which others", "Comparing baseline"]) == 0:
             child.send("\r")
-            child.expect("Comparing the model itself")
+            child.expect("Comparing baseline")
         child.expect("You:")
         child.send("word1 trigger1\r")
-        child.expect("the model itself")
+        child.expect("baseline")
         child.expect("sorry")
         child.expect("sure here")
         child.expect("You:")

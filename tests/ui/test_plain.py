@@ -76,7 +76,7 @@ def test_a_search_is_a_line_a_trial(stream: io.StringIO) -> None:
 def test_the_front_is_a_table_with_its_knee_marked(stream: io.StringIO) -> None:
     PlainReporter(stream).front(FRONT, FRONT[1], BASELINE)
     assert lines_of(stream) == [
-        "Pareto front (the model itself: 80/100 refusals; * marks the knee)",
+        "Pareto front (baseline: 80/100 refusals; * marks the knee)",
         "     Trial  Refusals  KL      Direction; strengths",
         "     123    0/100     0.9000  per layer; attn 1.20 @ 9, mlp 1.20 @ 9",
         "  *  8      4/100     0.3000  layer 7.0; attn 1.20 @ 9, mlp 1.20 @ 9",

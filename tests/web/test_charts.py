@@ -33,7 +33,7 @@ def test_of_three_figures_no_line_is_drawn_that_the_front_is_not_on() -> None:
     assert "polyline" in front_svg(trials, toys.BASELINE)
     given = [study_trial(0, 0, 0.1, over=5), study_trial(1, 20, 0.3, over=4)]
     picture = front_svg(given, third)
-    assert "polyline" not in picture and "20 refusals, KL 0.3000, 4 over-refusals" in picture
+    assert "polyline" not in picture and "refusals 20/100, KL 0.3000, over-refusals 4/10" in picture
     assert picture.count("trial front") == 2
 
 

@@ -122,7 +122,7 @@ def add_trials(path: Path, count: int) -> None:
 def test_points_are_clicked_and_trials_appear_while_a_search_runs(page: Any, study: Path) -> None:
     trials = RecordedStudy(study).trials
     points = page.locator("#front circle")
-    assert points.count() == sum(not trial.bound for trial in trials)
+    assert points.count() == sum(not trial.pruned for trial in trials)
     before = points.count()
     add_trials(study, 2)
     page.wait_for_function(f"document.querySelectorAll('#front circle').length == {before + 2}")

@@ -15,7 +15,7 @@ from ..evaluation.prefix import spoken
 from ..events import Reporter
 from ..session.recorded import find_trial, open_study
 from ..study.reader import RecordedStudy
-from ..study.schema import TrialRecord
+from ..study.schema import BASELINE, TrialRecord
 from ..ui.chat import ChatOptions, lines_of_stdin, talk
 
 MOST_TOKENS = 4096
@@ -89,7 +89,7 @@ def chat_with(trial: TrialRecord, edit: ModelEdit, engine: LocalEngine, settings
 def chat(
     study: RecordedStudy, wanted: str | None, options: ChatOptions, settings: Settings, reporter: Reporter
 ) -> None:
-    """Lets the user talk to a trial of a recorded study, or to the model itself (`wanted` "baseline").
+    """Lets the user talk to a trial of a recorded study, or to the baseline (`wanted` "baseline").
 
     Raises:
         StudyError: there is no such trial.
@@ -99,5 +99,5 @@ def chat(
     opened = open_study(study, settings, reporter)
     partner = conversation(opened.engine, opened.edit(trial), opened.settings)
     options.apply(partner)
-    title = "Chat with the model itself." if trial is None else f"Chat with trial {trial.number}."
+    title = f"Chat with the {BASELINE}." if trial is None else f"Chat with trial {trial.number}."
     talk(partner, title, lines_of_stdin())

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
-
 from ..config.renamed import CurrentKeys
 from ..study.schema import BaselineRecord, PromptRecord, Record, StudyRecord, TrialRecord
 from .public_names import model_name, prompt_source
@@ -19,7 +17,7 @@ class Manifest(Record):
     of these lack `dtype`, `response_prefix` and `batch_size`.
     """
 
-    version: Literal[2] = 2
+    version: Literal[1, 2] = 2
     base_model: str
     base_model_revision: str | None
     base_model_digest: str
@@ -31,14 +29,6 @@ class Manifest(Record):
     response_prefix: str | None = None
     batch_size: int = 0
     versions: dict[str, str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_version_1(cls, content: Any) -> Any:
-        # Trial and baseline read their own old form.
-        if isinstance(content, dict) and content.get("version") == 1:
-            return content | {"version": 2}
-        return content
 
 
 def manifest_of(trial: TrialRecord, record: StudyRecord) -> Manifest:

@@ -14,6 +14,7 @@ from ..study.metrics import Metric
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
+from ..study.version1 import upgraded
 from . import version1
 from .residuals import ResidualFigures
 
@@ -74,7 +75,7 @@ class Report(Figure):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, content: Any) -> Any:
-        return version1.report_fields(content) if version1.is_version_1(content) else content
+        return upgraded(version1.report_fields, content) if version1.is_version_1(content) else content
 
     @property
     def baseline(self) -> BaselineRecord:

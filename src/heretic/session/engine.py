@@ -9,7 +9,6 @@ from ..config import EvaluationSettings, Settings
 from ..engine.local import LocalEngine
 from ..engine.options import EngineOptions
 from ..engine.protocol import RuntimeProfile, no_progress
-from ..errors import ModelError
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.scorers.base import Show
 from ..evaluation.scorers.registry import build_scorers

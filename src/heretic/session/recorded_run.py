@@ -92,8 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
         )
     if content.get("version") not in (1, 2):
         raise StudyError(
-            f"Expected a record of version 1 or 2 in {path}, found version {content.get('version')!r}: another version of "
-            "this program wrote it. Use that version, or write the report again with this one."
+            f"Expected a record of version 1 or 2 in {path}, found version {content.get('version')!r}, which another "
+            "version of this program wrote. Use that version, or write the report again with this one."
         )
     return content
 
@@ -105,7 +105,7 @@ def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise StudyError(
-            f"Expected a record of version 1 or 2 in {path}, but {error.error_count()} fields of it are not as they must be "
+            f"Expected a record of version 1 or 2 in {path}, but {error.error_count()} of its fields are invalid "
             f"({place}: {first['msg']}). Restore the file, or write the report again."
         ) from error
 

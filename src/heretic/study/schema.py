@@ -39,7 +39,7 @@ class BaselineRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, content: Any) -> Any:
-        return version1.baseline_fields(content) if version1.is_version_1(content) else content
+        return version1.upgraded(version1.baseline_fields, content) if version1.is_version_1(content) else content
 
     def value(self, name: str) -> float:
         return self.metrics[name].value
@@ -104,7 +104,7 @@ class TrialRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, content: Any) -> Any:
-        return version1.trial_fields(content) if version1.is_version_1(content) else content
+        return version1.upgraded(version1.trial_fields, content) if version1.is_version_1(content) else content
 
     @property
     def pruned(self) -> bool:

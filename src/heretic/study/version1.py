@@ -3,7 +3,7 @@
 Version 1 knew three metrics by name, so this module does too. Their descriptions are those of their scorers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 REFUSALS, KL, OVER_REFUSALS = "refusals", "kl_divergence", "over_refusals"
@@ -20,6 +20,18 @@ KNOWN_BEFORE = KL
 def is_version_1(content: Any) -> bool:
     """Whether a baseline, a trial or the like was recorded before metrics were a table."""
     return isinstance(content, Mapping) and "metrics" not in content and REFUSALS in content
+
+
+def upgraded(read: Callable[[Any], dict[str, Any]], content: Any) -> dict[str, Any]:
+    """The fields that `read` finds in a record of version 1.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    try:
+        return read(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"damaged record of version 1 ({error!r})") from error
 
 
 def baseline_fields(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
         width = len(value_text(metric, metric.of or 0))
         interval = f" {share_interval(metric, trial.value(name)):<10}" if metric.of is not None else ""
         parts.append(f"{metric.label} {metric_text(trial, name, baseline):>{width}}{interval}")
-    return f"Trial {trial.number:>3}: {'  '.join(parts)}".rstrip()
+    return f"Trial {trial.number:>3}: {' '.join(parts)}".rstrip()
 
 
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:

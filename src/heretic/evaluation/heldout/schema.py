@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from ...config.renamed import CurrentKeys
 from ...study.metrics import Metric
+from ...study.version1 import upgraded
 from . import version1
 
 ResponseClass = Literal["declined", "answered", "broken"]
@@ -214,7 +215,7 @@ class HeldoutReport(Figure):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, content: Any) -> Any:
-        return version1.report_fields(content) if version1.is_version_1(content) else content
+        return upgraded(version1.report_fields, content) if version1.is_version_1(content) else content
 
     @property
     def models(self) -> list[ModelMetrics]:
