@@ -97,11 +97,11 @@ class Study:
         return front_figure(self.frame(), best, self.record.baseline)
 
     def ask(self, prompt: str, trial: Trial | None = "knee", max_tokens: int = 200) -> str:
-        """The greedy answer of a trial, or of the model itself (`trial` None)."""
+        """The greedy answer of a trial, or of the baseline (`trial` None)."""
         return self.compare(prompt, [trial], max_tokens)[0]
 
     def compare(self, prompt: str, trials: "list[Trial | None]", max_tokens: int = 200) -> list[str]:
-        """The greedy answers of several trials (None: the model itself), in one batch."""
+        """The greedy answers of several trials (None: the baseline), in one batch."""
         from .commands.compare import Comparison
 
         opened = self.open()

@@ -38,12 +38,13 @@ def run(namespace: argparse.Namespace) -> int:
 
 def print_evaluation(settings: Settings, model: str, base: str | None, as_json: bool, reporter: "Reporter") -> int:
     from ..commands.evaluate import evaluate_model
-    from ..report.text import kl
+    from ..report.text import value_text
 
     found = evaluate_model(settings, model, base, reporter)
     if as_json:
         print_json(found.plain())
         return 0
-    distance = "" if found.kl_divergence is None else f", KL {kl(found.kl_divergence)} against {found.against}"
-    print(f"{found.model}: refusals {found.refusals}/{found.prompts}{distance}")
+    metrics = [metric for metric in found.metrics.values() if metric is not None]
+    values = ", ".join(f"{metric.label} {value_text(metric, metric.value)}" for metric in metrics)
+    print(f"{found.model}: {values}" + (f" against {found.against}" if found.against is not None else ""))
     return 0

@@ -16,7 +16,7 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     from ..commands.results import results
-    from ..report.tables import show_figures
+    from ..report.tables import show_heldout
 
     found = results(given_study(namespace))
     if namespace.json:
@@ -28,5 +28,5 @@ def run(namespace: argparse.Namespace) -> int:
     if found.front:
         reporter.front(found.front, found.best, found.study.baseline)
     if found.heldout is not None:
-        show_figures(found.heldout, reporter)
+        show_heldout(found.heldout, found.study.baseline, reporter)
     return 0

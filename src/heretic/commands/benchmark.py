@@ -1,4 +1,4 @@
-"""Benchmarks of candidates beside the model itself, from one loaded model."""
+"""Benchmarks of trials and of the baseline, from one loaded model."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ class Benchmarking:
     def run(
         self, benchmarks: Sequence[Benchmark], candidates: Sequence[tuple[TrialRecord, ModelEdit]]
     ) -> list[TaskFigures]:
-        """Each benchmark on the model itself, then on each candidate; figures are on disk before the next benchmark.
+        """Each benchmark on the baseline, then on each candidate; its metrics are on disk before the next benchmark.
 
         Raises:
             BenchmarkError: one of them is unknown, or its data can't be had.

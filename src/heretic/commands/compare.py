@@ -37,7 +37,7 @@ def compare(
     reporter: Reporter,
     sides: Sides,
 ) -> None:
-    """Asks the model itself and `trials` (by default the knee) of a recorded study the same: `prompts`, or what the
+    """Asks the baseline and `trials` (by default the knee) of a recorded study the same: `prompts`, or what the
     user types.
 
     Raises:

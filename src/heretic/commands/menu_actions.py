@@ -43,7 +43,7 @@ class Looking:
             self._talk(action)
 
     def _talk(self, action: Action) -> None:
-        """A chat with the chosen trial, or a comparison of it with the model itself and others."""
+        """A chat with the chosen trial, or a comparison of it with the baseline and others."""
         import sys
 
         from ..ui.compare import Sides
@@ -60,7 +60,7 @@ class Looking:
         run_comparison(comparison, trials, [], Sides(sys.stdout))
 
     def _benchmark(self, action: Action) -> None:
-        """The chosen benchmarks on the chosen trial and the model itself; a warning where they can't be run."""
+        """The chosen benchmarks on the chosen trial and the baseline; a warning if they can't be run."""
         from ..report.tables import show_benchmarks
         from .benchmark import Benchmarking
 

@@ -36,7 +36,7 @@ def what_was_run(report: Report) -> Iterator[Part]:
     yield Table(("Set", "Source", "Prompts", "Digest"), prompts)
     if telling:
         yield Words(
-            f"The directions come from the {counts['bad_prompts']} bad prompts that the model itself declines, and the "
+            f"The directions come from the {counts['bad_prompts']} bad prompts that the baseline declines, and the "
             f"{counts['good_prompts']} good ones that it answers (filter_direction_prompts)."
         )
     for number, run in enumerate(report.runs, 1):

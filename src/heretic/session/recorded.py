@@ -41,7 +41,7 @@ class LoadedStudy:
         self._stats = stats
 
     def edit(self, trial: TrialRecord | None) -> ModelEdit:
-        """The trial's edit of the model; none of the model itself."""
+        """The trial's edit of the model; an empty one for the baseline."""
         if trial is None:
             return {}
         return compile_candidate(

@@ -108,7 +108,7 @@ class TrialRecord(Record):
 
     @property
     def pruned(self) -> bool:
-        """Whether it was given up as dominated: a metric of it is only a lower bound, and it is on no front."""
+        """Whether it ended early as dominated: a metric of it is only a lower bound, and it is on no front."""
         return any(metric.censored for metric in self.metrics.values())
 
     def value(self, name: str) -> float:
