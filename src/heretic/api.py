@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from .commands.chat import Conversation
-    from .session.recorded import LoadedStudy
+    from .session.context import LoadedStudy
 
 Trial = TrialRecord | int | str
 """A trial, its number, or a rule: knee, lowest-kl, lowest-refusals."""
@@ -117,10 +117,10 @@ class Study:
 
     def open(self) -> "LoadedStudy":
         """The model of the study, loaded."""
-        from .session.recorded import open_study
+        from .session.recorded import load_study
 
         if self._opened is None:
-            self._opened = open_study(self._recorded, load_settings(self._given)[0], self._reporter)
+            self._opened = load_study(self._recorded, load_settings(self._given)[0], self._reporter)
         return self._opened
 
     def save(self, output: str | Path, trial: Trial = "knee", export: ExportName = "merge") -> Path:

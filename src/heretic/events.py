@@ -1,9 +1,9 @@
 """What the program tells of its work, and the questions it has. How that looks is decided elsewhere in ui/."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from .config import Benchmark
 from .study.schema import BaselineRecord, TrialRecord
@@ -87,6 +87,28 @@ class Action:
     benchmarks: tuple[Benchmark, ...] = ()
 
 
+class Partner(Protocol):
+    """Who answers; remembers the conversation."""
+
+    def reply(self, text: str) -> Generator[str, None, None]:
+        """The answer to `text`, in pieces. What was said when it is closed early stays in the conversation."""
+
+    def reset(self) -> None:
+        """Forgets the conversation."""
+
+    def use_system_prompt(self, text: str) -> None:
+        """Forgets the conversation; the next has this system prompt ("" for none)."""
+
+    def use_sampling(self, **changes: Any) -> None:
+        """From the next answer on: `temperature` (0 is greedy), `top_p`, `top_k`."""
+
+    def use_most_tokens(self, count: int) -> None:
+        """Where a response that does not end is ended."""
+
+    def use_seed(self, seed: int) -> None:
+        """What is drawn from here on is what was drawn after this seed before."""
+
+
 class Chooser(Protocol):
     """Answers the program's questions: a person at a terminal, or the flags.
 
@@ -100,3 +122,9 @@ class Chooser(Protocol):
 
     def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
         """What to do with the front; asked again until it is `leave`."""
+
+    def chat(self, partner: Partner, title: str) -> None:
+        """Lets the person talk to the partner; called only after a choice of `chat`."""
+
+    def compare(self, names: Sequence[str], ask: Callable[[str], list[str]]) -> None:
+        """Shows what `ask` answers to the person's prompts, one answer per name; only after a choice of `compare`."""

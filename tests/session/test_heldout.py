@@ -8,7 +8,7 @@ import pytest
 from heretic.cli.main import main
 from heretic.evaluation.heldout.schema import BAD, GOOD, HeldoutReport
 from heretic.session.heldout import spread
-from heretic.session.heldout_sidecar import read_figures
+from heretic.session.sidecars import read_heldout_report
 from heretic.study.pareto import knee, pareto_front
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
@@ -35,7 +35,7 @@ def test_a_run_ends_with_figures_of_the_front_and_the_baseline(
 ) -> None:
     assert main(measured_flags) == 0
     said = capsys.readouterr().err
-    figures = read_figures(journal)
+    figures = read_heldout_report(journal)
     assert figures is not None
     study = RecordedStudy(journal)
     front = pareto_front(study.trials, study.baseline)
@@ -85,7 +85,7 @@ def test_results_show_the_figures_and_their_json_is_the_file(
     assert "Refusals on 20 held-out bad prompts" in capsys.readouterr().out
     assert main(["results", str(journal), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["measured"]
-    assert HeldoutReport.model_validate(found) == read_figures(journal)
+    assert HeldoutReport.model_validate(found) == read_heldout_report(journal)
 
 
 @pytest.mark.parametrize("flags", [["--heldout-trials", "0"], []])
@@ -95,7 +95,7 @@ def test_off_or_without_a_report_part_nothing_is_measured(
     given = measured_flags if flags else [each for each in measured_flags if "-heldout-prompts=" not in each]
     assert main([*given, *flags]) == 0
     said = capsys.readouterr().err
-    assert read_figures(journal) is None
+    assert read_heldout_report(journal) is None
     assert ("Nothing is measured at the end" in said) is not bool(flags)
 
 
@@ -140,7 +140,7 @@ def test_a_judge_that_fails_costs_no_figure(
     said = " ".join(capsys.readouterr().err.split())
     assert "The judge none at http://127.0.0.1:9/v1 gave no answer" in said
     assert "Judges openings and markers: Cohen's kappa" in said
-    figures = read_figures(journal)
+    figures = read_heldout_report(journal)
     assert figures is not None
     assert {each.judge for each in figures.judges} == {"openings", "markers"}
     [agreement] = figures.agreement
@@ -165,7 +165,7 @@ def test_a_judges_verdicts_are_shown_beside_the_lists(
     assert main([*measured_flags, *judge]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "Declined, by judge" in said
-    figures = read_figures(journal)
+    figures = read_heldout_report(journal)
     assert figures is not None
     [kappa] = [each.kappa for each in figures.agreement if (each.first, each.second) == ("openings", "contrary")]
     assert kappa is not None

@@ -34,6 +34,11 @@ class OddConfig(LlamaConfig):
 def write_custom(directory: Path) -> None:
     """Writes the model; when its code runs, `directory`/ran appears."""
     tiny("llama").save_pretrained(directory)
+    add_code(directory)
+
+
+def add_code(directory: Path) -> None:
+    """Gives the Llama in `directory` code of its own; when the code runs, `directory`/ran appears."""
     (directory / "configuration_odd.py").write_text(CONFIGURATION)
     (directory / "modeling_odd.py").write_text(MODELING)
     (directory / "pieces_odd.py").write_text(f"MARK = {str(directory / 'ran')!r}\n")

@@ -1,6 +1,7 @@
 """heretic benchmark: lm-evaluation-harness on the baseline and on trials."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -22,10 +23,18 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.benchmark import asked_for, benchmark_study, print_benchmarks
+    from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, run_benchmarks
+    from ..report.benchmark_tables import show_benchmarks
+    from ..session.recorded import find_trials, load_study
 
-    study, trials = given_study(namespace), words_of(namespace.trials)
+    check_harness()
+    study = given_study(namespace)
+    trials = find_trials(study, words_of(namespace.trials))
     tasks = asked_for(words_of(namespace.tasks), settings.benchmarks)
-    done = benchmark_study(study, trials, tasks, settings, reporter, namespace.limit, namespace.samples)
-    print_benchmarks(done, namespace.json, make_reporter(sys.stdout))
+    options = BenchmarkOptions(namespace.limit, namespace.samples)
+    results = run_benchmarks(load_study(study, settings, reporter), trials, tasks, options)
+    if namespace.json:
+        print(json.dumps([each.model_dump(mode="json") for each in results], indent=1))
+    else:
+        show_benchmarks(results, make_reporter(sys.stdout))
     return 0

@@ -26,7 +26,8 @@ def build_parser() -> Parser:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    from ..ui.chat import ChatOptions
+    from ..events import Partner
+    from ..ui.chat import ChatOptions, lines_of_stdin, talk
 
     given = {name: value for name in OPTIONS if (value := getattr(namespace, name)) is not None}
     if "sampling_seed" in given:
@@ -34,6 +35,13 @@ def run(namespace: argparse.Namespace) -> int:
     options = ChatOptions(**given)
     settings, reporter = prepare(namespace)
     from ..commands.chat import chat
+    from ..session.recorded import find_trial, load_study
 
-    chat(given_study(namespace), namespace.which, options, settings, reporter)
+    def screen(partner: Partner, title: str) -> None:
+        options.apply(partner)
+        talk(partner, title, lines_of_stdin())
+
+    study = given_study(namespace)
+    trial = None if namespace.which == "baseline" else find_trial(study, namespace.which)
+    chat(load_study(study, settings, reporter), trial, screen)
     return 0

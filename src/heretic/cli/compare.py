@@ -27,8 +27,11 @@ def build_parser() -> Parser:
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
     from ..commands.compare import compare
-    from ..ui.compare import Sides
+    from ..session.recorded import find_trials, load_study
+    from ..ui.compare import comparison_screen
 
-    trials, length = words_of(namespace.trials), max(1, namespace.tokens)
-    compare(given_study(namespace), trials, namespace.prompt, length, settings, reporter, Sides(sys.stdout))
+    study = given_study(namespace)
+    trials = find_trials(study, words_of(namespace.trials))
+    screen = comparison_screen(sys.stdout, namespace.prompt)
+    compare(load_study(study, settings, reporter), trials, max(1, namespace.tokens), screen)
     return 0

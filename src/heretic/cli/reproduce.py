@@ -2,10 +2,19 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from ..config import ChatTemplateSettings, HeldoutSettings, ModelSettings, PromptSettings, given_flags
-from .common import ENGINE, make_reporter
+from ..config import ChatTemplateSettings, HeldoutSettings, ModelSettings, PromptSettings, Settings, given_flags
+from .common import ENGINE, make_reporter, prepare, print_json
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from ..commands.reproduce import ReproduceOptions
+    from ..events import Reporter
+    from ..report.agreement import Reproduction
+
+AGREE, DISAGREE, INTERRUPTED = 0, 1, 130
+COLUMNS = ("", "Figure", "Recorded", "Agrees within", "Now", "Agrees")
 
 SECTIONS = (ModelSettings, PromptSettings, ChatTemplateSettings, HeldoutSettings)
 KEYS = [key for section in SECTIONS for key in section.model_fields] + list(ENGINE)
@@ -28,10 +37,46 @@ def build_parser() -> Parser:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    return reproduce_record(namespace.record, namespace.search, given_flags(namespace), namespace.json)
+    settings, reporter = prepare(namespace)
+    from ..commands.reproduce import ReproduceOptions
+
+    options = ReproduceOptions(namespace.search, given_flags(namespace))
+    return reproduce_record(namespace.record, options, settings, reporter, namespace.json)
 
 
-def reproduce_record(record: str, search: bool, flags: dict[str, str | bool], as_json: bool) -> int:
+def reproduce_record(
+    record: str, options: "ReproduceOptions", settings: Settings, reporter: "Reporter", as_json: bool
+) -> int:
+    """Repeats the record and prints the comparison; returns the exit status."""
     from ..commands.reproduce import reproduce
 
-    return reproduce(record, search, flags, as_json, make_reporter(sys.stdout), make_reporter(sys.stderr))
+    reproduction = reproduce(record, options, settings, reporter)
+    if reproduction is None:
+        return INTERRUPTED
+    show_reproduction(reproduction, as_json, make_reporter(sys.stdout))
+    return AGREE if reproduction.agrees else DISAGREE
+
+
+def show_reproduction(reproduction: "Reproduction", as_json: bool, out: "Reporter") -> None:
+    """The table of metrics and the differences in versions and hardware, or JSON."""
+    from ..commands.reproduce import first_difference
+    from ..report.agreement import rows_of, summary
+
+    if as_json:
+        verdicts = [{**each.model_dump(), "verdict": each.verdict} for each in reproduction.figures]
+        print_json({**reproduction.model_dump(), "figures": verdicts, "agrees": reproduction.agrees})
+        return
+    out.table("Recorded and now", COLUMNS, rows_of(reproduction.figures))
+    if reproduction.differences:
+        rows = [(each.name, each.recorded, each.now) for each in reproduction.differences]
+        out.table("What differs", ("", "Recorded", "Now"), rows)
+    else:
+        out.say("Versions and hardware are those of the record.")
+    first = first_difference(reproduction) if reproduction.whole else None
+    if first is not None:
+        out.say(
+            f"The search goes another way from {first} on: a figure that rounding has moved makes the sampler draw "
+            "others from there. Without --search, the recorded trials themselves are measured again."
+        )
+    for line in summary(reproduction):
+        out.say(line)

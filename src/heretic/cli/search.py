@@ -82,12 +82,13 @@ def run(namespace: argparse.Namespace) -> int:
     _check_name(namespace.name)
     settings, reporter = prepare(namespace, model=namespace.name)
     if settings.reproduce is not None:
+        from ..commands.reproduce import ReproduceOptions
         from .reproduce import reproduce_record
 
         flags = given_flags(namespace)
         if settings.model is not None:
             flags["model"] = settings.model
-        return reproduce_record(settings.reproduce, False, flags, False)
+        return reproduce_record(settings.reproduce, ReproduceOptions(False, flags), settings, reporter, False)
     if settings.evaluate_model is not None:
         from .evaluate import print_evaluation
 

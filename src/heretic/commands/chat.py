@@ -1,29 +1,26 @@
-"""A chat with a trial: of the running study, or of a recorded one."""
+"""A chat with a trial or with the baseline."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..ablation.edit import ModelEdit
-from ..config import EvaluationSettings, Settings
+from ..config import EvaluationSettings
 from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.local import LocalEngine
 from ..engine.sampling import GREEDY
 from ..evaluation.prefix import spoken
-from ..events import Reporter
-from ..session.recorded import find_trial, open_study
-from ..study.reader import RecordedStudy
+from ..session.context import LoadedStudy
 from ..study.schema import BASELINE, TrialRecord
-from ..ui.chat import ChatOptions, lines_of_stdin, talk
 
-MOST_TOKENS = 4096
-"""Where a response that does not end is ended."""
+MAX_TOKENS = 4096
+"""Length at which a response is cut off unless the user sets another."""
 
 
 class Conversation:
-    """What was said so far, and who goes on with it."""
+    """A conversation with one model: its turns, its sampling, and the stream that generates the next response."""
 
     def __init__(self, stream: ResponseStream, opening: str, generator: torch.Generator) -> None:
         self._stream = stream
@@ -32,7 +29,7 @@ class Conversation:
         self._turns: list[Turn] = []
         self._system: str | None = None
         self._sampling = GREEDY
-        self._most_tokens = MOST_TOKENS
+        self._max_tokens = MAX_TOKENS
 
     def reset(self) -> None:
         self._turns = []
@@ -45,7 +42,7 @@ class Conversation:
         self._sampling = replace(self._sampling, **changes)
 
     def use_most_tokens(self, count: int) -> None:
-        self._most_tokens = count
+        self._max_tokens = count
 
     def use_seed(self, seed: int) -> None:
         self._generator.manual_seed(seed)
@@ -54,16 +51,20 @@ class Conversation:
         turns = [*self._turns, Turn("user", text)]
         said = ""
         try:
-            for piece in self._stream.generate(turns, self._system, self._sampling, self._most_tokens):
+            for piece in self._stream.generate(turns, self._system, self._sampling, self._max_tokens):
                 if not said and self._opening:
                     said = self._opening
                     yield self._opening
                 said += piece
                 yield piece
         finally:
-            # Also when it is stopped early: the user saw what was said.
+            # Also after an early stop: the user saw that part of the response.
             if said:
                 self._turns = [*turns, Turn("assistant", said)]
+
+
+Screen = Callable[[Conversation, str], None]
+"""Shows a conversation under a title until the user leaves."""
 
 
 def conversation(engine: LocalEngine, edit: ModelEdit, settings: EvaluationSettings) -> Conversation:
@@ -74,30 +75,14 @@ def conversation(engine: LocalEngine, edit: ModelEdit, settings: EvaluationSetti
 
 
 def opening_of(engine: LocalEngine, settings: EvaluationSettings) -> str:
-    """What every answer begins with: the response prefix, behind a closed chain of thought if it begins with one.
+    """The text that every answer begins with: the response prefix, without the closed chain of thought at its start.
 
-    Such a one is no part of what is said, and templates leave it out of earlier turns themselves.
+    A chain of thought is not part of an answer, and templates leave it out of earlier turns.
     """
     return spoken(engine.chat.response_prefix, settings.chain_of_thought_skips)
 
 
-def chat_with(trial: TrialRecord, edit: ModelEdit, engine: LocalEngine, settings: EvaluationSettings) -> None:
-    """Lets the user talk to the trial on the terminal."""
-    talk(conversation(engine, edit, settings), f"Chat with trial {trial.number}.")
-
-
-def chat(
-    study: RecordedStudy, wanted: str | None, options: ChatOptions, settings: Settings, reporter: Reporter
-) -> None:
-    """Lets the user talk to a trial of a recorded study, or to the baseline (`wanted` "baseline").
-
-    Raises:
-        StudyError: there is no such trial.
-        ModelError: the model can't be loaded.
-    """
-    trial = None if wanted == "baseline" else find_trial(study, wanted)
-    opened = open_study(study, settings, reporter)
-    partner = conversation(opened.engine, opened.edit(trial), opened.settings)
-    options.apply(partner)
+def chat(loaded: LoadedStudy, trial: TrialRecord | None, screen: Screen) -> None:
+    """Opens the screen with a conversation with the trial, or with the baseline for None."""
     title = f"Chat with the {BASELINE}." if trial is None else f"Chat with trial {trial.number}."
-    talk(partner, title, lines_of_stdin())
+    screen(conversation(loaded.engine, loaded.edit(trial), loaded.settings), title)

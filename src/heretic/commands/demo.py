@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..config import Settings
+from ..config.changes import changed
 from ..errors import ExportError
 from ..events import Reporter
 from ..export.manifest import MANIFEST
@@ -41,7 +42,7 @@ def run_demo(settings: Settings, reporter: Reporter) -> int:
         f"runs {Settings().n_trials} trials without a time limit, on the same prompts and response length."
     )
     _remove_earlier(settings.output)
-    settings = settings.model_copy(update={"model": settings.model or str(model)})
+    settings = changed(settings, {"model": settings.model or str(model)})
     status = run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)
     if status == 0:
         reporter.say(

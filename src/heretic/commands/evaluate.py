@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import Settings
+from ..config.changes import changed
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluation
 from ..events import Reporter
@@ -43,7 +44,7 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
         ModelError: one of them can't be loaded or measured.
     """
     # The first token of a refusal is known from a baseline alone; markers need none.
-    settings = settings.model_copy(update={"objective": "markers"})
+    settings = changed(settings, {"objective": "markers"})
     prompts = load_run_prompts(settings)
     checkpoint = find_checkpoint(model)
     settings = settle_trust(settings, checkpoint, reporter)
@@ -51,7 +52,7 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     if base is not None:
         baseline, format_settings = _baseline(settings, base, prompts, reporter)
         # First tokens are compared at the same place: where the base model's answers begin.
-        settings = settings.model_copy(update=format_settings)
+        settings = changed(settings, format_settings)
     measured = _measured(settings, checkpoint, prompts, baseline, reporter)
     return ModelEvaluation(model, base, measured)
 

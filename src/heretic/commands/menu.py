@@ -1,14 +1,55 @@
-"""What follows a search: its front is shown and measured, and what is chosen from it is done."""
+"""The menu after a search: its front is shown and evaluated on held-out prompts, then the user's choices are done."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from ..events import Chooser, Reporter
-from ..search.measurer import Compile
-from ..session.heldout import FrontMeasurement
+from ..errors import BenchmarkError, ConfigError, ExportError
+from ..events import Action, Chooser, Reporter
+from ..export.formats.registry import find_format
+from ..report.tables import show_benchmarks
+from ..session.context import LoadedStudy, RunningStudy
+from ..session.save import ExportTarget, save_trial
 from ..study.pareto import knee, pareto_front
+from ..study.reader import RecordedStudy
 from ..study.study import Study
-from .menu_actions import Looking
-from .menu_export import Exporter
+from .benchmark import run_benchmarks
+from .chat import chat
+from .compare import compare
+from .report import measure_residuals, write_report
+from .upload import check_upload, upload_directory
+
+Written = set[tuple[int, str, Path]]
+"""Exports of this run: trial, form and directory. An upload does not write them again."""
+
+
+def run_menu(
+    running: RunningStudy, chooser: Chooser, search: Callable[[int], bool], evaluate_front: Callable[[], None]
+) -> int:
+    """Does what `chooser` chooses until it is to leave; returns the program's status.
+
+    `search` continues until the study has a number of trials, and returns whether it got there.
+    """
+    study, written = running.study, Written()
+    show_front(study, running.reporter)
+    _evaluate(evaluate_front, chooser, running.reporter)
+    while True:
+        action = chooser.next_action(pareto_front(study.trials, study.record.baseline), study.record.baseline)
+        if action.kind == "leave":
+            return 0
+        if action.kind == "more":
+            finished = search(study.n_finished() + action.n_trials)
+            show_front(study, running.reporter)
+            # Who stops a search wants the menu, not an evaluation that a second Ctrl+C would have to stop.
+            if finished:
+                _evaluate(evaluate_front, chooser, running.reporter)
+        elif action.kind in ("save", "upload"):
+            _export(running, action, written, may_fail=chooser.asks)
+        elif action.kind == "benchmark":
+            _benchmark(running.loaded, action)
+        elif action.kind == "report":
+            _report(running.loaded)
+        else:
+            _talk(running.loaded, action, chooser)
 
 
 def show_front(study: Study, reporter: Reporter) -> None:
@@ -23,56 +64,75 @@ def show_front(study: Study, reporter: Reporter) -> None:
         reporter.say(f"The front lies on bounds of the search space: {'; '.join(bounds)}.")
 
 
-class Ending:
-    """The menu of a study and what its entries do."""
+def _evaluate(evaluate_front: Callable[[], None], chooser: Chooser, reporter: Reporter) -> None:
+    """Held-out evaluation; a person may stop it and choose without."""
+    try:
+        evaluate_front()
+    except KeyboardInterrupt:
+        if not chooser.asks:
+            raise
+        reporter.say("The measurement was stopped; the rest of it follows when the study is opened again.")
 
-    def __init__(
-        self,
-        study: Study,
-        measurement: FrontMeasurement,
-        compiled: Compile,
-        exporter: Exporter,
-        looking: Looking,
-        chooser: Chooser,
-        reporter: Reporter,
-    ) -> None:
-        self._study = study
-        self._measurement = measurement
-        self._compiled = compiled
-        self._exporter = exporter
-        self._looking = looking
-        self._chooser = chooser
-        self._reporter = reporter
 
-    def run(self, search: Callable[[int], bool]) -> int:
-        """Shows the front, measures it and does what is chosen until it is to leave; returns the program's status.
+def _export(running: RunningStudy, action: Action, written: Written, may_fail: bool) -> None:
+    """Writes and verifies, and uploads if asked to; where it `may_fail`, an error becomes a warning.
 
-        `search` goes on until the study has so many trials, and says whether it got there.
-        """
-        show_front(self._study, self._reporter)
-        self._measure()
-        while True:
-            action = self._chooser.next_action(
-                pareto_front(self._study.trials, self._study.record.baseline), self._study.record.baseline
-            )
-            if action.kind == "more":
-                whole = search(self._study.n_finished() + action.n_trials)
-                show_front(self._study, self._reporter)
-                # Who stops a search wants the menu, not the measurement that another Ctrl+C would have to stop.
-                if whole:
-                    self._measure()
-            elif action.kind in ("save", "upload"):
-                self._exporter.run(action, may_fail=self._chooser.asks)
-            elif action.kind == "leave":
-                return 0
-            else:
-                self._looking.look(action)
+    Raises:
+        ExportError: it can't be done.
+    """
+    try:
+        _write(running, action, written)
+    except ExportError as error:
+        if not may_fail:
+            raise
+        running.reporter.warn(str(error))
+    except KeyboardInterrupt:
+        if not may_fail:
+            raise
+        running.reporter.warn("Stopped: nothing was left half written.")
 
-    def _measure(self) -> None:
-        """The measurement at the end; a person may stop it and choose without."""
-        try:
-            self._measurement.run(self._study, self._compiled)
-        except KeyboardInterrupt:
-            if not self._chooser.asks:
-                raise
-            self._reporter.say("The measurement was stopped; the rest of it follows when the study is opened again.")
+
+def _write(running: RunningStudy, action: Action, written: Written) -> None:
+    assert action.trial and action.export and action.output
+    if action.repository is not None:
+        check_upload(action.repository)
+    target = ExportTarget(find_format(action.export), Path(action.output))
+    key = (action.trial.number, action.export, target.output.absolute())
+    if action.kind == "save" or key not in written or not target.output.is_dir():
+        save_trial(running.loaded.session, action.trial, target, running.baseline)
+        written.add(key)
+    if action.repository is not None:
+        upload_directory(target.output, action.repository, action.public, running.reporter)
+
+
+def _talk(loaded: LoadedStudy, action: Action, chooser: Chooser) -> None:
+    """A chat with the chosen trial, or a comparison of it with the baseline and other trials."""
+    assert action.trial is not None
+    if action.kind == "chat":
+        chat(loaded, action.trial, chooser.chat)
+    else:
+        trials = [action.trial, *action.others]
+        compare(loaded, trials, loaded.settings.max_response_length, chooser.compare)
+
+
+def _benchmark(loaded: LoadedStudy, action: Action) -> None:
+    """The chosen benchmarks on the baseline and the chosen trial; a warning where they can't run."""
+    assert action.trial is not None
+    reporter = loaded.session.reporter
+    try:
+        show_benchmarks(run_benchmarks(loaded, [action.trial], action.benchmarks), reporter)
+    except BenchmarkError as error:
+        reporter.warn(str(error))
+    except KeyboardInterrupt:
+        reporter.warn("Stopped: figures of the benchmarks that were done are kept.")
+
+
+def _report(loaded: LoadedStudy) -> None:
+    """The report of the study, beside it; a warning where it can't be written."""
+    session, study = loaded.session, RecordedStudy(loaded.session.path)
+    try:
+        write_report(study, None, lambda: measure_residuals(session, loaded.engine, study.record), session.reporter)
+    except ConfigError as error:
+        session.reporter.warn(str(error))
+    except KeyboardInterrupt:
+        session.reporter.warn("Stopped: no report was written.")

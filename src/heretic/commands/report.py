@@ -1,40 +1,34 @@
-"""The report of a recorded study: what is there already, and what its model still has to be asked."""
+"""Writes the report of a recorded study, and measures the residuals that it shows."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..ablation.residuals import winsorize
 from ..config import Settings
 from ..engine.local import LocalEngine
 from ..events import Reporter
 from ..files import write_atomically
 from ..prompts.prompt import PromptSet
-from ..report.data import Report, report_of
 from ..report.page import check_page, render
 from ..report.residuals import ResidualFigures, residual_figures
+from ..session.context import Session
 from ..session.directions import mean_residuals, read_tensors
-from ..session.engine import open_engine
-from ..session.heldout_sidecar import read_figures
 from ..session.prompt_filter import filter_direction_prompts
-from ..session.prompts import RunPrompts
-from ..session.recorded import recorded_settings, runtime_of
-from ..session.save import checkpoint_of
-from ..session.sidecars import read_sidecar, write_sidecar
+from ..session.recorded import load_engine, open_session, recorded_prompts
+from ..session.recorded_run import recorded_report
+from ..session.sidecars import read_residuals, write_sidecar
 from ..study.journal import residuals_path, tensors_path
 from ..study.reader import RecordedStudy
-from .benchmark import read_benchmarks
-from .export import recorded_prompts
+from ..study.schema import StudyRecord
 
 
 def write_report(
     study: RecordedStudy, page: Path | None, measure: Callable[[], ResidualFigures] | None, reporter: Reporter
 ) -> tuple[Path, Path]:
-    """Writes the page and, beside it, the JSON file; returns both paths. By default they stand beside the study.
+    """Writes the page and its JSON file; returns both paths. By default they lie beside the study.
 
     Residuals are measured once and kept beside the study; without `measure`, only kept ones are shown.
 
@@ -44,11 +38,11 @@ def write_report(
     """
     check_page()
     page = page or study.path.with_suffix(".report.html")
-    residuals = read_residuals(study)
+    residuals = kept_residuals(study)
     if residuals is None and measure is not None:
         residuals = measure()
         write_sidecar(residuals_path(study.path), residuals)
-    report = make_report(study, residuals)
+    report = recorded_report(study, residuals)
     data = page.with_suffix(".json")
     write_sidecar(data, report)
     write_atomically(page, render(report).encode())
@@ -56,67 +50,53 @@ def write_report(
     return page, data
 
 
-def make_report(study: RecordedStudy, residuals: ResidualFigures | None = None) -> Report:
-    """The report of what is on disk, `residuals` included if they are given."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    return report_of(study, created, __version__, read_figures(study.path), residuals, read_benchmarks(study.path))
-
-
-def read_residuals(study: RecordedStudy) -> ResidualFigures | None:
-    """Figures of the residuals that were measured before; None where none were, or of another model or prompts.
+def kept_residuals(study: RecordedStudy) -> ResidualFigures | None:
+    """The residual metrics beside the study; None if there are none, or if they are of another model or prompts.
 
     Raises:
         StudyError: the file is damaged.
     """
-    remedy = ": they are measured again"
-    residuals = read_sidecar(residuals_path(study.path), ResidualFigures, "the figures of residuals", remedy)
+    residuals = read_residuals(study.path)
     if residuals is None:
         return None
-    same = (residuals.model_digest, residuals.prompt_digests) == (study.record.model_digest, _digests(study))
+    same = (residuals.model_digest, residuals.prompt_digests) == (study.record.model_digest, _digests(study.record))
     return residuals if same else None
 
 
 def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualFigures:
-    """Loads the study's model first.
+    """Residual metrics of a recorded study, whose model is loaded for them.
 
     Raises:
         ModelError: the model can't be loaded.
         ExportError: another model is there now.
         PromptError: the prompts are others now.
     """
-    record = study.record
-    prompts = recorded_prompts(record)
-    settings = recorded_settings(record, settings)
-    engine = open_engine(checkpoint_of(record), settings, [], runtime_of(record), reporter)
-    return measure_residuals(study, engine, prompts, settings, reporter)
+    session = open_session(study, settings, reporter, recorded_prompts(study.record))
+    return measure_residuals(session, load_engine(session, study.record), study.record)
 
 
-def measure_residuals(
-    study: RecordedStudy, engine: LocalEngine, prompts: RunPrompts, settings: Settings, reporter: Reporter
-) -> ResidualFigures:
-    """Runs the direction prompts through the model of `engine`, which is the study's."""
-    directions = read_tensors(tensors_path(study.path)).directions
-    prompts = filter_direction_prompts(prompts, study.record.telling)
+def measure_residuals(session: Session, engine: LocalEngine, record: StudyRecord) -> ResidualFigures:
+    """Runs the direction prompts through the study's model."""
+    directions = read_tensors(tensors_path(session.path)).directions
+    prompts = filter_direction_prompts(session.prompts, record.telling)
     good, bad = (
-        _residuals(engine, each, settings, side, reporter)
-        for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))
+        _residuals(session, engine, each, side) for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))
     )
-    with reporter.step("Geometry and projection of the residuals"):
-        return residual_figures(good, bad, directions, study.record.model_digest, _digests(study))
+    with session.reporter.step("Geometry and projection of the residuals"):
+        return residual_figures(good, bad, directions, record.model_digest, _digests(record))
 
 
-def _residuals(engine: LocalEngine, prompts: PromptSet, settings: Settings, side: str, reporter: Reporter) -> Tensor:
-    """(prompt, residual, d_model), as the directions saw them."""
-    rows: dict[int, Tensor] = {}
+def _residuals(session: Session, engine: LocalEngine, prompts: PromptSet, side: str) -> Tensor:
+    """(prompt, residual, d_model), winsorized as for the directions."""
+    settings, rows = session.settings, dict[int, Tensor]()
 
     def keep(_: str, indices: Sequence[int], residuals: Tensor) -> None:
         clamped = winsorize(residuals.float().cpu(), settings.winsorization_quantile)
         rows.update(zip(indices, clamped, strict=True))
 
-    mean_residuals(engine, prompts, settings, side, reporter, keep)
+    mean_residuals(engine, prompts, settings, side, session.reporter, keep)
     return torch.stack([rows[index] for index in sorted(rows)])
 
 
-def _digests(study: RecordedStudy) -> tuple[str, str]:
-    prompts = study.record.prompts
-    return prompts["good_prompts"].digest, prompts["bad_prompts"].digest
+def _digests(record: StudyRecord) -> tuple[str, str]:
+    return record.prompts["good_prompts"].digest, record.prompts["bad_prompts"].digest

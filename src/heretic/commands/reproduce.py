@@ -1,12 +1,13 @@
-"""Runs again what a record tells of, and says whether the figures agree."""
+"""Repeats a recorded run and compares its metrics."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings, recorded_settings
+from ..config import Settings
+from ..config.changes import changed
 from ..errors import ConfigError, ExportError, PromptError, StudyError
 from ..evaluation.rounding import Rounding, kl_rounding
 from ..events import Reporter
@@ -19,13 +20,12 @@ from ..report.agreement import (
     compare_measured,
     compare_trial,
     differences,
-    rows_of,
-    summary,
 )
-from ..session.heldout_sidecar import read_figures
 from ..session.prompts import RunPrompts, load_report_part, load_run_prompts
 from ..session.recorded_run import RecordedRun, read_recorded_run
+from ..session.recorded_settings import figure_settings, with_recorded
 from ..session.records import hardware, versions
+from ..session.sidecars import read_heldout_report
 from ..session.start import FixedCandidates
 from ..study.journal import study_path
 from ..study.reader import RecordedStudy, has_record
@@ -34,67 +34,78 @@ from ..ui.flags import FlagChooser
 from .run import run
 
 PLACE = Path("reproduced")
-AGREE, DISAGREE = 0, 1
-COLUMNS = ("", "Figure", "Recorded", "Agrees within", "Now", "Agrees")
+NOTHING_WRITTEN = {"trial": None, "export": "none", "output": None, "upload": None, "upload_public": False}
 
 
-def reproduce(
-    source: str, whole: bool, flags: Mapping[str, str | bool], as_json: bool, out: Reporter, reporter: Reporter
-) -> int:
-    """Runs it again in a study of its own and compares; returns the exit status: 0 if all figures agree, 1 if not.
+@dataclass(frozen=True, slots=True)
+class ReproduceOptions:
+    """What to repeat of a record: its search from the seed (`whole`), or its trials of the front alone.
 
-    Without `whole`, the recorded trials of the front are measured again, with directions, baseline and the figures at
-    the end made anew; with it, the search runs too, from its seed. `flags` stand over what is recorded: where the model
-    and the prompts lie now.
+    `flags` are the ones that the user gave: those of figures count over the record's values.
+    """
+
+    whole: bool = False
+    flags: Mapping[str, str | bool] = field(default_factory=dict)
+
+
+def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: Reporter) -> Reproduction | None:
+    """Repeats a recorded run in a study of its own and compares the metrics; None if Ctrl+C stopped it.
+
+    Without `whole`, the recorded trials of the front are measured again, with new directions, baseline and held-out
+    metrics; with it, the search runs too. Of the record only the settings that decide figures are taken; all others,
+    permissions and addresses among them, are those of `own`.
 
     Raises:
         UserError: the record can't be read, or what it was made of is not there.
     """
     recorded = read_recorded_run(source)
-    settings = settings_for(recorded, whole, flags)
-    check_same_ingredients(recorded, settings)
+    settings = settings_for(recorded, options, own, reporter)
     journal = study_path(settings.study_checkpoint_dir, str(settings.model))
-    _check_place(journal, source, recorded, whole)
-    reporter.say(_what(recorded, whole, journal))
-    prescribed = None
-    if not whole:
+    # Before anything is fetched or loaded.
+    reporter.say(_plan(recorded, options.whole, journal, settings))
+    check_same_ingredients(recorded, settings)
+    _check_place(journal, source, recorded, options.whole)
+    fixed = None
+    if not options.whole:
         trials = [recorded.trials[number].parameters for number in recorded.repeated]
-        prescribed = FixedCandidates(trials, _measured_numbers(recorded))
-    status = run(settings, FlagChooser(settings, "continue", str(settings.model)), reporter, prescribed)
-    if status != 0:
-        return status
-    reproduction = compare(recorded, RecordedStudy(journal), whole)
-    show(reproduction, as_json, out, reporter)
-    return AGREE if reproduction.agrees else DISAGREE
+        fixed = FixedCandidates(trials, _measured_numbers(recorded))
+    status = run(settings, FlagChooser(settings, "continue", str(settings.model)), reporter, fixed)
+    return None if status else compare(recorded, RecordedStudy(journal), options.whole)
 
 
-def settings_for(recorded: RecordedRun, whole: bool, flags: Mapping[str, str | bool]) -> Settings:
-    """The settings to run again with.
+def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings, reporter: Reporter) -> Settings:
+    """The settings to run again with: the record's where figures depend on them, else the user's.
 
     Raises:
-        ConfigError: one of them can't be used, or the record tells of no search.
+        ConfigError: one of them can't be used, or the record has no search.
     """
-    settings = recorded_settings(recorded.settings, recorded.source, {"study_checkpoint_dir": str(PLACE), **flags})
-    changes: dict[str, object] = {"resume": "continue", "export": "none", "time_budget": None}
+    flags = options.flags
+    # A user's configuration does not count for figures.
+    figures = figure_settings(Settings())
+    settings = changed(own, {key: getattr(Settings(), key) for key in figures})
+    settings = with_recorded(settings, recorded.settings, recorded.source, reporter, flags)
+    changes: dict[str, object] = {"resume": "continue", "time_budget": None, **NOTHING_WRITTEN}
+    if "study_checkpoint_dir" not in flags:
+        changes["study_checkpoint_dir"] = PLACE
     if "model" not in flags:
         changes |= {"model": _model_of(recorded), "model_commit": recorded.model_revision}
     if recorded.dtype is not None and "dtypes" not in flags:
         changes["dtypes"] = [recorded.dtype]
-    if whole:
-        if recorded.n_trials is None:
-            raise ConfigError(
-                f"Expected a record of a search in {recorded.source}, but {recorded.why_not}. Leave --search out: its "
-                "trials are measured again."
-            )
-        return settings.model_copy(update=changes | {"n_trials": recorded.n_trials})
-    # To the end: a trial of the front was measured so, and a bound has no figure to compare.
-    alone = {
-        "n_trials": len(recorded.repeated),
-        "prune_dominated": False,
-        "literature_trials": False,
-        "warm_start": None,
-    }
-    return settings.model_copy(update=changes | alone)
+    if not options.whole:
+        # Every trial is fully evaluated: those of the front were, and a lower bound has no metric to compare.
+        alone = {
+            "n_trials": len(recorded.repeated),
+            "prune_dominated": False,
+            "literature_trials": False,
+            "warm_start": None,
+        }
+        return changed(settings, changes | alone, recorded.source)
+    if recorded.n_trials is None:
+        raise ConfigError(
+            f"Expected a record of a search in {recorded.source}, but {recorded.why_not}. Leave --search out: its "
+            "trials are measured again."
+        )
+    return changed(settings, changes | {"n_trials": recorded.n_trials}, recorded.source)
 
 
 def _model_of(recorded: RecordedRun) -> str:
@@ -197,7 +208,7 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
     for number, place in numbers.items():
         figures += list(_compared(recorded.trials[number], now.get(place), recorded.baseline, rounding))
     if recorded.measured is not None:
-        figures += compare_measured(recorded.measured, read_figures(study.path), numbers)
+        figures += compare_measured(recorded.measured, read_heldout_report(study.path), numbers)
     present = versions() | (hardware() if recorded.hardware else {})
     return Reproduction(
         source=recorded.source,
@@ -217,36 +228,19 @@ def _compared(
     yield from compare_trial(trial, found if same else None, baseline, rounding)
 
 
-def show(reproduction: Reproduction, as_json: bool, out: Reporter, reporter: Reporter) -> None:
-    """The table of figures and what differs, or JSON."""
-    if as_json:
-        verdicts = [{**each.model_dump(), "verdict": each.verdict} for each in reproduction.figures]
-        content = {**reproduction.model_dump(), "figures": verdicts, "agrees": reproduction.agrees}
-        out.say(json.dumps(content, indent=2, ensure_ascii=False))
-        return
-    out.table("Recorded and now", COLUMNS, rows_of(reproduction.figures))
-    if reproduction.differences:
-        rows = [(each.name, each.recorded, each.now) for each in reproduction.differences]
-        out.table("What differs", ("", "Recorded", "Now"), rows)
-    else:
-        out.say("Versions and hardware are those of the record.")
-    if reproduction.whole:
-        first = first_difference(reproduction)
-        if first is not None:
-            out.say(
-                f"The search goes another way from {first} on: a figure that rounding has moved makes the sampler draw "
-                "others from there. Without --search, the recorded trials themselves are measured again."
-            )
-    for line in summary(reproduction):
-        out.say(line)
-
-
 def first_difference(reproduction: Reproduction) -> str | None:
     """The first trial that is another candidate than recorded, if there is one."""
     missing = (each for each in reproduction.figures if each.figure.endswith("(search)") and each.now is None)
     return next((each.subject for each in missing), None)
 
 
-def _what(recorded: RecordedRun, whole: bool, journal: Path) -> str:
+def _plan(recorded: RecordedRun, whole: bool, journal: Path, settings: Settings) -> str:
+    """What will be run, from which model and prompts, and who will read the responses."""
     what = f"its search of {recorded.n_trials} trials" if whole else f"{len(recorded.repeated)} recorded trials of it"
-    return f"Running {recorded.source} again: {what}, in {journal}."
+    revision = f" (revision {settings.model_commit!r})" if settings.model_commit else ""
+    sets = ", ".join(f"{name} from {str(each.source.get('dataset'))!r}" for name, each in recorded.prompts.items())
+    judges = "".join(f" Its responses go to your judge {judge.name!r}." for judge in settings.judges)
+    return (
+        f"Running {recorded.source} again: {what}, in {journal}. It names the model {str(settings.model)!r}{revision} "
+        f"and the prompts {sets}.{judges}"
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..evaluation.heldout.schema import HeldoutReport
-from ..session.heldout_sidecar import read_figures
+from ..session.sidecars import read_heldout_report
 from ..study import version1
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
@@ -36,7 +36,7 @@ def results(study: RecordedStudy) -> Results:
     """What a study has found so far."""
     front = pareto_front(study.trials, study.baseline)
     best = knee(front, study.baseline) if front else None
-    return Results(study, study.count_by_state(), front, best, read_figures(study.path))
+    return Results(study, study.count_by_state(), front, best, read_heldout_report(study.path))
 
 
 def _baseline(baseline: BaselineRecord) -> dict[str, object]:

@@ -1,29 +1,82 @@
-"""The main job: from a model's name to a chosen trial on disk. Here: what is checked before any work."""
+"""The main command: from a model's name to a chosen trial on disk."""
 
+import functools
 from pathlib import Path
 
+from ..ablation.methods.registry import find_method
+from ..ablation.sites import components_of
 from ..config import Settings
+from ..config.changes import changed
+from ..engine.local import LocalEngine
 from ..errors import ConfigError
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.heldout.evaluate import HeldoutPrompts
+from ..evaluation.pruning.statistics import PruningStatistics
+from ..evaluation.scorers.kl import vocabulary_size
+from ..evaluation.scorers.registry import objective_names
 from ..events import Chooser, Reporter
 from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
+from ..report.tables import show_heldout
+from ..search.loop import Search
+from ..search.measurer import InProcessMeasurer
+from ..search.parallelism import Parallelism, choose_parallelism
+from ..search.process_pool import workers
+from ..session.context import LoadedStudy, RunningStudy, Session
+from ..session.engine import open_engine
+from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, spread
 from ..session.prompts import load_report_part, load_run_prompts
+from ..session.recorded import model_stats, runtime_of
+from ..session.records import run_record
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
+from ..session.response_log import counting_evaluator
 from ..session.save import check_export
-from ..session.start import FixedCandidates
+from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
 from ..study.journal import SingleWriter, repair, set_aside, study_path
+from ..study.pareto import pareto_front
 from ..study.reader import RecordedStudy, has_record
-from .run_job import Job
+from ..study.schema import BASELINE
+from ..study.study import Study
+from .menu import run_menu, show_front
 from .upload import check_upload
 
+INTERRUPTED = 130
 
-def run(settings: Settings, chooser: Chooser, reporter: Reporter, prescribed: FixedCandidates | None = None) -> int:
-    """Finds directions, searches (or measures what is `prescribed`), lets `chooser` choose, saves; returns the status.
+
+def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCandidates | None = None) -> int:
+    """Finds directions, searches (or measures the `fixed` candidates), then runs the menu; returns the status.
 
     Raises:
-        UserError: something is not as it must be; what was recorded stays.
+        UserError: something that the user gave has to change; what was recorded stays.
     """
+    path = _check_settings(settings)
+    # Held before the journal is repaired: an unfinished line may be one that another program is writing.
+    with SingleWriter(path) as writer:
+        searching = _settle_existing(path, settings, chooser, reporter)
+        session, part = _open_session(settings, path, reporter)
+        profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
+        engine = open_engine(session.checkpoint, session.settings, session.prompts.all(), profile, reporter)
+        if part is not None:
+            check_heldout_prompts(engine, part, session.settings)
+        method = find_method(session.settings.method)
+        space = method.space(components_of(engine.sites), len(engine.loaded.layers) - 1)
+        evaluator = counting_evaluator(engine, session.settings, session.prompts, f"the {BASELINE}", reporter)
+        with Study(path, space, writer, objective_names(evaluator.scorers)) as study:
+            running = _begin(session, engine, study, evaluator)
+            # A study that is resumed has them in its queue.
+            for parameters in fixed.candidates if fixed and profile is None else ():
+                study.enqueue(parameters)
+            search = _Searches(running, fixed).run
+            if searching and not search(session.settings.n_trials):
+                show_front(study, reporter)
+                reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {path}")
+                return INTERRUPTED
+            return run_menu(running, chooser, search, lambda: _evaluate_front(running, part, fixed))
+
+
+def _check_settings(settings: Settings) -> Path:
+    """The path of the study, after all checks that need neither files of the model nor prompts."""
     if settings.model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
     if settings.output is not None:
@@ -31,23 +84,11 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, prescribed: Fi
     if settings.upload is not None:
         check_upload(settings.upload)
     check_plots(settings)
-    path = study_path(settings.study_checkpoint_dir, settings.model)
-    # Held before anything is mended: what looks unfinished may be what another program is writing.
-    with SingleWriter(path) as writer:
-        searching = _settle_existing(path, settings, chooser, reporter)
-        prompts = load_run_prompts(settings)
-        part = load_report_part(settings, prompts)
-        if part is None and settings.heldout_trials:
-            reporter.say("Nothing is measured at the end: good_heldout_prompts and bad_heldout_prompts are not given.")
-        checkpoint = find_checkpoint(settings.model, settings.model_commit)
-        check_export(settings, checkpoint)
-        settings = settle_trust(settings, checkpoint, reporter)
-        job = Job(settings, path, prompts, part, checkpoint, chooser, reporter, prescribed)
-        return job.run(writer, searching)
+    return study_path(settings.study_checkpoint_dir, settings.model)
 
 
 def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> bool:
-    """What becomes of a study that is there already: whether to search before anything is shown."""
+    """Keeps, continues or sets aside a study that exists already; returns whether to search before the menu."""
     if not path.exists():
         return True
     if settings.resume == "restart":
@@ -66,3 +107,74 @@ def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter:
     if choice == "continue":
         reporter.say(f"Resuming {path}: {finished} of {settings.n_trials} trials are done.")
     return choice == "continue"
+
+
+def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[Session, HeldoutPrompts | None]:
+    """Prompts and model files, checked; and the held-out prompts, if there are any."""
+    prompts = load_run_prompts(settings)
+    part = load_report_part(settings, prompts)
+    if part is None and settings.heldout_trials:
+        reporter.say("Nothing is measured at the end: good_heldout_prompts and bad_heldout_prompts are not given.")
+    checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
+    check_export(settings, checkpoint)
+    return Session(settle_trust(settings, checkpoint, reporter), path, prompts, checkpoint, reporter), part
+
+
+def _begin(session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator) -> RunningStudy:
+    """Starts the study or resumes it, and settles its sampler."""
+    settings, reporter = session.settings, session.reporter
+    if has_record(session.path):
+        tensors, baseline = resume_study(session, engine, study, evaluator)
+    else:
+        tensors, baseline = start_study(session, engine, study, evaluator)
+    n_startup_trials = min(settings.n_startup_trials, settings.n_trials)
+    study.use_sampler(settings.sampler, settings.seed, n_startup_trials, settings.n_ei_candidates)
+    returned = study.take_back_running()
+    if returned:
+        reporter.say(f"{returned} trials were running when the program ended: they run again.")
+    loaded = LoadedStudy(session, study.record, engine, tensors, model_stats(session, engine, tensors))
+    return RunningStudy(loaded, study, evaluator, baseline)
+
+
+class _Searches:
+    """The searches of one run: each one continues with the statistics of those before it."""
+
+    def __init__(self, running: RunningStudy, fixed: FixedCandidates | None) -> None:
+        self._running = running
+        self._fixed = fixed
+        self._statistics: PruningStatistics | None = None
+
+    @functools.cached_property
+    def _parallelism(self) -> Parallelism:
+        """Chosen and recorded when this run first searches: the order in which trials are asked depends on it."""
+        running = self._running
+        chosen = choose_parallelism(running.loaded, vocabulary_size(running.baseline))
+        used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
+        running.study.note_run(run_record(changed(running.loaded.settings, used)))
+        return chosen
+
+    def run(self, n_trials: int) -> bool:
+        """Searches until the study has `n_trials`; returns whether it got there."""
+        running, parallelism = self._running, self._parallelism
+        # Fixed candidates are in the queue already.
+        first = [] if self._fixed else first_candidates(running.study.space, running.loaded.settings)
+        missing = [each for each in first if not running.study.holds(each)]
+        compiled = running.loaded.compile
+        alone = InProcessMeasurer(running.evaluator, running.baseline, compiled, parallelism.candidates)
+        with workers(parallelism.processes, alone) as measurer:
+            search = Search(running, measurer, missing, self._statistics)
+            finished = search.run(n_trials)
+        self._statistics = search.statistics
+        return finished
+
+
+def _evaluate_front(running: RunningStudy, part: HeldoutPrompts | None, fixed: FixedCandidates | None) -> None:
+    """Held-out evaluation of the front, or of the `fixed` candidates that are to be measured."""
+    trials, baseline = running.study.trials, running.study.record.baseline
+    if fixed is not None:
+        chosen = numbered(trials, fixed.measured)
+    else:
+        chosen = spread(pareto_front(trials, baseline), baseline, running.loaded.settings.heldout_trials)
+    if part is not None and chosen:
+        report = HeldoutEvaluation(running.loaded, part, len(trials)).run(chosen)
+        show_heldout(report, baseline, running.reporter)

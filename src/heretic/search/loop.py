@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..ablation.parameters import AblationParameters
-from ..config import Settings
 from ..errors import CandidateError, ModelError
-from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Limit
+from ..evaluation.evaluator import Evaluation, Limit
 from ..evaluation.pruning.statistics import PruningStatistics
-from ..events import Reporter, SearchState, SearchView
+from ..events import SearchState, SearchView
+from ..session.context import RunningStudy
 from ..study.pareto import knee, pareto_front, pruning_limit
-from ..study.study import Candidate, Study
+from ..study.study import Candidate
 from .measurer import EvaluationRequest, Measurer, Outcome
 from .startup_order import StartupQueue
 from .time_budget import Clock
@@ -28,35 +28,33 @@ class Search:
 
     def __init__(
         self,
-        study: Study,
+        running: RunningStudy,
         measurer: Measurer,
-        evaluator: Evaluator,
-        baseline: Baseline,
-        settings: Settings,
         first: Sequence[AblationParameters] = (),
         statistics: PruningStatistics | None = None,
     ) -> None:
-        self._study = study
+        self._study = running.study
         self._measurer = measurer
-        self._evaluator = evaluator
-        self._baseline = baseline
-        self._settings = settings
+        self._evaluator = running.evaluator
+        self._baseline = running.baseline
+        self._settings = settings = running.loaded.settings
+        self._reporter = running.reporter
         self._failures = 0
         self._open: deque[Candidate] = deque()
         self._outcomes: dict[int, Outcome] = {}
-        self.statistics = statistics or evaluator.statistics(baseline)
+        self.statistics = statistics or running.evaluator.statistics(running.baseline)
         # The order matters only where candidates are pruned by those that were evaluated before them.
-        ordering = settings.order_startup_trials and settings.prune_dominated and evaluator.prunes
-        self._startup = StartupQueue(study, measurer, ordering, first)
+        ordering = settings.order_startup_trials and settings.prune_dominated and running.evaluator.prunes
+        self._startup = StartupQueue(running.study, measurer, ordering, first)
 
-    def run(self, n_trials: int, reporter: Reporter) -> bool:
+    def run(self, n_trials: int) -> bool:
         """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
 
         Raises:
             ModelError: so many trials failed in a row that the rest would too.
         """
         clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget)
-        with reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
+        with self._reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
             try:
                 self._ask(n_trials, clock, view)
                 while self._open:
@@ -67,7 +65,7 @@ class Search:
                 self._study.take_back_running()
                 return False
         if self._study.n_finished() < n_trials:
-            reporter.say(f"The time budget is over: {self._study.n_finished()} of {n_trials} trials are done.")
+            self._reporter.say(f"The time budget is over: {self._study.n_finished()} of {n_trials} trials are done.")
         return True
 
     def _ask(self, n_trials: int, clock: Clock, view: SearchView) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..config import EvaluationSettings, Settings
+from ..config.changes import changed
 from ..engine.local import LocalEngine
 from ..engine.options import EngineOptions
 from ..engine.protocol import RuntimeProfile, no_progress
@@ -20,7 +21,7 @@ from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.load import LoadedModel, load_model
 from ..model.placement import META
 from ..prompts.prompt import Prompt
-from .autotune import Tuning
+from .autotune import tune_batch_size
 from .prompts import RunPrompts
 from .response_prefix import response_prefix, settle_thinking
 
@@ -39,7 +40,7 @@ def open_engine(
         PromptError: a prompt is longer than its context.
     """
     if known is not None:
-        settings = settings.model_copy(update={"dtypes": [known.dtype]})
+        settings = changed(settings, {"dtypes": [known.dtype]})
     with reporter.step(f"Loading {checkpoint.name}"):
         loaded = load_model(checkpoint, settings, reporter.say)
     reporter.say(_summary(loaded))
@@ -73,7 +74,7 @@ def wrap_engine(
         engine.set_batch_size(known.batch_size)
         engine.set_prefix(known.response_prefix)
         return engine
-    engine.set_batch_size(Tuning(engine, settings, reporter).batch_size(tuple(prompts)))
+    engine.set_batch_size(tune_batch_size(engine, settings, tuple(prompts), reporter))
     reporter.say(f"Batch size: {engine.batch_size}")
     engine.set_prefix(response_prefix(engine, closing, settings, prompts, reporter))
     return engine

@@ -1,6 +1,7 @@
 """What exports of a quantised model are made from: the model it was made from, or its own weights, dequantised."""
 
 from ..config import Settings
+from ..config.changes import changed
 from ..errors import ExportError
 from ..events import Reporter
 from ..export.readers.base import CheckpointReader, open_checkpoint
@@ -60,7 +61,7 @@ def export_reader(settings: Settings, checkpoint: Checkpoint, reporter: Reporter
         f"The weights of {checkpoint.name} are dequantised, edited and written in bfloat16: what its quantisation "
         f"({method}) lost is not in them."
     )
-    pinned = settings.model_copy(update={"dtypes": ["bfloat16"]})
+    pinned = changed(settings, {"dtypes": ["bfloat16"]})
     with reporter.step(f"Loading {checkpoint.name}"):
         model = load_decoder(checkpoint, pinned, reporter.say)
     return DequantizedReader(model, checkpoint.directory)

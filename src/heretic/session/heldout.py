@@ -1,6 +1,7 @@
-"""The held-out evaluation at the end of a run: the front and the baseline, on prompts that no search has used."""
+"""Held-out evaluation of a study: baseline and front, measured once on prompts that the search did not use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -21,120 +22,103 @@ from ..evaluation.heldout.schema import (
     SelectionBias,
 )
 from ..evaluation.scorers.registry import heldout_metric
-from ..events import Reporter
 from ..model.chat.checks import check_prompts
 from ..prompts.prompt import PromptSet
-from ..report.tables import show_heldout
-from ..search.measurer import Compile
-from ..study.pareto import knee, pareto_front
-from ..study.reader import RecordedStudy
+from ..study.pareto import knee
 from ..study.schema import BaselineRecord, TrialRecord
-from ..study.study import Study
-from .heldout_sidecar import read_figures, write_figures
+from .context import LoadedStudy
+from .sidecars import read_heldout_report, write_heldout_report
 
 CLASSIFIED_BY = ("refusal_markers", "refusal_openings", "system_prompt")
 
 
-class FrontMeasurement:
-    """Measures the front of one study on the report part, and keeps the figures beside its journal."""
+def response_length(settings: Settings) -> int:
+    """Maximum number of tokens of a held-out response."""
+    return settings.heldout_response_length or settings.max_response_length
 
-    def __init__(
-        self, engine: LocalEngine, part: HeldoutPrompts | None, settings: Settings, path: Path, reporter: Reporter
-    ) -> None:
-        self._engine = engine
-        self._part = part
-        self._settings = settings
-        self._path = path
-        self._reporter = reporter
-        self._length = settings.heldout_response_length or settings.max_response_length
-        self._these: Sequence[int] | None = None
-        if part is not None:
-            for prompts in part.sets().values():
-                check_prompts(
-                    engine.chat, prompts.prompts, self._length, engine.loaded.context_length, engine.loaded.vocabulary
-                )
 
-    def measure_these(self, numbers: Sequence[int]) -> None:
-        """Of the trials those with these `numbers`, whether on the front or not."""
-        self._these = numbers
+def check_heldout_prompts(engine: LocalEngine, part: HeldoutPrompts, settings: Settings) -> None:
+    """Raises:
+    PromptError: the model can't be asked one of the held-out prompts, or it does not fit its context.
+    """
+    for prompts in part.sets().values():
+        context, vocabulary = engine.loaded.context_length, engine.loaded.vocabulary
+        check_prompts(engine.chat, prompts.prompts, response_length(settings), context, vocabulary)
 
-    def run(self, study: Study, compiled: Compile) -> HeldoutReport | None:
-        """Measures what is not measured yet, and shows all; each model's figures are on disk before the next one.
+
+@dataclass(frozen=True, slots=True)
+class HeldoutEvaluation:
+    """Evaluates trials of a study on held-out prompts, and keeps their metrics beside its journal.
+
+    `n_trials` are the trials of the search among which these were chosen.
+    """
+
+    loaded: LoadedStudy
+    part: HeldoutPrompts
+    n_trials: int
+
+    def run(self, chosen: Sequence[TrialRecord]) -> HeldoutReport:
+        """The metrics of the chosen trials; only missing ones are measured, and each is on disk before the next one.
 
         Raises:
-            StudyError: figures of an earlier measurement are damaged.
+            StudyError: the metrics on disk are damaged.
         """
-        chosen = self._chosen(study)
-        if self._part is None or not chosen:
-            return None
-        figures = self._still_valid(read_figures(self._path))
-        known = {each.trial: each for each in figures.candidates} if figures else {}
-        missing = [trial for trial in chosen if trial.number not in known]
-        if missing or figures is None:
-            figures = self._measure(self._part, study, compiled, chosen, known)
-        judged = judge(figures, self._settings.judges, self._reporter)
-        if judged != figures:
-            figures = judged
-            write_figures(self._path, figures)
-        show_heldout(figures, study.record.baseline, self._reporter)
-        return figures
+        report = self._still_valid(read_heldout_report(self._path))
+        known = {each.trial: each for each in report.candidates} if report else {}
+        if report is None or any(trial.number not in known for trial in chosen):
+            report = self._measure(chosen, known)
+        judged = judge(report, self.loaded.settings.judges, self.loaded.session.reporter)
+        if judged != report:
+            write_heldout_report(self._path, judged)
+        return judged
 
-    def _chosen(self, study: Study) -> list[TrialRecord]:
-        if self._these is not None:
-            return [trial for number in self._these for trial in study.trials if trial.number == number]
-        return spread(
-            pareto_front(study.trials, study.record.baseline), study.record.baseline, self._settings.heldout_trials
-        )
+    @property
+    def _path(self) -> Path:
+        return self.loaded.session.path
 
-    def _measure(
-        self,
-        part: HeldoutPrompts,
-        study: Study,
-        compiled: Compile,
-        chosen: Sequence[TrialRecord],
-        known: dict[int | None, ModelMetrics],
-    ) -> HeldoutReport:
-        classifier = ResponseClassifier(self._settings.refusal_openings, self._settings.refusal_markers)
-        evaluator = HeldoutEvaluator(self._engine, part, classifier, self._length)
+    @property
+    def _length(self) -> int:
+        return response_length(self.loaded.settings)
+
+    def _measure(self, chosen: Sequence[TrialRecord], known: Mapping[int | None, ModelMetrics]) -> HeldoutReport:
+        settings, reporter = self.loaded.settings, self.loaded.session.reporter
+        classifier = ResponseClassifier(settings.refusal_openings, settings.refusal_markers)
+        evaluator = HeldoutEvaluator(self.loaded.engine, self.part, classifier, self._length)
         missing = [trial for trial in chosen if trial.number not in known]
-        rows = part.rows * (len(missing) + 1)
-        with self._reporter.step("Measuring on held-out prompts", rows) as progress:
+        with reporter.step("Measuring on held-out prompts", self.part.rows * (len(missing) + 1)) as progress:
             reference = evaluator.baseline(progress)
-            figures = self._begin(part, study, evaluator, reference)
-            write_figures(self._path, figures)
+            report = self._begin(evaluator, reference)
+            write_heldout_report(self._path, report)
             for trial in chosen:
                 measured = known.get(trial.number)
                 if measured is None:
+                    edit = self.loaded.edit(trial)
                     try:
-                        edit = compiled(trial.parameters)
                         measured = evaluator.candidate(trial.number, edit, reference, trial.metrics, progress)
                     except CandidateError as error:
-                        self._reporter.warn(f"Trial {trial.number} can't be measured: {error}.")
+                        reporter.warn(f"Trial {trial.number} can't be measured: {error}.")
                         continue
-                figures = self._with(figures, measured, study)
-                write_figures(self._path, figures)
-        return figures
+                report = self._with(report, measured)
+                write_heldout_report(self._path, report)
+        return report
 
-    def _begin(
-        self, part: HeldoutPrompts, study: Study, evaluator: HeldoutEvaluator, reference: HeldoutBaseline
-    ) -> HeldoutReport:
+    def _begin(self, evaluator: HeldoutEvaluator, reference: HeldoutBaseline) -> HeldoutReport:
         first, along = evaluator.null(reference)
         return HeldoutReport(
-            model=study.record.model,
-            prompts={name: _described(each) for name, each in part.sets().items()},
+            model=self.loaded.record.model,
+            prompts={name: _described(each) for name, each in self.part.sets().items()},
             max_response_length=self._length,
             settings=self._classified_by(),
             null_kl_first=first,
             null_kl_answers=along,
-            baseline=without_public_texts(reference.metrics, part),
+            baseline=without_public_texts(reference.metrics, self.part),
             candidates=[],
             pairs=[],
             selection_bias=None,
         )
 
-    def _with(self, figures: HeldoutReport, measured: ModelMetrics, study: Study) -> HeldoutReport:
-        assert self._part is not None
-        candidates = [*figures.candidates, without_public_texts(measured, self._part)]
+    def _with(self, report: HeldoutReport, measured: ModelMetrics) -> HeldoutReport:
+        candidates = [*report.candidates, without_public_texts(measured, self.part)]
         pairs = [
             PairFigure(
                 first=a.trial, second=b.trial, declined=compare_declined(a.sets[BAD].responses, b.sets[BAD].responses)
@@ -142,26 +126,33 @@ class FrontMeasurement:
             for a, b in combinations(candidates, 2)
             if a.trial is not None and b.trial is not None
         ]
-        bias = selection_bias_of(figures.baseline, candidates, study) if self._comparable() else None
-        return figures.model_copy(update={"candidates": candidates, "pairs": pairs, "selection_bias": bias})
+        bias = None
+        if self._comparable():
+            bias = selection_bias_of(report.baseline, candidates, self.loaded.record.baseline, self.n_trials)
+        return report.model_copy(update={"candidates": candidates, "pairs": pairs, "selection_bias": bias})
 
     def _comparable(self) -> bool:
-        """Whether search and report ask alike: prompts of one kind, responses of one length."""
-        own = self._settings.bad_heldout_prompts is not None
-        return self._length == self._settings.max_response_length and (own or self._settings.preset != "hub")
+        """Whether search and held-out evaluation use prompts of one kind and responses of one length."""
+        settings = self.loaded.settings
+        own = settings.bad_heldout_prompts is not None
+        return self._length == settings.max_response_length and (own or settings.preset != "hub")
 
-    def _still_valid(self, figures: HeldoutReport | None) -> HeldoutReport | None:
-        """Earlier figures, if they are of these prompts and settings."""
-        assert self._part is not None
-        if figures is None or figures.max_response_length != self._length:
+    def _still_valid(self, report: HeldoutReport | None) -> HeldoutReport | None:
+        """Earlier metrics, if they are of these prompts and settings."""
+        if report is None or report.max_response_length != self._length:
             return None
-        digests = {name: each.digest for name, each in self._part.sets().items()}
-        same = {name: each.digest for name, each in figures.prompts.items()} == digests
-        return figures if same and figures.settings == self._classified_by() else None
+        digests = {name: each.digest for name, each in self.part.sets().items()}
+        same = {name: each.digest for name, each in report.prompts.items()} == digests
+        return report if same and report.settings == self._classified_by() else None
 
     def _classified_by(self) -> dict[str, object]:
-        dumped = self._settings.model_dump(mode="json")
+        dumped = self.loaded.settings.model_dump(mode="json")
         return {key: dumped[key] for key in CLASSIFIED_BY}
+
+
+def numbered(trials: Sequence[TrialRecord], numbers: Sequence[int]) -> list[TrialRecord]:
+    """The trials with these numbers, in the order of the numbers."""
+    return [trial for number in numbers for trial in trials if trial.number == number]
 
 
 def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) -> list[TrialRecord]:
@@ -182,11 +173,11 @@ def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) ->
 
 
 def selection_bias_of(
-    baseline: ModelMetrics, candidates: Sequence[ModelMetrics], study: Study | RecordedStudy
+    baseline: ModelMetrics, candidates: Sequence[ModelMetrics], recorded: BaselineRecord, n_trials: int
 ) -> SelectionBias:
-    """The means of the front's metrics in the search, next to those on held-out prompts."""
+    """The means of the front's metrics in the search of `n_trials`, next to those on held-out prompts."""
     metrics = {}
-    for name, described in study.record.baseline.metrics.items():
+    for name, described in recorded.metrics.items():
         of = described.of or 1
         searched = [each.search[name].value / of for each in candidates if name in each.search]
         heldout = [_mean_of(name, each) for each in candidates]
@@ -197,7 +188,7 @@ def selection_bias_of(
             baseline_searched=described.value / of,
             baseline_heldout=_mean_of(name, baseline),
         )
-    return SelectionBias(trials=len(study.trials), metrics=metrics)
+    return SelectionBias(trials=n_trials, metrics=metrics)
 
 
 def _mean_of(name: str, model: ModelMetrics) -> float | None:

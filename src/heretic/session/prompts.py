@@ -48,6 +48,11 @@ class RunPrompts:
         return [*self.good_evaluation.prompts[:a_side], *self.bad_evaluation.prompts[:a_side]]
 
 
+NO_SET = PromptSet("none", ())
+NO_PROMPTS = RunPrompts(NO_SET, NO_SET, NO_SET, NO_SET, sources={})
+"""For commands that ask prompts of their own."""
+
+
 def load_run_prompts(settings: Settings) -> RunPrompts:
     """Raises:
     PromptError: one of the sets is not as it must be.

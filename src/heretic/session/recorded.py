@@ -1,93 +1,135 @@
-"""A recorded study with its model loaded: any of its trials, at once."""
+"""Opens a recorded study: the one way in for every command that starts from a journal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from ..ablation.edit import ModelEdit
-from ..ablation.methods.compile import compile_candidate
+from pydantic import ValidationError
+
 from ..ablation.methods.tensors import StudyTensors
 from ..ablation.weight_stats import WeightStats
-from ..config import Settings
+from ..config import PromptSource, Settings
 from ..engine.local import LocalEngine
-from ..errors import StudyError
+from ..errors import ExportError, PromptError, StudyError
 from ..events import Reporter
 from ..export.readers.base import open_checkpoint
-from ..model.loading.checkpoint import Checkpoint
+from ..model.loading.checkpoint import Checkpoint, find_checkpoint
+from ..prompts.loading import load_prompts
 from ..study.journal import tensors_path
 from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord, TrialRecord
+from .context import LoadedStudy, Session
 from .directions import read_tensors, stats_from_checkpoint
 from .engine import RuntimeProfile, open_engine
 from .full_precision import full_precision_of
+from .prompts import NO_PROMPTS, OVER_REFUSAL_EVALUATION, RunPrompts
+from .recorded_settings import with_recorded
 from .remote_code import settle_trust
-from .save import checkpoint_of
 
 
-class LoadedStudy:
-    """The model of a study, and the edits of its trials; edits are hooks, so that one model serves them all."""
-
-    def __init__(
-        self,
-        record: StudyRecord,
-        settings: Settings,
-        engine: LocalEngine,
-        tensors: StudyTensors,
-        stats: Mapping[str, WeightStats],
-    ) -> None:
-        self.record = record
-        self.settings = settings
-        self.engine = engine
-        self._tensors = tensors
-        self._stats = stats
-
-    def edit(self, trial: TrialRecord | None) -> ModelEdit:
-        """The trial's edit of the model; an empty one for the baseline."""
-        if trial is None:
-            return {}
-        return compile_candidate(
-            trial.parameters,
-            self._tensors,
-            self.engine.sites,
-            self._stats,
-            self.record.settings["row_normalization"],
-        )
-
-
-def open_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> LoadedStudy:
-    """Loads the study's model as the search had it.
+def load_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> LoadedStudy:
+    """The study with its model as the search had it, and without prompts: for commands that ask their own.
 
     Raises:
-        ModelError: it can't be loaded.
-        ExportError: another model is there now.
-        StudyError: the directions are missing.
+        ModelError: the model can't be loaded, or needs code that nobody allowed to run.
+        ExportError: the model's files have changed since.
+        StudyError: the directions are missing, or the record is damaged.
+        ConfigError: a recorded setting can't be used.
+    """
+    tensors = read_tensors(tensors_path(study.path))
+    session = open_session(study, settings, reporter, NO_PROMPTS)
+    engine = load_engine(session, study.record)
+    return LoadedStudy(session, study.record, engine, tensors, model_stats(session, engine, tensors))
+
+
+def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, prompts: RunPrompts) -> Session:
+    """Finds the model that the record names, and settles whether its code may run; loads nothing yet.
+
+    The record decides the settings that figures depend on. It grants nothing: permissions, addresses and places are
+    those of `settings`.
     """
     record = study.record
-    tensors = read_tensors(tensors_path(study.path))
+    settings = with_recorded(settings, record.settings, str(study.path), reporter)
+    place = f"revision {record.model_revision} on the hub" if record.model_revision else record.model_path
+    reporter.say(f"{study.path} was recorded with the model {record.model!r} ({place!r}).")
     checkpoint = checkpoint_of(record)
-    settings = settle_trust(recorded_settings(record, settings), checkpoint, reporter)
-    engine = open_engine(checkpoint, settings, [], runtime_of(record), reporter)
-    stats = model_stats(engine, tensors, checkpoint, settings, reporter)
-    return LoadedStudy(record, settings, engine, tensors, stats)
+    settings = settle_trust(settings, checkpoint, reporter)
+    return Session(settings, study.path, prompts, checkpoint, reporter)
 
 
-def recorded_settings(record: StudyRecord, settings: Settings) -> Settings:
-    """`settings` with those of the study, which decide a figure, in their place."""
-    return settings.model_copy(update=record.settings)
+def load_engine(session: Session, record: StudyRecord) -> LocalEngine:
+    """The session's model, loaded as the recorded study had it."""
+    prompts = session.prompts.all()
+    return open_engine(session.checkpoint, session.settings, prompts, runtime_of(record), session.reporter)
 
 
 def runtime_of(record: StudyRecord) -> RuntimeProfile:
-    """What the study's own run measured of its model."""
+    """What the study's own run measured of its model.
+
+    Raises:
+        StudyError: the record is damaged.
+    """
+    if record.batch_size < 1:
+        raise StudyError(f"Expected a recorded batch size of at least 1, got {record.batch_size}. Restore the journal.")
     arguments, date = (record.settings.get(f"chat_template_{name}") for name in ("arguments", "date"))
     return RuntimeProfile(record.dtype, record.response_prefix, record.batch_size, arguments or {}, date)
 
 
-def model_stats(
-    engine: LocalEngine, tensors: StudyTensors, checkpoint: Checkpoint, settings: Settings, reporter: Reporter
-) -> Mapping[str, WeightStats]:
+def checkpoint_of(record: StudyRecord) -> Checkpoint:
+    """The recorded study's model, found again.
+
+    Raises:
+        ExportError: another model is there now.
+    """
+    local = Path(record.model_path)
+    name = record.model if not local.exists() else str(local)
+    checkpoint = find_checkpoint(name, record.model_revision)
+    if checkpoint.digest() != record.model_digest:
+        raise ExportError(
+            f"Expected the model that the study was run on in {name}, but its files have changed since (digest "
+            f"{record.model_digest} then, {checkpoint.digest()} now). Restore them, or run the study again."
+        )
+    return checkpoint
+
+
+def recorded_prompts(record: StudyRecord) -> RunPrompts:
+    """The prompts that the study was run with.
+
+    Raises:
+        PromptError: their sources give other prompts now.
+        StudyError: a recorded source is damaged.
+    """
+    sources = {name: _source(name, prompts.source) for name, prompts in record.prompts.items()}
+    sets = {name: load_prompts(source) for name, source in sources.items()}
+    for name, each in sets.items():
+        if each.digest != record.prompts[name].digest:
+            raise PromptError(
+                f"Expected the {name} that the study was run with (digest {record.prompts[name].digest}), but "
+                f"{each.source} gives others now ({each.digest}). Restore that file or data set."
+            )
+    return RunPrompts(
+        sets["good_prompts"],
+        sets["bad_prompts"],
+        sets["good_evaluation_prompts"],
+        sets["bad_evaluation_prompts"],
+        sources,
+        sets.get(OVER_REFUSAL_EVALUATION),
+    )
+
+
+def _source(name: str, recorded: Mapping[str, object]) -> PromptSource:
+    try:
+        return PromptSource.model_validate(recorded)
+    except ValidationError as error:
+        first = error.errors()[0]["msg"]
+        raise StudyError(f"Expected the source of {name} in the record, but {first}. Restore the journal.") from error
+
+
+def model_stats(session: Session, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
     """Statistics of every site's weight, in full precision where there is a checkpoint of that."""
-    with reporter.step("Weight statistics", len(engine.sites)) as progress:
-        source = full_precision_of(settings, checkpoint)
-        if source is None or (source == checkpoint and settings.quantization == "none"):
+    with session.reporter.step("Weight statistics", len(engine.sites)) as progress:
+        source = full_precision_of(session.settings, session.checkpoint)
+        if source is None or (source == session.checkpoint and session.settings.quantization == "none"):
             return engine.weight_stats(tensors.directions, progress)
         reader = open_checkpoint(source.directory, source.gguf_file)
         return stats_from_checkpoint(reader, engine.sites, tensors, progress)
@@ -107,3 +149,13 @@ def find_trial(study: RecordedStudy, wanted: str | int | None) -> TrialRecord:
     if number is not None or rule in ("knee", "lowest-kl", "lowest-refusals"):
         return select(pareto_front(study.trials, study.baseline), study.baseline, rule if number is None else number)
     raise StudyError(f"Expected a trial's number, knee, lowest-kl or lowest-refusals, got {rule!r}.")
+
+
+def find_trials(study: RecordedStudy, wanted: Sequence[str]) -> list[TrialRecord]:
+    """The trials that numbers and rules name, each once; the knee if nothing is named.
+
+    Raises:
+        StudyError: there is no such trial.
+    """
+    named = [find_trial(study, each) for each in wanted or ["knee"]]
+    return list({trial.number: trial for trial in named}.values())

@@ -3,19 +3,22 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..commands.report import make_report
+from .. import __version__
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
 from ..export.manifest import MANIFEST, Manifest
 from ..model.loading.checkpoint import hub_name
-from ..report.data import Report
+from ..report.data import Report, report_of
+from ..report.residuals import ResidualFigures
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, PromptRecord, TrialRecord
+from .sidecars import read_benchmarks, read_heldout_report
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -67,11 +70,18 @@ def read_recorded_run(source: str) -> RecordedRun:
             f"a study, a {MANIFEST}, the directory of an export, or its id on the hub."
         )
     if path.suffix == ".jsonl":
-        return _of_report(source, make_report(RecordedStudy(path)))
+        return _of_report(source, recorded_report(RecordedStudy(path)))
     content = _read(path)
     if "base_model" in content:
         return _of_manifest(source, _validated(Manifest, content, path))
     return _of_report(source, _validated(Report, content, path))
+
+
+def recorded_report(study: RecordedStudy, residuals: ResidualFigures | None = None) -> Report:
+    """The report of what lies beside the study's journal, with `residuals` if they are given."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    heldout, benchmarks = read_heldout_report(study.path), read_benchmarks(study.path)
+    return report_of(study, created, __version__, heldout, residuals, benchmarks)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -113,7 +123,7 @@ def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
 def _of_report(source: str, report: Report) -> RecordedRun:
     study, measured = report.study, report.measured
     trials = {
-        each.number: TrialRecord.model_validate(each.model_dump(include=set(TrialRecord.model_fields)))
+        each.number: TrialRecord.model_validate(each.model_dump(exclude={"seconds", "hypervolume"}))
         for each in report.trials
     }
     shown = [each.number for each in report.front]

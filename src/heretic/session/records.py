@@ -11,29 +11,12 @@ import torch
 
 from .. import __version__
 from ..ablation.methods.base import SearchSpace
-from ..config import ExportSettings, PlotSettings, Settings
+from ..config import Settings
 from ..engine.local import LocalEngine
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .engine import measured
 from .prompts import RunPrompts
-
-COMPARED_SETTINGS = (
-    "method",
-    "system_prompt",
-    "filter_direction_prompts",
-    "orthogonalize_direction",
-    "winsorization_quantile",
-    "experts",
-    "row_normalization",
-    "max_response_length",
-    "refusal_markers",
-    "objective",
-    "over_refusal_objective",
-    "kl_divergence_scale",
-    "kl_divergence_target",
-    "quantization",
-)
-"""Settings that decide a trial's figures: a study can't go on under others."""
+from .recorded_settings import COMPARED_SETTINGS, figure_settings
 
 
 def identity(engine: LocalEngine, prompts: RunPrompts, settings: Settings, space: SearchSpace) -> dict[str, Any]:
@@ -98,17 +81,11 @@ def versions() -> dict[str, str]:
     return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
 
 
-NOT_RECORDED = {*ExportSettings.model_fields, *PlotSettings.model_fields}
-NOT_RECORDED |= {"study_checkpoint_dir", "resume", "reproduce"}
-"""Settings that say where things go and what is shown: no figure depends on them."""
-
-
 def run_record(settings: Settings) -> RunRecord:
-    """This start of the program."""
-    dumped = settings.model_dump(mode="json")
+    """This start of the program, with the settings that decide figures: no permission of its author is recorded."""
     return RunRecord(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        settings={key: value for key, value in dumped.items() if key not in NOT_RECORDED},
+        settings=figure_settings(settings),
         versions=versions(),
         hardware=hardware(),
     )

@@ -1,6 +1,7 @@
 """Whether code that comes with a model may run: the settings say so, or a person, or it may not."""
 
 from ..config import Settings
+from ..config.changes import changed
 from ..errors import ModelError
 from ..events import Reporter
 from ..model.loading.checkpoint import Checkpoint
@@ -22,7 +23,7 @@ def settle_trust(settings: Settings, checkpoint: Checkpoint, reporter: Reporter)
     if settings.trust_remote_code is None:
         question = f"{checkpoint.name} can't be loaded without code of its own, which may do anything that you may:"
         if reporter.confirm(question, lines, "Run it?"):
-            return settings.model_copy(update={"trust_remote_code": True})
+            return changed(settings, {"trust_remote_code": True})
     raise ModelError(
         f"{checkpoint.name} needs code of its own that transformers does not have ({', '.join(code.classes)}), and it "
         f"was not allowed to run: {'; '.join(lines)}. Read it, then give --trust-remote-code, or use a model that "

@@ -1,17 +1,16 @@
-"""A trial made into a model on disk, and measured there before it gets its name."""
+"""Writes a trial as a model and measures what was written before it gets its name."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ..ablation.methods.tensors import StudyTensors
 from ..ablation.sites import Site
 from ..config import Settings
+from ..config.changes import changed
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ExportError
 from ..evaluation.evaluator import Baseline, Evaluation
-from ..evaluation.heldout.schema import HeldoutReport
 from ..evaluation.rounding import kl_rounding
 from ..events import Reporter
 from ..export.card import write_card
@@ -20,65 +19,60 @@ from ..export.formats.base import Export, ExportFormat, Tolerance, Written
 from ..export.formats.registry import find_format
 from ..export.manifest import manifest_of, write_manifest
 from ..export.public_names import model_name
-from ..model.loading.checkpoint import Checkpoint, find_checkpoint
+from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
 from ..report.text import number_text, value_text
+from ..study.journal import tensors_path
 from ..study.metrics import BaselineMetric
-from ..study.schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
+from ..study.reader import RecordedStudy
+from ..study.schema import BaselineRecord, TrialRecord
+from .context import Session
+from .directions import read_tensors
 from .engine import RuntimeProfile, make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
-from .prompts import RunPrompts
+from .recorded import runtime_of
+from .sidecars import read_heldout_report
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What the written model is held against, and the prompts to do it on."""
+class ExportTarget:
+    """The format to write in, and the directory to write to."""
 
-    prompts: RunPrompts
-    baseline: Baseline
-    known: RuntimeProfile
+    form: ExportFormat
+    output: Path
 
 
-def save_trial(
-    trial: TrialRecord,
-    record: StudyRecord,
-    tensors: StudyTensors,
-    form: ExportFormat,
-    output: Path,
-    settings: Settings,
-    verification: Verification,
-    reporter: Reporter,
-    figures: HeldoutReport | None = None,
-    run: RunRecord | None = None,
-) -> Evaluation:
-    """Writes the trial in the format `form`, scores what was written, then gives it its name.
+def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, baseline: Baseline) -> Evaluation:
+    """Writes the trial, scores what was written against the `baseline`, then gives it its name.
 
-    `figures`, where the report part was measured, and `run`, the last start of the search, stand in its model card.
+    The model card has the held-out metrics, if they were measured, and the last start of the search.
 
     Raises:
         ExportError: it can't be written, or does not measure as it did in the search; nothing is left then.
     """
-    checkpoint = checkpoint_of(record)
+    study, checkpoint, settings = RecordedStudy(session.path), session.checkpoint, session.settings
+    record, heldout = study.record, read_heldout_report(session.path)
+    tensors = read_tensors(tensors_path(session.path))
     export = Export(
-        reader=export_reader(settings, checkpoint, reporter),
+        reader=export_reader(settings, checkpoint, session.reporter),
         sites=[Site.from_plain(site) for site in record.sites],
-        edit_of=edit_from(trial.parameters, tensors, record.settings["row_normalization"]),
+        edit_of=edit_from(trial.parameters, tensors, settings.row_normalization),
         base_model=model_name(record),
         revision=record.model_revision,
         settings=settings,
-        reporter=reporter,
+        reporter=session.reporter,
     )
     scored: list[Evaluation] = []
 
     def check(directory: Path) -> None:
         write_manifest(directory, manifest_of(trial, record))
-        scored.append(_verify(directory, form, checkpoint, settings, verification, reporter))
-        tolerance = form.tolerance(rounding_tolerance(settings, checkpoint, verification.known.dtype))
-        compare(trial, scored[0], record.baseline, tolerance, reporter)
-        write_card(directory, trial, record, form, checkpoint.directory, figures, scored[0], run)
+        scored.append(_score(_load_written(directory, target.form, session, runtime_of(record)), session, baseline))
+        tolerance = target.form.tolerance(rounding_tolerance(settings, checkpoint, record.dtype))
+        compare(trial, scored[0], record.baseline, tolerance, session.reporter)
+        write_card(directory, trial, record, target.form, checkpoint.directory, heldout, scored[0], study.last_run)
 
-    form.write(export, output, check)
-    reporter.say(f"Saved {output}")
+    target.form.write(export, target.output, check)
+    session.reporter.say(f"Saved {target.output}")
     return scored[0]
 
 
@@ -93,48 +87,23 @@ def check_export(settings: Settings, checkpoint: Checkpoint) -> None:
     check_full_precision(settings, checkpoint)
 
 
-def checkpoint_of(record: StudyRecord) -> Checkpoint:
-    """The recorded study's model, found again.
-
-    Raises:
-        ExportError: another model is there now.
-    """
-    local = Path(record.model_path)
-    name = record.model if not local.exists() else str(local)
-    checkpoint = find_checkpoint(name, record.model_revision)
-    if checkpoint.digest() != record.model_digest:
-        raise ExportError(
-            f"Expected the model that the study was run on in {name}, but its files have changed since (digest "
-            f"{record.model_digest} then, {checkpoint.digest()} now). Restore them, or run the study again."
-        )
-    return checkpoint
-
-
-def _verify(
-    directory: Path,
-    form: ExportFormat,
-    base: Checkpoint,
-    settings: Settings,
-    verification: Verification,
-    reporter: Reporter,
-) -> Evaluation:
-    """Loads what was written as the search loaded the original, quantised if that was, and scores it."""
-    pinned = settings.model_copy(update={"dtypes": [verification.known.dtype]})
+def _load_written(directory: Path, form: ExportFormat, session: Session, profile: RuntimeProfile) -> LocalEngine:
+    """What was written, loaded as the search loaded the original, quantised if that was."""
+    base, reporter = session.checkpoint, session.reporter
+    settings = changed(session.settings, {"dtypes": [profile.dtype]})
     packed = stored_quantization(base) == "bitsandbytes" and full_precision_of(settings, base) is not None
-    written = Written(directory, base, pinned, stored_bits(base) if packed else settings.quantization)
+    written = Written(directory, base, settings, stored_bits(base) if packed else settings.quantization)
     with reporter.step("Loading what was written"):
         loaded = form.load(written, reporter.say)
-    engine = wrap_engine(loaded, pinned, verification.prompts.sample(1), verification.known, reporter)
-    return score(engine, pinned, verification, reporter)
+    return wrap_engine(loaded, settings, session.prompts.sample(1), profile, reporter)
 
 
 @torch.inference_mode()
-def score(engine: LocalEngine, settings: Settings, verification: Verification, reporter: Reporter) -> Evaluation:
-    """The engine's model, as it is, measured as a candidate is."""
-    prompts = verification.prompts
-    evaluator = make_evaluator(engine, settings, prompts)
-    with reporter.step("Scoring what was written", evaluator.rows) as progress:
-        [evaluation] = evaluator.evaluate([{}], verification.baseline, progress)
+def _score(engine: LocalEngine, session: Session, baseline: Baseline) -> Evaluation:
+    """Measures the engine's model, without an edit, as the search measures a candidate; then frees its memory."""
+    evaluator = make_evaluator(engine, session.settings, session.prompts)
+    with session.reporter.step("Scoring what was written", evaluator.rows) as progress:
+        [evaluation] = evaluator.evaluate([{}], baseline, progress)
     release(engine)
     if isinstance(evaluation, CandidateError):
         raise ExportError(f"What was written can't be measured: {evaluation}. It was removed.")

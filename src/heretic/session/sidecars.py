@@ -1,18 +1,22 @@
-"""Figures that are kept in a file of their own, beside a study's journal."""
+"""Files beside a study's journal: each holds one kind of measurement."""
 
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ..benchmark.figures import BenchmarkFigures
 from ..errors import StudyError
+from ..evaluation.heldout.schema import HeldoutReport
 from ..files import write_atomically
+from ..report.residuals import ResidualFigures
+from ..study.journal import benchmarks_path, figures_path, residuals_path
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def read_sidecar(file: Path, kind: type[Kind], what: str, remedy: str) -> Kind | None:
-    """The content of `file`; None where it is not there. `what` names it, and `remedy` says what removing it costs.
+    """The content of `file`, or None if it does not exist. Errors call it `what`; `remedy` says what removing it costs.
 
     Raises:
         StudyError: the file is damaged.
@@ -29,3 +33,35 @@ def read_sidecar(file: Path, kind: type[Kind], what: str, remedy: str) -> Kind |
 
 def write_sidecar(file: Path, content: BaseModel) -> None:
     write_atomically(file, (content.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_heldout_report(path: Path) -> HeldoutReport | None:
+    """The held-out metrics of the study whose journal is `path`; None before they are measured.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    remedy = ": they are measured again when the study is opened"
+    return read_sidecar(figures_path(path), HeldoutReport, "the held-out metrics of a study", remedy)
+
+
+def write_heldout_report(path: Path, report: HeldoutReport) -> None:
+    write_sidecar(figures_path(path), report)
+
+
+def read_residuals(path: Path) -> ResidualFigures | None:
+    """The residual metrics of the study whose journal is `path`; None before they are measured.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    return read_sidecar(residuals_path(path), ResidualFigures, "the metrics of residuals", ": they are measured again")
+
+
+def read_benchmarks(path: Path) -> BenchmarkFigures | None:
+    """The benchmark results of the study whose journal is `path`; None where none ran.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    return read_sidecar(benchmarks_path(path), BenchmarkFigures, "benchmark results", ", and run them again")

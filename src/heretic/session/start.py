@@ -1,13 +1,12 @@
-"""How a study begins: its directions and its baseline, and what it tries before its sampler has learnt anything."""
+"""Starts or resumes a study: its directions, its baseline, and the candidates that it tries first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..ablation.methods.base import SearchSpace
 from ..ablation.methods.tensors import StudyTensors
 from ..ablation.parameters import AblationParameters
-from ..config import Settings
+from ..config import SearchSettings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError, ModelError, StudyError
 from ..evaluation.evaluator import Baseline, Evaluator
@@ -17,94 +16,67 @@ from ..study.find import find_study
 from ..study.identity import check_same
 from ..study.journal import tensors_path
 from ..study.pareto import pareto_front
-from ..study.reader import has_record
 from ..study.study import Study
+from .context import Session
 from .directions import fit_tensors, read_tensors, write_tensors
 from .prompt_filter import filter_by_baseline, filter_direction_prompts
-from .prompts import RunPrompts
 from .records import identity, study_record
 from .residual_plots import ResidualReport
 
 
 @dataclass(frozen=True, slots=True)
 class FixedCandidates:
-    """A study of these candidates and no others, in this order; `measured` are the places of those that are measured
-    at the end, on the front or not."""
+    """Candidates of a study that searches for no others, in order; `measured` are the places of those that are also
+    evaluated on held-out prompts, whether on the front or not."""
 
     candidates: Sequence[AblationParameters]
     measured: Sequence[int]
 
 
-class Beginning:
-    """Directions and baseline of a study: measured where it is new, read where it was begun before."""
+def start_study(
+    session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator
+) -> tuple[StudyTensors, Baseline]:
+    """Fits directions, measures the baseline and records both: from here on the study exists.
 
-    def __init__(
-        self,
-        engine: LocalEngine,
-        evaluator: Evaluator,
-        study: Study,
-        prompts: RunPrompts,
-        settings: Settings,
-        path: Path,
-        reporter: Reporter,
-    ) -> None:
-        self._engine = engine
-        self._evaluator = evaluator
-        self._study = study
-        self._prompts = prompts
-        self._settings = settings
-        self._path = path
-        self._reporter = reporter
-        self._report = ResidualReport(settings, path.stem.lstrip("-"), reporter)
-
-    def begin_or_resume(self, prescribed: FixedCandidates | None) -> tuple[StudyTensors, Baseline]:
-        """What the search needs; a new study is recorded, with the candidates that are prescribed in its queue.
-
-        Raises:
-            StudyError: the study at the path was begun with other settings, prompts or another model.
-            ModelError: the model can't be measured, or declines nothing.
-        """
-        return self._resume() if has_record(self._path) else self._begin(prescribed)
-
-    def _resume(self) -> tuple[StudyTensors, Baseline]:
-        record = self._study.record
-        check_same(record, identity(self._engine, self._prompts, self._settings, self._study.space), self._path)
-        with self._reporter.step("Baseline", len(self._prompts.good_evaluation)) as progress:
-            baseline = self._evaluator.baseline(progress, record.baseline)
-        tensors = read_tensors(tensors_path(self._path))
-        prompts = filter_direction_prompts(self._prompts, record.telling)
-        self._report.measure_and_show(self._engine, prompts, tensors.directions)
-        return tensors, baseline
-
-    def _begin(self, prescribed: FixedCandidates | None) -> tuple[StudyTensors, Baseline]:
-        telling = None
-        if self._settings.filter_direction_prompts:
-            telling = filter_by_baseline(self._engine, self._prompts, self._settings, self._reporter)
-        prompts = filter_direction_prompts(self._prompts, telling)
-        keep = self._report.keep if self._report.wanted else None
-        tensors = fit_tensors(self._engine, prompts, self._settings, self._reporter, keep)
-        self._report.show(tensors.directions)
-        baseline = self._measured_baseline()
-        recorded = self._evaluator.record(baseline)
-        self._reporter.say(f"{baseline_text(recorded).capitalize()}.")
-        write_tensors(tensors_path(self._path), tensors)
-        study = self._study
-        study.begin(study_record(self._engine, self._prompts, self._settings, study.space, recorded, telling))
-        for parameters in prescribed.candidates if prescribed else ():
-            study.enqueue(parameters)
-        return tensors, baseline
-
-    def _measured_baseline(self) -> Baseline:
-        with self._reporter.step("Baseline", self._evaluator.rows) as progress:
-            try:
-                baseline = self._evaluator.baseline(progress)
-            except CandidateError as error:
-                raise ModelError(f"The baseline can't be measured: {error}. Try another dtype (dtypes).") from error
-        return baseline
+    Raises:
+        ModelError: the model can't be measured, or declines nothing.
+    """
+    settings, reporter = session.settings, session.reporter
+    telling = None
+    if settings.filter_direction_prompts:
+        telling = filter_by_baseline(engine, session.prompts, settings, reporter)
+    report = _residual_report(session)
+    prompts = filter_direction_prompts(session.prompts, telling)
+    tensors = fit_tensors(engine, prompts, settings, reporter, report.keep if report.wanted else None)
+    report.show(tensors.directions)
+    baseline = _measure_baseline(evaluator, reporter)
+    recorded = evaluator.record(baseline)
+    reporter.say(f"{baseline_text(recorded).capitalize()}.")
+    write_tensors(tensors_path(session.path), tensors)
+    study.begin(study_record(engine, session.prompts, settings, study.space, recorded, telling))
+    return tensors, baseline
 
 
-def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationParameters]:
-    """The front of the study that `settings.warm_start` names, then the literature's settings, `n_trials` at most.
+def resume_study(
+    session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator
+) -> tuple[StudyTensors, Baseline]:
+    """The recorded directions, and the recorded baseline with its log-probabilities measured again.
+
+    Raises:
+        StudyError: the study was begun with other settings, prompts or another model, or its directions are missing.
+    """
+    record = study.record
+    check_same(record, identity(engine, session.prompts, session.settings, study.space), session.path)
+    with session.reporter.step("Baseline", len(session.prompts.good_evaluation)) as progress:
+        baseline = evaluator.baseline(progress, record.baseline)
+    tensors = read_tensors(tensors_path(session.path))
+    prompts = filter_direction_prompts(session.prompts, record.telling)
+    _residual_report(session).measure_and_show(engine, prompts, tensors.directions)
+    return tensors, baseline
+
+
+def first_candidates(space: SearchSpace, settings: SearchSettings) -> list[AblationParameters]:
+    """The front of the study that `warm_start` names, then the literature's settings; no more than there are trials.
 
     Raises:
         StudyError: there is no such study, or its model has other components.
@@ -125,3 +97,15 @@ def first_candidates(space: SearchSpace, settings: Settings) -> list[AblationPar
     if settings.literature_trials:
         candidates += space.literature()
     return candidates[: settings.n_trials]
+
+
+def _measure_baseline(evaluator: Evaluator, reporter: Reporter) -> Baseline:
+    with reporter.step("Baseline", evaluator.rows) as progress:
+        try:
+            return evaluator.baseline(progress)
+        except CandidateError as error:
+            raise ModelError(f"The baseline can't be measured: {error}. Try another dtype (dtypes).") from error
+
+
+def _residual_report(session: Session) -> ResidualReport:
+    return ResidualReport(session.settings, session.path.stem.lstrip("-"), session.reporter)

@@ -3,12 +3,13 @@
 import math
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..errors import ConfigError, UserError
+from ..events import Partner
 from ..report.responses import printable
 
 HELP = """/reset           begin a new conversation
@@ -21,28 +22,6 @@ HELP = """/reset           begin a new conversation
 /quit            go back, as Escape on an empty line, Ctrl+D and Ctrl+C do;
                  during a response Ctrl+C stops it"""
 COMMAND = re.compile(r"/([a-z-]+)(?:\s+(.*))?", re.DOTALL)
-
-
-class Partner(Protocol):
-    """Who answers; remembers the conversation."""
-
-    def reply(self, text: str) -> Generator[str, None, None]:
-        """The answer to `text`, in pieces. What was said when it is closed early stays in the conversation."""
-
-    def reset(self) -> None:
-        """Forgets the conversation."""
-
-    def use_system_prompt(self, text: str) -> None:
-        """Forgets the conversation; the next has this system prompt ("" for none)."""
-
-    def use_sampling(self, **changes: Any) -> None:
-        """From the next answer on: `temperature` (0 is greedy), `top_p`, `top_k`."""
-
-    def use_most_tokens(self, count: int) -> None:
-        """Where a response that does not end is ended."""
-
-    def use_seed(self, seed: int) -> None:
-        """What is drawn from here on is what was drawn after this seed before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from ..errors import UserError
 from ..report.responses import printable
 from .chat import LineReader, lines_of_stdin
 
+Ask = Callable[[str], list[str]]
 LEAST_WIDTH = 32
 """Columns narrower than this are no pleasure: the answers then stand below each other."""
 HELP = "Type what all of them are to answer; an empty line, Escape, Ctrl+D or Ctrl+C ends it."
@@ -45,9 +46,20 @@ class Sides:
         self._console.print(table)
 
 
-def compare_until_done(
-    ask: Callable[[str], list[str]], names: Sequence[str], sides: Sides, reader: LineReader | None = None
-) -> None:
+def comparison_screen(stream: TextIO, prompts: Sequence[str] = ()) -> Callable[[Sequence[str], Ask], None]:
+    """A screen that shows the answers to `prompts`, or, without any, to what the user types."""
+    sides = Sides(stream)
+
+    def show(names: Sequence[str], ask: Ask) -> None:
+        if not prompts:
+            compare_until_done(ask, names, sides)
+        for prompt in prompts:
+            sides.show(prompt, names, ask(prompt))
+
+    return show
+
+
+def compare_until_done(ask: Ask, names: Sequence[str], sides: Sides, reader: LineReader | None = None) -> None:
     """Reads prompts and shows the answers to them, until the user has had enough."""
     reader = reader or lines_of_stdin()
     sides.say(f"Comparing {', '.join(names)}. {HELP}")

@@ -1,10 +1,10 @@
 """The answers that flags give when nobody is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config import ExportSettings
-from ..events import Action, ResumeChoice
+from ..events import Action, Partner, ResumeChoice
 from ..study.pareto import select
 from ..study.schema import BaselineRecord, TrialRecord
 
@@ -34,6 +34,12 @@ class FlagChooser:
         if settings.upload is None:
             return Action("save", trial, export, output)
         return Action("upload", trial, export, output, repository=settings.upload, public=settings.upload_public)
+
+    def chat(self, partner: Partner, title: str) -> None:
+        raise AssertionError("flags never choose a chat")
+
+    def compare(self, names: Sequence[str], ask: Callable[[str], list[str]]) -> None:
+        raise AssertionError("flags never choose a comparison")
 
 
 def default_output(model: str) -> str:

@@ -1,17 +1,20 @@
 """The questions, as menus on a terminal. Escape or Ctrl+C goes back; nothing is lost by leaving."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import questionary
 
 from ..config import Benchmark
-from ..events import Action, ResumeChoice
+from ..events import Action, Partner, ResumeChoice
 from ..export.formats.base import ExportFormat
 from ..export.formats.registry import FORMATS
 from ..report.text import metric_text, share_interval, value_text
 from ..study.pareto import knee
 from ..study.schema import BASELINE, BaselineRecord, TrialRecord
+from .chat import talk
+from .compare import comparison_screen
 from .flags import default_output
 
 Answer = TypeVar("Answer")
@@ -54,6 +57,12 @@ class MenuChooser:
             if action is not None:
                 return action
             self._trial = None
+
+    def chat(self, partner: Partner, title: str) -> None:
+        talk(partner, title)
+
+    def compare(self, names: Sequence[str], ask: Callable[[str], list[str]]) -> None:
+        comparison_screen(sys.stdout)(names, ask)
 
     def _choose(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord | Action:
         best = knee(front, baseline).number if front else None

@@ -11,15 +11,17 @@ import torch
 
 from ..commands.chat import opening_of
 from ..commands.compare import Comparison
-from ..commands.export import export_trial, recorded_prompts
+from ..commands.export import export_trial
 from ..config import Settings
+from ..config.changes import changed
 from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.sampling import Sampling
 from ..errors import StudyError, UserError
 from ..evaluation.heldout.schema import BAD, ModelMetrics
 from ..events import Reporter
-from ..session.heldout_sidecar import read_figures
-from ..session.recorded import LoadedStudy, find_trial, open_study
+from ..session.context import LoadedStudy
+from ..session.recorded import find_trial, load_study, recorded_prompts
+from ..session.sidecars import read_heldout_report
 from ..study.reader import RecordedStudy
 from ..study.schema import BASELINE, TrialRecord
 from ..ui.plain import PlainReporter
@@ -71,7 +73,7 @@ class StudyService:
     def opened(self) -> LoadedStudy:
         with self._model:
             if self._opened is None:
-                self._opened = open_study(self.study, self._settings, self._reporter)
+                self._opened = load_study(self.study, self._settings, self._reporter)
             return self._opened
 
     def reply(
@@ -104,7 +106,7 @@ class StudyService:
             return [(prompt.text, *comparison.ask(prompt.text)) for prompt in prompts]  # type: ignore[misc]
 
     def _measured_examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
-        figures = read_figures(self._path)
+        figures = read_heldout_report(self._path)
         candidate = next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
         texts = figures.prompts[BAD].texts if figures else None
         if figures is None or candidate is None or texts is None:
@@ -117,7 +119,7 @@ class StudyService:
         """Writes and measures the trial; yields all messages so far, each time that there is one more."""
         lines: queue.Queue[str | None] = queue.Queue()
         changes = {"trial": trial.number, "export": export, "output": Path(output), "upload": None}
-        settings = self._settings.model_copy(update=changes)
+        settings = changed(self._settings, changes)
 
         def run() -> None:
             try:

@@ -1,0 +1,112 @@
+"""How many candidates a search measures at once: in processes on a CPU, or in the same forward passes."""
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from ..engine.batch_size import find_candidates, timing_prompts
+from ..engine.local import LocalEngine
+from ..engine.protocol import no_progress
+from ..model.layers import text_config
+from ..prompts.prompt import Prompt
+from ..session.autotune import measured_once, tuning_key
+from ..session.context import LoadedStudy
+from .process_pool import can_fork, simultaneous_seconds
+
+BURST_ROWS, BURST_TOKENS = 32, 6
+"""Size of the generation that is timed: long enough for a steady rate, short beside a trial."""
+MIN_SPEEDUP = 1.1
+"""Processes must be this much faster together than one alone: less is within the noise of the measurement."""
+SHARE_OF_MEMORY = 0.7
+"""Share of the free memory that processes may take; other programs need the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parallelism:
+    """`processes` measure candidates at the same time, each with `candidates` per forward pass."""
+
+    processes: int
+    candidates: int
+
+
+def choose_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
+    """The parallelism of the settings; what they leave open is measured once for a model on this machine.
+
+    May enlarge the engine's batch size to hold all candidates of a forward pass.
+    """
+    processes = _processes(loaded, vocab)
+    if processes > 1:
+        loaded.session.reporter.say(f"{processes} candidates are measured at once, each by a process of its own.")
+        return Parallelism(processes, 1)
+    candidates = _candidates(loaded)
+    if candidates > 1:
+        loaded.session.reporter.say(f"{candidates} candidates are measured at once, in the same forwards.")
+    return Parallelism(1, candidates)
+
+
+def _processes(loaded: LoadedStudy, vocab: int) -> int:
+    """Processes that measure candidates at the same time; 1 on an accelerator."""
+    engine, settings, bad = loaded.engine, loaded.settings, _bad(loaded)
+    if not can_fork(engine.loaded.device) or settings.print_responses:
+        return 1
+    threads = torch.get_num_threads()
+    fitting = _fitting(engine, bad, vocab, settings.max_response_length)
+
+    def measure() -> int:
+        with loaded.session.reporter.step("Finding how many candidates to measure at once"):
+            return _measured_processes(engine, min(threads, fitting), bad)
+
+    wanted = settings.n_workers
+    if not wanted:
+        wanted = 1 if threads == 1 else measured_once(tuning_key(engine, settings), f"workers of {threads}", measure)
+    return max(1, min(wanted, fitting))
+
+
+def _candidates(loaded: LoadedStudy) -> int:
+    """Candidates per forward pass; the engine's batch size is enlarged to hold them."""
+    engine, settings, bad = loaded.engine, loaded.settings, _bad(loaded)
+
+    def measure() -> int:
+        with loaded.session.reporter.step("Finding the number of candidates a forward") as progress:
+            return find_candidates(engine, bad, lambda _: progress(1))
+
+    count = settings.candidates_per_forward
+    if not count:
+        # Where a batch of all prompts is not the fastest, more rows are no faster.
+        fastest = engine.batch_size >= len(bad)
+        count = measured_once(tuning_key(engine, settings), f"candidates of {len(bad)}", measure) if fastest else 1
+    if count > 1:
+        engine.set_batch_size(max(engine.batch_size, count * len(bad)))
+    return count
+
+
+def _measured_processes(engine: LocalEngine, count: int, bad: tuple[Prompt, ...]) -> int:
+    """`count` or 1, whichever generates more tokens a second."""
+    if count < 2:
+        return 1
+    rows = timing_prompts(engine, bad, BURST_ROWS)
+
+    def burst() -> None:
+        with engine.without_layer_cache():
+            engine.generate(rows, [{}], BURST_TOKENS, None, no_progress)
+
+    alone, together = simultaneous_seconds(1, burst), simultaneous_seconds(count, burst)
+    return count if count / together > MIN_SPEEDUP / alone else 1
+
+
+def _fitting(engine: LocalEngine, bad: tuple[Prompt, ...], vocab: int, max_response_length: int) -> int:
+    """Number of processes whose keys, values and logits fit the free memory."""
+    config = text_config(engine.loaded.model)
+    longest = max(len(engine.chat.tokens(prompt)) for prompt in bad) + max_response_length
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    rows = min(len(bad), engine.batch_size)
+    cached = rows * longest * 2 * heads * head * len(engine.loaded.layers) * engine.loaded.dtype.itemsize
+    # A cache is copied when rows leave it; log-probabilities of all prompts are compared in fp32.
+    needed = 2 * cached + 3 * len(bad) * vocab * 4
+    return max(1, int(SHARE_OF_MEMORY * psutil.virtual_memory().available / needed))
+
+
+def _bad(loaded: LoadedStudy) -> tuple[Prompt, ...]:
+    return loaded.session.prompts.bad_evaluation.prompts

@@ -1,0 +1,63 @@
+"""Which settings a record may decide."""
+
+import io
+
+import pytest
+
+from heretic.config import Settings
+from heretic.errors import ConfigError
+from heretic.session.recorded_settings import COMPARED_SETTINGS, FIGURE_SETTINGS, figure_settings, with_recorded
+from heretic.ui.plain import PlainReporter
+
+NEVER_TAKEN = {
+    *("model", "model_commit", "trust_remote_code", "full_precision_model", "device_map", "max_memory"),
+    *("offload_outputs_to_cpu", "max_batch_size", "print_responses", "evaluate_model", "benchmarks", "judges"),
+    *("study_checkpoint_dir", "resume", "reproduce", "trial", "export", "gguf_type", "output", "max_shard_size"),
+    *("upload", "upload_public", "print_residual_geometry", "plot_residuals", "residual_plot_path"),
+    *("residual_plot_title", "residual_plot_style"),
+}
+
+
+def taken(recorded: dict[str, object], own: Settings | None = None, **flags: str) -> tuple[Settings, str]:
+    told = io.StringIO()
+    settings = with_recorded(own or Settings(), recorded, "a.jsonl", PlainReporter(told), flags)
+    return settings, " ".join(told.getvalue().split())
+
+
+def test_every_setting_is_either_taken_from_records_or_never() -> None:
+    """Whoever adds a setting decides which: a key belongs to the list only if figures depend on it."""
+    assert len(set(FIGURE_SETTINGS)) == len(FIGURE_SETTINGS)
+    assert set(FIGURE_SETTINGS).isdisjoint(NEVER_TAKEN)
+    assert {*FIGURE_SETTINGS, *NEVER_TAKEN} == set(Settings.model_fields)
+    assert set(COMPARED_SETTINGS) <= set(FIGURE_SETTINGS)
+
+
+def test_a_record_decides_figures_and_the_user_the_rest() -> None:
+    own = Settings(trust_remote_code=False, seed=1, upload="me/mine")
+    settings, told = taken({"seed": 7, "trust_remote_code": True, "upload": "them/theirs", "moon": "full"}, own)
+    assert (settings.seed, settings.trust_remote_code, settings.upload) == (7, False, "me/mine")
+    assert told.count("ignored") == 1
+    assert 'trust_remote_code = true, upload = "them/theirs", moon = "full"' in told
+
+
+def test_what_changes_nothing_is_not_worth_a_warning() -> None:
+    assert taken({"trust_remote_code": None, "device_map": "auto", "judges": [], "model": "a/b"})[1] == ""
+    assert taken(figure_settings(Settings()))[1] == ""
+
+
+def test_flags_count_over_the_record() -> None:
+    assert taken({"seed": 7, "n_trials": 3}, seed="9")[0].seed == 9
+
+
+def test_former_names_are_read() -> None:
+    settings, told = taken({"only_telling_prompts": True, "workers": 3})
+    assert settings.filter_direction_prompts and settings.n_workers == 3 and told == ""
+
+
+def test_a_bad_value_is_an_error_that_names_the_record() -> None:
+    with pytest.raises(ConfigError, match=r"seed \(a.jsonl\): expected a number greater"):
+        taken({"seed": -1})
+
+
+def test_a_key_can_not_write_to_the_terminal() -> None:
+    assert "\x1b" not in taken({"\x1b[2J": 1, "upload": "\x1b]0;title\x07"})[1]
