@@ -132,7 +132,7 @@ class AsksForReport(FlagChooser):
 def test_the_menu_writes_one_with_the_model_that_is_loaded(
     study: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("heretic.cli.main._chooser", AsksForReport)
+    monkeypatch.setattr("heretic.cli.search._chooser", AsksForReport)
     capsys.readouterr()
     model = RecordedStudy(study).record.model
     assert main([model, *planted_flags, "--seed", "3", "--heldout-trials", "0"]) == 0

@@ -76,7 +76,7 @@ def test_in_the_menu_nothing_is_written_without_a_login(
             self._done = True
             return Action("upload", front[0], "merge", str(output), repository=REPOSITORY)
 
-    monkeypatch.setattr("heretic.cli.main._chooser", lambda settings: Uploads(settings, None, str(settings.model)))
+    monkeypatch.setattr("heretic.cli.search._chooser", lambda settings: Uploads(settings, None, str(settings.model)))
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert main([str(planted_directory / "planted"), *planted_flags, "--n-trials", "2"]) == 0
     told = capsys.readouterr().err
@@ -91,7 +91,7 @@ def test_what_was_written_stays_when_the_upload_fails(
     output = tmp_path / "edited"
     flags = [*planted_flags, "--n-trials", "2", "--output", str(output), "--upload", REPOSITORY]
     assert main([str(planted_directory / "planted"), *flags]) == 2
-    assert f"heretic upload {output} {REPOSITORY} goes on" in capsys.readouterr().err
+    assert f"Try again with: heretic upload {output} {REPOSITORY}" in capsys.readouterr().err
     assert (output / "config.json").exists()
     hub.failures.clear()
     assert main(["upload", str(output), REPOSITORY]) == 0
