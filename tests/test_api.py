@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,9 @@ def test_importing_the_package_is_quick() -> None:
 
     program = "import sys, heretic; sys.exit(bool({'torch', 'pandas', 'optuna', 'pydantic'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_search_stays_a_function_when_the_package_of_its_name_is_imported() -> None:
+    program = "import heretic.search.loop, heretic; assert heretic.search is heretic.api.search"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 From Python: `search` runs the main job, `open_study` reads a recorded one; both give a `Study`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Study", "__version__", "open_study", "search"]
+
+
+# The first import of the package heretic.search binds its name here, where `search` is the function. It is imported now
+# (it is empty), so that no later import does so.
+import_module(f"{__name__}.search")
+del globals()["search"]
 
 
 def __getattr__(name: str) -> Any:
