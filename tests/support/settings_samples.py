@@ -37,7 +37,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "chat_template_date": ("2026-01-31", "2026-01-31", "2026-01-31"),
     "orthogonalize_direction": (False, "false", False),
     "winsorization_quantile": (0.95, "0.95", 0.95),
-    "method": ("kernel", "kernel", "kernel"),
+    "method": ("oblique", "oblique", "oblique"),
     "row_normalization": ("none", "none", "none"),
     "max_response_length": (30, "30", 30),
     "response_prefix": ("", "", ""),

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .sites import FusedExpertsSite, Site
+
 
 @dataclass(frozen=True, slots=True)
 class SiteEdit:
@@ -67,6 +69,17 @@ def edit_of_matrices(edit: SiteEdit, matrices: int | Tensor) -> SiteEdit:
     """The edits of some experts out of those of all: one of them, or one for each number in `matrices`."""
     scale = None if edit.scale is None else edit.scale[matrices]
     return SiteEdit(edit.left[matrices], edit.right[matrices], scale)
+
+
+def of_chosen_experts(edit: SiteEdit, site: Site) -> SiteEdit:
+    """The edit with the experts that were not chosen left as they are."""
+    if not isinstance(site, FusedExpertsSite) or site.chosen is None:
+        return edit
+    others = torch.ones(len(edit.left), dtype=torch.bool)
+    others[list(site.chosen)] = False
+    left = edit.left.masked_fill(others[:, None, None], 0.0)
+    scale = None if edit.scale is None else edit.scale.masked_fill(others[:, None], 1.0)
+    return SiteEdit(left, edit.right, scale)
 
 
 def stack_edits(edits: Sequence[SiteEdit | None]) -> SiteEdit:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MethodName = Literal["kernel"]
+MethodName = Literal["kernel", "oblique"]
 """Names of the methods in methods/registry.py."""
 
 RowNormalization = Literal["none", "pre", "full"]

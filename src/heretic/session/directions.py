@@ -9,11 +9,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..ablation.directions import DegenerateDirection, Directions, find_directions
+from ..ablation.methods.registry import find_method
 from ..ablation.methods.tensors import StudyTensors
 from ..ablation.residuals import ResidualFitter, ResidualStats
 from ..ablation.sites import FusedExpertsSite, Site
 from ..ablation.weight_stats import WeightStats, stacked, weight_stats
 from ..config import DirectionSettings
+from ..engine.local import LocalEngine
 from ..engine.protocol import Engine, Progress
 from ..errors import ModelError, StudyError
 from ..events import Reporter
@@ -22,6 +24,7 @@ from ..export.readers.base import CheckpointReader
 from ..files import write_atomically
 from ..prompts.prompt import PromptSet
 from .prompts import RunPrompts
+from .site_measurements import SiteMeasurements
 
 Keep = Callable[[str, Sequence[int], Tensor], None]
 """Given each batch of residuals as it comes: its side (good, bad), the indices of its prompts, the residuals."""
@@ -58,13 +61,14 @@ def read_tensors(path: Path) -> StudyTensors:
 
 
 def fit_tensors(
-    engine: Engine,
+    engine: LocalEngine,
     prompts: RunPrompts,
     settings: DirectionSettings,
     reporter: Reporter,
     keep: Keep | None = None,
 ) -> StudyTensors:
-    """Directions of the engine's model from the direction prompts; `keep` sees all residuals.
+    """Directions of the engine's model from the direction prompts, and what the method measures of it; `keep` sees all
+    residuals.
 
     Raises:
         ModelError: good and bad prompts leave the same mean residual.
@@ -78,7 +82,8 @@ def fit_tensors(
             f"Expected good and bad prompts that the model tells apart, but {error}. Use prompt sets that differ."
         ) from error
     gains = {site.module: gain for site in engine.sites if (gain := engine.gain(site)) is not None}
-    return StudyTensors(directions, {module: gain.cpu() for module, gain in gains.items()})
+    measured = find_method(settings.method).fit(SiteMeasurements(engine, prompts, reporter))
+    return StudyTensors(directions, {module: gain.cpu() for module, gain in gains.items()}, measured)
 
 
 def stats_from_checkpoint(

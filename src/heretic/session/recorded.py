@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..ablation.methods.registry import find_method
 from ..ablation.methods.tensors import StudyTensors
 from ..ablation.weight_stats import WeightStats
 from ..config import PromptSource, Settings
@@ -126,7 +127,10 @@ def _source(name: str, recorded: Mapping[str, object]) -> PromptSource:
 
 
 def model_stats(session: Session, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
-    """Statistics of every site's weight, in full precision where there is a checkpoint of that."""
+    """Statistics of every site's weight, in full precision where there is a checkpoint of that; none if the method
+    needs none."""
+    if not find_method(session.settings.method).needs_weights:
+        return {}
     with session.reporter.step("Weight statistics", len(engine.sites)) as progress:
         source = full_precision_of(session.settings, session.checkpoint)
         if source is None or (source == session.checkpoint and session.settings.quantization == "none"):

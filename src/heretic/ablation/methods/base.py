@@ -70,10 +70,12 @@ class Method(Protocol):
     Attributes:
         name: the value of the setting `method`.
         parameters: the type of a candidate.
+        needs_weights: whether compiling needs statistics of the edited weights.
     """
 
     name: str
     parameters: type[AblationParameters]
+    needs_weights: bool
 
     def space(self, components: tuple[str, ...], last_layer: int) -> SearchSpace:
         """The search space of a model that writes by these components and whose last decoder layer is `last_layer`."""

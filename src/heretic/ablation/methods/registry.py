@@ -1,15 +1,16 @@
 """All methods: a new one is a folder, an entry here and a choice of the setting `method`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
 from ..parameters import AblationParameters
 from .base import Method
 from .kernel.method import KernelMethod
+from .oblique.method import ObliqueMethod
 
-METHODS: tuple[Method, ...] = (KernelMethod(),)
+METHODS: tuple[Method, ...] = (KernelMethod(), ObliqueMethod())
 
 
 def find_method(name: str) -> Method:
@@ -35,5 +36,6 @@ if TYPE_CHECKING:
     AnyParameters = AblationParameters
 else:
     _TAGGED = tuple(Annotated[method.parameters, Tag(method.name)] for method in METHODS)
-    AnyParameters = Annotated[_TAGGED, Discriminator(method_name)] if len(METHODS) > 1 else METHODS[0].parameters
+    # A union of a tuple has no other spelling.
+    AnyParameters = Annotated[Union[_TAGGED], Discriminator(method_name)]  # noqa: UP007
     """Parameters of any method, as records hold them."""

@@ -13,7 +13,9 @@ class DirectionSettings(Section):
 
     method: MethodName = Field(
         default="kernel",
-        description="How weights are edited: along one direction, with strengths by layer and component (kernel).",
+        description="How weights are edited: along one direction, with strengths by layer and component (kernel); or "
+        "along each weight's own difference between bad and good prompts, so that outputs on good prompts change least "
+        "(oblique).",
     )
     filter_direction_prompts: bool = Field(
         default=False,

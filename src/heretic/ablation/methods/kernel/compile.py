@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...directions import Directions, interpolation
-from ...edit import ModelEdit, SiteEdit
+from ...edit import ModelEdit, SiteEdit, of_chosen_experts
 from ...parameters import RowNormalization
-from ...sites import FusedExpertsSite, Site
+from ...sites import Site
 from ...weight_stats import WeightStats
 from .parameters import KernelParameters
 
@@ -60,28 +60,17 @@ def compile_site(
     n = stats.row_norms
     if row_normalization == "none":
         right = v.expand_as(n)
-        return _of_chosen(SiteEdit(strength * right[..., None], right[..., None]), site)
+        return of_chosen_experts(SiteEdit(strength * right[..., None], right[..., None]), site)
     left = strength * n * v
     # A zero row writes nothing: any finite value serves, and 0 keeps the product exact.
     right = torch.where(n > 0, v / n, torch.zeros_like(n))
     if row_normalization == "pre":
-        return _of_chosen(SiteEdit(left[..., None], right[..., None]), site)
+        return of_chosen_experts(SiteEdit(left[..., None], right[..., None]), site)
     if row_normalization != "full":
         raise ValueError(f"row_normalization must be one of {ROW_NORMALIZATIONS}, got {row_normalization!r}")
     squared = 1 - 2 * strength * v * g + strength**2 * v**2 * (g @ v)[..., None]
     # A zero row has g = 0, and what is left of it stays 0 whatever the scale.
-    return _of_chosen(SiteEdit(left[..., None], right[..., None], squared.clamp_min(1e-12).rsqrt()), site)
-
-
-def _of_chosen(edit: SiteEdit, site: Site) -> SiteEdit:
-    """The edit with the experts that were not chosen left as they are."""
-    if not isinstance(site, FusedExpertsSite) or site.chosen is None:
-        return edit
-    others = torch.ones(len(edit.left), dtype=torch.bool)
-    others[list(site.chosen)] = False
-    left = edit.left.masked_fill(others[:, None, None], 0.0)
-    scale = None if edit.scale is None else edit.scale.masked_fill(others[:, None], 1.0)
-    return SiteEdit(left, edit.right, scale)
+    return of_chosen_experts(SiteEdit(left[..., None], right[..., None], squared.clamp_min(1e-12).rsqrt()), site)
 
 
 def _direction(directions: Directions, stats: WeightStats, index: float) -> tuple[Tensor, Tensor]:

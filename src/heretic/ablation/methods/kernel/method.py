@@ -26,6 +26,7 @@ class KernelMethod(Method):
 
     name = "kernel"
     parameters = KernelParameters
+    needs_weights = True
 
     def space(self, components: tuple[str, ...], last_layer: int) -> KernelSpace:
         return KernelSpace(components, last_layer)
