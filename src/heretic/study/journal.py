@@ -82,7 +82,7 @@ def set_aside(path: Path) -> Path:
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
     path.rename(target)
-    for beside in (tensors_path, figures_path, benchmarks_path, residuals_path):
+    for beside in (tensors_path, store_path, figures_path, benchmarks_path, residuals_path):
         if beside(path).exists():
             beside(path).rename(beside(target))
     return target
@@ -91,6 +91,11 @@ def set_aside(path: Path) -> Path:
 def tensors_path(path: Path) -> Path:
     """The file beside a journal that holds the study's directions."""
     return path.with_suffix(".safetensors")
+
+
+def store_path(path: Path) -> Path:
+    """The folder beside a journal that holds tensors which trials refer to by digest."""
+    return path.with_suffix(".tensors")
 
 
 def figures_path(path: Path) -> Path:
