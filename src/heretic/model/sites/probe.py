@@ -28,6 +28,34 @@ class Observation:
     products: dict[str, Product] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Run:
+    """The hooks of one run, which fill `seen`."""
+
+    seen: Observation
+    change: Mapping[str, Change]
+    held: Mapping[str, list[Any]]
+    n_calls: dict[str, int] = field(default_factory=dict)
+
+    def after(self, name: str, _: nn.Module, __: Any, output: Any) -> Any:
+        if name in self.held:
+            number = self.n_calls.get(name, 0)
+            self.n_calls[name] = number + 1
+            return copied(self.held[name][min(number, len(self.held[name]) - 1)])
+        # A copy: some layers (Falcon) add to a module's output in place.
+        self.seen.outputs.setdefault(name, []).append(copied(output))
+        return self.change[name](output) if name in self.change else output
+
+    def before(self, name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        value = next((each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), None)
+        if value is not None and value.is_floating_point():
+            self.seen.inputs[name] = value.clone()
+
+    def on_product(self, product: Product, result: Tensor) -> Tensor:
+        self.seen.products[product.name] = _joined(self.seen.products.get(product.name), product)
+        return self.change[product.name](result) if product.name in self.change else result
+
+
 class LayerProbe:
     """A layer with a recorded call.
 
@@ -59,37 +87,15 @@ class LayerProbe:
         `change` maps a module or bare parameter to a function of its output; `held` maps a module to outputs that
         replace those of its calls; `silenced` parameters count as zero; `empty` replaces the hidden state by zeros.
         """
-        change, held = change or {}, held or {}
         seen = Observation(torch.empty(0, 0, 0))
-        counts: dict[str, int] = {}
-
-        def after(name: str, _: nn.Module, __: Any, output: Any) -> Any:
-            if name in held:
-                number = counts.setdefault(name, 0)
-                counts[name] += 1
-                return copied(held[name][min(number, len(held[name]) - 1)])
-            # A copy: some layers (Falcon) add to a module's output in place.
-            seen.outputs.setdefault(name, []).append(copied(output))
-            return change[name](output) if name in change else output
-
-        def before(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            value = next((each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), None)
-            if value is not None and value.is_floating_point():
-                seen.inputs[name] = value.clone()
-
-        def on_product(product: Product, result: Tensor) -> Tensor:
-            seen.products[product.name] = _joined(seen.products.get(product.name), product)
-            return change[product.name](result) if product.name in change else result
-
-        registrations = [partial(m.register_forward_hook, partial(after, n)) for n, m in self.modules.items()]
+        run = _Run(seen, change or {}, held or {})
+        registrations = [partial(m.register_forward_hook, partial(run.after, n)) for n, m in self.modules.items()]
         registrations += [
-            partial(m.register_forward_pre_hook, partial(before, n), with_kwargs=True) for n, m in self.modules.items()
+            partial(m.register_forward_pre_hook, partial(run.before, n), with_kwargs=True)
+            for n, m in self.modules.items()
         ]
-        tracer = (
-            MatmulTracer(self.bare_parameters, self.d_model, on_product, silenced)
-            if self.bare_parameters
-            else nullcontext()
-        )
+        bare = self.bare_parameters
+        tracer = MatmulTracer(bare, self.d_model, run.on_product, silenced) if bare else nullcontext()
         with hooks(*registrations), tracer:
             seen.output = self._flat(hidden(self._call(empty)))
         self._last_inputs = seen.inputs
