@@ -16,7 +16,7 @@ from ..export.readers.base import open_checkpoint
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..prompts.loading import load_prompts
 from ..study.journal import tensors_path
-from ..study.pareto import pareto_front, select
+from ..study.pareto import pareto_front, rules, select
 from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord, TrialRecord
 from .context import LoadedStudy, Session
@@ -150,9 +150,10 @@ def find_trial(study: RecordedStudy, wanted: str | int | None) -> TrialRecord:
     for trial in study.trials:
         if trial.number == number:
             return trial
-    if number is not None or rule in ("knee", "lowest-kl", "lowest-refusals"):
+    names = rules(study.baseline)
+    if number is not None or rule in names:
         return select(pareto_front(study.trials, study.baseline), study.baseline, rule if number is None else number)
-    raise StudyError(f"Expected a trial's number, knee, lowest-kl or lowest-refusals, got {rule!r}.")
+    raise StudyError(f"Expected a trial's number, {', '.join(names[:-1])} or {names[-1]}, got {rule!r}.")
 
 
 def find_trials(study: RecordedStudy, wanted: Sequence[str]) -> list[TrialRecord]:
