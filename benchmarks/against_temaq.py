@@ -120,7 +120,7 @@ def main() -> None:
     seconds = run_theirs(program, model, work, arguments.minutes)
     journal = run_ours(model, work, seconds)
     trials = RecordedStudy(journal).trials
-    print(f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.bound for t in trials)} of them pruned.")
+    print(f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.pruned for t in trials)} of them pruned.")
     base, theirs, *ours = measured(model, [work / "theirs", *write_ours(journal, work, arguments.most)], work)
     print(f"baseline: {base['refusals']} of {base['of']} refusals")
     for name, entries in (("temaq-abliterated", [theirs]), ("heretic", ours)):

@@ -10,7 +10,7 @@ lets only the better half by log-odds generate.
 import argparse
 import statistics
 
-from common import Bench
+from common import Bench, refusals_and_kl
 
 # isort: split
 from scipy.stats import spearmanr
@@ -28,22 +28,26 @@ def main() -> None:
     arguments = parser.parse_args()
     bench = Bench(arguments.tokens, "both", PROMPTS)
     drawn = bench.random_parameters(arguments.candidates, arguments.seed)
-    report([bench.evaluate(parameters) for parameters in drawn], bench.baseline.refusals)
+    report([bench.evaluate(parameters) for parameters in drawn], bench.baseline_refusals)
 
 
-def report(measured: list[Evaluation], baseline: int) -> None:
+def probability(evaluation: Evaluation) -> float:
+    """The mean probability of beginning a refusal."""
+    return evaluation.metrics["refusals"].details["probability"]
+
+
+def report(measured: list[Evaluation], baseline: float) -> None:
     def correlation(chosen: list[Evaluation]) -> float:
-        return float(spearmanr([e.refusals for e in chosen], [e.probability for e in chosen]).statistic)
+        return float(spearmanr([refusals_and_kl(e)[0] for e in chosen], [probability(e) for e in chosen]).statistic)
 
-    low = [each for each in measured if each.refusals < baseline / 2]
+    low = [each for each in measured if refusals_and_kl(each)[0] < baseline / 2]
+    points = [refusals_and_kl(each) for each in measured]
     front = [
-        each
-        for each in measured
-        if not any(other.refusals <= each.refusals and other.kl_divergence < each.kl_divergence for other in measured)
+        each for each, (r, kl) in zip(measured, points, strict=True) if not any(x <= r and y < kl for x, y in points)
     ]
-    middle = statistics.median(each.probability or 0.0 for each in measured)
-    kept = sum((each.probability or 0.0) <= middle for each in front)
-    print(f"candidates: {len(measured)}; the baseline declines {baseline} of {measured[0].prompts}")
+    middle = statistics.median(map(probability, measured))
+    kept = sum(probability(each) <= middle for each in front)
+    print(f"candidates: {len(measured)}; the baseline declines {baseline} of {PROMPTS}")
     print(f"Spearman, all candidates: {correlation(measured):.2f}")
     print(f"Spearman, the {len(low)} that decline less than half as much: {correlation(low):.2f}")
     print(f"of {len(front)} on the front by markers, the better half by log-odds holds {kept}")

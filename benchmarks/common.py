@@ -28,7 +28,8 @@ from heretic.config import Settings, resolve_prompts
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import DEFAULT, EngineOptions
 from heretic.engine.protocol import no_progress
-from heretic.evaluation.evaluator import Evaluation, Evaluator, Objective
+from heretic.evaluation.evaluator import Evaluation, Evaluator
+from heretic.evaluation.scorers.registry import build_scorers
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import find_checkpoint
 from heretic.model.loading.demo_model import demo_model
@@ -71,18 +72,17 @@ class Bench:
     """The demo's model with its directions and its baseline. Evaluates any parameters fully."""
 
     def __init__(
-        self, tokens: int, objective: Objective = "markers", prompts: int = 100, dtypes: Sequence[str] = ("auto",)
+        self, tokens: int, objective: str = "markers", prompts: int = 100, dtypes: Sequence[str] = ("auto",)
     ) -> None:
-        settings = demo_settings(max_response_length=tokens, dtypes=list(dtypes))
+        settings = demo_settings(max_response_length=tokens, dtypes=list(dtypes), objective=objective)
         good_d, bad_d, good, bad = demo_prompts(settings)
         self.engine = demo_engine(settings, 64)
         self.directions = find_directions(mean_residuals(self.engine, good_d), mean_residuals(self.engine, bad_d))
         self.bad = bad
         self.stats = self.engine.weight_stats(self.directions, no_progress)
         self.space = KernelSpace(components_of(self.engine.sites), len(self.engine.loaded.layers) - 1)
-        self.evaluator = Evaluator(
-            self.engine, good[:prompts], bad[:prompts], settings.refusal_markers, tokens, objective=objective
-        )
+        sets = {"good_evaluation_prompts": good[:prompts], "bad_evaluation_prompts": bad[:prompts]}
+        self.evaluator = Evaluator(self.engine, build_scorers(settings, sets))
         self.baseline = self.evaluator.baseline()
 
     def edit(self, parameters: AblationParameters) -> ModelEdit:
@@ -92,6 +92,10 @@ class Bench:
         [evaluation] = self.evaluator.evaluate([self.edit(parameters)], self.baseline)
         assert isinstance(evaluation, Evaluation)
         return evaluation
+
+    @property
+    def baseline_refusals(self) -> float:
+        return self.baseline["refusals"].value
 
     def random_parameters(self, count: int, seed: int) -> list[AblationParameters]:
         with tempfile.TemporaryDirectory() as directory, Study(Path(directory) / "s.jsonl", self.space) as study:
@@ -195,3 +199,8 @@ def _best_seconds(task, times: int = 5) -> float:  # type: ignore[no-untyped-def
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
     return best
+
+
+def refusals_and_kl(evaluation: Evaluation) -> tuple[float, float]:
+    """The two metrics of every search."""
+    return evaluation.metrics["refusals"].value, evaluation.metrics["kl_divergence"].value

@@ -9,15 +9,14 @@ long as its candidates do: twenty minutes and more on two cores; `--candidates 8
 """
 
 import argparse
-from copy import deepcopy
 
-from common import Bench
+from common import Bench, refusals_and_kl
 
 # isort: split
 from heretic.evaluation.evaluator import Evaluation
 from heretic.evaluation.pruning.preview import PROMPTS, TOKENS, Preview, most_promising_first
 from heretic.evaluation.pruning.statistics import PruningStatistics
-from heretic.search.startup_order import FIRST_LOOK, FIRST_TRIALS
+from heretic.search.startup_order import FIRST_PREVIEWS, FIRST_TRIALS
 from heretic.study.sampler import RandomDraws
 
 
@@ -27,7 +26,7 @@ def fully_evaluated(order: list[int], figures: list[Evaluation], open_at_once: i
     for place, number in enumerate(order):
         this = figures[number]
         known = [each for each in told[: max(0, place - open_at_once + 1)] if each is not None]
-        lost = any(each.kl_divergence <= this.kl_divergence and each.refusals <= this.refusals for each in known)
+        lost = any(all(a <= b for a, b in zip(refusals_and_kl(each), refusals_and_kl(this))) for each in known)
         told.append(None if lost else this)
     return sum(each is not None for each in told)
 
@@ -36,18 +35,21 @@ def preview(figures: Evaluation, learned: PruningStatistics) -> Preview:
     """The counts of a preview."""
     assert figures.declined_at is not None
     tokens = [figures.declined_at[prompt] for prompt in learned.most_declined(PROMPTS)]
-    return Preview(figures.kl_divergence, sum(token is not None and token <= TOKENS for token in tokens))
+    return known_preview(figures, sum(token is not None and token <= TOKENS for token in tokens))
+
+
+def known_preview(figures: Evaluation, refusals: float) -> Preview:
+    return Preview({"kl_divergence": refusals_and_kl(figures)[1]}, {"refusals": refusals})
 
 
 def by_previews(figures: list[Evaluation], learned: PruningStatistics, first: int, trials: int) -> list[int]:
     """An order: `first` candidates are previewed, the best `trials` evaluated, then all others by their previews."""
-    learned = deepcopy(learned)
     previews = [preview(each, learned) for each in figures[:first]]
     begun = most_promising_first(previews)
     for number in begun[:trials]:
         declined_at = figures[number].declined_at
         assert declined_at is not None
-        learned.learn(declined_at)
+        learned = learned.learn(declined_at)
     previews += [preview(each, learned) for each in figures[first:]]
     rest = begun[trials:] + list(range(first, len(figures)))
     return begun[:trials] + [rest[place] for place in most_promising_first([previews[number] for number in rest])]
@@ -66,11 +68,11 @@ def main() -> None:
     candidates += draws.next(arguments.candidates - len(candidates))
     figures = [bench.evaluate(parameters) for parameters in candidates]
     count = len(candidates)
-    learned = bench.evaluator.learned
-    known = [Preview(each.kl_divergence, each.refusals) for each in figures]
+    learned = bench.evaluator.statistics(bench.baseline)
+    known = [known_preview(each, refusals_and_kl(each)[0]) for each in figures]
     orders = {
         "as drawn": list(range(count)),
-        "as a search does": by_previews(figures, learned, FIRST_LOOK, FIRST_TRIALS),
+        "as a search does": by_previews(figures, learned, FIRST_PREVIEWS, FIRST_TRIALS),
         "four of a dozen first": by_previews(figures, learned, 12, 4),
         "all previewed first": by_previews(figures, learned, count, count),
         "all metrics known": most_promising_first(known),

@@ -25,8 +25,9 @@ from heretic.ablation.sites import components_of
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import DEFAULT, PLAIN
 from heretic.engine.protocol import no_progress
-from heretic.evaluation.evaluator import Evaluator
+from heretic.evaluation.scorers.base import ScoringRun
 from heretic.evaluation.scorers.kl import kl_divergence
+from heretic.evaluation.scorers.refusals import MarkerRefusals
 from heretic.study.sampler import RandomDraws
 
 Path = Literal["plain", "shortcuts"]
@@ -76,21 +77,16 @@ class Measuring:
 
     def __call__(self, way: Way) -> list[Verdicts]:
         engine, shortcuts = self._engine(way), way.path == "shortcuts"
-        evaluator = Evaluator(
-            engine,
-            self._good,
-            self._bad,
-            self._settings.refusal_markers,
-            self._settings.max_response_length,
-            stop_decided=shortcuts,
+        scorer = MarkerRefusals(
+            self._bad, self._settings.refusal_markers, self._settings.max_response_length, stop_decided=shortcuts
         )
-        baseline = evaluator.baseline_of(0)
+        [baseline] = engine.first_token_log_probabilities(self._good, [{}], no_progress)
         found = []
         for edit in self._edits:
             [log_probabilities] = engine.first_token_log_probabilities(self._good, [edit], no_progress)
-            kl = float(kl_divergence(baseline.log_probabilities, log_probabilities).double().mean())
-            [responses] = evaluator.responses([edit])
-            found.append(Verdicts([evaluator.is_refusal(response) for response in responses], kl))
+            kl = float(kl_divergence(baseline, log_probabilities).double().mean())
+            [responses] = scorer.responses(ScoringRun(engine), [edit])
+            found.append(Verdicts([scorer.is_refusal(response) for response in responses], kl))
         return found
 
     def _engine(self, way: Way) -> LocalEngine:

@@ -14,11 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import Bench, hypervolume
+from common import Bench, hypervolume, refusals_and_kl
 
 # isort: split
 import optuna
-from heretic.evaluation.scores import scores
 
 from heretic.ablation.parameters import AblationParameters
 from heretic.evaluation.evaluator import Evaluation
@@ -51,9 +50,9 @@ class SamplerBench(Bench):
             for _ in range(trials):
                 [candidate] = study.ask(1)
                 evaluation = self.evaluate(candidate.parameters)
-                objectives = scores(evaluation, self.baseline, 1.0, 0.01)
-                study.tell(candidate, evaluation.refusals, evaluation.kl_divergence, objectives)
-                points.append((evaluation.kl_divergence, evaluation.refusals / self.baseline.refusals))
+                study.tell(candidate, evaluation.recorded(), self.evaluator.scores(evaluation, self.baseline))
+                refusals, kl = refusals_and_kl(evaluation)
+                points.append((kl, refusals / self.baseline_refusals))
         return points
 
 
@@ -87,7 +86,7 @@ def main() -> None:
         print(table([json.loads(line) for line in lines]))
         return
     bench = SamplerBench()
-    print(f"baseline: {bench.baseline.refusals} of {bench.baseline.prompts}", file=sys.stderr)
+    print(f"baseline: {bench.baseline_refusals} of {PROMPTS}", file=sys.stderr)
     searches = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for arm in arguments.arms:

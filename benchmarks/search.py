@@ -31,8 +31,8 @@ def write_down_jobs(path: Path) -> None:
         begin = time.time()
         done = measure(self, jobs, progress)
         for job, outcome in done:
-            whole = isinstance(outcome, Evaluation) and not outcome.bound
-            kind = "preview" if job.looking else "full" if whole else "pruned"
+            whole = isinstance(outcome, Evaluation) and not outcome.pruned
+            kind = "preview" if job.preview else "full" if whole else "pruned"
             with path.open("a") as file:
                 file.write(json.dumps([os.getpid(), kind, begin, time.time()]) + "\n")
         return done

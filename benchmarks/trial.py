@@ -26,7 +26,8 @@ from heretic.config import Settings
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import no_progress
-from heretic.evaluation.evaluator import Evaluator
+from heretic.evaluation.scorers.base import ScoringRun
+from heretic.evaluation.scorers.refusals import MarkerRefusals
 from heretic.prompts.prompt import Prompt
 
 
@@ -43,14 +44,12 @@ def candidate(engine: LocalEngine, number: int) -> AblationParameters:
 def timed(engine: LocalEngine, settings: Settings, good: tuple[Prompt, ...], bad: tuple[Prompt, ...], edit: ModelEdit):  # type: ignore[no-untyped-def]
     """Seconds of the KL divergence and of the responses of one candidate, and its refusals."""
     plain = not settings.compact_batch
-    evaluator = Evaluator(
-        engine, good, bad, settings.refusal_markers, settings.max_response_length, stop_decided=not plain
-    )
+    scorer = MarkerRefusals(bad, settings.refusal_markers, settings.max_response_length, stop_decided=not plain)
     start = time.perf_counter()
     engine.first_token_log_probabilities(good, [edit], no_progress)
     middle = time.perf_counter()
-    [refusals] = evaluator.refusals([edit])
-    return middle - start, time.perf_counter() - middle, refusals
+    [responses] = scorer.responses(ScoringRun(engine), [edit])
+    return middle - start, time.perf_counter() - middle, sum(map(scorer.is_refusal, responses))
 
 
 def main() -> None:
