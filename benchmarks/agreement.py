@@ -43,7 +43,9 @@ def report(measured: list[Evaluation], baseline: float) -> None:
     low = [each for each in measured if refusals_and_kl(each)[0] < baseline / 2]
     points = [refusals_and_kl(each) for each in measured]
     front = [
-        each for each, (r, kl) in zip(measured, points, strict=True) if not any(x <= r and y < kl for x, y in points)
+        each
+        for each, (refusals, kl) in zip(measured, points, strict=True)
+        if not any(other <= refusals and theirs < kl for other, theirs in points)
     ]
     middle = statistics.median(map(probability, measured))
     kept = sum(probability(each) <= middle for each in front)

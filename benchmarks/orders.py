@@ -26,7 +26,9 @@ def fully_evaluated(order: list[int], figures: list[Evaluation], open_at_once: i
     for place, number in enumerate(order):
         this = figures[number]
         known = [each for each in told[: max(0, place - open_at_once + 1)] if each is not None]
-        lost = any(all(a <= b for a, b in zip(refusals_and_kl(each), refusals_and_kl(this))) for each in known)
+        lost = any(
+            all(a <= b for a, b in zip(refusals_and_kl(each), refusals_and_kl(this), strict=True)) for each in known
+        )
         told.append(None if lost else this)
     return sum(each is not None for each in told)
 
