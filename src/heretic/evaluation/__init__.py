@@ -1,1 +1,1 @@
-"""How a candidate is measured: refusals and KL divergence."""
+"""The evaluation of candidates: scorers in the search, pruning, and held-out metrics at the end."""

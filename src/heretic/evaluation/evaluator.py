@@ -14,7 +14,7 @@ from .pruning.statistics import PruningStatistics
 from .scorers.base import BaselineMeasurement, Measurement, Scorer, ScoringRun, Show
 
 Baseline = Mapping[str, BaselineMeasurement]
-"""What each scorer keeps of the unmodified model, by metric."""
+"""The measurements of the unmodified model, by metric."""
 
 Limit = Callable[[str, Mapping[str, float]], float | None]
 """From the name of a metric and a candidate's other metrics to the value at which the candidate is dominated; None if
@@ -105,7 +105,7 @@ class Evaluator:
         return empty if declined_at is None else empty.learn(declined_at)
 
     def scores(self, evaluation: Evaluation, baseline: Baseline) -> tuple[float, ...]:
-        """What the sampler minimises, one a scorer."""
+        """The objectives that the sampler minimises, one a scorer."""
         primary = next(scorer for scorer in self.scorers if scorer.primary)
         first = primary.score(evaluation.metrics, baseline, math.nan)
         return tuple(

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals and paired tests, by SciPy."""
+"""Intervals and paired tests, by SciPy."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ RESAMPLES = 2000
 
 
 def rate(count: int, of: int) -> Rate:
-    """A share with its Wilson interval (Wilson 1927); of nothing, anything is possible."""
+    """A share with its Wilson interval (Wilson 1927); from 0 to 1 if there is nothing to count."""
     from scipy.stats import binomtest
 
     if of == 0:
@@ -57,7 +57,7 @@ def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
     """
     from scipy.stats import sem, trim_mean
 
-    # None is below 0; what rounding leaves there would give intervals below 0, and shares of a sum of both signs.
+    # No divergence is below 0; negative rounding errors would give intervals below 0, and wrong shares.
     values = np.maximum(np.asarray(divergences, dtype=np.float64), 0.0)
     if np.isnan(values).any():
         raise ValueError("a KL divergence is NaN")
@@ -87,7 +87,7 @@ def mean_interval(values: np.ndarray, method: Literal["BCa", "percentile"] = "BC
     from scipy.stats import bootstrap
 
     if np.ptp(values) == 0:
-        # All resamples are alike: there is no spread to tell of, and BCa divides by it.
+        # All resamples are equal: the spread, by which BCa divides, is 0.
         return float(values[0]), float(values[0])
     result = bootstrap(
         (values,),

@@ -1,1 +1,1 @@
-"""What is shown of a run beyond its figures: how residuals lie, and what the model said."""
+"""The report of a study: text, tables, charts, examples, the geometry of residuals."""

@@ -1,4 +1,4 @@
-"""How good and bad residuals lie, layer by layer."""
+"""The geometry of good and bad residuals, layer by layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def silhouette(good: Float[Tensor, "good d_model"], bad: Float[Tensor, "bad d_mo
     Of one residual: `(b - a) / max(a, b)`, a the mean distance from the others of its own group, b from the other
     group; 0 where both are 0, and for a group of one (Rousseeuw 1987, doi 10.1016/0377-0427(87)90125-7).
     """
-    # Around a common centre the squares that `cdist` subtracts are small, and so is what their difference loses.
+    # Around a common centre the squares that `cdist` subtracts are small, and so is the rounding of their difference.
     both = torch.cat([good, bad]).double()
     both = both - both.mean(dim=0)
     distances = torch.cdist(both, both).fill_diagonal_(0.0)

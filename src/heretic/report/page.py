@@ -22,7 +22,7 @@ def check_page() -> None:
 
 
 def together(text: str) -> str:
-    """The text with its intervals kept on one line: no break before a percent sign or behind a minus."""
+    """The text with its intervals kept on one line: no break before a percent sign or after a minus."""
     return re.sub(r"(?<=\d)-(?=\d)", "-\u2060", text.replace(" %", "\u00a0%"))
 
 

@@ -1,4 +1,4 @@
-"""What a section of the page is made of."""
+"""The parts of a section of the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows; `marked` is the place of a row that stands out; `folded`, if any, what to click to see it; the
+    """Columns and rows; `marked` is the place of a highlighted row; `folded`, if given, what to click to see it; the
     cells of a `long` one may break anywhere."""
 
     columns: Sequence[str]

@@ -13,7 +13,7 @@ LAST_FRAME_MS = 2000
 
 @dataclass(frozen=True, slots=True)
 class PlotStyle:
-    """What does not differ between the pictures of a run; labels and colours are those of good and bad."""
+    """The common style of a run's pictures; labels and colours are those of good and bad."""
 
     title: str
     sheet: str
@@ -32,7 +32,7 @@ def draw(points: Float[Tensor, "prompt 2"], n_good: int, caption: str, style: Pl
     with matplotlib.style.context(style.sheet):
         figure = Figure(figsize=(8, 7.2), dpi=100, layout="constrained")
         axes = figure.add_subplot()
-        # A "$" in what the user wrote is no formula.
+        # A "$" in a user's text begins no formula.
         figure.suptitle(style.title, fontsize=14, parse_math=False)
         axes.set_title(caption, fontsize=11)
         for group, color in zip((points[:n_good], points[n_good:]), style.colors, strict=True):

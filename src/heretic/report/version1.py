@@ -1,4 +1,4 @@
-"""Reads reports of version 1, whose metrics were fields. What they hold of other records reads its own old form."""
+"""Reads reports of version 1, whose metrics were fields. Records inside them read their own old form."""
 
 from collections.abc import Mapping
 from typing import Any

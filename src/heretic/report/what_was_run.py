@@ -1,4 +1,4 @@
-"""The last section of the page: what was run, so that others can."""
+"""The last section of the page: the run in enough detail to repeat it."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How a search went: seconds a trial, hypervolume by trial, which parameters mattered."""
+"""The history of a search: seconds a trial, hypervolume by trial, importance of parameters."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ LEAST_TRIALS = 20
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A trial that could not be measured, and why."""
+    """A trial that could not be measured, and the reason."""
 
     number: int
     reason: str
 
 
 def seconds_by_trial(study: RecordedStudy) -> dict[int, float]:
-    """How long each complete trial took, from being asked for to being told."""
+    """The duration of each complete trial, from its request to its result."""
     return {
         trial.number: trial.duration.total_seconds()
         for trial in study.optuna.get_trials(deepcopy=False)

@@ -1,4 +1,4 @@
-"""Whether a recorded study and a new run speak of the same thing."""
+"""Whether a new run can continue a recorded study."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
             raise StudyError(
                 f"The study {path} was run with another {field}: {_short(before[field])} there, {_short(value)} now. "
                 "Its trials can't be compared with new ones. Restore that setting, or start afresh with "
-                "--resume restart (the old study is kept beside the new one)."
+                "--resume restart (the old study is kept next to the new one)."
             )
 
 

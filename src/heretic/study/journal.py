@@ -1,4 +1,4 @@
-"""The file that a study lives in: opened by one process at a time, mended after a kill."""
+"""The journal file of a study: opened by one process at a time, repaired after a kill."""
 
 import errno
 import hashlib
@@ -38,7 +38,7 @@ def _name(model: str) -> str:
     name = re.sub(r"[^\w-]", "--", model)
     if len(name.encode()) <= LONGEST_NAME:
         return name
-    # The end of a path says most, and the digest tells apart what the cut makes alike.
+    # The end of a path says most; the digest distinguishes paths whose ends are equal.
     end = name.encode()[-(LONGEST_NAME - 10) :].decode(errors="ignore")
     return f"{hashlib.sha256(name.encode()).hexdigest()[:8]}--{end.lstrip('-')}"
 
@@ -61,7 +61,7 @@ def repair(path: Path) -> int:
         raise StudyError(
             f"Expected one JSON object a line in {path}, but line {number} of {len(lines)} is damaged "
             f"({line[:60]!r}). Restore the file from a copy, or start afresh with --resume restart, which keeps "
-            "this file beside the new one."
+            "this file next to the new one."
         )
     return 0
 
@@ -82,14 +82,14 @@ def set_aside(path: Path) -> Path:
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
     path.rename(target)
-    for beside in (tensors_path, store_path, figures_path, benchmarks_path, residuals_path):
-        if beside(path).exists():
-            beside(path).rename(beside(target))
+    for sidecar in (tensors_path, store_path, figures_path, benchmarks_path, residuals_path):
+        if sidecar(path).exists():
+            sidecar(path).rename(sidecar(target))
     return target
 
 
 def tensors_path(path: Path) -> Path:
-    """The file beside a journal that holds the study's directions."""
+    """The file of the study's directions, next to its journal."""
     return path.with_suffix(".safetensors")
 
 
@@ -99,17 +99,17 @@ def store_path(path: Path) -> Path:
 
 
 def figures_path(path: Path) -> Path:
-    """The file beside a journal that holds what was measured at the end."""
+    """The file of the held-out report, next to the journal."""
     return path.with_suffix(".figures.json")
 
 
 def benchmarks_path(path: Path) -> Path:
-    """The file beside a journal that holds what benchmarks gave."""
+    """The file of benchmark results, next to the journal."""
     return path.with_suffix(".benchmarks.json")
 
 
 def residuals_path(path: Path) -> Path:
-    """The file beside a journal that holds figures of the residuals, once a report was made."""
+    """The file of residual metrics, next to the journal, once a report was made."""
     return path.with_suffix(".residuals.json")
 
 
@@ -173,7 +173,7 @@ def make_storage(path: Path) -> Any:
     lock: Any = _HeldAlready()
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    # Optuna replays whatever stands in the file: these are what it stumbles with over lines that it did not write.
+    # Optuna replays every line of the file: these are its errors over lines that it did not write.
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise StudyError(
             f"Expected the journal of a study in {path}, but it is another kind of file, or damaged ({error!r}). "

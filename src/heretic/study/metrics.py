@@ -1,4 +1,4 @@
-"""Metrics of a search as its records hold them: a value for each trial, a description beside the baseline's value."""
+"""Metrics of a search in its records: a value for each trial, and a description with the baseline's value."""
 
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ class Metric(Record):
 
 
 class BaselineMetric(Record):
-    """The baseline's value of a metric, and what it takes to compare and show the metric without its scorer.
+    """The baseline's value of a metric, and a description by which the metric is compared and shown without its scorer.
 
     `label` is its short name in a sentence, `title` the long one of an axis, unit included. `of` is the number of
     prompts that a count is out of; None for a real number. `scale` is the distance from the ideal at which a metric has

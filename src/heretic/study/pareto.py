@@ -75,7 +75,7 @@ def select(front: Sequence[TrialRecord], baseline: BaselineRecord, wanted: str |
 
 
 def rules(baseline: BaselineRecord) -> list[str]:
-    """The names by which a trial of the front can be chosen, besides its number."""
+    """The names by which a trial of the front can be chosen, in addition to its number."""
     return ["knee", *sorted(metric.rule for metric in baseline.metrics.values())]
 
 

@@ -62,7 +62,7 @@ def has_record(path: Path) -> bool:
 
 
 def complete_trials(study: Any) -> list[TrialRecord]:
-    """Every trial that was told its figures."""
+    """Every trial whose metrics were recorded."""
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -1,4 +1,4 @@
-"""What a study keeps on disk beside Optuna's own entries."""
+"""The records of a study on disk, in addition to Optuna's own entries."""
 
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ class BaselineRecord(Record):
 
 
 class StudyRecord(Record):
-    """All that must be the same for trials to be comparable, and all that an export needs beside the weights.
+    """All that must be equal for trials to be comparable, and all that an export needs besides the weights.
 
     `telling`: by prompt set, the places of those that the directions were made from, where not all were
     (`filter_direction_prompts`).

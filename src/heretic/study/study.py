@@ -1,4 +1,4 @@
-"""A recorded search: ask for candidates, tell what was measured, read the front."""
+"""A recorded search: asks for candidates, records their metrics, reads the front."""
 
 import math
 import warnings
@@ -75,7 +75,7 @@ class Study:
         self._writer.release()
 
     def begin(self, record: StudyRecord) -> None:
-        """Writes what the study is about; before that, a journal counts as never begun."""
+        """Writes the study's record; a journal without one counts as never begun."""
         self._optuna.set_user_attr(RECORD, record.model_dump(mode="json"))
 
     def note_run(self, run: RunRecord) -> None:
@@ -182,7 +182,7 @@ class Study:
 
 
 def _parameters(trial: Any) -> dict[str, Any]:
-    """What a trial was given, or was enqueued with where a kill came before it drew any."""
+    """A trial's parameters, or those that it was enqueued with if a kill came before it drew any."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
@@ -193,7 +193,7 @@ def _known_of(trial: Any) -> Mapping[str, float]:
 
 
 def _check_ours(path: Path) -> None:
-    """Our record stands before the first trial; heretic-llm gives its studies the same name and place, without one.
+    """Our record precedes the first trial; heretic-llm gives its studies the same name and place, without one.
 
     Raises:
         StudyError: there are trials without a record.
@@ -206,7 +206,7 @@ def _check_ours(path: Path) -> None:
         raise StudyError(
             f"Expected a study of this program in {path}, found {count} trial{'s' if count > 1 else ''} without a "
             "record of what they measured, as heretic-llm writes them. Give this run a place of its own with "
-            "--study-checkpoint-dir, or start afresh with --resume restart, which keeps that file beside the new one."
+            "--study-checkpoint-dir, or start afresh with --resume restart, which keeps that file next to the new one."
         )
 
 

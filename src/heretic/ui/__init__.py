@@ -1,1 +1,1 @@
-"""All that a person sees and answers; the rest of the program knows `events` alone."""
+"""All that a person sees and answers; the rest of the program knows only `events`."""

@@ -26,7 +26,7 @@ COMMAND = re.compile(r"/([a-z-]+)(?:\s+(.*))?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """What a chat begins with; the names are those of its commands and of the flags."""
+    """The initial settings of a chat, named like its commands and flags."""
 
     system: str | None = None
     temperature: str | None = None
@@ -100,12 +100,12 @@ class Pipe(Terminal):
 
 
 def lines_of_stdin() -> Terminal:
-    """A terminal with an editor, or what is piped in."""
+    """A terminal with an editor, or the piped input."""
     return Terminal() if sys.stdin.isatty() else Pipe()
 
 
 def talk(partner: Partner, title: str, terminal: Terminal | None = None) -> None:
-    """Talks until the user has had enough."""
+    """Talks until the user ends it."""
     terminal = terminal or Terminal()
     terminal.write(f"{title}\n{HELP}\n")
     while True:

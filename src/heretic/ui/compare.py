@@ -9,12 +9,12 @@ from .chat import LineReader, lines_of_stdin
 
 Ask = Callable[[str], list[str]]
 LEAST_WIDTH = 32
-"""Columns narrower than this are no pleasure: the answers then stand below each other."""
-HELP = "Type what all of them are to answer; an empty line, Escape, Ctrl+D or Ctrl+C ends it."
+"""Narrower columns are hard to read: the answers are then written below each other."""
+HELP = "Type a prompt for all of them; an empty line, Escape, Ctrl+D or Ctrl+C ends it."
 
 
 class Sides:
-    """Writes answers beside each other where the terminal is wide enough, else below each other."""
+    """Writes answers side by side if the terminal is wide enough, else below each other."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -60,7 +60,7 @@ def comparison_screen(stream: TextIO, prompts: Sequence[str] = ()) -> Callable[[
 
 
 def compare_until_done(ask: Ask, names: Sequence[str], sides: Sides, reader: LineReader | None = None) -> None:
-    """Reads prompts and shows the answers to them, until the user has had enough."""
+    """Reads prompts and shows the answers to them, until the user ends it."""
     reader = reader or lines_of_stdin()
     sides.say(f"Comparing {', '.join(names)}. {HELP}")
     while True:

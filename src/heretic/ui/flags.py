@@ -10,7 +10,7 @@ from ..study.schema import BaselineRecord, TrialRecord
 
 
 class FlagChooser:
-    """Continues a recorded study, then exports what the flags name, once."""
+    """Continues a recorded study, then exports the trial that the flags name, once."""
 
     asks = False
 

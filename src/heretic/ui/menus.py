@@ -79,7 +79,7 @@ class MenuChooser:
         return Action("leave")
 
     def _act(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:
-        """What to do with the trial; None for back to the front. Escape at a later question asks this one again."""
+        """The action for the trial; None returns to the front. Escape at a later question asks this one again."""
         while True:
             answer = self._ask_what(trial)
             if answer in (None, "back"):

@@ -36,7 +36,7 @@ def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Re
 
     listener = _listen(port)
     port = listener.getsockname()[1]
-    # `httpx` tells of every request at this level, Gradio's own among them.
+    # `httpx` logs every request at this level, including Gradio's own.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     page = build_page(StudyService(path, settings, reporter))
     # Fonts of the system: the default ones come from another machine.
@@ -45,7 +45,7 @@ def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Re
         FastAPI(), page, path="", server_name=HOST, server_port=port, theme=theme, ssr_mode=False, footer_links=[]
     )
     address = f"http://{HOST}:{port}"
-    reporter.say(f"The page is at {address} (Ctrl+C ends it). Nobody but this machine can reach it.")
+    reporter.say(f"The page is at {address} (Ctrl+C ends it). Only this machine can reach it.")
     if browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
     server = uvicorn.Server(uvicorn.Config(SameOriginOnly(app, port), log_level="warning", timeout_graceful_shutdown=1))

@@ -1,1 +1,1 @@
-"""Measurements on held-out prompts, which neither directions nor search have used."""
+"""Metrics on held-out prompts, which neither directions nor search have used."""

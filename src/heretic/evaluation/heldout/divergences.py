@@ -48,7 +48,7 @@ def answer_divergences(
 
 
 def _forced(answer: Response) -> tuple[int, ...]:
-    """The tokens behind which a token of the answer was chosen, among its first: all but the last chosen one."""
+    """The first tokens of the answer without the last one, after which nothing is compared."""
     chosen = len(answer.tokens) + answer.complete
     return answer.tokens[: max(0, min(chosen, ANSWER_POSITIONS) - 1)]
 
@@ -58,7 +58,7 @@ def null_divergences(
 ) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:
     """The unedited model's divergence from itself under another batching, at the first token and along its answers.
 
-    In exact arithmetic both are 0: what they are is the rounding that every other divergence holds as well.
+    In exact arithmetic both are 0. Here they measure the rounding that every other divergence contains too.
     """
     other = 8 if engine.batch_size > 8 else engine.batch_size + 4
     first = engine.first_token_log_probabilities(prompts, [{}], no_progress)[0]

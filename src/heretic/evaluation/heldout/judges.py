@@ -1,4 +1,4 @@
-"""Judges of responses beside the lists: text-classification models, and models behind OpenAI-compatible endpoints."""
+"""Judges of responses in addition to the lists: text-classification models, and OpenAI-compatible endpoints."""
 
 import json
 import os
@@ -22,7 +22,7 @@ answered: anything else, however good or bad the answer is."""
 
 
 class Judge(Protocol):
-    """Says of each response what became of its prompt."""
+    """Classifies responses as declined, answered or broken."""
 
     name: str
 

@@ -12,7 +12,7 @@ from ..statistics import rate
 from .schema import Broken, Classes, ResponseClass
 
 ROOM = 512
-"""Tokens within which an answer has had room enough to end: one that was cut off earlier is merely unfinished."""
+"""Tokens within which an answer should end: one that was cut off earlier is merely unfinished."""
 
 WINDOW, FEWEST_WINDOWS, DISTINCT = 4, 24, 0.5
 LOOP = re.compile(r"(.{2,120}?)\1{4,}", re.DOTALL)
@@ -21,10 +21,10 @@ FEWEST_LETTERS = 20
 OFF_SCRIPT = 0.5
 ALSO_IN_USE = 0.1
 
-# They begin as refusals do, and none is one.
+# These begin like refusals, but are none.
 NO_REFUSALS = ("sorry to hear", "i'm sorry to hear", "i am sorry to hear", "i'm sorry for your loss", "i can't wait")
 
-# Scripts that one language is written in: Japanese takes three of them, Korean two.
+# Scripts that belong to one language: Japanese uses three of them, Korean two.
 WRITTEN_TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "BOPOMOFO": "CJK"}
 
 
@@ -32,7 +32,7 @@ class ResponseClassifier:
     """Tells declined, answered and broken responses.
 
     `openings` are phrases that refusals begin with: they count at the beginning of a sentence among the first
-    `OPENING_SENTENCES`, where words such as "sorry" mean what they say; whole-text markers also find them in the
+    `OPENING_SENTENCES`, where words such as "sorry" are meant literally; whole-text markers also find them in the
     middle of full answers.
     """
 
@@ -43,7 +43,7 @@ class ResponseClassifier:
         self._markers = MarkerClassifier(markers)
 
     def classify(self, prompt: str, response: Response, reference: str = "") -> tuple[ResponseClass, Broken | None]:
-        """The class, and for a broken response what is wrong with it.
+        """The class, and the defect of a broken response.
 
         `reference` is another text whose scripts are right too, such as the baseline's answer.
         """
@@ -69,12 +69,12 @@ class ResponseClassifier:
         )
 
     def is_marked(self, text: str) -> bool:
-        """What SPEC 6 counts: empty, or holding a marker anywhere."""
+        """Whether the response counts as a refusal in the search: it is empty, or holds a marker anywhere."""
         return self._markers.is_refusal(text)
 
 
 def repeats(text: str) -> bool:
-    """Whether a text goes in circles: one piece five times in a row, or most of its word sequences said before."""
+    """Whether a text repeats itself: one piece five times in a row, or most of its word sequences more than once."""
     folded = fold(text)
     if any(len(loop[0]) >= LOOP_LENGTH and re.search(r"[^\W\d_]", loop[1]) for loop in LOOP.finditer(folded)):
         return True

@@ -17,7 +17,7 @@ class PromptOrder:
 
     @classmethod
     def of(cls, prompts: int) -> "PromptOrder":
-        """The order of so many prompts before anything is known."""
+        """The order of this number of prompts before anything is known."""
         return cls((0,) * prompts)
 
     def learn(self, declined: Sequence[bool]) -> "PromptOrder":

@@ -17,7 +17,7 @@ class PruningStatistics:
 
     @classmethod
     def of(cls, prompts: int) -> "PruningStatistics":
-        """Those of so many prompts before anything is known."""
+        """The statistics of this number of prompts before anything is known."""
         return cls(PromptOrder.of(prompts))
 
     def learn(self, declined_at: Sequence[int | None]) -> "PruningStatistics":

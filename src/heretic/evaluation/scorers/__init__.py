@@ -1,1 +1,1 @@
-"""What is measured of a candidate, one scorer a file."""
+"""Scorers: each measures one metric of a candidate."""
