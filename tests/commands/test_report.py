@@ -151,7 +151,7 @@ def test_a_study_without_a_report_part_says_so(
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     assert main(["report", str(journal), "--no-model"]) == 0
     text = journal.with_suffix(".report.html").read_text()
-    assert "Nothing was measured on prompts that no search saw" in text
+    assert "Nothing was measured on held-out prompts" in text
     assert "Which parameters matter is told from 20 trials on" in text
 
 

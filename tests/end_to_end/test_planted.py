@@ -131,7 +131,7 @@ def test_the_first_token_alone_finds_it_too(
     assert main([model, *flags, "--resume", "continue", *written]) == 0
     assert "searched" in capsys.readouterr().err
     trial = json.loads((tmp_path / "edited" / "heretic.json").read_text())["trial"]
-    assert trial["refusals"] == 0
-    assert trial["kl_divergence"] < 0.01
+    assert trial["metrics"]["refusals"]["value"] == 0
+    assert trial["metrics"]["kl_divergence"]["value"] < 0.01
     assert main([model, *planted_flags, "--resume", "continue"]) == 2
     assert "another objective" in capsys.readouterr().err

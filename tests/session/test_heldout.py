@@ -160,7 +160,7 @@ def test_a_judges_verdicts_are_shown_beside_the_lists(
             asked.append(len(responses))
             return ["answered" if text.startswith("sorry") else "declined" for text in responses]
 
-    monkeypatch.setattr("heretic.session.judging.open_judge", lambda _: Contrary())
+    monkeypatch.setattr("heretic.evaluation.heldout.agreement.open_judge", lambda _: Contrary())
     judge = ["--judges", '[{"classifier": "contrary", "declined": ["x"]}]']
     assert main([*measured_flags, *judge]) == 0
     said = " ".join(capsys.readouterr().err.split())

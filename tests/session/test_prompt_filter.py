@@ -39,7 +39,7 @@ def test_only_telling_prompts_remain_and_their_number_is_said(
     journal = study_path(tmp_path / "checkpoints", given[0])
     assert main(["report", str(journal)]) == 0
     page = " ".join(journal.with_suffix(".report.html").read_text().split())
-    assert "the 15 of 21 bad prompts that the model itself declines, and the 20 of 23 good ones" in page
+    assert "the 15 of 21 bad prompts that the baseline declines, and the 20 of 23 good ones" in page
     residuals = Report.model_validate_json(journal.with_suffix(".report.json").read_text()).residuals
     assert residuals is not None and (residuals.n_good, residuals.n_bad) == (20, 15)
     # Another choice finds other directions: trials of both can't be compared.

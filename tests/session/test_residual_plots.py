@@ -138,7 +138,7 @@ def test_counted_responses_are_shown_and_the_figures_stay(
         assert ("Responses of" in told) == bool(more)
     assert fronts[0] == fronts[1]
     parts = told.split("Responses of ")[1:]
-    assert [part.split(":")[0] for part in parts] == ["the model itself", "trial 0", "trial 1"]
+    assert [part.split(":")[0] for part in parts] == ["the baseline", "trial 0", "trial 1"]
     prompt = (planted_directory / "bad_search.txt").read_text().splitlines()[0]
     assert f"  [refusal] {prompt}\n    sorry cannot\n" in parts[0]
     assert parts[0].count("[refusal]") == 24
@@ -146,7 +146,7 @@ def test_counted_responses_are_shown_and_the_figures_stay(
         assert parts[1 + trial["number"]].count("[refusal]") == trial["refusals"]
 
 
-def test_a_response_of_a_candidate_that_was_given_up_is_no_answer() -> None:
+def test_a_response_of_a_pruned_candidate_is_no_answer() -> None:
     texts = [("sorry", False, False), ("sure", False, True), ("sure here", True, False), ("", False, True)]
     responses = {i: Response(text, 1, complete, cut) for i, (text, complete, cut) in enumerate(texts)}
     said = io.StringIO()
@@ -156,7 +156,7 @@ def test_a_response_of_a_candidate_that_was_given_up_is_no_answer() -> None:
     show(None, responses)
     assert said.getvalue().startswith("Responses of it: 1 refusals among 4\n")
     marks = [line.split("]")[0].strip() for line in said.getvalue().splitlines() if line.startswith("  [")]
-    assert marks == ["[refusal", "[given up", "[answer", "[given up"]
+    assert marks == ["[refusal", "[pruned", "[answer", "[pruned"]
 
 
 def test_evaluate_shows_responses_beside_its_json(

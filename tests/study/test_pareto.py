@@ -79,7 +79,7 @@ def test_no_trials_have_no_front() -> None:
 def test_the_knee_has_the_least_sum_of_refusals_share_and_kl() -> None:
     # 0 + 0.9, 4 / 80 + 0.3 = 0.35, 30 / 80 + 0.05 = 0.425
     assert knee(FRONT, BASELINE).number == 8
-    # Against 1000 refusals of the model itself, 30 are few: 0.9, 0.304, 0.08.
+    # Against 1000 refusals of the baseline, 30 are few: 0.9, 0.304, 0.08.
     assert knee(FRONT, baseline(refusals=1000, prompts=1000)).number == 1
 
 
