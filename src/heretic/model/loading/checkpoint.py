@@ -24,7 +24,7 @@ class Checkpoint:
 
     @property
     def source(self) -> dict[str, str]:
-        """Arguments for transformers' `from_pretrained`, beside the directory."""
+        """Arguments of transformers' `from_pretrained` besides the directory."""
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
     def weight_files(self) -> list[str]:
@@ -86,7 +86,7 @@ class HubName(NamedTuple):
 
 
 def hub_name(name: str) -> HubName | None:
-    """What `name` asks of the hub; None where something lies at that path here, or no repository can have that name."""
+    """The repository and file that `name` means on the hub; None where it is a path here, or no repository's name."""
     parts = name.split("/")
     if Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or "" in parts:
         return None
