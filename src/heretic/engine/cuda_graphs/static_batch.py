@@ -14,7 +14,7 @@ from ..prefill import Prefilled
 
 SIZE_FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 """Of the rows: the batch sizes that a step is captured for. Each is at least two thirds of the one before (the last:
-half), so that most rows of a graph are in use; more sizes would take longer to capture than they save."""
+half), so that most rows of a graph are in use, with eight graphs to capture."""
 
 POSITION_MULTIPLE = 32
 """Buffers have a multiple of so many positions: attention kernels want multiples of 8 or 16, and few sizes serve all
