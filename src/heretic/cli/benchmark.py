@@ -24,7 +24,7 @@ def build_parser() -> Parser:
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
     from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, run_benchmarks
-    from ..report.benchmark_tables import show_benchmarks
+    from ..report.tables import show_benchmarks
     from ..session.recorded import find_trials, load_study
 
     check_harness()
