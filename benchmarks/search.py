@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import search_flags, write_inputs
-from heretic.cli.main import main as heretic
+from heretic.cli.entry import main as heretic
 from heretic.engine.protocol import Progress
 from heretic.evaluation.evaluator import Evaluation
 from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer

@@ -10,7 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.planted import write_planted
 
 

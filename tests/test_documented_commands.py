@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import VERBS, main
+from heretic.cli.entry import VERBS, main
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
 from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub

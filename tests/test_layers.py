@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import VERBS
+from heretic.cli.entry import VERBS
 
 SOURCE = Path(__file__).parent.parent / "src" / "heretic"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -121,7 +121,7 @@ def test_files_are_short() -> None:
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_imports_nothing_heavy(verb: str) -> None:
     program = (
-        "import sys\nfrom heretic.cli.main import main\n"
+        "import sys\nfrom heretic.cli.entry import main\n"
         f"try: main({[*verb.split(), '--help']!r})\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'optuna', 'datasets', 'numpy', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

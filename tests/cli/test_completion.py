@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import VERBS, main
+from heretic.cli.entry import VERBS, main
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.config.document import document
 
 

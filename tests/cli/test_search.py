@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.cli.registry import VERBS, build_parser
 from heretic.cli.search import EXAMPLES, MAIN_OPTIONS
 

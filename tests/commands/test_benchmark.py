@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("lm_eval")
 
 from heretic.benchmark.figures import BenchmarkFigures
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.planted import planted_prompts
 
 TASK = """

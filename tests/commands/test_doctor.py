@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.hub_server import OWNER, TOKEN, running_hub
 
 

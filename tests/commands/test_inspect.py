@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_model
 
+from heretic.cli import main
 from heretic.cli.inspect import ranges
-from heretic.cli.main import main
 from tests.support.families import tiny
 
 

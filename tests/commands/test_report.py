@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.config import Settings
 from heretic.events import Action
 from heretic.report.data import Report, without_home

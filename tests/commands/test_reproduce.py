@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.study.reader import RecordedStudy
 
 Content = dict[str, Any]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.config import PromptSource
 from heretic.prompts.loading import load_prompts
 from heretic.prompts.partition import SIMILAR, deal, similarities

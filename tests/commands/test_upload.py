@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.events import Action
 from heretic.study.schema import BaselineRecord, TrialRecord
 from heretic.ui.flags import FlagChooser

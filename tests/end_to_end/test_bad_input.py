@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.planted import planted_model, planted_tokenizer
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.errors import ModelError
 from heretic.model.loading.checkpoint import find_checkpoint
 

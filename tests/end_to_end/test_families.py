@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.custom import write_custom_experts
 from tests.support.planted import ANSWERS, ANSWERS_BEHIND, TRIGGERS, WORDS, planted_tokenizer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.config import PromptSource
 from heretic.config.defaults import REFUSAL_MARKERS
 from heretic.evaluation.scorers.refusals import MarkerClassifier

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 
 
 def test_a_model_that_is_left_on_disk_is_searched_and_written(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from heretic.ablation.edit import ModelEdit
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.config import EvaluationSettings
 from heretic.evaluation.scorers import registry
 from heretic.evaluation.scorers.base import BaselineMeasurement, Measurement, PromptSets, Scorer, ScoringRun

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.quantised import quantise
 
 METHODS = ["bnb_4bit", "bnb_8bit", "fp8", "compressed-tensors"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.model.loading.demo_model import demo_model
 from tests.support.packaged import disclaimer
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.report.data import Report
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy

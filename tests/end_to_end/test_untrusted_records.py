@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import heretic
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.config import Settings
 from heretic.errors import ModelError
 from heretic.model.loading.checkpoint import Checkpoint

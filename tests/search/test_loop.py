@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.engine import early_stop
 from heretic.model.loading.demo_model import demo_model
 from heretic.study.pareto import pareto_front

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from heretic.ablation.methods.kernel.parameters import KernelParameters
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.evaluation.evaluator import Evaluation
 from heretic.search.measurer import EvaluationRequest
 from heretic.search.process_pool import simultaneous_seconds, workers

@@ -145,7 +145,7 @@ def test_nothing_is_drawn_at_random_once_the_sampler_learns(tmp_path: Path) -> N
 def test_metrics_of_a_preview_are_not_measured_again(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from heretic.cli.main import main
+    from heretic.cli import main
 
     model = str(planted_directory / "planted")
     asked: list[int] = []
@@ -166,7 +166,7 @@ def test_metrics_of_a_preview_are_not_measured_again(
 def test_previews_use_the_statistics_of_the_baseline(
     planted_directory: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from heretic.cli.main import main
+    from heretic.cli import main
 
     given: list[PruningStatistics] = []
     preview = Evaluator.preview
@@ -186,7 +186,7 @@ def test_previews_use_the_statistics_of_the_baseline(
 def test_a_preview_waits_for_the_trials_before_it(
     planted_directory: Path, planted_flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from heretic.cli.main import main
+    from heretic.cli import main
 
     kinds: list[bool] = []
     submit = InProcessMeasurer.submit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.evaluation.heldout.schema import BAD, GOOD, HeldoutReport
 from heretic.session.heldout import spread
 from heretic.session.sidecars import read_heldout_report

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.report.data import Report
 from heretic.study.journal import study_path
 from heretic.study.reader import RecordedStudy

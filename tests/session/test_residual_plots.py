@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.cli.registry import build_parser
 from heretic.config import Settings
 from heretic.engine.local import LocalEngine

@@ -3,9 +3,8 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from .common import LOADING, add_json, add_study, given_study, make_reporter, prepare, words_of
+from .common import LOADING, add_json, add_study, given_study, make_reporter, prepare, user_path, words_of
 from .parser import Parser
 
 
@@ -15,7 +14,7 @@ def build_parser() -> Parser:
     parser.add_argument("--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (knee)")
     parser.add_argument("--tasks", metavar="A,B,...", default="", help="tasks of the harness, .yaml files, or all")
     parser.add_argument("--limit", metavar="N", type=int, help="at most N documents of each task")
-    parser.add_argument("--samples", metavar="DIR", type=Path, help="write documents, prompts and responses there")
+    parser.add_argument("--samples", metavar="DIR", type=user_path, help="write documents, prompts and responses there")
     add_json(parser)
     parser.add_settings(LOADING, ("batch_size",))
     return parser

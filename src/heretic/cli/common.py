@@ -21,6 +21,11 @@ LOADING = ("trust_remote_code", "full_precision_model", "device_map", "max_memor
 """Settings that load the model of a recorded study; its record holds the others."""
 
 
+def user_path(text: str) -> Path:
+    """A path as the user writes it; `~` is the home directory in flags and in configuration files alike."""
+    return Path(text).expanduser()
+
+
 def add_study(parser: Parser) -> None:
     parser.add_argument("study", nargs="?", metavar="STUDY", help="a .jsonl file, its directory, or the model")
     parser.add_argument(
@@ -37,9 +42,9 @@ def given_study(namespace: argparse.Namespace) -> "RecordedStudy":
     from ..study.find import find_study
 
     name = namespace.study
-    if name is not None and _holds_studies(Path(name)):
-        return find_study(None, Path(name))
-    return find_study(name, Path(namespace.study_checkpoint_dir))
+    if name is not None and _holds_studies(user_path(name)):
+        return find_study(None, user_path(name))
+    return find_study(name, user_path(namespace.study_checkpoint_dir))
 
 
 def _holds_studies(path: Path) -> bool:

@@ -1,9 +1,8 @@
 """heretic report: a study as a web page and as JSON."""
 
 import argparse
-from pathlib import Path
 
-from .common import LOADING, add_study, given_study, prepare
+from .common import LOADING, add_study, given_study, prepare, user_path
 from .parser import Parser
 
 
@@ -14,7 +13,7 @@ def build_parser() -> Parser:
         *("-o", "--output", "--page"),
         dest="page",
         metavar="FILE",
-        type=Path,
+        type=user_path,
         help="page to write (default: beside the study)",
     )
     parser.add_argument("--no-model", action="store_true", help="load no model; leave out residuals that are not kept")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .common import make_reporter
+from .common import make_reporter, user_path
 from .parser import Parser
 
 
@@ -21,7 +21,12 @@ def build_parser() -> Parser:
     parser.add_argument("--kind", metavar="NAME", help="column whose values are spread evenly, with --sizes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path(), metavar="DIR", help="directory to write to (the working directory)"
+        "-o",
+        "--output",
+        type=user_path,
+        default=Path(),
+        metavar="DIR",
+        help="directory to write to (the working directory)",
     )
     return parser
 

@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from .common import make_reporter
+from .common import make_reporter, user_path
 from .parser import Parser
 
 
@@ -19,5 +18,5 @@ def build_parser() -> Parser:
 def run(namespace: argparse.Namespace) -> int:
     from ..commands.upload import upload_directory
 
-    upload_directory(Path(namespace.directory), namespace.repository, namespace.public, make_reporter(sys.stderr))
+    upload_directory(user_path(namespace.directory), namespace.repository, namespace.public, make_reporter(sys.stderr))
     return 0

@@ -174,10 +174,16 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _expand_home(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser()
+
+
 # An empty value, as in `HERETIC_OUTPUT= heretic`, counts as not given.
 EmptyIsNone = BeforeValidator(_empty_is_none)
 Name = Annotated[str | None, EmptyIsNone]
-Folder = Annotated[Path, Metavar("DIR")]
+# `~` is the home directory in configuration files too, which no shell expands.
+InHome = AfterValidator(_expand_home)
+Folder = Annotated[Path, InHome, Metavar("DIR")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Duration = Annotated[
     Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(parse_duration), Metavar("DURATION")

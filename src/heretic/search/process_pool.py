@@ -201,6 +201,9 @@ def _quiet_forks() -> Iterator[None]:
 
 def _work(connection: Connection, alone: InProcessMeasurer, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent's handlers would raise here; a child just ends.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

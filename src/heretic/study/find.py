@@ -14,7 +14,7 @@ def find_study(name: str | None, directory: Path) -> RecordedStudy:
         StudyError: the directory does not hold exactly one study.
     """
     if name is not None:
-        path = Path(name)
+        path = Path(name).expanduser()
         return RecordedStudy(path if path.suffix == ".jsonl" else study_path(directory, name))
     found = [path for path in sorted(directory.glob("*.jsonl")) if "." not in path.stem]
     if len(found) == 1:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli import main
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.remote_code import needed_code
 from tests.support.custom import write_custom

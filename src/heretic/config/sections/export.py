@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ..types import EmptyIsNone, ExportName, GgufType, Metavar, Name, Rule, Size
+from ..types import EmptyIsNone, ExportName, GgufType, InHome, Metavar, Name, Rule, Size
 from .base import Section
 
 
@@ -30,7 +30,7 @@ class ExportSettings(Section):
         description="Type of the edited tensors in a .gguf file: their own (same), or one that loses less and takes "
         "more space.",
     )
-    output: Annotated[Path | None, EmptyIsNone, Metavar("DIR")] = Field(
+    output: Annotated[Path | None, EmptyIsNone, InHome, Metavar("DIR")] = Field(
         default=None,
         description="Directory to write to. Named after the model, in the working directory, by default.",
         examples=["path/to/edited-model"],

@@ -2,13 +2,13 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import UserError, system_paragraph
 from .registry import VERBS, module_of
+from .signals import ending_signals, status_of
+from .streams import lasting_streams
 
 __all__ = ["VERBS", "main"]
 
@@ -19,15 +19,20 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _prepare_environment()
-    _restore_interrupts()
-    if given[:1] == ["help"]:
-        given = [*given[1:], "--help"]
-    verb = given[0] if given and given[0] in VERBS else ""
-    module = module_of(verb)
-    namespace = module.build_parser().parse_args(given[1:] if verb else given)
+    with lasting_streams(), ending_signals():
+        _prepare_environment()
+        if given[:1] == ["help"]:
+            given = [*given[1:], "--help"]
+        verb = given[0] if given and given[0] in VERBS else ""
+        module = module_of(verb)
+        namespace = module.build_parser().parse_args(given[1:] if verb else given)
+        return status_of(_run(lambda: module.run(namespace)))
+
+
+def _run(command: Callable[[], int]) -> int:
+    """The command's exit status; an error of the user or of the machine is one paragraph."""
     try:
-        status: int = module.run(namespace)
+        return command()
     except UserError as error:
         print(f"heretic: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -40,13 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("heretic: stopped.", file=sys.stderr)
         return INTERRUPTED
-    return status
-
-
-def _restore_interrupts() -> None:
-    """A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _prepare_environment() -> None:

@@ -1,0 +1,51 @@
+"""Signals that ask the program to end: it stops as it does on Ctrl+C, and keeps what is finished."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+ENDING = ("SIGTERM", "SIGHUP")
+"""Sent by kill, systemd and schedulers, and by a terminal that closes. Windows has no SIGHUP."""
+
+received: list[int] = []
+"""Numbers of the signals that asked this run to end."""
+
+
+@contextmanager
+def ending_signals() -> Iterator[None]:
+    """While it is open, SIGTERM and SIGHUP raise the interrupt that every stage knows; those that the caller ignores
+    (nohup) stay ignored.
+
+    A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it.
+    """
+    received.clear()
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ENDING:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def status_of(status: int) -> int:
+    """The exit status of a run that stopped with `status`: 128 and the signal's number where a signal asked for it."""
+    return 128 + received[0] if received and status == 130 else status
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    if received:
+        # Asked twice: whatever hangs now is not waited for.
+        sys.exit(128 + number)
+    received.append(number)
+    raise KeyboardInterrupt

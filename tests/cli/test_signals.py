@@ -1,0 +1,41 @@
+"""Signals that ask the program to end stop it as Ctrl+C does."""
+
+import os
+import signal
+
+import pytest
+
+from heretic.cli.signals import ending_signals, status_of
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts_and_decides_the_status(number: int) -> None:
+    with ending_signals():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert status_of(130) == 128 + number
+        assert status_of(0) == 0
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_second_signal_waits_for_nothing() -> None:
+    with ending_signals():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
+
+
+def test_what_the_caller_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_without_a_signal_the_status_is_that_of_an_interrupt() -> None:
+    with ending_signals():
+        assert status_of(130) == 130
