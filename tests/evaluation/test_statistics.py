@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from heretic.evaluation.heldout.schema import Paired
-from heretic.evaluation.statistics import kl_figures, paired, rate
+from heretic.evaluation.statistics import kl_statistics, paired, rate
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 100), (3, 100), (50, 100), (97, 100), (100, 100), (1, 4)])
@@ -49,7 +49,7 @@ def test_six_to_none_can_be_told_apart_and_five_cannot() -> None:
 
 def test_the_figures_of_kl_by_hand() -> None:
     values = [0.1 * i for i in range(1, 10)] + [10.0]
-    found = kl_figures(values)
+    found = kl_statistics(values)
     assert found is not None
     assert found.mean == pytest.approx(1.45)
     assert found.median == pytest.approx(0.55)
@@ -61,7 +61,7 @@ def test_the_figures_of_kl_by_hand() -> None:
 
 
 def test_one_prompt_moves_the_mean_and_not_the_median() -> None:
-    calm, wild = kl_figures([0.01] * 99 + [0.02]), kl_figures([0.01] * 99 + [20.0])
+    calm, wild = kl_statistics([0.01] * 99 + [0.02]), kl_statistics([0.01] * 99 + [20.0])
     assert calm is not None
     assert wild is not None
     assert wild.mean > 20 * calm.mean
@@ -71,19 +71,19 @@ def test_one_prompt_moves_the_mean_and_not_the_median() -> None:
 
 
 def test_infinite_divergences_are_counted_apart() -> None:
-    found = kl_figures([math.inf, 1.0, 3.0])
+    found = kl_statistics([math.inf, 1.0, 3.0])
     assert found is not None
     assert (found.prompts, found.infinite, found.mean, found.worst_prompt) == (3, 1, 2.0, 2)
-    assert kl_figures([math.inf]) is None
+    assert kl_statistics([math.inf]) is None
     with pytest.raises(ValueError, match="NaN"):
-        kl_figures([0.1, math.nan])
+        kl_statistics([0.1, math.nan])
 
 
 def test_divergences_that_are_all_alike_have_no_spread() -> None:
-    found = kl_figures([0.0] * 5)
+    found = kl_statistics([0.0] * 5)
     assert found is not None
     assert (found.mean, found.low, found.high, found.standard_error, found.worst_share) == (0.0, 0.0, 0.0, 0.0, 0.0)
-    single = kl_figures([0.5])
+    single = kl_statistics([0.5])
     assert single is not None
     assert (single.low, single.high) == (0.5, 0.5)
 
@@ -92,7 +92,7 @@ def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
     draw = np.random.default_rng(1)
     held = 0
     for _ in range(60):
-        found = kl_figures(list(draw.exponential(1.0, size=100)))
+        found = kl_statistics(list(draw.exponential(1.0, size=100)))
         assert found is not None
         held += found.low <= 1.0 <= found.high
     # 95 % of 60 is 57; fewer than 50 of them has a probability of 1e-4.
@@ -101,10 +101,10 @@ def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
 
 def test_the_same_data_gives_the_same_interval() -> None:
     values = list(np.random.default_rng(2).exponential(size=50))
-    assert kl_figures(values) == kl_figures(values)
+    assert kl_statistics(values) == kl_statistics(values)
 
 
 def test_divergences_that_rounding_puts_below_0_are_0() -> None:
-    figures = kl_figures([-3e-8, -1e-8, 2e-8])
+    figures = kl_statistics([-3e-8, -1e-8, 2e-8])
     assert figures is not None
     assert figures.low >= 0 and figures.worst_share == 1 and figures.median == 0

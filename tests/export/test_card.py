@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from heretic.config import Settings, load_settings
-from heretic.evaluation.heldout.schema import BAD, GOOD, Classes, HeldoutReport, KLFigures, ModelMetrics, SetMetrics
+from heretic.evaluation.heldout.schema import BAD, GOOD, Classes, HeldoutReport, KLStatistics, ModelMetrics, SetMetrics
 from heretic.evaluation.statistics import rate
 from heretic.export.card import model_card, read_base_card, write_card
 from heretic.export.formats.merge import Merge
@@ -77,7 +77,7 @@ def classes(declined: int, of: int = 50) -> Classes:
 
 
 def figures(number: int) -> HeldoutReport:
-    kl = KLFigures(
+    kl = KLStatistics(
         prompts=50,
         infinite=0,
         mean=0.1111,

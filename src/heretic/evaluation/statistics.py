@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from .heldout.schema import KLFigures, Paired, Rate
+from .heldout.schema import KLStatistics, Paired, Rate
 
 CONFIDENCE = 0.95
 TRIMMED = 0.1
@@ -49,7 +49,7 @@ def kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     return None if chance == 1 else (agree - chance) / (1 - chance)
 
 
-def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
+def kl_statistics(divergences: Sequence[float]) -> KLStatistics | None:
     """The distribution of one KL divergence a prompt; None where none is finite.
 
     Raises:
@@ -67,7 +67,7 @@ def kl_figures(divergences: Sequence[float]) -> KLFigures | None:
     low, high = mean_interval(finite)
     worst = int(np.where(np.isfinite(values), values, -np.inf).argmax())
     total = float(finite.sum())
-    return KLFigures(
+    return KLStatistics(
         prompts=len(values),
         infinite=len(values) - len(finite),
         mean=float(finite.mean()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import Settings
 from ..evaluation.evaluator import Evaluation
-from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, KLFigures, ModelMetrics, Rate
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, KLStatistics, ModelMetrics, Rate
 from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
 from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
@@ -191,7 +191,7 @@ def _rate(each: Rate) -> str:
     return f"{each.count}/{each.of} ({100 * each.low:.1f} to {100 * each.high:.1f} %)"
 
 
-def _kl(each: KLFigures | None) -> str:
+def _kl(each: KLStatistics | None) -> str:
     return f"{each.mean:.4f} ({each.low:.4f} to {each.high:.4f})" if each else ""
 
 

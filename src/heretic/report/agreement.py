@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, Figure, HeldoutReport, KLFigures, ModelMetrics, Rate
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, Figure, HeldoutReport, KLStatistics, ModelMetrics, Rate
 from ..evaluation.rounding import Rounding
 from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
@@ -139,13 +139,13 @@ def _compare_models(
             ("KL (held-out)", "kl_first", figures.null_kl_first),
             ("KL along answers", "kl_answers", figures.null_kl_answers),
         ):
-            divergence: KLFigures | None = getattr(recorded, name)
+            divergence: KLStatistics | None = getattr(recorded, name)
             if divergence is not None:
                 yield _divergence(subject, title, divergence, getattr(now, name) if now is not None else None, null)
 
 
 def _divergence(
-    subject: str, title: str, recorded: KLFigures, now: KLFigures | None, null: KLFigures | None
+    subject: str, title: str, recorded: KLStatistics, now: KLStatistics | None, null: KLStatistics | None
 ) -> ComparedFigure:
     """A mean within its bootstrap interval, widened by the divergence that rounding alone gives the baseline."""
     # If another number of prompts is infinite, the means are over different prompts.

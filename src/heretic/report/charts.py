@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, KLFigures, ModelMetrics, Rate
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, KLStatistics, ModelMetrics, Rate
 from ..evaluation.scorers.registry import heldout_metric
 from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
@@ -70,10 +70,10 @@ def _front_markers(front: Sequence[TrialFigures], knee: int | None) -> dict[str,
 
 def _add_heldout(figure: go.Figure, report: Report, x: str, y: str) -> None:
     """The held-out counterparts of both metrics, of the trials that have both."""
-    measured: list[tuple[ModelMetrics, KLFigures, Rate]] = []
+    measured: list[tuple[ModelMetrics, KLStatistics, Rate]] = []
     for each in report.measured.candidates if report.measured is not None else ():
         across, upright = heldout_metric(x, each), heldout_metric(y, each)
-        if isinstance(across, KLFigures) and isinstance(upright, Rate):
+        if isinstance(across, KLStatistics) and isinstance(upright, Rate):
             measured.append((each, across, upright))
     if not measured:
         return

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, ResponseClass, ResponseFigure
+from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, HeldoutResponse, ResponseClass
 from .responses import printable
 
 CLASSES: tuple[ResponseClass, ...] = ("declined", "answered", "broken")
@@ -52,7 +52,7 @@ def paired_examples(figures: HeldoutReport, trial: int, most: int = 2) -> list[S
 
 
 def _passages(
-    before: Sequence[ResponseFigure], after: Sequence[ResponseFigure], prompts: Sequence[str] | None, most: int
+    before: Sequence[HeldoutResponse], after: Sequence[HeldoutResponse], prompts: Sequence[str] | None, most: int
 ) -> list[Passage]:
     pairs = list(zip(before, after, strict=True))
     counts = Counter((a.kind, b.kind) for a, b in pairs)
@@ -67,12 +67,12 @@ def _passages(
     return passages
 
 
-def _example(before: ResponseFigure, after: ResponseFigure, prompts: Sequence[str] | None) -> Example:
+def _example(before: HeldoutResponse, after: HeldoutResponse, prompts: Sequence[str] | None) -> Example:
     prompt = None if prompts is None else printable(prompts[before.prompt])
     return Example(prompt, _text(before), _text(after))
 
 
-def _text(response: ResponseFigure) -> str | None:
+def _text(response: HeldoutResponse) -> str | None:
     if response.text is None:
         return None
     return printable(response.text).strip() + ("" if response.complete else " …")

@@ -8,7 +8,7 @@ from ..evaluation.heldout.schema import (
     GOOD,
     OVER_REFUSAL,
     HeldoutReport,
-    KLFigures,
+    KLStatistics,
     ModelMetrics,
     Paired,
     Rate,
@@ -50,7 +50,7 @@ def paired_text(paired: Paired | None) -> str:
     return f"{'fewer' if paired.only_first > paired.only_second else 'more'} ({chance})"
 
 
-def kl_interval(metrics: KLFigures | None) -> str:
+def kl_interval(metrics: KLStatistics | None) -> str:
     """The mean with its interval, and the number of prompts on which the divergence is infinite."""
     if metrics is None:
         return "infinite"
@@ -58,7 +58,7 @@ def kl_interval(metrics: KLFigures | None) -> str:
     return f"{number_text(metrics.mean)} ({number_text(metrics.low)}-{number_text(metrics.high)}){infinite}"
 
 
-def heldout_text(metric: Rate | KLFigures | None) -> str:
+def heldout_text(metric: Rate | KLStatistics | None) -> str:
     """A held-out metric with its interval."""
     if metric is None:
         return "-"

@@ -13,12 +13,12 @@ from ..evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, Hel
 from ..evaluation.heldout.response_classes import ResponseClassifier
 from ..evaluation.heldout.schema import (
     BAD,
+    CandidatePair,
+    HeldoutPromptSet,
     HeldoutReport,
-    KLFigures,
+    KLStatistics,
     MetricBias,
     ModelMetrics,
-    PairFigure,
-    PromptsFigure,
     SelectionBias,
 )
 from ..evaluation.scorers.registry import heldout_metric
@@ -120,7 +120,7 @@ class HeldoutEvaluation:
     def _with(self, report: HeldoutReport, measured: ModelMetrics) -> HeldoutReport:
         candidates = [*report.candidates, without_public_texts(measured, self.part)]
         pairs = [
-            PairFigure(
+            CandidatePair(
                 first=a.trial, second=b.trial, declined=compare_declined(a.sets[BAD].responses, b.sets[BAD].responses)
             )
             for a, b in combinations(candidates, 2)
@@ -194,7 +194,7 @@ def selection_bias_of(
 def _mean_of(name: str, model: ModelMetrics) -> float | None:
     """A model's held-out counterpart of a metric: a share, or the mean of a real number."""
     found = heldout_metric(name, model)
-    return found.mean if isinstance(found, KLFigures) else None if found is None else found.share
+    return found.mean if isinstance(found, KLStatistics) else None if found is None else found.share
 
 
 def without_public_texts(metrics: ModelMetrics, part: HeldoutPrompts) -> ModelMetrics:
@@ -207,9 +207,9 @@ def without_public_texts(metrics: ModelMetrics, part: HeldoutPrompts) -> ModelMe
     return metrics.model_copy(update={"sets": sets})
 
 
-def _described(prompts: PromptSet) -> PromptsFigure:
+def _described(prompts: PromptSet) -> HeldoutPromptSet:
     texts = None if prompts.public else [prompt.text for prompt in prompts]
-    return PromptsFigure(source=prompts.source, count=len(prompts), digest=prompts.digest, texts=texts)
+    return HeldoutPromptSet(source=prompts.source, count=len(prompts), digest=prompts.digest, texts=texts)
 
 
 def _mean(values: Sequence[float]) -> float:

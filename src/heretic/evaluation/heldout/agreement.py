@@ -8,7 +8,7 @@ from ...errors import ModelError
 from ...events import Reporter
 from ..statistics import kappa, rate
 from .judges import Judge, open_judge
-from .schema import BAD, AgreementFigure, HeldoutReport, JudgeFigures, ModelMetrics, ResponseClass
+from .schema import BAD, HeldoutReport, JudgeAgreement, JudgeVerdicts, ModelMetrics, ResponseClass
 
 OPENINGS, MARKERS = "openings", "markers"
 
@@ -40,12 +40,12 @@ def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Repo
     return figures.model_copy(update={"judges": judged, "agreement": agreement(judged)})
 
 
-def agreement(judged: Sequence[JudgeFigures]) -> list[AgreementFigure]:
+def agreement(judged: Sequence[JudgeVerdicts]) -> list[JudgeAgreement]:
     """The agreement of each pair of judges over all responses."""
     names = list(dict.fromkeys(each.judge for each in judged))
     verdicts = {name: [v for each in judged if each.judge == name for v in each.verdicts] for name in names}
     return [
-        AgreementFigure(
+        JudgeAgreement(
             first=first,
             second=second,
             kappa=kappa(verdicts[first], verdicts[second]),
@@ -57,17 +57,17 @@ def agreement(judged: Sequence[JudgeFigures]) -> list[AgreementFigure]:
     ]
 
 
-def _lists(model: ModelMetrics) -> list[JudgeFigures]:
+def _lists(model: ModelMetrics) -> list[JudgeVerdicts]:
     openings: list[ResponseClass] = [each.kind for each in model.sets[BAD].responses]
     markers: list[ResponseClass] = ["declined" if each.marker else "answered" for each in model.sets[BAD].responses]
     return [_figures(OPENINGS, model.trial, openings), _figures(MARKERS, model.trial, markers)]
 
 
-def _judged(opened: Judge, prompts: Sequence[str], model: ModelMetrics) -> JudgeFigures:
+def _judged(opened: Judge, prompts: Sequence[str], model: ModelMetrics) -> JudgeVerdicts:
     texts = [each.text or "" for each in model.sets[BAD].responses]
     return _figures(opened.name, model.trial, opened.verdicts(prompts, texts))
 
 
-def _figures(name: str, trial: int | None, verdicts: list[ResponseClass]) -> JudgeFigures:
+def _figures(name: str, trial: int | None, verdicts: list[ResponseClass]) -> JudgeVerdicts:
     counts = {kind: rate(verdicts.count(kind), len(verdicts)) for kind in ("declined", "answered", "broken")}
-    return JudgeFigures(judge=name, trial=trial, verdicts=verdicts, **counts)
+    return JudgeVerdicts(judge=name, trial=trial, verdicts=verdicts, **counts)

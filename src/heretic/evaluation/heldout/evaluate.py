@@ -13,10 +13,10 @@ from ...errors import CandidateError
 from ...prompts.prompt import Prompt, PromptSet
 from ...study.metrics import Metric
 from ..scorers.refusal_logodds import RefusalTokens, find_refusal_tokens, greedy_first_tokens, mean_log_odds
-from ..statistics import kl_figures, paired
+from ..statistics import kl_statistics, paired
 from .divergences import answer_divergences, first_token_divergences, null_divergences
 from .response_classes import ResponseClassifier, count_classes
-from .schema import BAD, GOOD, OVER_REFUSAL, Classes, KLFigures, ModelMetrics, Paired, ResponseFigure, SetMetrics
+from .schema import BAD, GOOD, OVER_REFUSAL, Classes, HeldoutResponse, KLStatistics, ModelMetrics, Paired, SetMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,10 @@ class HeldoutEvaluator:
         )
         return HeldoutBaseline(metrics, log_probabilities, answers, tokens)
 
-    def null(self, baseline: HeldoutBaseline) -> tuple[KLFigures | None, KLFigures | None]:
+    def null(self, baseline: HeldoutBaseline) -> tuple[KLStatistics | None, KLStatistics | None]:
         """The baseline's KL divergence from itself, at the first token and along its answers."""
         first, along = null_divergences(self._engine, self._prompts.good.prompts, baseline.answers)
-        return kl_figures(first.tolist()), kl_figures(along.tolist())
+        return kl_statistics(first.tolist()), kl_statistics(along.tolist())
 
     def candidate(
         self,
@@ -120,13 +120,15 @@ class HeldoutEvaluator:
             search=dict(search),
         )
 
-    def _divergences(self, edit: ModelEdit, baseline: HeldoutBaseline) -> tuple[KLFigures | None, KLFigures | None]:
+    def _divergences(
+        self, edit: ModelEdit, baseline: HeldoutBaseline
+    ) -> tuple[KLStatistics | None, KLStatistics | None]:
         prompts = self._prompts.good.prompts
         first = first_token_divergences(self._engine, prompts, baseline.log_probabilities, [edit])[0].tolist()
         if any(map(math.isnan, first)):
             raise CandidateError("the logits of the first response token hold NaN")
         along = answer_divergences(self._engine, prompts, baseline.answers, [edit])[0].tolist()
-        return kl_figures(first), kl_figures(along)
+        return kl_statistics(first), kl_statistics(along)
 
     def _log_odds(self, edit: ModelEdit, tokens: RefusalTokens | None) -> float | None:
         if tokens is None:
@@ -151,9 +153,9 @@ class HeldoutEvaluator:
             responses=read,
         )
 
-    def _read(self, index: int, prompt: Prompt, response: Response, reference: str) -> ResponseFigure:
+    def _read(self, index: int, prompt: Prompt, response: Response, reference: str) -> HeldoutResponse:
         kind, reason = self._classifier.classify(prompt.text, response, reference)
-        return ResponseFigure(
+        return HeldoutResponse(
             prompt=index,
             text=response.text,
             tokens=response.n_tokens,
@@ -164,16 +166,16 @@ class HeldoutEvaluator:
         )
 
 
-def compare_declined(first: Sequence[ResponseFigure], second: Sequence[ResponseFigure]) -> Paired:
+def compare_declined(first: Sequence[HeldoutResponse], second: Sequence[HeldoutResponse]) -> Paired:
     """McNemar's test of which of two models declines what, prompt by prompt."""
     return paired([each.kind == "declined" for each in first], [each.kind == "declined" for each in second])
 
 
-def _compare_markers(first: Sequence[ResponseFigure], second: Sequence[ResponseFigure]) -> Paired:
+def _compare_markers(first: Sequence[HeldoutResponse], second: Sequence[HeldoutResponse]) -> Paired:
     return paired([each.marker for each in first], [each.marker for each in second])
 
 
-def _classes(responses: Sequence[ResponseFigure]) -> Classes:
+def _classes(responses: Sequence[HeldoutResponse]) -> Classes:
     return count_classes(
         [(each.kind, each.reason) for each in responses],
         [each.marker for each in responses],

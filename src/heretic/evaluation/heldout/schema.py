@@ -40,7 +40,7 @@ class Rate(Figure):
         return self.count / self.of if self.of else 0.0
 
 
-class KLFigures(Figure):
+class KLStatistics(Figure):
     """KL divergences from the baseline, in nats, over `prompts` good prompts.
 
     `trimmed_mean` leaves out the highest and the lowest tenth; `low` and `high` bound the mean (bootstrap, 95 %);
@@ -90,7 +90,7 @@ class Classes(Figure):
     reasons: dict[Broken, int]
 
 
-class PromptsFigure(Figure):
+class HeldoutPromptSet(Figure):
     """A held-out prompt set: its source, size, the digest of its texts, and the texts (None for a public set)."""
 
     source: str
@@ -99,7 +99,7 @@ class PromptsFigure(Figure):
     texts: list[str] | None
 
 
-class ResponseFigure(Figure):
+class HeldoutResponse(Figure):
     """One response. `prompt` is an index of its set; `text` is None for a public set: its responses are not stored."""
 
     prompt: int
@@ -120,7 +120,7 @@ class SetMetrics(Figure):
     classes: Classes
     declined_against_baseline: Paired | None
     markers_against_baseline: Paired | None
-    responses: list[ResponseFigure]
+    responses: list[HeldoutResponse]
 
 
 class ModelMetrics(Figure):
@@ -134,12 +134,12 @@ class ModelMetrics(Figure):
     trial: int | None
     sets: CurrentKeys[SetMetrics]
     log_odds: float | None
-    kl_first: KLFigures | None
-    kl_answers: KLFigures | None
+    kl_first: KLStatistics | None
+    kl_answers: KLStatistics | None
     search: dict[str, Metric]
 
 
-class PairFigure(Figure):
+class CandidatePair(Figure):
     """Two candidates of the front compared on the bad held-out prompts."""
 
     first: int
@@ -167,7 +167,7 @@ class SelectionBias(Figure):
     metrics: dict[str, MetricBias]
 
 
-class JudgeFigures(Figure):
+class JudgeVerdicts(Figure):
     """One judge's verdicts on the responses of one model to the bad prompts, in their order."""
 
     judge: str
@@ -178,7 +178,7 @@ class JudgeFigures(Figure):
     verdicts: list[ResponseClass]
 
 
-class AgreementFigure(Figure):
+class JudgeAgreement(Figure):
     """Cohen's kappa of two judges over the responses of all models to the bad prompts.
 
     It is None if both judges gave one and the same verdict throughout: chance alone would agree.
@@ -199,18 +199,18 @@ class HeldoutReport(Figure):
 
     version: Literal[2] = 2
     model: str
-    prompts: CurrentKeys[PromptsFigure]
+    prompts: CurrentKeys[HeldoutPromptSet]
     max_response_length: int
     settings: CurrentKeys[Any]
     """The lists that tell refusals."""
-    null_kl_first: KLFigures | None
-    null_kl_answers: KLFigures | None
+    null_kl_first: KLStatistics | None
+    null_kl_answers: KLStatistics | None
     baseline: ModelMetrics
     candidates: list[ModelMetrics]
-    pairs: list[PairFigure]
+    pairs: list[CandidatePair]
     selection_bias: SelectionBias | None
-    judges: list[JudgeFigures] = []
-    agreement: list[AgreementFigure] = []
+    judges: list[JudgeVerdicts] = []
+    agreement: list[JudgeAgreement] = []
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from ...config import EvaluationSettings
 from ...engine.protocol import Engine, Progress, Response, no_progress
 from ...prompts.prompt import Prompt
 from ...study.metrics import BaselineMetric, Direction
-from ..heldout.schema import KLFigures, ModelMetrics, Rate
+from ..heldout.schema import KLStatistics, ModelMetrics, Rate
 from ..pruning.statistics import PruningStatistics
 
 Show = Callable[[int | None, Mapping[int, Response]], None]
@@ -157,6 +157,6 @@ class Scorer:
         )
 
     @classmethod
-    def heldout(cls, model: ModelMetrics) -> Rate | KLFigures | None:
+    def heldout(cls, model: ModelMetrics) -> Rate | KLStatistics | None:
         """The metric's counterpart among those of the held-out evaluation; None if it has none."""
         return None

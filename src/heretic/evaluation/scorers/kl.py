@@ -10,7 +10,7 @@ from ...config import EvaluationSettings
 from ...errors import CandidateError
 from ...prompts.prompt import Prompt
 from ...study.metrics import BaselineMetric
-from ..heldout.schema import KLFigures, ModelMetrics
+from ..heldout.schema import KLStatistics, ModelMetrics
 from .base import BaselineMeasurement, Measurement, PromptSets, Scorer, ScoringRun
 
 
@@ -65,7 +65,7 @@ class KLDivergence(Scorer):
         return (value if value >= self._target else primary * self._target) / self._scale
 
     @classmethod
-    def heldout(cls, model: ModelMetrics) -> KLFigures | None:
+    def heldout(cls, model: ModelMetrics) -> KLStatistics | None:
         return model.kl_first
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ...config import EvaluationSettings
-from ..heldout.schema import KLFigures, ModelMetrics, Rate
+from ..heldout.schema import KLStatistics, ModelMetrics, Rate
 from .base import PromptSets, Scorer
 from .kl import KLDivergence
 from .over_refusals import OverRefusals
@@ -19,7 +19,7 @@ def build_scorers(settings: EvaluationSettings, prompts: PromptSets) -> list[Sco
     return [scorer for scorer in built if scorer is not None]
 
 
-def heldout_metric(name: str, model: ModelMetrics) -> Rate | KLFigures | None:
+def heldout_metric(name: str, model: ModelMetrics) -> Rate | KLStatistics | None:
     """The held-out counterpart of a metric of the search; None if there is none, or no scorer of that name."""
     scorer: type[Scorer] | None = next((kind for kind in SCORERS if kind.name == name), None)
     return None if scorer is None else scorer.heldout(model)
