@@ -1,7 +1,5 @@
 """Mixtures of experts, hybrids with recurrent state, several streams: a batch gives the results of single rows."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from family_coverage import compiled
@@ -10,28 +8,18 @@ from torch.testing import assert_close
 
 from heretic.engine.forward import Forward
 from heretic.engine.kv_cache import is_kv_only, make_cache, select_rows
-from heretic.engine.local import LocalEngine
-from heretic.engine.options import DEFAULT, PLAIN, EngineOptions
+from heretic.engine.options import PLAIN
 from heretic.engine.padding import padding_is_neutral
 from heretic.engine.protocol import no_progress
 from heretic.errors import ModelError
-from heretic.model.chat.format import chat_format
-from heretic.model.loading.checkpoint import Checkpoint
-from heretic.model.loading.load import LoadedModel
-from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
-from tests.support.planted import planted_prompts, planted_tokenizer
+from tests.support.engines import any_engine
+from tests.support.planted import planted_prompts
 
 LENGTHS = [1, 3, 2, 4, 1]
 PROMPTS = [
     Prompt(" ".join(text.split() * n)) for text, n in zip(planted_prompts(5, bad=True, seed=5), LENGTHS, strict=True)
 ]
-
-
-def engine(family: str, batch_size: int, options: EngineOptions = DEFAULT) -> LocalEngine:
-    tokenizer, model = planted_tokenizer(), tiny_model(family)
-    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, options)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +41,10 @@ def engine(family: str, batch_size: int, options: EngineOptions = DEFAULT) -> Lo
     ],
 )
 def test_a_batch_of_candidates_gives_the_results_of_single_rows(family: str) -> None:
-    plain = engine(family, 1, PLAIN)
+    plain = any_engine(family, 1, PLAIN)
     with torch.inference_mode():
         edits = [{}, compiled(plain.loaded.model, plain.sites, "full")]
-    batched = engine(family, 16)
+    batched = any_engine(family, 16)
     expected = plain.first_token_log_probabilities(PROMPTS, edits, no_progress)
     assert_close(batched.first_token_log_probabilities(PROMPTS, edits, no_progress), expected, atol=1e-4, rtol=1e-4)
     assert (expected[0] - expected[1]).abs().max() > 1e-2
@@ -88,4 +76,4 @@ def test_padding_that_enters_the_state_is_detected(family: str, neutral: bool) -
 
 def test_a_model_without_a_known_cache_is_an_error() -> None:
     with pytest.raises(ModelError, match="rnn_state"):
-        engine("xlstm", 4)
+        any_engine("xlstm", 4)

@@ -8,8 +8,7 @@ from heretic.ablation.methods.measurements import N_ANSWER, N_PROMPT, capture_po
 from heretic.engine.local import LocalEngine
 from heretic.engine.site_outputs import site_outputs
 from heretic.model.layers import hidden, hooks
-from tests.engine.test_local_families import engine as engine_of
-from tests.support.engines import PROMPTS, engine_for
+from tests.support.engines import PROMPTS, any_engine, engine_for
 
 ANSWERS = [[5, 6, 7, 8, 9], [5, 6, 7, 8], [6], [], [7, 8]]
 
@@ -48,7 +47,7 @@ def test_a_batch_gives_what_single_rows_write(family: str, batch_size: int) -> N
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_5_moe_text", "lfm2_moe", "deepseek_v4"])
 def test_experts_are_captured_as_their_block(family: str) -> None:
-    engine = engine_of(family, 4)
+    engine = any_engine(family, 4)
     names = {capture_point(site) for site in engine.sites}
     for _, outputs in site_outputs(engine, PROMPTS[:5], ANSWERS):
         assert set(outputs) == names

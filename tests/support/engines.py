@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from tiny_models import tiny_model
 
 from heretic.ablation.edit import SiteEdit
 from heretic.engine.local import LocalEngine
@@ -33,6 +34,13 @@ def engine_for(
     model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers).to(dtype)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     return LocalEngine(loaded, chat_format(tokenizer, system_prompt, "tiny"), batch_size, options)
+
+
+def any_engine(family: str, batch_size: int, options: EngineOptions = DEFAULT) -> LocalEngine:
+    """An engine of any family that transformers knows: mixtures, hybrids and others."""
+    tokenizer, model = planted_tokenizer(), tiny_model(family)
+    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, options)
 
 
 def some_edit(engine: LocalEngine, seed: int) -> dict[str, SiteEdit]:
