@@ -1,9 +1,9 @@
 """All methods: a new one is a folder, an entry here and a choice of the setting `method`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Tag
+from pydantic import SerializeAsAny, WithJsonSchema, WrapValidator
 
 from ..parameters import AblationParameters
 from .base import Method
@@ -32,10 +32,15 @@ def method_name(parameters: Any) -> str:
     return str(getattr(parameters, "method", "kernel"))
 
 
-if TYPE_CHECKING:
-    AnyParameters = AblationParameters
-else:
-    _TAGGED = tuple(Annotated[method.parameters, Tag(method.name)] for method in METHODS)
-    # A union of a tuple has no other spelling.
-    AnyParameters = Annotated[Union[_TAGGED], Discriminator(method_name)]  # noqa: UP007
-    """Parameters of any method, as records hold them."""
+def _of_its_method(value: Any, _: Any) -> AblationParameters:
+    if isinstance(value, AblationParameters):
+        return value
+    return find_method(method_name(value)).parameters.model_validate(value)
+
+
+AnyParameters = Annotated[
+    SerializeAsAny[AblationParameters],
+    WrapValidator(_of_its_method),
+    WithJsonSchema({"title": "Parameters of a method", "type": "object", "additionalProperties": True}),
+]
+"""Parameters of any method, as records hold them."""
