@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from heretic.cli.main import main
+from heretic.cli import main
 from tests.support.planted import PLANTED_LAYER, planted_model
 
 SITE = f"method.model.layers.{PLANTED_LAYER}.self_attn.o_proj"
