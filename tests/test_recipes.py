@@ -1,5 +1,7 @@
 """The recipes of docs/architecture.md, followed: their code runs on the planted model and does what the page says."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,18 @@ from heretic.ui.plain import PlainReporter
 from tests.support.pages import ROOT, fenced
 
 
-def recipe(name: str) -> dict[str, Any]:
-    """The names that the code of a recipe defines."""
+def code(name: str) -> str:
+    """The code of a recipe."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     _, _, text = page.partition(f"## Recipe: {name}\n")
     text = text.partition("\n## ")[0]
+    return "\n".join(fenced(text, "python"))
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The names that the code of a recipe defines."""
     names: dict[str, Any] = {"__name__": "recipe"}
-    exec("\n".join(fenced(text, "python")), names)
+    exec(code(name), names)
     return names
 
 
@@ -34,3 +41,40 @@ def test_an_export_format(
     assert export_trial(study, settings.model_copy(update={"export": "marked"}), PlainReporter(sys.stderr)) == 0
     assert "Saved" in capsys.readouterr().err
     assert (tmp_path / "edited" / "NOTE.txt").read_text().startswith("made from")
+
+
+REGISTER_METHOD = """
+import sys
+from typing import Annotated, Literal, Union
+from pydantic import Discriminator, Tag
+from heretic.ablation import parameters
+from heretic.ablation.methods import registry
+
+names = {"__name__": "recipe"}
+exec(open(sys.argv[1]).read(), names)
+registry.METHODS = (*registry.METHODS, names["Deep"]())
+parameters.MethodName = Literal[tuple(method.name for method in registry.METHODS)]
+tagged = tuple(Annotated[method.parameters, Tag(method.name)] for method in registry.METHODS)
+registry.AnyParameters = Annotated[Union[tagged], Discriminator(registry.method_name)]
+
+from heretic.cli.main import main
+
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_method(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
+    """In a process of its own, since records and settings are built from the registry when they are imported."""
+    (tmp_path / "recipe.py").write_text(code("a method"), encoding="utf-8")
+
+    def heretic(*words: str) -> str:
+        command = [sys.executable, "-c", REGISTER_METHOD, str(tmp_path / "recipe.py"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    heretic(str(planted_directory / "planted"), *planted_flags, "--method", "deep", "--heldout-trials", "0")
+    shown = json.loads(heretic("results", "--study-checkpoint-dir", str(tmp_path / "checkpoints"), "--json"))
+    front = shown["front"]
+    assert {trial["parameters"]["method"] for trial in front} == {"deep"}
+    assert min(trial["metrics"]["refusals"]["value"] for trial in front) < shown["baseline"]["refusals"]
