@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from heretic.cli.main import main
 from heretic.commands.export import export_trial
 from heretic.config import load_settings
-from heretic.export.formats import registry
+from heretic.evaluation.scorers import registry as scorers
+from heretic.export.formats import registry as formats
 from heretic.study.reader import RecordedStudy
 from heretic.ui.plain import PlainReporter
 from tests.support.pages import ROOT, fenced
@@ -31,11 +33,28 @@ def recipe(name: str) -> dict[str, Any]:
     return names
 
 
+def test_a_scorer(
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scorer = recipe("a scorer")["Confidence"]
+    monkeypatch.setattr(scorers, "SCORERS", (*scorers.SCORERS, scorer))
+    assert main([str(planted_directory / "planted"), *planted_flags, "--heldout-trials", "0"]) == 0
+    capsys.readouterr()
+    assert main(["results", "--study-checkpoint-dir", str(tmp_path / "checkpoints"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["baseline"]["metrics"]["confidence"]["direction"] == "maximize"
+    assert all(trial["metrics"]["confidence"]["value"] < 0 for trial in shown["front"])
+
+
 def test_an_export_format(
     short_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     marked = recipe("an export format")["Marked"]
-    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, marked()))
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, marked()))
     study = RecordedStudy(short_study)
     settings, _ = load_settings({"output": str(tmp_path / "edited")})
     assert export_trial(study, settings.model_copy(update={"export": "marked"}), PlainReporter(sys.stderr)) == 0
