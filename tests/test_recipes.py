@@ -9,12 +9,8 @@ from typing import Any
 import pytest
 
 from heretic.cli.main import main
-from heretic.commands.export import export_trial
-from heretic.config import load_settings
 from heretic.evaluation.scorers import registry as scorers
 from heretic.export.formats import registry as formats
-from heretic.study.reader import RecordedStudy
-from heretic.ui.plain import PlainReporter
 from tests.support.pages import ROOT, fenced
 
 
@@ -50,15 +46,20 @@ def test_a_scorer(
     assert all(trial["metrics"]["confidence"]["value"] < 0 for trial in shown["front"])
 
 
-def test_an_export_format(
-    short_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def followed(script: str, recipe: Path, words: list[str]) -> str:
+    """The standard output of heretic in a process that registers a recipe before settings and records are defined."""
+    command = [sys.executable, "-c", script, str(recipe), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=recipe.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_export_format(short_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of `merge`, since the choices of a setting are fixed when settings are defined."""
     marked = recipe("an export format")["Marked"]
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, marked()))
-    study = RecordedStudy(short_study)
-    settings, _ = load_settings({"output": str(tmp_path / "edited")})
-    assert export_trial(study, settings.model_copy(update={"export": "marked"}), PlainReporter(sys.stderr)) == 0
-    assert "Saved" in capsys.readouterr().err
+    monkeypatch.setattr(marked, "name", "merge")
+    monkeypatch.setattr(formats, "FORMATS", (marked(),))
+    assert main(["export", str(short_study), "--export", "merge", "--output", str(tmp_path / "edited")]) == 0
     assert (tmp_path / "edited" / "NOTE.txt").read_text().startswith("made from")
 
 
@@ -83,17 +84,12 @@ sys.exit(main(sys.argv[2:]))
 
 
 def test_a_method(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
-    """In a process of its own, since records and settings are built from the registry when they are imported."""
-    (tmp_path / "recipe.py").write_text(code("a method"), encoding="utf-8")
-
-    def heretic(*words: str) -> str:
-        command = [sys.executable, "-c", REGISTER_METHOD, str(tmp_path / "recipe.py"), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    heretic(str(planted_directory / "planted"), *planted_flags, "--method", "deep", "--heldout-trials", "0")
-    shown = json.loads(heretic("results", "--study-checkpoint-dir", str(tmp_path / "checkpoints"), "--json"))
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(code("a method"), encoding="utf-8")
+    words = [str(planted_directory / "planted"), *planted_flags, "--method", "deep", "--heldout-trials", "0"]
+    followed(REGISTER_METHOD, recipe, words)
+    directory = str(tmp_path / "checkpoints")
+    shown = json.loads(followed(REGISTER_METHOD, recipe, ["results", "--study-checkpoint-dir", directory, "--json"]))
     front = shown["front"]
     assert {trial["parameters"]["method"] for trial in front} == {"deep"}
     assert min(trial["metrics"]["refusals"]["value"] for trial in front) < shown["baseline"]["refusals"]
