@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heretic.cli.main import main
+from heretic.cli.entry import main
 from heretic.evaluation.scorers import registry as scorers
 from heretic.export.formats import registry as formats
 from tests.support.pages import ROOT, fenced
@@ -77,7 +77,7 @@ parameters.MethodName = Literal[tuple(method.name for method in registry.METHODS
 tagged = tuple(Annotated[method.parameters, Tag(method.name)] for method in registry.METHODS)
 registry.AnyParameters = Annotated[Union[tagged], Discriminator(registry.method_name)]
 
-from heretic.cli.main import main
+from heretic.cli.entry import main
 
 sys.exit(main(sys.argv[2:]))
 """
