@@ -44,8 +44,9 @@ def main() -> None:
             study_checkpoint_dir=str(arguments.directory / f"{method}-{arguments.seed}"),
         )
         seconds = time.perf_counter() - started
-        volume = hypervolumes(study.trials, study.record.baseline)[-1]
-        front = sorted(
+        trials, baseline = study.trials, study.record.baseline
+        volume = hypervolumes(trials, baseline)[-1]
+        front = [(int(each.value("refusals")), each.value("kl_divergence")) for each in pareto_front(trials, baseline)]
             (int(trial.value("refusals")), trial.value("kl_divergence"))
             for trial in pareto_front(study.trials, study.record.baseline)
         )
