@@ -47,9 +47,6 @@ def main() -> None:
         trials, baseline = study.trials, study.record.baseline
         volume = hypervolumes(trials, baseline)[-1]
         front = [(int(each.value("refusals")), each.value("kl_divergence")) for each in pareto_front(trials, baseline)]
-            (int(trial.value("refusals")), trial.value("kl_divergence"))
-            for trial in pareto_front(study.trials, study.record.baseline)
-        )
         print(f"{method}: hypervolume {volume:.4f}, {seconds:.0f} s", flush=True)
         print("  " + ", ".join(f"{refusals} at {kl:.4f}" for refusals, kl in front))
         for level in LEVELS:
