@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import ExportError
 from ..companions import copy_companions
-from .shards import ShardSet, add_key, check_promises
+from .shards import ShardSet, add_key, check_index
 from .tensors import TensorInfo
 
 
@@ -26,7 +26,7 @@ class BinReader:
             for key, tensor in self._open(path).items():
                 add_key(self._file_of, key, path)
                 infos.append(TensorInfo(key, tensor.dtype, tuple(tensor.shape)))
-        check_promises(shards, self._file_of)
+        check_index(shards, self._file_of)
         self._tensors = tuple(infos)
 
     def tensors(self) -> tuple[TensorInfo, ...]:

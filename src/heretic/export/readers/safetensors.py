@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...errors import ExportError
 from ..companions import copy_companions
-from .shards import ShardSet, add_key, check_promises
+from .shards import ShardSet, add_key, check_index
 from .tensors import DTYPES, TensorInfo
 
 
@@ -26,7 +26,7 @@ class SafetensorsReader:
             for key in file.offset_keys():
                 add_key(self._file_of, key, path)
                 infos.append(_info(file, key, path))
-        check_promises(shards, self._file_of)
+        check_index(shards, self._file_of)
         self._tensors = tuple(infos)
 
     def tensors(self) -> tuple[TensorInfo, ...]:

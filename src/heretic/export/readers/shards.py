@@ -9,10 +9,10 @@ from ...errors import ExportError
 
 @dataclass(frozen=True, slots=True)
 class ShardSet:
-    """Weight files in the order of the index, and the file that the index promises for each key (one file: none)."""
+    """Weight files in the order of the index, and the file of each key by the index (empty for one file)."""
 
     files: tuple[Path, ...]
-    promised: dict[str, str]
+    index: dict[str, str]
 
 
 def find_shards(directory: Path, single: str) -> ShardSet | None:
@@ -26,24 +26,24 @@ def find_shards(directory: Path, single: str) -> ShardSet | None:
     index = directory / f"{single}.index.json"
     if not index.is_file():
         return None
-    promised = _weight_map(index)
-    names = tuple(dict.fromkeys(promised.values()))
+    file_of = _weight_map(index)
+    names = tuple(dict.fromkeys(file_of.values()))
     missing = [name for name in names if not (directory / name).is_file()]
     if missing:
         raise ExportError(
             f"{index} names {len(names)} weight files, but {len(missing)} of them are not in that directory "
             f"({', '.join(missing[:3])}): download the checkpoint again, completely"
         )
-    return ShardSet(tuple(directory / name for name in names), promised)
+    return ShardSet(tuple(directory / name for name in names), file_of)
 
 
-def check_promises(shards: ShardSet, found: dict[str, Path]) -> None:
+def check_index(shards: ShardSet, found: dict[str, Path]) -> None:
     """Compares the index with what the files hold.
 
     Raises:
         ExportError: a key of the index is not in the file that it names.
     """
-    for key, name in shards.promised.items():
+    for key, name in shards.index.items():
         if key not in found or found[key].name != name:
             raise ExportError(
                 f"the weight index of {shards.files[0].parent} expects {key} in {name}, which does not hold it: "
@@ -52,7 +52,7 @@ def check_promises(shards: ShardSet, found: dict[str, Path]) -> None:
 
 
 def add_key(found: dict[str, Path], key: str, path: Path) -> None:
-    """Notes that `path` holds `key`.
+    """Adds `key`, which `path` holds.
 
     Raises:
         ExportError: another file holds it too.
