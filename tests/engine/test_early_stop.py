@@ -10,7 +10,6 @@ from heretic.ablation.edit import SiteEdit
 from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.engine.early_stop import MIN_TOKENS_BEFORE_PRUNING, TAIL_TOKENS, EarlyStopper, RowState
 from heretic.evaluation.evaluator import Evaluation
-from heretic.evaluation.pruning.refusal_onset import RefusalOnset
 from heretic.study.pareto import pareto_front, pruning_limit
 from heretic.study.schema import TrialRecord
 from tests.support.engines import PROMPTS, engine_for
@@ -90,10 +89,3 @@ def test_each_token_is_checked_about_once() -> None:
         stopper([row], step, last=False)
         assert row.settled == (step >= 156)
     assert max(checked) == TAIL_TOKENS
-
-
-def test_the_estimate_makes_up_for_what_does_not_show_yet() -> None:
-    seen = RefusalOnset()
-    assert seen.share(10) == 1.0
-    seen.learn([4, 8, 8, 60])
-    assert seen.share(12) == pytest.approx(4 / 5)

@@ -90,7 +90,7 @@ def test_a_search_shows_trials_front_and_the_last_trials(console: Console) -> No
         view.complete(trial(8, 4, 0.3), state())
         after = rendered(view)
     assert "3/200 600 of 40000 prompts" in folded(after)
-    assert "1 h gone, 1 min 5 s left" in folded(after)
+    assert "1 h elapsed, 1 min 5 s left" in folded(after)
     assert after[-1] == "trial 8: refusals 4/100, KL 0.3000"
     assert len(marked(after)) == 1
     assert "4/100" in marked(after)[0]

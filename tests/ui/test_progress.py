@@ -48,13 +48,13 @@ def test_times_go_on_while_no_trial_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = 100.0
     monkeypatch.setattr("heretic.ui.progress.time.monotonic", lambda: clock)
     progress = SearchProgress(state(remaining=65.0), 100)
-    assert progress.times() == "1 h gone, 1 min 5 s left"
+    assert progress.times() == "1 h elapsed, 1 min 5 s left"
     clock = 160.0
-    assert progress.times() == "1 h 1 min gone, 5 s left"
+    assert progress.times() == "1 h 1 min elapsed, 5 s left"
     clock = 200.0
-    assert progress.times() == "1 h 1 min gone, 0 s left"
+    assert progress.times() == "1 h 1 min elapsed, 0 s left"
     progress.settle(state(finished=0, remaining=None))
-    assert progress.times() == "1 h gone, measuring the first trials"
+    assert progress.times() == "1 h elapsed, measuring the first trials"
     # A search that goes on has had its first one.
     progress.settle(state(finished=3, remaining=None))
-    assert progress.times() == "1 h gone, measuring"
+    assert progress.times() == "1 h elapsed, measuring"
