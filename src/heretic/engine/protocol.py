@@ -1,7 +1,8 @@
 """The engine as its callers see it: a model measured under candidate edits.
 
 `evaluation` and `search` use no more of a model than `Engine` has, which is what tests replace. `session` and
-`commands`, which load the model, save it and give its memory back, hold the `LocalEngine` itself.
+`commands`, which load the model, save it and free its memory, hold the `LocalEngine` itself, and so does
+`search/parallelism.py`, which times it on this machine.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
