@@ -46,7 +46,8 @@ def test_divergence_along_answers() -> None:
     itself, other = answer_divergences(engine, PROMPTS, answers, [{}, edit])
     assert_close(itself, torch.zeros(len(PROMPTS), dtype=torch.float64), atol=1e-6, rtol=0)
     assert (other > 1e-3).all()
-    # The first position of the answer is the first token of SPEC 6; an answer of one token has no other.
+    # The first position of the answer is the first token, which the KL divergence of the search uses; an answer of one
+    # token has no other.
     baseline = engine.first_token_log_probabilities(PROMPTS, [{}], no_progress)[0]
     first = first_token_divergences(engine, PROMPTS, baseline, [edit])[0]
     candidate = engine.first_token_log_probabilities(PROMPTS, [edit], no_progress)[0]
