@@ -22,11 +22,11 @@ from heretic.ablation.edit import ModelEdit
 from heretic.ablation.methods.kernel.compile import compile_edit
 from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.ablation.sites import components_of
+from heretic.engine.divergence import kl_divergence
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import DEFAULT, PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.scorers.base import ScoringRun
-from heretic.evaluation.scorers.kl import kl_divergence
 from heretic.evaluation.scorers.refusals import MarkerRefusals
 from heretic.study.sampler import RandomDraws
 

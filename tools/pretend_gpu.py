@@ -23,9 +23,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.cpp_extension import load_inline
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
+from heretic.engine.divergence import kl_divergence
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
-from heretic.evaluation.scorers.kl import kl_divergence
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from heretic.engine.divergence import kl_divergence
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.heldout.divergences import answer_divergences, first_token_divergences
-from heretic.evaluation.scorers.kl import kl_divergence
 from tests.support.engines import PROMPTS, engine_for, some_edit
 
 FAMILIES = ["llama", "gemma2", "gpt2", "opt"]

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...ablation.edit import ModelEdit
+from ...engine.divergence import kl_divergence
 from ...engine.protocol import Engine, Progress, Response, no_progress
 from ...prompts.prompt import Prompt
-from ..scorers.kl import kl_divergence
 
 ANSWER_POSITIONS = 32
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import Float
-from torch import Tensor
-
 from ...ablation.edit import ModelEdit
 from ...config import EvaluationSettings
+from ...engine.divergence import kl_divergence
 from ...errors import CandidateError
 from ...prompts.prompt import Prompt
 from ...study.metrics import BaselineMetric
@@ -72,15 +70,3 @@ class KLDivergence(Scorer):
 def vocabulary_size(baseline: Mapping[str, BaselineMeasurement]) -> int:
     """The number of tokens that log-probabilities are over."""
     return int(baseline[KLDivergence.name].tensors.shape[-1])
-
-
-def kl_divergence(
-    baseline: Float[Tensor, "prompt vocab"], candidate: Float[Tensor, "prompt vocab"]
-) -> Float[Tensor, " prompt"]:
-    """KL(baseline || candidate) in nats, one a prompt, from log-probabilities.
-
-    `Σ p_base (log p_base - log p_candidate)`; its mean is `F.kl_div(candidate, baseline, reduction="batchmean",
-    log_target=True)`. A token that the baseline gives probability 0 adds 0, whatever the candidate says of it.
-    """
-    terms = baseline.exp() * (baseline - candidate)
-    return terms.masked_fill(baseline.isneginf(), 0.0).sum(dim=-1)

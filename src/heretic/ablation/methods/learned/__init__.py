@@ -1,0 +1,1 @@
+"""The method `learned`: directions and strengths found by gradient."""

@@ -1,0 +1,1 @@
+"""Learning by gradient through the frozen model: rows, the differentiable forward, paths of edits."""

@@ -1,0 +1,45 @@
+"""Gradients through frozen linear modules with packed weights: their product has none of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...model.kernels.packed_linear import _multiply
+from .replaced import replaced_forwards
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """x W^T + b by the packed weight; the gradient of x is g W, by the weight as it lies."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, product: Any) -> Tensor:
+        ctx.save_for_backward(weight)
+        result: Tensor = product(input)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (weight,) = ctx.saved_tensors
+        return gradients[0] @ weight, None, None
+
+
+@contextmanager
+def differentiable_products(model: nn.Module) -> Iterator[None]:
+    """While it is open, gradients pass through packed linear modules; others are left alone."""
+    packed = {each: each.__dict__["forward"] for each in model.modules() if _is_packed(each)}
+    with replaced_forwards({each: partial(_apply, each, product) for each, product in packed.items()}):
+        yield
+
+
+def _is_packed(module: nn.Module) -> bool:
+    own = module.__dict__.get("forward")
+    return isinstance(own, partial) and own.func is _multiply
+
+
+def _apply(module: nn.Module, product: Any, input: Tensor) -> Tensor:
+    result: Tensor = _FrozenProduct.apply(input, module.weight, product)
+    return result

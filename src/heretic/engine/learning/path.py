@@ -1,0 +1,299 @@
+"""A path of learned edits: each begins where the last one ended, with less weight on what must go.
+
+Adam (Kingma and Ba 2015, arXiv 1412.6980) on the tensors alone, the model's weights frozen. The path begins at the
+strong end, from the difference of means, and falls to the least damage: a front in one run.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ...ablation.edit import ModelEdit
+from ...ablation.methods.learned.layout import Layout, LearnedTensors, compile_learned, detached
+from ...ablation.methods.learned.objective import Weights, answer_loss, mean_divergence, refusal_loss, total_loss
+from .forward import AnswerForward, EditedForward
+from .rows import ScoredRow
+from .targets import PARTS_OF_TARGETS, Targets, as_tensors, draw, draw_refusals, from_tensors, spread
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+DIVERGED = 4.0
+"""A point is dropped if its last steps' loss is this many times that of its first ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningSettings:
+    """How a path is learned.
+
+    `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. A step draws `good_rows`,
+    `bad_rows` and `refusal_rows`; of an answer `scored` tokens among the first `answer_tokens` count. `direction_step`
+    is how far a direction turns in a step at first, in radians or so; `strength_step` how much a strength changes. In
+    each point both fall by a cosine to `final` of it, from `restart` of it after the first point. Strengths stay
+    within `bounds`; `sparsity` pulls them to 0. The defaults are one run's best (docs/decisions-learned.md).
+    """
+
+    lambdas: tuple[float, ...] = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+    first_steps: int = 32
+    steps: int = 8
+    good_rows: int = 16
+    bad_rows: int = 8
+    refusal_rows: int = 16
+    scored: int = 16
+    answer_tokens: int = 64
+    later: float = 1.0
+    bad: float = 1.0
+    margin: float = 8.0
+    direction_step: float = 0.24
+    strength_step: float = 0.05
+    restart: float = 1.0
+    final: float = 1.0
+    sparsity: float = 0.0
+    bounds: tuple[float, float] = (-0.2, 1.6)
+
+    def steps_of(self, point: int) -> int:
+        return self.steps if point else self.first_steps
+
+    def share(self, point: int, step: int) -> float:
+        """What the step sizes are multiplied by."""
+        begin = self.restart if point else 1.0
+        last = max(1, self.steps_of(point) - 1)
+        return self.final * begin + (1 - self.final) * begin * 0.5 * (1 + math.cos(math.pi * step / last))
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """One step's figures, in nats: the loss, the answers' divergence at the first token and over the others, that on
+    bad prompts, and the mean softplus of the refusals."""
+
+    total: float
+    good: float
+    bad: float
+    refusals: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPoint:
+    """One edit of a path; `dropped` says why it is none (its tensors are then those of the point before)."""
+
+    number: int
+    lam: float
+    tensors: Mapping[str, Tensor]
+    losses: tuple[Losses, ...]
+    dropped: str | None = None
+
+
+Refresh = Callable[[Sequence[int], Sequence[ModelEdit]], Sequence[Targets]]
+"""Given the numbers of paths and the edits of the points that they have finished, the targets that each adds: what it
+answers, and what it still declines."""
+
+
+@dataclass
+class PathLearner:
+    """One path: tensors, their moments, and the draw of rows; `state` gives and takes all that a step hangs on."""
+
+    layout: Layout
+    start: LearnedTensors
+    targets: Targets
+    settings: LearningSettings
+    generator: torch.Generator
+    device: torch.device
+    point: int = 0
+    taken: int = 0
+    losses: list[Losses] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tensors = {
+            name: each.detach().to(self.device, torch.float32).clone().requires_grad_(True)
+            for name, each in self.start.items()
+        }
+        self.parts = [self.targets]
+        self._moments = {name: [torch.zeros_like(each), torch.zeros_like(each)] for name, each in self.tensors.items()}
+        self._good_point = self.state()
+
+    @property
+    def lam(self) -> float:
+        return self.settings.lambdas[self.point]
+
+    @property
+    def done(self) -> bool:
+        return self.point == len(self.settings.lambdas)
+
+    @property
+    def at_point(self) -> bool:
+        """Whether the running point has had all its steps, or can't go on."""
+        if self.losses and not math.isfinite(self.losses[-1].total):
+            return True
+        return len(self.losses) == self.settings.steps_of(self.point)
+
+    def add(self, targets: Targets) -> None:
+        """More targets, from now on."""
+        self.parts.append(targets)
+        self.targets = self.targets.with_more(targets)
+
+    def edit(self) -> ModelEdit:
+        return compile_learned(self.tensors, self.layout)
+
+    def batch(self) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:
+        """Rows of good prompts, of bad ones and refusals for one step."""
+        chosen, own = self.settings, self.generator
+        good, bad = (
+            [spread(row, chosen.scored, chosen.answer_tokens, own) for row in draw(rows, count, own)]
+            for rows, count in ((self.targets.good, chosen.good_rows), (self.targets.bad, chosen.bad_rows))
+        )
+        return good, bad, draw_refusals(self.targets, chosen.refusal_rows, own)
+
+    def loss(self, divergences: Tensor, found: Tensor, counted: Tensor, n_good: int) -> Tensor:
+        """The loss of this path's own rows; `counted` are the places of good, bad and refusal rows, in this order."""
+        chosen, n_kept = self.settings, len(divergences)
+        weights = Weights(chosen.later, chosen.bad, chosen.margin)
+        good = answer_loss(divergences[:n_good], counted[:n_good], weights.later)
+        bad = mean_divergence(divergences[n_good:], counted[n_good:n_kept]) if n_kept > n_good else None
+        refusals = refusal_loss(found, counted[n_kept:], weights.margin)
+        total = total_loss(good, bad, refusals, weights, self.lam)
+        figures = [0.0 if each is None else float(each.detach()) for each in (total, good, bad, refusals)]
+        self.losses.append(Losses(*figures))
+        return total + chosen.sparsity * self.tensors["strengths"].abs().mean()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step of Adam along the gradients that are there."""
+        self.taken += 1
+        share = self.settings.share(self.point, len(self.losses) - 1)
+        for name, tensor in self.tensors.items():
+            gradient = tensor.grad
+            tensor.grad = None
+            if gradient is None:
+                continue
+            first, second = self._moments[name]
+            first.lerp_(gradient, 1 - BETAS[0])
+            second.lerp_(gradient.square(), 1 - BETAS[1])
+            steered = first / (1 - BETAS[0] ** self.taken)
+            spread_ = (second / (1 - BETAS[1] ** self.taken)).sqrt() + EPSILON
+            tensor.sub_(share * self._step_size(name, tensor) * steered / spread_)
+        self.tensors["strengths"].clamp_(*self.settings.bounds)
+        directions = self.tensors["directions"]
+        directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+    def _step_size(self, name: str, tensor: Tensor) -> float:
+        """A unit vector's entries shrink with the width: so must a step, for the same angle."""
+        if name == "strengths":
+            return self.settings.strength_step
+        return self.settings.direction_step / math.sqrt(tensor.shape[1])
+
+    def finish(self) -> LearnedPoint:
+        """The running point, and on to the next one."""
+        dropped = self._fault()
+        number, lam, losses = self.point, self.lam, tuple(self.losses)
+        if dropped is not None:
+            position = self.generator.get_state()
+            self.load(self._good_point)
+            self.generator.set_state(position)
+        self.point, self.losses = number + 1, []
+        self._good_point = self.state()
+        return LearnedPoint(number, lam, detached(self.tensors), losses, dropped)
+
+    def _fault(self) -> str | None:
+        """Why the running point is no good, or None."""
+        if not all(bool(torch.isfinite(each).all()) for each in self.tensors.values()):
+            return "a learned tensor is not finite"
+        totals = [each.total for each in self.losses]
+        if not all(map(math.isfinite, totals)):
+            return "the loss is not finite"
+        part = max(1, len(totals) // 4)
+        first, last = sum(totals[:part]) / part, sum(totals[-part:]) / part
+        if last > DIVERGED * first and last > DIVERGED * 0.01:
+            return f"the loss diverges: {first:.3g} nats over the first {part} steps, {last:.3g} over the last"
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the rest of the path hangs on, at the end of a point."""
+        kept = {f"tensor.{name}": each.detach().clone() for name, each in self.tensors.items()}
+        for name, (first, second) in self._moments.items():
+            kept |= {f"first.{name}": first.clone(), f"second.{name}": second.clone()}
+        for number, part in enumerate(self.parts[1:]):
+            kept |= {f"part.{number}.{name}": table for name, table in as_tensors(part).items()}
+        counts = {"point": torch.tensor(self.point), "taken": torch.tensor(self.taken)}
+        return kept | counts | {"generator": self.generator.get_state()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from a state of this path."""
+        for name, tensor in self.tensors.items():
+            tensor.copy_(state[f"tensor.{name}"])
+            for moment, kind in zip(self._moments[name], ("first", "second"), strict=True):
+                moment.copy_(state[f"{kind}.{name}"])
+        self.point, self.taken = int(state["point"]), int(state["taken"])
+        self.generator.set_state(state["generator"].cpu())
+        self.targets, self.parts = self.parts[0], self.parts[:1]
+        for number in range(len([name for name in state if name.startswith("part.") and name.endswith(".good")])):
+            tables = {name: state[f"part.{number}.{name}"] for name in PARTS_OF_TARGETS}
+            self.add(from_tensors(tables))
+        self.losses = []
+        self._good_point = self.state()
+
+
+def learn_paths(
+    forward: AnswerForward, paths: Sequence[PathLearner], refresh: Refresh | None = None
+) -> Iterator[tuple[int, LearnedPoint]]:
+    """Points of several paths as they are finished, with the number of their path.
+
+    Paths run side by side, their rows in one forward: on a GPU, where a step is bound by launching kernels, several
+    cost little more than one. `refresh` gives the paths new targets after each of their points.
+    """
+    # In the order of an uninterrupted path: what shares a batch with what shows in the last bits.
+    for number in range(max(len(path.parts) for path in paths)):
+        for path in paths:
+            forward.prepare([row for part in path.parts[number : number + 1] for row in part.rows])
+    while running := [number for number, path in enumerate(paths) if not path.done]:
+        take_step(forward, [paths[number] for number in running])
+        finished = {number: paths[number].finish() for number in running if paths[number].at_point}
+        going_on = [number for number in finished if not paths[number].done]
+        if refresh is not None and going_on:
+            add_targets(forward, paths, going_on, refresh)
+        yield from finished.items()
+
+
+@torch.no_grad()
+def add_targets(forward: AnswerForward, paths: Sequence[PathLearner], numbers: Sequence[int], refresh: Refresh) -> None:
+    """Gives some of the paths what `refresh` finds under their edits."""
+    found = refresh(numbers, [paths[number].edit() for number in numbers])
+    for number, targets in zip(numbers, found, strict=True):
+        paths[number].add(targets)
+        forward.prepare(targets.rows)
+
+
+def take_step(forward: AnswerForward, paths: Sequence[PathLearner]) -> None:
+    """One step of each path."""
+    edits = [path.edit() for path in paths]
+    drawn = [path.batch() for path in paths]
+    with forward.edited(edits) as edited:
+        total = _total(edited, paths, drawn)
+        if bool(torch.isfinite(total)):
+            total.backward()
+    for path in paths:
+        path.step()
+
+
+def _total(
+    edited: EditedForward,
+    paths: Sequence[PathLearner],
+    drawn: Sequence[tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]],
+) -> Tensor:
+    """The sum of all paths' losses: none hangs on another's tensors."""
+    kept = [row for good, bad, _ in drawn for row in (*good, *bad)]
+    gone = [row for *_, refusals in drawn for row in refusals]
+    numbers = [n for n, (good, bad, _) in enumerate(drawn) for _ in (*good, *bad)]
+    numbers += [n for n, (*_, refusals) in enumerate(drawn) for _ in refusals]
+    divergences, found, batch = edited(kept, gone, torch.tensor(numbers))
+    counted = batch.counted.to(divergences.device)
+    total, kept_before, gone_before = divergences.new_zeros(()), 0, 0
+    for path, (good, bad, refusals) in zip(paths, drawn, strict=True):
+        own_kept = slice(kept_before, kept_before + len(good) + len(bad))
+        own_gone = slice(gone_before, gone_before + len(refusals))
+        behind = slice(len(kept) + own_gone.start, len(kept) + own_gone.stop)
+        own = torch.cat([counted[own_kept], counted[behind]])
+        total = total + path.loss(divergences[own_kept], found[own_gone], own, len(good))
+        kept_before, gone_before = own_kept.stop, own_gone.stop
+    return total

@@ -1,0 +1,51 @@
+"""What all prompts begin with: its keys and values, computed once a candidate and given to each of its rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+
+def empty_cache(model: Any) -> DynamicCache:
+    return DynamicCache(config=model.config)
+
+
+def keeps_positions(model: Any) -> bool:
+    """Whether every layer keeps keys and values of all positions, and nothing else."""
+    return all(type(each) is DynamicLayer for each in empty_cache(model).layers)
+
+
+def cache_for_rows(model: Any, whole: DynamicCache, candidates: Tensor, skipped: int) -> DynamicCache:
+    """A cache in which each row has the prefix of its own candidate; `whole` has one row a candidate.
+
+    The lowest `skipped` layers, which do not run, hold as many positions as the prefix has, and nothing in them: the
+    model counts positions by its first layer.
+    """
+    cache = empty_cache(model)
+    layers: list[Any] = list(whole.layers)
+    positions = layers[-1].keys.shape[-2]
+    for number, layer in enumerate(layers):
+        if number < skipped:
+            nothing = torch.zeros(len(candidates), 1, positions, 1, device=layers[-1].keys.device)
+            cache.update(nothing, nothing, number)
+        else:
+            cache.update(_for_rows(layer.keys, candidates), _for_rows(layer.values, candidates), number)
+    return cache
+
+
+def _for_rows(states: Tensor, candidates: Tensor) -> Tensor:
+    """Each row's own candidate's states, (row, ...), out of those of all candidates."""
+    if len(states) == 1:
+        # The gradient of an expansion is a plain sum; that of an index is slow on a GPU.
+        return states.expand(len(candidates), *states.shape[1:])
+    return states.index_select(0, candidates.to(states.device))
+
+
+def mask_behind(kept: Sequence[Tensor], shared: int, longest: int, like: Tensor) -> Tensor:
+    """The mask, (row, position), of what follows the prefix."""
+    mask = torch.zeros(len(kept), longest, dtype=like.dtype, device=like.device)
+    for number, state in enumerate(kept):
+        mask[number, longest - len(state) + shared :] = 1
+    return mask

@@ -1,0 +1,73 @@
+"""Rows to learn from: prompts with answers behind them, and the places of the answer that are scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt and an answer to it, as tokens."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """A row and which tokens of its answer are scored, by their place in the answer, ascending."""
+
+    row: Row
+    places: tuple[int, ...]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The scored tokens."""
+        return tuple(self.row.answer[place] for place in self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows side by side, padded on the left.
+
+    `positions[r, k]` is where the logits of row r's k-th scored token stand, one before the token itself. Rows with
+    fewer scored tokens than others repeat their last one; `counted` leaves the repeats out.
+    """
+
+    ids: Int[Tensor, "row position"]
+    mask: Int[Tensor, "row position"]
+    positions: Int[Tensor, "row scored"]
+    tokens: Int[Tensor, "row scored"]
+    counted: Tensor
+
+
+def join(rows: Sequence[ScoredRow], pad: int, device: torch.device) -> Batch:
+    """The rows as one batch; an answer runs as far as its last scored token needs."""
+    texts = [(*each.row.prompt, *each.row.answer[: each.places[-1]]) for each in rows]
+    longest, most = max(map(len, texts)), max(len(each.places) for each in rows)
+    ids, mask, positions, tokens, counted = [], [], [], [], []
+    for each, text in zip(rows, texts, strict=True):
+        padding, missing = longest - len(text), most - len(each.places)
+        ids.append([pad] * padding + list(text))
+        mask.append([0] * padding + [1] * len(text))
+        first = padding + len(each.row.prompt) - 1
+        positions.append([first + place for place in each.places] + [first + each.places[-1]] * missing)
+        tokens.append([*each.tokens, *[each.tokens[-1]] * missing])
+        counted.append([1.0] * len(each.places) + [0.0] * missing)
+    whole = [torch.tensor(each, device=device) for each in (ids, mask, positions, tokens, counted)]
+    return Batch(*whole)
+
+
+def padded_states(states: Sequence[Tensor]) -> Tensor:
+    """States (positions, d_model) of rows as one tensor, (row, position, d_model), padded on the left."""
+    longest = max(map(len, states))
+    padded = states[0].new_zeros(len(states), longest, states[0].shape[-1])
+    for number, state in enumerate(states):
+        padded[number, longest - len(state) :] = state
+    return padded

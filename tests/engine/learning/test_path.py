@@ -1,0 +1,114 @@
+"""A path: the same by the same seed, whole after a kill, and without points that are none."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from heretic.ablation.edit import ModelEdit
+from heretic.engine.learning.forward import AnswerForward
+from heretic.engine.learning.path import LearnedPoint, LearningSettings, Losses, PathLearner, learn_paths
+from heretic.engine.learning.targets import Targets, as_tensors, from_tensors
+from tests.support.families import tiny
+from tests.support.learned import forward_of, layout_for, loaded_of, random_tensors, rows, scored
+
+SETTINGS = LearningSettings(
+    lambdas=(3.0, 1.0, 0.3), first_steps=4, steps=3, good_rows=4, bad_rows=2, refusal_rows=3, scored=3, answer_tokens=5
+)
+TARGETS = Targets(tuple(rows(8)), tuple(rows(4, 7)), tuple(scored(rows(6, 5), (1, 2, 3))))
+
+
+def refresh(numbers: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
+    """A point's own rows, as far as its edit tells them."""
+    seeds = [int(1e4 * float(next(iter(edit.values())).left.abs().sum())) for edit in edits]
+    return [Targets((), tuple(rows(2, seed)), tuple(scored(rows(2, seed + 1), (0, 1, 2)))) for seed in seeds]
+
+
+def new_path(settings: LearningSettings = SETTINGS) -> tuple[PathLearner, AnswerForward]:
+    loaded = loaded_of(tiny("llama"))
+    layout = layout_for(loaded)
+    start = random_tensors(layout, loaded.d_model)
+    draw = torch.Generator().manual_seed(4)
+    return PathLearner(layout, start, TARGETS, settings, draw, loaded.device), forward_of(loaded)
+
+
+def whole(settings: LearningSettings = SETTINGS, state: dict[str, Tensor] | None = None) -> list[LearnedPoint]:
+    learner, forward = new_path(settings)
+    if state is not None:
+        learner.load(state)
+    return [point for _, point in learn_paths(forward, [learner], refresh)]
+
+
+def same(first: LearnedPoint, second: LearnedPoint) -> bool:
+    pairs = zip(first.tensors.values(), second.tensors.values(), strict=True)
+    return all(torch.equal(*pair) for pair in pairs) and first.losses == second.losses
+
+
+def test_the_same_seed_gives_the_same_path() -> None:
+    first, second = whole(), whole()
+    assert [point.lam for point in first] == [3.0, 1.0, 0.3]
+    assert all(same(*pair) for pair in zip(first, second, strict=True))
+    assert not torch.equal(first[0].tensors["directions"], first[1].tensors["directions"])
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_path_goes_on_after_a_kill(done: int) -> None:
+    """Its state behind a point, through a file, gives the points that would have followed."""
+    uninterrupted = whole()
+    learner, forward = new_path()
+    points = learn_paths(forward, [learner], refresh)
+    before = [next(points)[1] for _ in range(done)]
+    kept = load(save(learner.state()))
+    assert all(same(*pair) for pair in zip(before + whole(state=kept), uninterrupted, strict=True))
+
+
+def test_learning_lowers_the_loss() -> None:
+    settings = replace(SETTINGS, lambdas=(1.0,), first_steps=30, good_rows=8, refusal_rows=6, bad_rows=4)
+    [point] = whole(settings)
+    totals = [each.total for each in point.losses]
+    assert sum(totals[-5:]) < 0.7 * sum(totals[:5])
+    assert torch.allclose(point.tensors["directions"].norm(dim=1), torch.ones(()))
+
+
+def test_a_point_that_diverges_is_dropped_and_the_path_goes_on() -> None:
+    learner, forward = new_path(replace(SETTINGS, lambdas=(1.0, 1.0), first_steps=8, steps=3))
+    taken = learn_paths(forward, [learner])
+    with torch.no_grad():
+        learner.tensors["strengths"].fill_(math.nan)
+    _, point = next(taken)
+    assert point.dropped == "a learned tensor is not finite"
+    assert len(point.losses) == 1, "nothing is gained by going on"
+    assert all(torch.isfinite(each).all() for each in point.tensors.values())
+    _, later = next(taken)
+    assert later.dropped is None
+
+
+def test_a_rising_loss_is_named() -> None:
+    learner, _ = new_path()
+    rising = [Losses(0.1 * 2**n, 0.0, 0.0, 0.0) for n in range(8)]
+    learner.losses = rising
+    assert "diverges" in (learner.finish().dropped or "")
+
+
+def test_targets_survive_a_file() -> None:
+    more = TARGETS.with_more(Targets((), tuple(rows(2, 9)), tuple(scored(rows(2, 8), (3, 4)))))
+    again = from_tensors(as_tensors(more))
+    assert again.good == more.good
+    assert again.bad == more.bad
+    assert [each.tokens for each in again.remaining] == [each.tokens for each in more.remaining]
+
+
+def test_paths_side_by_side_are_each_what_it_is_alone() -> None:
+    first, forward = new_path()
+    second, _ = new_path(replace(SETTINGS, margin=2.0))
+    together: dict[int, list[LearnedPoint]] = {0: [], 1: []}
+    for number, point in learn_paths(forward, [first, second]):
+        together[number].append(point)
+    alone, other = new_path()
+    [point, *_] = [point for _, point in learn_paths(other, [alone])]
+    assert torch.allclose(point.tensors["directions"], together[0][0].tensors["directions"], atol=1e-3)
+    assert not torch.allclose(point.tensors["strengths"], together[1][0].tensors["strengths"], atol=1e-3)
