@@ -152,7 +152,7 @@ def test_a_study_without_a_report_part_says_so(
     assert main(["report", str(journal), "--no-model"]) == 0
     text = journal.with_suffix(".report.html").read_text()
     assert "Nothing was measured on held-out prompts" in text
-    assert "Which parameters matter is told from 20 trials on" in text
+    assert "The importance of parameters is estimated from 20 trials on" in text
 
 
 def test_the_home_directory_is_not_told(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
