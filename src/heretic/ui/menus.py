@@ -2,20 +2,21 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import questionary
 
 from ..config import Benchmark
 from ..events import Action, Partner, ResumeChoice
-from ..export.formats.base import ExportFormat
-from ..export.formats.registry import FORMATS
 from ..report.text import metric_text, share_interval, value_text
 from ..study.pareto import knee
 from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 from .chat import talk
 from .compare import comparison_screen
 from .flags import default_output
+
+if TYPE_CHECKING:
+    from ..export.formats.base import ExportFormat
 
 Answer = TypeVar("Answer")
 
@@ -26,10 +27,10 @@ class MenuChooser:
     asks = True
 
     def __init__(
-        self, model: str, benchmarks: Sequence[Benchmark] = (), formats: Sequence[ExportFormat] = FORMATS
+        self, model: str, benchmarks: Sequence[Benchmark] = (), formats: "Sequence[ExportFormat] | None" = None
     ) -> None:
         self._model = model
-        self._formats = [form for form in formats if form.suits(model)]
+        self._formats = formats
         self._benchmarks = benchmarks
         self._trial: TrialRecord | None = None
 
@@ -100,10 +101,10 @@ class MenuChooser:
             if action is not None:
                 return action
 
-    def _ask_what(self, trial: TrialRecord) -> str | ExportFormat | None:
+    def _ask_what(self, trial: TrialRecord) -> "str | ExportFormat | None":
         """A format to save it in, or one of the other things."""
         choices: list[tuple[str, str | ExportFormat]] = [
-            *((f"Save {form.label}", form) for form in self._formats),
+            *((f"Save {form.label}", form) for form in self._offered()),
             ("Chat with it", "chat"),
             (f"Compare its answers with those of the {BASELINE} and of other trials", "compare"),
             *([(f"Benchmark it and the {BASELINE}", "benchmark")] if self._benchmarks else []),
@@ -112,6 +113,12 @@ class MenuChooser:
             ("Back to the front", "back"),
         ]
         return _select(f"Trial {trial.number}: what next?", choices)
+
+    def _offered(self) -> "list[ExportFormat]":
+        """The formats that suit the model; imported late, since they need torch and the first menu does not."""
+        from ..export.formats.registry import FORMATS
+
+        return [form for form in self._formats or FORMATS if form.suits(self._model)]
 
     def _compare(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:
         others = [(_title(each, baseline), each) for each in front if each.number != trial.number]
@@ -139,13 +146,13 @@ class MenuChooser:
         )
         return Action("benchmark", trial, benchmarks=tuple(chosen)) if chosen else None
 
-    def _save(self, trial: TrialRecord, form: ExportFormat) -> Action | None:
+    def _save(self, trial: TrialRecord, form: "ExportFormat") -> Action | None:
         output = self._directory(form, "Directory to write to:")
         return Action("save", trial, form.name, output) if output else None
 
     def _upload(self, trial: TrialRecord) -> Action | None:
         """Escape at any question is no upload."""
-        form = _select("Upload what?", [(form.label[0].upper() + form.label[1:], form) for form in self._formats])
+        form = _select("Upload what?", [(form.label[0].upper() + form.label[1:], form) for form in self._offered()])
         if form is None:
             return None
         default = default_output(self._model) + form.suffix
@@ -161,7 +168,7 @@ class MenuChooser:
         output = self._directory(form, "Directory to write to first (it stays):")
         return Action("upload", trial, form.name, output, repository=repository, public=public) if output else None
 
-    def _directory(self, form: ExportFormat, question: str) -> str | None:
+    def _directory(self, form: "ExportFormat", question: str) -> str | None:
         default = default_output(self._model) + form.suffix
         directory: str | None = ask(questionary.path(question, default=default))
         return directory

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import save
 from torch import Tensor
 
@@ -23,6 +22,8 @@ from ..readers.base import CheckpointReader
 from .base import Check, EditOf, Export, ExportFormat, Written
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
+
     from ...model.loading.load import LoadedModel
 
 
@@ -110,7 +111,7 @@ def _magnitude(edit: SiteEdit, weight: Tensor, site: Site) -> Tensor:
     return norms
 
 
-def _config(factors: Sequence[LoraFactors], base_model_name: str, revision: str | None) -> LoraConfig:
+def _config(factors: Sequence[LoraFactors], base_model_name: str, revision: str | None) -> "LoraConfig":
     if not factors:
         raise ExportError("the candidate edits no weight, so there is nothing to put into an adapter: choose another")
     layouts = {(one.site.transposed, one.magnitude is None) for one in factors}
@@ -122,6 +123,8 @@ def _config(factors: Sequence[LoraFactors], base_model_name: str, revision: str 
     [(transposed, plain)] = layouts
     rank = max(len(one.down) for one in factors)
     modules = [one.site.module for one in factors]
+    from peft import LoraConfig
+
     config = LoraConfig(
         base_model_name_or_path=base_model_name,
         revision=revision,
