@@ -104,3 +104,11 @@ def test_parts_that_can_not_be_put_together_are_refused(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in refused("", ["m", *arguments], capsys)
+
+
+@pytest.mark.parametrize(("words", "value"), [("true", True), ("False", False), (None, True)])
+@pytest.mark.parametrize("equals", [True, False])
+def test_a_switch_may_have_a_word_as_in_heretic_llm(words: str | None, value: bool, equals: bool) -> None:
+    flag = "--orthogonalize-direction"
+    given = [flag] if words is None else [f"{flag}={words}"] if equals else [flag, words]
+    assert given_flags(build_parser("").parse_args([*given, "m"])) == {"model": "m", "orthogonalize_direction": value}

@@ -154,3 +154,14 @@ def test_a_given_file_must_exist(tmp_path: Path) -> None:
 def test_lines_of_keys(path: list[str], line: int | None) -> None:
     text = '# seed = 0\nseed = 1\n[bad]\n\ncolumn = "x"\n[good]\n[other]\ncolumn = "y"\ndataset = "z"\n'
     assert line_of(text, path) == line
+
+
+@pytest.mark.parametrize("key", ["scorer", "load_in_4bit", "print_debug_information", "study_name", "compile"])
+def test_a_key_of_another_program_gets_no_misleading_guess(key: str) -> None:
+    assert "did you mean" not in problem(f'{key} = "x"\n')
+
+
+def test_a_key_below_a_table_by_mistake_is_told_to_go_above() -> None:
+    text = problem('[bad_prompts]\ndataset = "b"\nrefusal_markers = ["sorry"]\n')
+    assert "bad_prompts.refusal_markers (config.toml, line 3) is not a known key: refusal_markers belongs" in text
+    assert "above the first [table]" in text

@@ -128,7 +128,7 @@ def test_the_base_models_licence_and_text_are_kept() -> None:
         "LICENSE",
     )
     assert metadata["language"] == ["en", "de"] and metadata["pipeline_tag"] == "text-generation"
-    assert set(metadata["tags"]) == {"chat", "heretic", "abliterated"}
+    assert set(metadata["tags"]) == {"chat", "heretic", "uncensored", "decensored", "abliterated"}
     assert "It was trained on $5 of data. {{ braces }}" in text
     assert "some-licence" in text.partition("## Licence")[2].partition("##")[0]
 
@@ -222,3 +222,34 @@ def test_the_written_card_names_the_licences_files_and_the_written_figures(tmp_p
     write_card(output, TRIAL, record(baseline=toys.BASELINE), Merge(), base, None, written)
     text = (output / "README.md").read_text()
     assert "`LICENSE.txt`" in text and "4/100" in text and "0.1299" in text
+
+
+def test_what_is_true_of_the_bases_own_page_alone_is_left_out() -> None:
+    keys = "new_version: org/two\nthumbnail: a.png\nwidget: []\nextra_gated_prompt: Agree\nextra_gated_fields: {}\n"
+    metadata, _ = card(base=BASE_CARD.replace("---\n", f"---\n{keys}", 1))
+    assert not [key for key in metadata if key.startswith(("new_version", "thumbnail", "widget", "extra_gated"))]
+
+
+@pytest.mark.parametrize("languages", ["no", "[no, en]"])
+def test_norwegian_stays_a_language(languages: str) -> None:
+    metadata, _ = card(base=BASE_CARD.replace("[en, de]", languages))
+    assert "no" in metadata["language"]
+
+
+def test_what_the_chat_template_was_given_is_in_the_configuration() -> None:
+    settings = record().settings | {"chat_template_arguments": {"thinking": False, "effort": "low"}}
+    _, body = card(settings=settings)
+    configuration = tomllib.loads(body.split("```toml\n")[1].split("```")[0])
+    assert configuration["chat_template_arguments"] == {"thinking": False, "effort": "low"}
+
+
+@pytest.mark.parametrize("export", ["merge", "adapter", "gguf"])
+def test_the_licence_goes_along(export: str, tmp_path: Path) -> None:
+    base, output = tmp_path / "base", tmp_path / "out"
+    base.mkdir()
+    output.mkdir()
+    (base / "LICENSE.txt").write_text("Terms.")
+    (base / "README.md").write_text(BASE_CARD)
+    write_card(output, TRIAL, record(), find_format(export), base)
+    assert (output / "LICENSE.txt").read_text() == "Terms."
+    assert "`LICENSE.txt`" in (output / "README.md").read_text()

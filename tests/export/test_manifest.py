@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from heretic.export.manifest import MANIFEST, Manifest, manifest_of, write_manifest
+from heretic.export.manifest import MANIFEST, Manifest, manifest_of, recorded_template, write_manifest
 from tests.support import study_toys as toys
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,3 +41,16 @@ def test_the_first_manifests_are_read() -> None:
 def test_another_version_is_no_manifest(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Manifest.model_validate(content() | change)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"settings": []}', '{"settings": {"seed": 1}}'])
+def test_what_records_no_arguments_of_a_template_gives_none(content: str, tmp_path: Path) -> None:
+    assert recorded_template(tmp_path) == {}
+    (tmp_path / "heretic.json").write_text(content)
+    assert recorded_template(tmp_path) == {}
+
+
+def test_what_the_chat_template_was_given_is_read_back(tmp_path: Path) -> None:
+    given = {"chat_template_arguments": {"thinking": False}, "chat_template_date": "2026-01-31"}
+    (tmp_path / "heretic.json").write_text(json.dumps({"settings": {"seed": 1, **given}}))
+    assert recorded_template(tmp_path) == given

@@ -43,3 +43,9 @@ def test_records_that_do_not_say_are_judged_by_the_name() -> None:
     assert dataset_name(prompts("owner/name")) == "owner/name"
     assert dataset_name(prompts("/home/me/prompts.txt")) == "prompts.txt"
     assert dataset_name(prompts("C:\\me\\prompts.txt")) == "prompts.txt"
+
+
+def test_a_copy_in_the_hubs_cache_is_known_by_its_repository() -> None:
+    path = "/home/me/.cache/huggingface/hub/models--acme--tiny-1.5/snapshots/" + 40 * "a"
+    record = toys.record(model=path, model_path=path, model_revision=None)
+    assert (hub_id(record), model_name(record)) == ("acme/tiny-1.5", "acme/tiny-1.5")

@@ -14,6 +14,7 @@ from ..config.parsing import table_of
 from ..config.renamed import RENAMED, WITHOUT_MEANING
 
 STATUSES = "Exit status: 0 success, 2 bad input, 130 interrupted by Ctrl+C."
+TRUTH = {"true": True, "false": False}
 DOTTED = re.compile(r"--([a-z][a-z0-9-]*)\.([\w-]+)(?:=(.*))?", re.DOTALL)
 TABLES = {
     key
@@ -90,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         return formatter.format_help()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        given, unknown = self.parse_known_args(self._with_tables(list(args or ())), namespace)
+        given, unknown = self.parse_known_args(self._with_switches(self._with_tables(list(args or ()))), namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
         return given
@@ -109,6 +110,21 @@ class Parser(argparse.ArgumentParser):
         flags = [name for name in self._option_string_actions if name.startswith("--")]
         meant = nearest(flag, flags)
         return f"unknown option {flag}" + (f": did you mean {meant}?" if meant else "")
+
+    def _with_switches(self, arguments: list[str]) -> list[str]:
+        """The arguments with --flag true and --flag=false as --flag and --no-flag."""
+        rest: list[str] = []
+        remaining = list(arguments)
+        while remaining:
+            flag, equals, value = remaining.pop(0).partition("=")
+            switch = isinstance(self._option_string_actions.get(flag), argparse.BooleanOptionalAction)
+            if switch and not equals and remaining and remaining[0].lower() in TRUTH:
+                value = remaining.pop(0)
+            if switch and value.lower() in TRUTH:
+                rest.append(flag if TRUTH[value.lower()] else f"--no-{flag.removeprefix('--')}")
+            else:
+                rest.append(flag + equals + value)
+        return rest
 
     def _with_tables(self, arguments: list[str]) -> list[str]:
         """The arguments with the parts of tables (--bad-prompts.dataset X) put together to one flag a table."""

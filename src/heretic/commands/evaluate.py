@@ -9,6 +9,7 @@ from ..config.changes import changed
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluation
 from ..events import Reporter
+from ..export.manifest import MANIFEST, TEMPLATE_KEYS, recorded_template
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..session.engine import make_evaluator, open_engine, release
 from ..session.prompts import RunPrompts, load_run_prompts
@@ -46,7 +47,13 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     # The first token of a refusal is known from a baseline alone; markers need none.
     settings = changed(settings, {"objective": "markers"})
     prompts = load_run_prompts(settings)
+    for note in prompts.notes:
+        reporter.warn(note)
     checkpoint = find_checkpoint(model)
+    # An export is asked as its study asked the model that it was made from.
+    given = {key for key in TEMPLATE_KEYS if getattr(settings, key)}
+    recorded = recorded_template(checkpoint.directory)
+    settings = changed(settings, {key: value for key, value in recorded.items() if key not in given}, MANIFEST)
     settings = settle_trust(settings, checkpoint, reporter)
     baseline = None
     if base is not None:

@@ -112,6 +112,8 @@ def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter:
 def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[Session, HeldoutPrompts | None]:
     """Prompts and model files, checked; and the held-out prompts, if there are any."""
     prompts = load_run_prompts(settings)
+    for note in prompts.notes:
+        reporter.warn(note)
     part = load_report_part(settings, prompts)
     if part is None and settings.heldout_trials:
         reporter.say("Nothing is measured at the end: good_heldout_prompts and bad_heldout_prompts are not given.")

@@ -8,8 +8,8 @@ from ..config import PromptSource
 from ..errors import PromptError
 from ..events import Reporter
 from ..files import write_atomically
-from ..prompts.files import Rows, read_rows
-from ..prompts.loading import load_prompts
+from ..prompts.files import Rows
+from ..prompts.loading import load_prompts, prompt_rows
 from ..prompts.partition import clusters, deal, split_into_parts
 
 PARTS = {"direction": 0.5, "search": 0.25, "report": 0.25}
@@ -35,7 +35,7 @@ def split_prompts(
     Raises:
         PromptError: the set can't be read or does not fill the parts, or a file is there already.
     """
-    rows = _rows(source)
+    rows = _rows(source, reporter)
     stem = Path(source.dataset).stem or "prompts"
     targets = {part: output / f"{stem}.{part}.jsonl" for part in PARTS}
     there = [str(path) for path in targets.values() if path.exists()]
@@ -74,10 +74,12 @@ def parse_sizes(text: str) -> dict[str, int]:
     return dict(zip(PARTS, map(int, numbers), strict=True))
 
 
-def _rows(source: PromptSource) -> Rows:
+def _rows(source: PromptSource, reporter: Reporter) -> Rows:
     """The rows of a file with all their columns; of any other set its prompts alone."""
     prompts = load_prompts(source)
+    for note in prompts.notes:
+        reporter.warn(note)
     path = Path(source.dataset).expanduser()
     if not path.is_file() or source.split:
         return [{source.column: prompt.text} for prompt in prompts]
-    return [row for row in read_rows(path) if str(row[source.column] or "").strip()]
+    return prompt_rows(path, source.column)

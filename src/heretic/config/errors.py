@@ -31,6 +31,10 @@ _WORDS = {
 }
 
 
+NEAR = 0.7
+"""Similarity of a misspelt key: load_in_4bit and save_directory resemble keys by 0.5 that mean something else."""
+
+
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The known word that is most similar to `word`; None if none reaches the similarity `cutoff` (0 to 1)."""
     by_plain = {name.lower().replace("-", "_"): name for name in known}
@@ -40,8 +44,12 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
 
 def unknown_key(key: str, place: str, known: Iterable[str], within: str = "") -> str:
     """The problem of an unknown key; `within` is the path of the table that holds it."""
-    name = nearest(key, known)
-    return f"{within}{key} ({place}) is not a known key" + (f": did you mean {within}{name}?" if name else "")
+    problem = f"{within}{key} ({place}) is not a known key"
+    if within and key in Settings.model_fields:
+        # TOML's tables go on to the next heading: three public configurations have a key below one by mistake.
+        return f"{problem}: {key} belongs to no table, so write it above the first [table]"
+    name = nearest(key, known, NEAR)
+    return problem + (f": did you mean {within}{name}?" if name else "")
 
 
 def bad_values(error: ValidationError, layers: Sequence[Layer], merged: dict[str, Any]) -> list[str]:

@@ -39,6 +39,7 @@ ELSEWHERE = {
 """Keys of later releases of heretic-llm, with what to give here instead."""
 
 WITHOUT_MEANING = {
+    "collect_reproducibles": "every study records what is needed to reproduce it",
     "full_normalization_lora_rank": "an adapter for row_normalization = full is exact here at rank 1",
 }
 """Keys of heretic-llm 1.4.0 that are ignored here, with the reason."""

@@ -53,18 +53,23 @@ class PromptSource(BaseModel):
 
     dataset: str = Field(
         min_length=1,
-        description="Hub id, local directory or file (.txt with one prompt per line, .jsonl, .csv, .parquet).",
+        description="Hub id, local directory or file: one prompt per line, or .jsonl, .json, .csv, .tsv, .parquet, "
+        "also with .gz behind it.",
     )
     prompts: tuple[Text, ...] | None = Field(
         default=None, min_length=1, description="The prompts themselves, instead of a dataset."
     )
     commit: str | None = Field(default=None, description="Revision of a hub dataset.")
+    subset: str | None = Field(default=None, description="Configuration of a hub dataset that has several.")
     split: str | None = Field(
         default=None, description="Split and slice, such as `train[:400]`, or `[:400]` of a file without splits."
     )
-    column: str = Field(default="text", description="Column that holds the prompts.")
-    prefix: str = Field(default="", description="Text put before each prompt.")
-    suffix: str = Field(default="", description="Text put after each prompt.")
+    column: str = Field(
+        default="text",
+        description="Column of texts or conversations, or a pattern of several: `{context} {question}`.",
+    )
+    prefix: str = Field(default="", description="Text put before each prompt, with a space.")
+    suffix: str = Field(default="", description="Text put after each prompt, with a space.")
     system_prompt: SystemPrompt | None = Field(
         default=None, description="System prompt of this set, instead of the one for all sets."
     )

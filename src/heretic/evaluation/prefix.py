@@ -108,7 +108,9 @@ def find_response_prefix(
 
 def own_closing(model: Sampled, prefix: str) -> str:
     """What this model closes its thoughts with, as whole responses behind `prefix` have it; "" where they have none."""
-    for n_tokens in LONG_LOOKS:
+    marked = last_marker(prefix) or ends_in_thought(model.prompt() + prefix)
+    # A word that all responses begin with is hardly a thought: one look is enough there.
+    for n_tokens in LONG_LOOKS if marked else LONG_LOOKS[:1]:
         samples = model.whole_responses(prefix, n_tokens)
         separator = find_separator([sample.text for sample in samples])
         if separator or all(sample.complete for sample in samples):

@@ -1,6 +1,7 @@
 """The model card of an export: what was edited, how, and what was measured, above the base model's own card."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from .formats.base import ExportFormat
 from .public_names import dataset_name, hub_id, model_name, prompt_source
 
 CARD = "README.md"
-TAGS = ("heretic", "abliterated")
+TAGS = ("heretic", "uncensored", "decensored", "abliterated")
+"""What people filter models by."""
 # Metadata that says what the base model is or does; what it was measured to do there is not true of the edited one.
 NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
+# And how its own page looks and is entered.
+NOT_KEPT |= {"new_version", "thumbnail", "widget"}
 # What decides, beside the settings of the study, which candidates a search takes.
 SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
 
@@ -48,6 +52,10 @@ def write_card(
     `base` is the base model's directory, whose card it takes licence and text from; `figures` are those of the report
     part, where they were measured, and `written` those of what was written; `run` is the last start of the search.
     """
+    for name in licence_files(base):
+        # An adapter and a GGUF file bring no other files of the base along, but its licence binds them too.
+        if not (directory / name).exists():
+            shutil.copyfile(base / name, directory / name)
     text = model_card(trial, record, form, read_base_card(base), figures, written, licence_files(directory), run)
     (directory / CARD).write_text(text, encoding="utf-8")
 
@@ -104,7 +112,11 @@ def model_card(
 def _metadata(record: StudyRecord, form: ExportFormat, base: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
-    kept = {key: value for key, value in base.items() if key not in NOT_KEPT and value is not None}
+    kept = {
+        key: _language(value) if key == "language" else value
+        for key, value in base.items()
+        if key not in NOT_KEPT and not key.startswith("extra_gated") and value is not None
+    }
     tags = [*(tag for tag in kept.pop("tags", None) or [] if tag not in TAGS), *TAGS]
     base_model = hub_id(record)
     if base_model is not None:
@@ -112,6 +124,13 @@ def _metadata(record: StudyRecord, form: ExportFormat, base: dict[str, Any]) -> 
         kept["base_model_relation"] = "adapter" if form.needs_base else "finetune"
     data = ModelCardData(**kept, library_name=form.library, tags=tags)
     return f"---\n{data.to_yaml()}\n---"
+
+
+def _language(value: Any) -> Any:
+    """The languages; YAML 1.1 reads Norwegian, `no`, as false."""
+    if isinstance(value, list):
+        return [_language(each) for each in value]
+    return "no" if value is False else value
 
 
 def _heading(record: StudyRecord, form: ExportFormat) -> str:
@@ -249,6 +268,8 @@ def _configuration(record: StudyRecord, run: RunRecord | None) -> str:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
     # Strings, numbers, booleans and lists of these are the same in TOML as in JSON, but for what JSON may escape.
     return json.dumps(value, ensure_ascii=False)
 

@@ -1,5 +1,6 @@
 """The heretic.json of an export: what was done to the model, for those who find it later."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,8 @@ from ..study.schema import BaselineRecord, PromptRecord, Record, StudyRecord, Tr
 from .public_names import model_name, prompt_source
 
 MANIFEST = "heretic.json"
+TEMPLATE_KEYS = ("chat_template_arguments", "chat_template_date")
+"""Settings of what the chat template is given."""
 
 
 class Manifest(Record):
@@ -52,3 +55,13 @@ def manifest_of(trial: TrialRecord, record: StudyRecord) -> Manifest:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Writes heretic.json into the export's directory."""
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def recorded_template(directory: Path) -> dict[str, Any]:
+    """What the chat template of the export in `directory` was given, as settings; {} where nothing is recorded."""
+    try:
+        settings = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # No export of this program, or a damaged record: it is measured as any other model.
+        return {}
+    return {key: settings[key] for key in TEMPLATE_KEYS if isinstance(settings, dict) and settings.get(key)}

@@ -4,22 +4,35 @@ Whether a name is the hub's is known from how it was found. `owner/name` may be 
 repository may have the same name.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ..study.schema import PromptRecord, StudyRecord
 
+CACHED = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/")
+"""Where the hub's own cache keeps a repository."""
+
 
 def hub_id(record: StudyRecord) -> str | None:
     """The repository that the study's model was downloaded from; None for local files."""
     # Only a download has a commit.
-    return "/".join(record.model.split("/")[:2]) if record.model_revision is not None else None
+    return "/".join(record.model.split("/")[:2]) if record.model_revision is not None else _cached(record.model_path)
+
+
+def _cached(path: str) -> str | None:
+    """The repository whose copy in the hub's cache this is, if it is one."""
+    match = CACHED.search(path.replace("\\", "/"))
+    return match and f"{match[1]}/{match[2]}"
 
 
 def model_name(record: StudyRecord) -> str:
     """The study's model as others know it: as it was asked of the hub, or the last part of a local path."""
     if record.model_revision is not None:
         return record.model
+    cached = _cached(record.model_path)
+    if cached is not None:
+        return cached
     name = Path(record.model).name
     return name if name not in ("", "..") else Path(record.model_path).name
 

@@ -1,65 +1,170 @@
-"""Rows of a prompt file: .txt (one prompt a line), .jsonl, .csv, .parquet."""
+"""Rows of a prompt file: lines of text, JSON in its usual shapes, tables."""
 
 import csv
+import gzip
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import PromptError
 
 Rows = list[dict[str, Any]]
+TEXT = "text"
+"""The column of files that have none: lines, and JSON lists of texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows by column name. `plain`: the file holds texts without columns."""
+
+    rows: Rows
+    plain: bool = False
+    doubled: frozenset[str] = frozenset()
+    """Columns that the file names twice."""
 
 
 def read_rows(path: Path) -> Rows:
-    """The file's rows by column name; lines of a .txt file are rows of one column, `text`.
+    """The file's rows by column name; those of `read_table`."""
+    return read_table(path).rows
+
+
+def read_table(path: Path) -> Table:
+    """The rows of a .jsonl, .json, .csv, .tsv or .parquet file, or .gz of one; of any other file its lines.
 
     Raises:
-        PromptError: the ending is none of these, or the file is not what its ending says.
+        PromptError: the file is not what its ending says, or no text.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise PromptError(f"Expected a prompt file that ends in {', '.join(READERS)}, got {path.name}. Convert it.")
+    packed = path.suffix.lower() == ".gz"
+    ending = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     try:
-        return reader(path)
-    except (ValueError, OSError, csv.Error) as error:
-        raise PromptError(f"Could not read prompts from {path} as {path.suffix} ({error}). Mend the file.") from error
+        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+        if ending == ".parquet":
+            return _parquet(content)
+        return READERS.get(ending, _lines_of)(decode(content))
+    except (ValueError, OSError, EOFError, csv.Error) as error:
+        kind = ending or "text"
+        raise PromptError(f"Could not read prompts from {path} as {kind} ({error}). Mend the file.") from error
 
 
-def _lines(path: Path) -> list[str]:
+def decode(content: bytes) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        ValueError: it is something else; the text says what, and how to save it as UTF-8.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(
+            "it is UTF-16, which Notepad calls Unicode; save it as UTF-8 there, or: iconv -f UTF-16 -t UTF-8"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\0" in content:
+            raise ValueError("it is no text file") from error
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line} is not UTF-8, and looks like cp1252 (Windows, Excel); save it as UTF-8, or: iconv -f CP1252 "
+            "-t UTF-8"
+        ) from error
+    if "\0" in text:
+        raise ValueError("it is no text file")
+    return text
+
+
+def _split(text: str) -> list[str]:
     # Not `splitlines`: it also ends lines at form feeds and at signs such as U+2028, which texts and JSON strings hold.
-    with path.open(encoding="utf-8-sig") as file:
-        return [line.removesuffix("\n") for line in file]
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
-def _txt(path: Path) -> Rows:
-    return [{"text": line} for line in _lines(path) if line.strip()]
+def _lines_of(text: str) -> Table:
+    return Table([{TEXT: line} for line in _split(text) if line.strip()], plain=True)
 
 
-def _jsonl(path: Path) -> Rows:
-    rows = []
-    for number, line in enumerate(_lines(path), 1):
+def _jsonl(text: str) -> Table:
+    entries = {}
+    for number, line in enumerate(_split(text), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            entries[number] = json.loads(line)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number}: expected an object, got {line[:60]!r}")
+    return _table(list(entries.values()), "line", list(entries))
+
+
+def _json(text: str) -> Table:
+    content = json.loads(text)
+    if isinstance(content, Mapping):
+        return _object(content)
+    return _table(content if isinstance(content, list) else [content], "entry")
+
+
+def _object(content: Mapping[str, Any]) -> Table:
+    """One conversation, a list under a key, or columns as pandas writes them."""
+    lists = {key: value for key, value in content.items() if isinstance(value, list)}
+    if len(lists) == 1 and not TURNS & set(lists):
+        return _table(next(iter(lists.values())), "entry")
+    columns = {key: list(value.values()) if isinstance(value, Mapping) else value for key, value in content.items()}
+    if all(isinstance(column, list) for column in columns.values()) and not TURNS & set(lists):
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError("its columns differ in length")
+        return Table([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    return _table([dict(content)], "entry")
+
+
+TURNS = frozenset({"messages", "conversations"})
+"""Keys of a conversation."""
+
+
+def _table(entries: list[Any], unit: str, numbers: Sequence[int] | None = None) -> Table:
+    """Rows of objects, or of texts alone; errors name an entry by its number."""
+    if entries and all(isinstance(entry, str) for entry in entries):
+        return Table([{TEXT: entry} for entry in entries], plain=True)
+    rows: Rows = []
+    for number, entry in zip(numbers or range(1, len(entries) + 1), entries, strict=True):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{unit} {number}: expected an object, got {json.dumps(entry)[:60]}")
+        body = entry.get("body")
+        # A line of a batch of requests has its conversation in the body of the request.
+        rows.append({**body, **entry} if isinstance(body, dict) and TURNS & set(body) else entry)
+    return Table(rows)
+
+
+def _csv(text: str, delimiter: str | None = None) -> Table:
+    header = text.split("\n", 1)[0]
+    if delimiter is None:
+        delimiter = "," if "," in header else next((sign for sign in ";\t" if sign in header), ",")
+    spaced = f"{delimiter} " in header
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced)
+    names = list(reader.fieldnames or [])
+    rows: Rows = []
+    for row in reader:
+        if None in row:
+            raise ValueError(
+                f"line {reader.line_num}: {len(names) + len(row[None])} fields under {len(names)} columns; put texts "
+                f"that have a {delimiter!r} in quotes"
+            )
         rows.append(row)
-    return rows
+    return Table(rows, doubled=frozenset(name for name in names if names.count(name) > 1))
 
 
-def _csv(path: Path) -> Rows:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _parquet(path: Path) -> Rows:
+def _parquet(content: bytes) -> Table:
+    import pyarrow
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(path).to_pylist()
+    return Table(pyarrow.parquet.read_table(pyarrow.BufferReader(content)).to_pylist())
 
 
-READERS: dict[str, Callable[[Path], Rows]] = {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+READERS: dict[str, Callable[[str], Table]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": lambda text: _csv(text, "\t"),
+}
+ENDINGS = (".txt", ".md", ".gz", ".parquet", *READERS)
+"""Endings by which a name that is no file is taken for a missing one."""

@@ -16,11 +16,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """Prompts in order, with the name of where they came from; `public` if that is a data set of the hub."""
+    """Prompts in order, with the name of where they came from; `public` if that is a data set of the hub. `notes` say
+    which rows of it gave no prompt."""
 
     source: str
     prompts: tuple[Prompt, ...]
     public: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -1,7 +1,7 @@
 """The last section of the page: the run in enough detail to repeat it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..config import Settings
@@ -20,6 +20,7 @@ def what_was_run(report: Report) -> Iterator[Part]:
         ("Loaded as", f"{study.dtype}, quantization {study.settings['quantization']}"),
         ("Edited weights", f"{len(study.sites)}, of {len({site['layer'] for site in study.sites})} layers"),
         ("Response prefix", repr(study.response_prefix) if study.response_prefix else "none"),
+        *_template(study.settings),
         ("Batch size", str(study.batch_size)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())),
     ]
@@ -50,6 +51,12 @@ def what_was_run(report: Report) -> Iterator[Part]:
         yield Table(
             ("Setting", "Value"), [(k, _shown(v)) for k, v in run.settings.items()], folded="All settings", long=True
         )
+
+
+def _template(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the chat template was given beside the conversation, if anything."""
+    shown = {"chat_template_arguments": "Chat template arguments", "chat_template_date": "Date that it prints"}
+    return [(title, _shown(settings[key])) for key, title in shown.items() if settings.get(key)]
 
 
 def _source(prompts: PromptRecord) -> str:

@@ -40,6 +40,11 @@ class RunPrompts:
             **third,
         }
 
+    @property
+    def notes(self) -> list[str]:
+        """Which rows of the sets gave no prompt."""
+        return [note for each in self.sets().values() for note in each.notes]
+
     def all(self) -> list[Prompt]:
         return [prompt for each in self.sets().values() for prompt in each]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..config import Settings
+from ..engine.local import LocalEngine
 from ..engine.protocol import Engine, Progress, no_progress
 from ..evaluation.prefix import TOKENS, Sample, find_response_prefix
 from ..evaluation.thoughts import ends_in_thought
@@ -17,13 +18,17 @@ FEW = 6
 
 
 class SampledModel:
-    """The engine's model, asked with `prompts`; its own response prefix plays no part."""
+    """The engine's model, asked with `prompts`; its own response prefix plays no part. `context_length` bounds whole
+    responses."""
 
-    def __init__(self, engine: Engine, prompts: Sequence[Prompt], progress: Progress) -> None:
+    def __init__(
+        self, engine: Engine, prompts: Sequence[Prompt], progress: Progress, context_length: int | None = None
+    ) -> None:
         self._engine = engine
         self._chat = engine.chat.with_prefix("")
         self._prompts = prompts
         self._progress = progress
+        self._context_length = context_length
 
     def prompt(self) -> str:
         first = self._prompts[0]
@@ -34,6 +39,9 @@ class SampledModel:
 
     def whole_responses(self, prefix: str, n_tokens: int) -> list[Sample]:
         few = [*self._prompts[:FEW], *self._prompts[-FEW:]]
+        if self._context_length is not None:
+            longest = max(len(self._chat.with_prefix(prefix).tokens(prompt)) for prompt in few)
+            n_tokens = max(1, min(n_tokens, self._context_length - longest))
         return self._responses(few, prefix, n_tokens, no_progress)
 
     def _responses(self, prompts: Sequence[Prompt], prefix: str, n_tokens: int, progress: Progress) -> list[Sample]:
@@ -64,14 +72,14 @@ def settle_thinking(chat: ChatFormat, settings: Settings, reporter: Reporter) ->
 
 
 def response_prefix(
-    engine: Engine, closing: str, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter
+    engine: LocalEngine, closing: str, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter
 ) -> str:
     """What all responses begin with, behind what closes a thought."""
     if settings.response_prefix is not None:
         return settings.response_prefix
     sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
     with reporter.step("Looking how responses begin", len(sample)) as progress:
-        model = SampledModel(engine, sample, progress)
+        model = SampledModel(engine, sample, progress, engine.loaded.context_length)
         prefix = find_response_prefix(model, settings.chain_of_thought_skips, settings.measure_thinking, closing)
     if not settings.measure_thinking and ends_in_thought(model.prompt() + prefix):
         opened = (model.prompt() + prefix)[-40:]

@@ -4,6 +4,7 @@ Metadata, the order of tensors and every tensor without an edit are copied byte 
 dequantised, edited in fp32 and quantised to its own type again, where the gguf package can write that type.
 """
 
+import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ...ablation.sites import Site
 from ...errors import ExportError
+from ...model.loading.chat_templates import FILE as CHAT_TEMPLATE
 from ...model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..directory import check_output, check_space, new_directory
 from ..matching import Owner, match_sites
@@ -120,6 +122,10 @@ def write_gguf(
         retyped: Retyped = {}
         with reader.path.open("rb") as source_file, (directory / name).open("w+b") as file:
             _Copy(reader, source_file, file, owners, edit_of, retyped, wanted).run(progress or (lambda _: None))
+        template = reader.path.parent / CHAT_TEMPLATE
+        if template.is_file():
+            # It takes the place of the file's own there, and so it must here.
+            shutil.copyfile(template, directory / CHAT_TEMPLATE)
         if check is not None:
             check(directory, retyped)
 

@@ -18,6 +18,8 @@ from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorPr
 from transformers.modeling_utils import PreTrainedModel
 
 from ...errors import ExportError
+from ...model.loading.chat_templates import settle_chat_template
+from ...model.loading.checkpoint import Checkpoint
 from ...model.loading.fast_gguf import FastGGUFReader, fast_gguf
 from .tensors import TensorInfo
 
@@ -100,6 +102,7 @@ class GGUFCheckpointReader:
     def write_companions(self, output: Path) -> None:
         with fast_gguf():
             tokenizer = AutoTokenizer.from_pretrained(str(self._directory), gguf_file=self._gguf_file)
+            settle_chat_template(tokenizer, Checkpoint(self._gguf_file, self._directory, self._gguf_file))
         tokenizer.save_pretrained(str(output))
         GenerationConfig.from_model_config(self._config).save_pretrained(str(output))
         self._config.architectures = [type(self._model).__name__]

@@ -17,6 +17,7 @@ from ..layers import decoder_layers, text_config, width
 from ..placement import input_device
 from ..sites.expert_selection import with_chosen_experts
 from ..sites.find import find_sites
+from .chat_templates import settle_chat_template
 from .checkpoint import Checkpoint
 from .damage import check_adapter, check_size, check_weights, first_line, reading
 from .fast_gguf import fast_gguf
@@ -126,8 +127,13 @@ def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     remedy = "Check that tokenizer.json and tokenizer_config.json are there and whole, and that transformers is recent."
     with reading("a tokenizer", checkpoint, remedy):
         tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
+            checkpoint.directory,
+            trust_remote_code=settings.trust_remote_code or False,
+            # With mistral-common installed, its tokenizer would be taken, which has no chat template.
+            mistral_format=False,
+            **checkpoint.source,
         )
+        settle_chat_template(tokenizer, checkpoint)
     # The last position of every row must be the last token of its prompt.
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
