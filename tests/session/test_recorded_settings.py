@@ -54,6 +54,13 @@ def test_former_names_are_read() -> None:
     assert settings.filter_direction_prompts and settings.n_workers == 3 and told == ""
 
 
+def test_a_record_without_a_method_is_of_the_first_one() -> None:
+    own = Settings(method="oblique")
+    assert taken({"seed": 7}, own)[0].method == "kernel"
+    assert taken({"seed": 7, "method": "oblique"})[0].method == "oblique"
+    assert taken({"seed": 7}, own, method="oblique")[0].method == "oblique"
+
+
 def test_a_bad_value_is_an_error_that_names_the_record() -> None:
     with pytest.raises(ConfigError, match=r"seed \(a.jsonl\): expected a number greater"):
         taken({"seed": -1})

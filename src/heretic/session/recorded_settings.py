@@ -105,7 +105,8 @@ def with_recorded(
     Raises:
         ConfigError: a recorded value can't be used.
     """
-    taken = taken_from(recorded, source, reporter)
+    # Records that name no method are from before there was another than the first.
+    taken = {"method": "kernel"} | taken_from(recorded, source, reporter)
     given = {key: value for key, value in (flags or {}).items() if RENAMED.get(key, key) in FIGURE_SETTINGS}
     read = recorded_settings(taken, source, given)
     keys = {*taken, *(RENAMED.get(key, key) for key in given)}
