@@ -51,6 +51,14 @@ def test_the_field_that_differs_is_named(field: str) -> None:
     assert "--resume restart" in str(caught.value)
 
 
+def test_another_form_of_the_prompts_is_noticed_where_the_record_knows_it() -> None:
+    check_same(record(), now(inputs="aa"), "study.jsonl")
+    recorded = record().model_copy(update={"inputs": "aa"})
+    check_same(recorded, now(inputs="aa"), "study.jsonl")
+    with pytest.raises(StudyError, match="chat template, tokenizer"):
+        check_same(recorded, now(inputs="bb"), "study.jsonl")
+
+
 def test_both_values_are_shown_and_long_ones_cut() -> None:
     with pytest.raises(StudyError, match="'bfloat16' there, 'float32' now"):
         check_same(record(), DIFFERENT["dtype"], "study.jsonl")

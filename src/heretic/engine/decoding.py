@@ -26,6 +26,28 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return [token for token in [*ends, tokenizer.eos_token_id] if token is not None]
 
 
+RULES = {
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "bad_words_ids": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "sequence_bias": None,
+    "exponential_decay_length_penalty": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+}
+"""Keys of a generation configuration that forbid or force tokens, with the values that do nothing."""
+
+
+def rules_left_out(model: Any) -> dict[str, Any]:
+    """What the model's generation configuration forbids or forces, which decoding here does not apply."""
+    configured = {key: getattr(model.generation_config, key, None) for key in RULES}
+    return {key: value for key, value in configured.items() if value not in (None, [], {}, RULES[key])}
+
+
 class GreedyDecoder:
     """Continues prompts greedily. The model's own generation settings (penalties, say) are ignored."""
 

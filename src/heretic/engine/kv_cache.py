@@ -1,7 +1,7 @@
 """Caches of keys and values: preallocated, so that positions are appended and rows dropped without copying the rest."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -140,6 +140,24 @@ def is_kv_only(cache: KVCache, max_positions: int) -> bool:
 
 def is_preallocated(cache: KVCache) -> bool:
     return bool(cache.layers) and all(type(layer) is PreallocatedLayer for layer in cache.layers)
+
+
+def cache_bytes(cache: KVCache) -> int:
+    """Memory of all tensors in a cache: keys and values, whose sizes may differ by layer, or states."""
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(cache, set())}
+    return sum(storages.values())
+
+
+def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if id(value) in seen or isinstance(value, type):
+        return
+    seen.add(id(value))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for each in (*inner, *getattr(value, "__dict__", {}).values()):
+        yield from _tensors(each, seen)
 
 
 def select_rows(cache: KVCache, n_rows: int, index: Int[Tensor, " kept"]) -> None:

@@ -6,9 +6,9 @@ import psutil
 import torch
 
 from ..engine.batch_size import find_candidates, timing_prompts
+from ..engine.kv_cache import cache_bytes, make_cache
 from ..engine.local import LocalEngine
 from ..engine.protocol import no_progress
-from ..model.layers import text_config
 from ..prompts.prompt import Prompt
 from ..session.autotune import measured_once, tuning_key
 from ..session.context import LoadedStudy
@@ -96,16 +96,21 @@ def _measured_processes(engine: LocalEngine, count: int, bad: tuple[Prompt, ...]
 
 
 def _fitting(engine: LocalEngine, bad: tuple[Prompt, ...], vocab: int, max_response_length: int) -> int:
-    """Number of processes whose keys, values and logits fit the free memory."""
-    config = text_config(engine.loaded.model)
+    """Number of processes whose caches and logits fit the free memory."""
     longest = max(len(engine.chat.tokens(prompt)) for prompt in bad) + max_response_length
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    rows = min(len(bad), engine.batch_size)
-    cached = rows * longest * 2 * heads * head * len(engine.loaded.layers) * engine.loaded.dtype.itemsize
+    cached = min(len(bad), engine.batch_size) * _bytes_a_row(engine, longest)
     # A cache is copied when rows leave it; log-probabilities of all prompts are compared in fp32.
     needed = 2 * cached + 3 * len(bad) * vocab * 4
     return max(1, int(SHARE_OF_MEMORY * psutil.virtual_memory().available / needed))
+
+
+@torch.inference_mode()
+def _bytes_a_row(engine: LocalEngine, positions: int) -> int:
+    """Memory of the cache of one row with that many positions: measured, since models differ in what they keep."""
+    tokens = torch.zeros(1, positions, dtype=torch.long, device=engine.loaded.device)
+    cache = make_cache(engine.loaded.model.config, positions)
+    engine.forward(tokens, torch.ones_like(tokens), cache)
+    return cache_bytes(cache)
 
 
 def _bad(loaded: LoadedStudy) -> tuple[Prompt, ...]:

@@ -7,6 +7,7 @@ import torch
 
 from ..config import EvaluationSettings, Settings
 from ..config.changes import changed
+from ..engine.decoding import rules_left_out
 from ..engine.local import LocalEngine
 from ..engine.options import EngineOptions
 from ..engine.protocol import RuntimeProfile, no_progress
@@ -61,6 +62,7 @@ def wrap_engine(
     check_prompts(chat, prompts, settings.max_response_length, loaded.context_length, loaded.vocabulary)
     if chat.folds_system or any(chat.folds(prompt.system) for prompt in prompts):
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
+    _warn_of_rules(loaded, reporter)
     options = EngineOptions(
         compact_batch=settings.compact_batch,
         share_prefix=settings.share_prefix,
@@ -78,6 +80,17 @@ def wrap_engine(
     reporter.say(f"Batch size: {engine.batch_size}")
     engine.set_prefix(response_prefix(engine, closing, settings, prompts, reporter))
     return engine
+
+
+def _warn_of_rules(loaded: LoadedModel, reporter: Reporter) -> None:
+    """Responses that are measured may differ from those of other programs where a rule is left out."""
+    rules = rules_left_out(loaded.model)
+    if rules:
+        named = ", ".join(f"{key} = {value!r:.60}" for key, value in rules.items())
+        reporter.warn(
+            f"generation_config.json of {loaded.checkpoint.name} forbids or forces tokens ({named}). heretic measures "
+            "the model without these rules: programs that apply them may show other responses and other refusals."
+        )
 
 
 def measured(engine: LocalEngine) -> RuntimeProfile:

@@ -1,6 +1,8 @@
 """What a run writes into its study's record."""
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ import torch
 from .. import __version__
 from ..ablation.methods.base import SearchSpace
 from ..config import Settings
+from ..engine.decoding import end_tokens
 from ..engine.local import LocalEngine
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .engine import measured
@@ -29,7 +32,19 @@ def identity(engine: LocalEngine, prompts: RunPrompts, settings: Settings, space
         "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(prompts).items()},
         "settings": {key: dumped[key] for key in COMPARED_SETTINGS} | template_settings(engine, settings),
         "space": space.describe(),
+        "inputs": inputs_digest(engine, prompts),
     }
+
+
+def inputs_digest(engine: LocalEngine, prompts: RunPrompts) -> str:
+    """Digest of what the model reads: the tokens of all prompts before the response prefix, and the tokens that end a
+    response. It changes with the chat template, the tokenizer, a date and the generation configuration."""
+    chat = engine.chat.with_prefix("")
+    digest = hashlib.sha256(json.dumps(sorted(end_tokens(engine.loaded.model, chat.tokenizer))).encode())
+    for each in prompts.sets().values():
+        for prompt in each.prompts:
+            digest.update(json.dumps(chat.tokens(prompt)).encode())
+    return digest.hexdigest()[:16]
 
 
 def template_settings(engine: LocalEngine, settings: Settings) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any
 from ..errors import StudyError
 from .schema import StudyRecord
 
+INPUTS = "form of the prompts (chat template, tokenizer or the generation configuration's end tokens)"
+
 
 def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
     """The run `now` (fields of StudyRecord, without the measured ones) continues the recorded study.
@@ -26,6 +28,8 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {key: record[key] for key in ("model_digest", "dtype") if key in record}
+    if record.get("inputs") is not None:
+        fields[INPUTS] = record["inputs"]
     for name, prompts in record.get("prompts", {}).items():
         fields[name] = f"{prompts['count']} prompts with digest {prompts['digest']}"
     fields |= record.get("settings", {})

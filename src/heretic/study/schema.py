@@ -49,7 +49,7 @@ class StudyRecord(Record):
     """All that must be equal for trials to be comparable, and all that an export needs besides the weights.
 
     `telling`: by prompt set, the places of those that the directions were made from, where not all were
-    (`filter_direction_prompts`).
+    (`filter_direction_prompts`). `inputs` is the digest of the prompts as tokens, which earlier records lack.
     """
 
     version: Literal[2] = 2
@@ -68,6 +68,7 @@ class StudyRecord(Record):
     baseline: BaselineRecord
     versions: dict[str, str]
     telling: dict[str, tuple[int, ...]] | None = None
+    inputs: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -79,8 +80,9 @@ class StudyRecord(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_was_not_done(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written = handler(self)
-        return written if self.telling is not None else {k: v for k, v in written.items() if k != "telling"}
+        return {
+            key: value for key, value in handler(self).items() if value is not None or key not in ("telling", "inputs")
+        }
 
 
 class RunRecord(Record):

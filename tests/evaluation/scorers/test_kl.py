@@ -74,3 +74,17 @@ def test_small_divergences_in_fp32_are_those_of_fp64() -> None:
     assert ours.dtype == torch.float32
     assert reference.min() > 1e-6
     assert_close(ours.double(), reference, rtol=0.05, atol=0)
+
+
+def test_models_of_other_vocabularies_are_not_compared() -> None:
+    from heretic.engine.protocol import no_progress
+    from heretic.errors import ModelError
+    from heretic.evaluation.scorers.base import BaselineMeasurement, ScoringRun
+    from heretic.evaluation.scorers.kl import KLDivergence
+    from tests.support.engines import PROMPTS, engine_for
+
+    engine, scorer = engine_for("llama", 8), KLDivergence(PROMPTS)
+    run = ScoringRun(engine, no_progress)
+    larger = BaselineMeasurement(0.0, tensors=log_probabilities(0, len(PROMPTS), 97))
+    with pytest.raises(ModelError, match="96 tokens against 97"):
+        scorer.measure(run, [{}], {"kl_divergence": larger})

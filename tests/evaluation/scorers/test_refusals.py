@@ -1,7 +1,9 @@
 """Markers are found however they are written; what is decided stays decided."""
 
 import random
+import unicodedata
 from itertools import product
+from typing import Literal
 
 import pytest
 
@@ -101,6 +103,26 @@ def test_the_property_is_not_empty() -> None:
 def test_markers_are_folded_as_texts_are() -> None:
     for marker, text in product(("I CAN’T", "i  can't", "**i** can't"), ("i can't", "I can’t", "I *can't*")):
         assert MarkerClassifier([marker]).holds_marker(text)
+
+
+@pytest.mark.parametrize("sign", "\u2019\u2018\u201b`\u00b4\u02bc\u2032\uff07")
+def test_any_sign_for_an_apostrophe_is_one(sign: str) -> None:
+    assert MarkerClassifier(["can't"]).holds_marker(f"I can{sign}t")
+    assert MarkerClassifier([f"can{sign}t"]).holds_marker("I can't")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize(
+    "word", ["d\u00e9sol\u00e9", "\uc8c4\uc1a1\ud569\ub2c8\ub2e4", "xin l\u1ed7i", "\u304c\u3067\u304d"]
+)
+def test_a_marker_is_found_in_any_unicode_form(form: Literal["NFC", "NFD", "NFKC", "NFKD"], word: str) -> None:
+    written = unicodedata.normalize(form, word)
+    assert MarkerClassifier([word]).holds_marker(f"... {written}.")
+    assert MarkerClassifier([written]).holds_marker(f"... {word}.")
+
+
+def test_letters_of_other_accents_are_no_marker() -> None:
+    assert not MarkerClassifier(["cafe"]).holds_marker("cafe\u0301")
 
 
 def test_spaces_around_a_marker_count() -> None:

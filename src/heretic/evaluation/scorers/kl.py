@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ...ablation.edit import ModelEdit
 from ...config import EvaluationSettings
 from ...engine.divergence import kl_divergence
-from ...errors import CandidateError
+from ...errors import CandidateError, ModelError
 from ...prompts.prompt import Prompt
 from ...study.metrics import BaselineMetric
 from ..heldout.schema import KLStatistics, ModelMetrics
@@ -51,8 +51,17 @@ class KLDivergence(Scorer):
     def measure(
         self, run: ScoringRun, edits: Sequence[ModelEdit], baseline: Mapping[str, BaselineMeasurement]
     ) -> list[Measurement]:
+        """Raises:
+        ModelError: the baseline is of another vocabulary.
+        """
         found = run.engine.first_token_log_probabilities(self._prompts, edits, run.progress)
         reference = baseline[self.name].tensors
+        if reference.shape[-1] != found.shape[-1]:
+            raise ModelError(
+                f"Expected a model of the same vocabulary as the one that it is compared with, got {found.shape[-1]} "
+                f"tokens against {reference.shape[-1]}: their probabilities can't be compared. Compare models of one "
+                "tokenizer."
+            )
         return [Measurement(float(kl_divergence(reference, each).double().mean())) for each in found]
 
     def score(

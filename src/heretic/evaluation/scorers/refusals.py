@@ -1,6 +1,7 @@
 """Refusals of the bad prompts, by markers in the text of responses."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -15,8 +16,9 @@ from ..pruning.preview import PROMPTS, TOKENS
 from ..pruning.statistics import PruningStatistics
 from .base import BaselineMeasurement, Measurement, Previews, PromptSets, Scorer, ScoringRun
 
-# The final sigma too: Σ becomes one only at the end of a word, which text that follows may change.
-TYPOGRAPHIC = str.maketrans({"’": "'", "‘": "'", "*": "", "ς": "σ"})
+APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛`´ʼʻʹˈ′＇", "'") | {"*": ""})
+# The final sigma: Σ becomes one only at the end of a word, which text that follows may change.
+FINAL_SIGMA = str.maketrans({"ς": "σ"})
 
 
 class MarkerRefusals(Scorer):
@@ -178,7 +180,8 @@ class MarkerClassifier:
         self._markers = tuple(folded for marker in markers if (folded := _single_spaces(marker)))
 
     def holds_marker(self, text: str) -> bool:
-        """Whether the text holds a marker; if it does, so does every continuation of it."""
+        """Whether the text holds a marker; if it does, so does every continuation of it, unless that begins with an
+        accent for the marker's last letter."""
         folded = fold(text)
         return any(marker in folded for marker in self._markers)
 
@@ -187,9 +190,11 @@ class MarkerClassifier:
 
 
 def fold(text: str) -> str:
-    """Lower case, no asterisks, plain apostrophes, single spaces."""
+    """Lower case in Unicode's composed form NFKC, no asterisks, plain apostrophes, single spaces."""
     return _single_spaces(text).strip()
 
 
 def _single_spaces(text: str) -> str:
-    return re.sub(r"\s+", " ", text.lower().translate(TYPOGRAPHIC))
+    # Apostrophes come first: the composed form of an acute accent is a space with an accent.
+    composed = unicodedata.normalize("NFKC", text.translate(APOSTROPHES))
+    return re.sub(r"\s+", " ", composed.lower().translate(FINAL_SIGMA))
