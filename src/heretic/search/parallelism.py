@@ -1,10 +1,12 @@
 """How many candidates a search measures at once: in processes on a CPU, or in the same forward passes."""
 
+import inspect
 from dataclasses import dataclass
 
 import psutil
 import torch
 
+from ..ablation.sites import ExpertSite, FusedExpertsSite
 from ..engine.batch_size import find_candidates, timing_prompts
 from ..engine.kv_cache import cache_bytes, make_cache
 from ..engine.local import LocalEngine
@@ -14,6 +16,8 @@ from ..session.autotune import measured_once, tuning_key
 from ..session.context import LoadedStudy
 from .process_pool import can_fork, simultaneous_seconds
 
+CACHE_ARGUMENTS = {"past_key_values", "past_key_value", "cache"}
+"""Names by which modules of transformers take a cache."""
 BURST_ROWS, BURST_TOKENS = 32, 6
 """Size of the generation that is timed: long enough for a steady rate, short beside a trial."""
 MIN_SPEEDUP = 1.1
@@ -74,11 +78,19 @@ def _candidates(loaded: LoadedStudy) -> int:
     count = settings.candidates_per_forward
     if not count:
         # Where a batch of all prompts is not the fastest, more rows are no faster.
-        fastest = engine.batch_size >= len(bad)
+        fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
         count = measured_once(tuning_key(engine, settings), f"candidates of {len(bad)}", measure) if fastest else 1
     if count > 1:
         engine.set_batch_size(max(engine.batch_size, count * len(bad)))
     return count
+
+
+def _experts_keep_cache(engine: LocalEngine) -> bool:
+    """Whether a block of experts keeps keys and values (JetMoE's attention is one): its rows can't be told apart by
+    candidate, so that each candidate needs a forward of its own."""
+    blocks = {site.block for site in engine.sites if isinstance(site, ExpertSite | FusedExpertsSite)}
+    taken = (inspect.signature(engine.loaded.model.get_submodule(block).forward).parameters for block in blocks)
+    return any(not CACHE_ARGUMENTS.isdisjoint(parameters) for parameters in taken)
 
 
 def _measured_processes(engine: LocalEngine, count: int, bad: tuple[Prompt, ...]) -> int:

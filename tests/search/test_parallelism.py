@@ -1,0 +1,31 @@
+"""Candidates share a forward where their rows can be told apart."""
+
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_model
+
+from heretic.engine.local import LocalEngine
+from heretic.model.chat.format import chat_format
+from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.load import LoadedModel
+from heretic.model.sites.find import find_sites
+from heretic.search.parallelism import _bytes_a_row, _experts_keep_cache
+from tests.support.planted import planted_tokenizer
+
+
+def engine(family: str) -> LocalEngine:
+    model, tokenizer = tiny_model(family), planted_tokenizer()
+    loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+    return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), 4)
+
+
+@pytest.mark.parametrize(("family", "keeps"), [("jetmoe", True), ("mixtral", False), ("llama", False)])
+def test_experts_that_attend_keep_a_cache(family: str, keeps: bool) -> None:
+    assert _experts_keep_cache(engine(family)) == keeps
+
+
+@pytest.mark.parametrize("family", ["gemma4_text", "mamba", "mamba2", "falcon_mamba", "llama"])
+def test_the_cache_of_any_family_is_measured(family: str) -> None:
+    """Models without heads, and with heads of several sizes, have no size of a head to compute it from."""
+    assert 0 < _bytes_a_row(engine(family), 12) < 10_000_000
