@@ -1,6 +1,6 @@
 """Responses as lines: marked, whole, and unable to move the cursor."""
 
-from heretic.report.responses import printable, response_lines
+from heretic.report.responses import response_lines
 
 
 def test_a_response_is_marked_and_indented() -> None:
@@ -10,5 +10,4 @@ def test_a_response_is_marked_and_indented() -> None:
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\r\x9b1mc\x7f\td\né") == "a[2Jb1mc\td\né"
     assert "\x1b" not in response_lines("\x1b[1m", "\x1b[2J", "answer", True)

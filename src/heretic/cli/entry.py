@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..errors import UserError, system_paragraph
+from ..printable import printable
 from .registry import VERBS, module_of
 from .signals import ending_signals, status_of
 from .streams import lasting_streams
@@ -34,13 +35,13 @@ def _run(command: Callable[[], int]) -> int:
     try:
         return command()
     except UserError as error:
-        print(f"heretic: {error}", file=sys.stderr)
+        print(printable(f"heretic: {error}"), file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         paragraph = system_paragraph(error)
         if paragraph is None:
             raise
-        print(f"heretic: {paragraph}", file=sys.stderr)
+        print(printable(f"heretic: {paragraph}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("heretic: stopped.", file=sys.stderr)

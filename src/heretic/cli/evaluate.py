@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..config import ChatTemplateSettings, EvaluationSettings, ModelSettings, PromptSettings, Settings
+from ..printable import printable
 from .common import ENGINE, MODEL_HELP, add_json, prepare, print_json
 from .parser import Parser
 
@@ -46,5 +47,6 @@ def print_evaluation(settings: Settings, model: str, base: str | None, as_json: 
         return 0
     metrics = [metric for metric in found.metrics.values() if metric is not None]
     values = ", ".join(f"{metric.label} {value_text(metric, metric.value)}" for metric in metrics)
-    print(f"{found.model}: {values}" + (f" against {found.against}" if found.against is not None else ""))
+    line = f"{found.model}: {values}" + (f" against {found.against}" if found.against is not None else "")
+    print(printable(line))
     return 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, HeldoutResponse, ResponseClass
-from .responses import printable
+from ..printable import printable
 
 CLASSES: tuple[ResponseClass, ...] = ("declined", "answered", "broken")
 TITLES = {BAD: "Bad prompts", GOOD: "Good prompts", OVER_REFUSAL: "Harmless prompts that look harmful"}

@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from ..errors import ConfigError
 from ..export.public_names import model_name
+from ..printable import printable
 from .data import Report
 
 
@@ -26,6 +27,11 @@ def together(text: str) -> str:
     return re.sub(r"(?<=\d)-(?=\d)", "-\u2060", text.replace(" %", "\u00a0%"))
 
 
+def _printable(value: object) -> object:
+    """A text of others without controls; markup of this program as it is."""
+    return printable(value) if type(value) is str else value
+
+
 def render(report: Report) -> str:
     """The page; whatever a model or a file name says in it is text, never markup."""
     from jinja2 import Environment, StrictUndefined
@@ -35,7 +41,7 @@ def render(report: Report) -> str:
     from .sections import key_figures, sections_of, states_text
 
     template = (files("heretic.report") / "page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
     environment.filters["together"] = together
     return environment.from_string(template).render(
         title=model_name(report.study),

@@ -1,15 +1,8 @@
 """Responses as lines to read."""
 
-import re
+from ..printable import printable
 
 INDENT = "    "
-# Everything below the space but tab and newline, DEL, and the C1 set: a response must not move the terminal's cursor.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """The text without control characters."""
-    return CONTROLS.sub("", text)
 
 
 def response_lines(prompt: str, response: str, mark: str, complete: bool) -> str:

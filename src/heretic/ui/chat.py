@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ..errors import ConfigError, UserError
 from ..events import Partner
-from ..report.responses import printable
+from ..printable import printable
 
 HELP = """/reset           begin a new conversation
 /system TEXT     begin a new one with this system prompt (none: without one)
@@ -82,7 +82,7 @@ class Terminal:
         return self._session.prompt("\nYou: ")
 
     def write(self, text: str) -> None:
-        print(text, end="", flush=True)
+        print(printable(text), end="", flush=True)
 
 
 class Pipe(Terminal):

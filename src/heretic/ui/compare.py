@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from ..errors import UserError
-from ..report.responses import printable
+from ..printable import printable
 from .chat import LineReader, lines_of_stdin
+from .text import shown
 
 Ask = Callable[[str], list[str]]
 LEAST_WIDTH = 32
@@ -22,7 +23,7 @@ class Sides:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
 
     def say(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(printable(text))
 
     def show(self, prompt: str, names: Sequence[str], answers: Sequence[str]) -> None:
         texts = [printable(answer.strip()) or "(nothing)" for answer in answers]
@@ -32,17 +33,16 @@ class Sides:
             self._columns(names, texts)
         else:
             for name, text in zip(names, texts, strict=True):
-                self._console.print(f"\n[{name}]", style="bold cyan")
+                self._console.print(f"\n[{printable(name)}]", style="bold cyan")
                 self._console.print(text)
 
     def _columns(self, names: Sequence[str], texts: Sequence[str]) -> None:
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(expand=True)
         for name in names:
-            table.add_column(name, ratio=1, overflow="fold")
-        table.add_row(*map(Text, texts))
+            table.add_column(shown(name), ratio=1, overflow="fold")
+        table.add_row(*map(shown, texts))
         self._console.print(table)
 
 

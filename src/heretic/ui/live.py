@@ -18,14 +18,15 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from ..events import Progress, SearchState, SearchView
+from ..printable import printable
 from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .plot import front_plot
 from .progress import SearchProgress
 from .questions import confirmed
+from .text import shown
 
 ROWS_OF_FRONT = 8
 LAST_TRIALS = 4
@@ -41,10 +42,10 @@ class LiveReporter:
         self._asks = asks
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text))
+        self._console.print(shown(text))
 
     def warn(self, text: str) -> None:
-        self._console.print(Text("Warning: ", style="yellow") + Text(text))
+        self._console.print(shown("Warning: ", style="yellow") + shown(text))
 
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
         return confirmed(self, self._asks, text, details, question)
@@ -56,7 +57,7 @@ class LiveReporter:
         columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)]
         counted = [MofNCompleteColumn(), TimeRemainingColumn()] if total is not None else [TimeElapsedColumn()]
         with Bars(*columns, *counted, console=self._console, transient=True) as bars:
-            task = bars.add_task(title, total=total)
+            task = bars.add_task(printable(title), total=total)
             yield lambda count: bars.advance(task, count)
         done = f"{total} in " if total is not None else ""
         self.say(f"{title}: {done}{duration(time.monotonic() - started)}")
@@ -72,11 +73,11 @@ class LiveReporter:
         self._console.print(_front_table(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=Text(title), title_justify="left")
+        table = Table(title=shown(title), title_justify="left")
         for column in columns:
-            table.add_column(Text(column))
+            table.add_column(shown(column))
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*map(shown, row))
         # Cells are never cut off: half a number is wrong.
         wide = self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE))
         fits = wide.minimum <= self._console.width
@@ -99,22 +100,22 @@ class _LiveSearch:
         state = self._progress.state
         width, room = options.max_width, _Room.of(options.height or console.height)
         yield self._bar()
-        yield Text(f"{self._progress.times()} · Ctrl+C stops and keeps all", style="dim")
+        yield shown(f"{self._progress.times()} · Ctrl+C stops and keeps all", style="dim")
         if state.front:
             if room.plot:
                 size = min(width, WIDEST_PLOT), room.plot
                 yield front_plot(state.trials, state.front, state.best, state.baseline, *size)
             yield _front_table(_around(state.best, state.front, room.front), state.best, state.baseline)
         else:
-            yield Text(baseline_text(state.baseline).capitalize(), style="dim")
+            yield shown(baseline_text(state.baseline).capitalize(), style="dim")
         for line in self._last[-room.last :]:
-            yield Text(line, style="dim")
+            yield shown(line, style="dim")
 
     def _bar(self) -> Table:
         state = self._progress.state
         line = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=state.wanted, completed=self._progress.trials, width=30)
-        line.add_row("trials", bar, f"{state.finished}/{state.wanted}", Text(self._progress.prompts(), style="dim"))
+        line.add_row("trials", bar, f"{state.finished}/{state.wanted}", shown(self._progress.prompts(), style="dim"))
         return line
 
     def rows(self, count: int) -> None:
@@ -167,8 +168,8 @@ def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
     records.add_column(overflow="fold")
     for first, *others in rows:
         cells = (f"{column} {cell}" for column, cell in zip(columns[1:], others, strict=True))
-        records.add_row(Text(first), Text(" · ".join(cells)))
-    return Group(Text(title, style="italic"), records)
+        records.add_row(shown(first), shown(" · ".join(cells)))
+    return Group(shown(title, style="italic"), records)
 
 
 def _front_table(front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> Table:

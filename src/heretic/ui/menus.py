@@ -8,6 +8,7 @@ import questionary
 
 from ..config import Benchmark
 from ..events import Action, Partner, ResumeChoice
+from ..printable import printable
 from ..report.text import metric_text, share_interval, value_text
 from ..study.pareto import knee
 from ..study.schema import BASELINE, BaselineRecord, TrialRecord
@@ -127,7 +128,7 @@ class MenuChooser:
         chosen = ask(
             questionary.checkbox(
                 "Which others?",
-                choices=[questionary.Choice(title, each) for title, each in others],
+                choices=[questionary.Choice(printable(title), each) for title, each in others],
                 instruction="(space marks, Enter continues; none is fine)",
             )
         )
@@ -139,7 +140,9 @@ class MenuChooser:
                 "Which benchmarks?",
                 instruction="(space marks, Enter continues)",
                 choices=[
-                    questionary.Choice(f"{each.name}: {each.description}" if each.description else each.name, each)
+                    questionary.Choice(
+                        printable(f"{each.name}: {each.description}" if each.description else each.name), each
+                    )
                     for each in self._benchmarks
                 ],
             )
@@ -187,7 +190,9 @@ def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
 def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:
     """The chosen value; None for Escape or Ctrl+C."""
     answer: Answer | None = ask(
-        questionary.select(question, choices=[questionary.Choice(title, value) for title, value in choices])
+        questionary.select(
+            printable(question), choices=[questionary.Choice(printable(title), value) for title, value in choices]
+        )
     )
     return answer
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..events import Progress, SearchState, SearchView
+from ..printable import printable
 from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .progress import SearchProgress
@@ -42,10 +43,10 @@ class NotebookReporter:
     """Shows HTML in the cell that runs."""
 
     def say(self, text: str) -> None:
-        Block().show(f"<pre style='margin:0'>{html.escape(text)}</pre>")
+        Block().show(f"<pre style='margin:0'>{_escaped(text)}</pre>")
 
     def warn(self, text: str) -> None:
-        Block().show(f"<pre style='margin:0;color:#b35900'>Warning: {html.escape(text)}</pre>")
+        Block().show(f"<pre style='margin:0;color:#b35900'>Warning: {_escaped(text)}</pre>")
 
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
         """No: the settings say so in a notebook."""
@@ -64,7 +65,7 @@ class NotebookReporter:
         yield progress
         taken = duration(time.monotonic() - started)
         counted = f"{total} in " if total is not None else ""
-        block.show(f"<pre style='margin:0'>{html.escape(title)}: {counted}{taken}</pre>")
+        block.show(f"<pre style='margin:0'>{_escaped(title)}: {counted}{taken}</pre>")
 
     @contextmanager
     def search(self, state: SearchState, rows_a_trial: int) -> Iterator[SearchView]:
@@ -107,7 +108,7 @@ class _NotebookSearch:
         counted = f" {state.finished}/{state.wanted}, {progress.prompts()}"
         parts = [
             _bar("trials", progress.trials, state.wanted, counted),
-            f"<pre style='margin:0'>{html.escape(f'{progress.times()}. {self._last}')}</pre>",
+            f"<pre style='margin:0'>{_escaped(f'{progress.times()}. {self._last}')}</pre>",
         ]
         if state.front:
             parts.append(
@@ -120,19 +121,23 @@ class _NotebookSearch:
         self._block.show("".join(parts), at_once)
 
 
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
+
+
 def _bar(title: str, done: float, total: int | None, counted: str | None = None) -> str:
     value = f" value='{done:g}' max='{total}'" if total else ""
     if counted is None:
         counted = f" {done:g}/{total}" if total else ""
     return (
-        f"<div><code>{html.escape(title)}</code> <progress{value} style='width:16em'></progress>"
+        f"<div><code>{_escaped(title)}</code> <progress{value} style='width:16em'></progress>"
         f"<code>{counted}</code></div>"
     )
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th style='text-align:left'>{html.escape(column)}</th>" for column in columns)
+    head = "".join(f"<th style='text-align:left'>{_escaped(column)}</th>" for column in columns)
     body = "".join(
-        f"<tr>{''.join(f'<td style=text-align:left>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td style=text-align:left>{_escaped(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
-    return f"<table><caption>{html.escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><caption>{_escaped(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

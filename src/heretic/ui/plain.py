@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..events import Progress, SearchState, SearchView
+from ..printable import printable
 from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .questions import confirmed
@@ -22,7 +23,7 @@ class PlainReporter:
         self._between = between
 
     def say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
         self.say(f"Warning: {text}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from ..printable import printable
 from ..study.metrics import BaselineMetric
 from ..study.schema import BaselineRecord, TrialRecord
 
@@ -47,7 +48,7 @@ def front_plot(
             text.append(cell, style=STYLES.get(cell, ""))
         text.append("\n")
     text.append(f"{'':>{MARGIN}}└{'─' * columns}\n", style="dim")
-    text.append(_scale(decades, columns, upright.label, across), style="dim")
+    text.append(printable(_scale(decades, columns, upright.label, across)), style="dim")
     return text
 
 

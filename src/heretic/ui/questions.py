@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..events import Reporter
+from ..printable import printable
 
 
 def yes_no(question: str) -> bool:
@@ -11,7 +12,7 @@ def yes_no(question: str) -> bool:
 
     from .menus import ask
 
-    return bool(ask(questionary.confirm(question, default=False)))
+    return bool(ask(questionary.confirm(printable(question), default=False)))
 
 
 def confirmed(reporter: Reporter, asks: bool, text: str, details: Sequence[str], question: str) -> bool:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..printable import printable
 from ..report.text import metrics_text, value_text
 from ..study.metrics import BaselineMetric
 from ..study.pareto import knee, pareto_front
@@ -46,6 +47,10 @@ class _Frame:
     def log_x(self, value: float) -> float:
         position = math.log10(max(value, self.low) / self.low) / math.log10(self.high / self.low)
         return self.across(min(1.0, position))
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def front_svg(
@@ -96,7 +101,7 @@ def kernels_svg(trial: TrialRecord, n_layers: int, width: int = 460, height: int
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         place = f'x="{frame.left + 8}" y="{frame.top + 12 + 16 * number}"'
-        parts.append(f'<text {place} style="fill:{color}">{html.escape(name)}</text>')
+        parts.append(f'<text {place} style="fill:{color}">{_escaped(name)}</text>')
     return _picture(frame, f"Ablation strength of trial {trial.number} by layer", parts)
 
 
@@ -105,7 +110,7 @@ def _point(
 ) -> str:
     kinds = ["trial", *(["front"] if on_front else []), *(["knee"] if best else [])]
     kinds += ["selected"] if number == selected else []
-    words = html.escape(words)
+    words = _escaped(words)
     reach = 'tabindex="0" role="button"' if on_front else 'role="button"'
     return (
         f'<circle class="{" ".join(kinds)}" data-trial="{number}" {reach} aria-label="{words}" '
@@ -139,7 +144,7 @@ def _axes(frame: _Frame, upright: BaselineMetric, across: BaselineMetric) -> lis
     y = frame.y(upright.value)
     ends = f'x1="{frame.left}" x2="{frame.width - frame.right}" y1="{y:.1f}" y2="{y:.1f}"'
     parts.append(f'<line {ends} stroke="#666" stroke-dasharray="4 4"/>')
-    words = html.escape(f"{BASELINE}: {value_text(upright, upright.value)}")
+    words = _escaped(f"{BASELINE}: {value_text(upright, upright.value)}")
     parts.append(f'<text x="{frame.width - frame.right}" y="{y + 14:.1f}" text-anchor="end">{words}</text>')
     return parts
 
@@ -159,7 +164,7 @@ def _rulers(frame: _Frame, values: Sequence[float], name: str) -> list[str]:
 
 
 def _label(x: float, y: float, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{html.escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{_escaped(text)}</text>'
 
 
 def _picture(frame: _Frame, title: str, parts: Sequence[str]) -> str:
@@ -167,6 +172,6 @@ def _picture(frame: _Frame, title: str, parts: Sequence[str]) -> str:
     kind = ' class="wide"' if frame.width > WIDE else ""
     size = f'viewBox="0 0 {frame.width} {frame.height}" width="100%" style="{style}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg"{kind} {size} role="img" aria-label="{html.escape(title)}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg"{kind} {size} role="img" aria-label="{_escaped(title)}">'
         f"<style>{STYLE}</style>{''.join(parts)}</svg>"
     )

@@ -9,7 +9,7 @@ from ..engine.sampling import Sampling
 from ..errors import UserError
 from ..export.formats.registry import FORMATS
 from ..export.public_names import model_name
-from ..report.responses import printable
+from ..printable import printable
 from ..report.text import baseline_text, metrics_text
 from ..study.pareto import knee, pareto_front
 from ..study.schema import BASELINE, TrialRecord
