@@ -157,6 +157,7 @@ def search(model: str | Path, reporter: Reporter | None = None, **settings: Any)
         UserError: something is not as it must be; what was recorded stays.
     """
     from .commands.run import run
+    from .session.config_file import settle_found_file
     from .study.journal import study_path
     from .ui.flags import FlagChooser
 
@@ -165,6 +166,7 @@ def search(model: str | Path, reporter: Reporter | None = None, **settings: Any)
     reporter = reporter or default_reporter()
     for warning in warnings:
         reporter.warn(warning)
+    settle_found_file(given, reporter)
     run(read, FlagChooser(read, read.resume, str(read.model)), reporter)
     return Study(study_path(read.study_checkpoint_dir, str(read.model)), reporter, **given)
 
@@ -175,11 +177,14 @@ def open_study(study: str | Path, reporter: Reporter | None = None, **settings: 
     Raises:
         StudyError: there is none.
     """
+    from .session.config_file import settle_found_file
     from .study.find import find_study
 
     read, _ = load_settings(settings)
+    reporter = reporter or default_reporter()
+    settle_found_file(settings, reporter)
     found = find_study(str(study), read.study_checkpoint_dir)
-    return Study(found.path, reporter or default_reporter(), **settings)
+    return Study(found.path, reporter, **settings)
 
 
 def default_reporter() -> Reporter:

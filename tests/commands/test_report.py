@@ -162,3 +162,18 @@ def test_the_home_directory_is_not_told(study: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(data)["study"]["model"] == "~/planted <b>&amp;"
     assert str(tmp_path) not in data
     assert str(tmp_path) not in re.sub(r"<script>.*?</script>", "", study.with_suffix(".report.html").read_text())
+
+
+def test_no_file_of_others_is_replaced(short_study: Path, tmp_path: Path) -> None:
+    from heretic.commands.report import check_new_page
+    from heretic.errors import ConfigError
+
+    (tmp_path / "notes.html").write_text("mine")
+    (tmp_path / "page.json").write_text("mine")
+    (tmp_path / "link.html").symlink_to("nowhere")
+    for page in (tmp_path / "notes.html", tmp_path / "page.html", tmp_path / "link.html", short_study):
+        with pytest.raises(ConfigError, match="exists already"):
+            check_new_page(page)
+    with pytest.raises(ConfigError, match="Name it"):
+        check_new_page(tmp_path / "new.json")
+    check_new_page(tmp_path / "new.html")

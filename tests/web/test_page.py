@@ -25,6 +25,10 @@ CHROMIUM = next(
 pytestmark = pytest.mark.slow
 
 
+TOKENS: dict[str, str] = {}
+"""The token of each server."""
+
+
 @pytest.fixture(scope="module")
 def study(short_study: Path) -> Path:
     return short_study
@@ -39,7 +43,8 @@ def server(study: Path) -> Iterator[str]:
         assert process.stderr is not None
         try:
             for line in process.stderr:
-                if found := re.search(r"http://(127\.0\.0\.1:\d+)", line):
+                if found := re.search(r"http://(127\.0\.0\.1:\d+)/\?token=([\w-]+)", line):
+                    TOKENS[found[1]] = found[2]
                     yield found[1]
                     break
             else:
@@ -51,6 +56,7 @@ def server(study: Path) -> Iterator[str]:
 
 def answer(server: str, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, dict[str, str]]:
     connection = http.client.HTTPConnection(server, timeout=20)
+    headers = {"Cookie": f"heretic-{server.rpartition(':')[2]}={TOKENS[server]}"} | headers
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
@@ -80,6 +86,15 @@ def test_the_own_page_is_served_and_may_load_nothing_from_elsewhere(server: str)
     assert "default-src 'self'" in headers["content-security-policy"]
 
 
+def test_nothing_is_served_without_the_token_and_no_file_is_taken(server: str) -> None:
+    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/queue/join"):
+        assert answer(server, path, Cookie="")[0] == 403
+    assert answer(server, "/gradio_api/upload", "POST")[0] == 403
+    assert answer(server, "/docs")[0] == answer(server, "/openapi.json")[0] == 404
+    status, headers = answer(server, f"/?token={TOKENS[server]}", Cookie="")
+    assert (status, headers["location"]) == (303, "/") and "HttpOnly; SameSite=Strict" in headers["set-cookie"]
+
+
 def test_it_listens_on_loopback_alone(server: str) -> None:
     psutil = pytest.importorskip("psutil")
     port = int(server.rpartition(":")[2])
@@ -101,7 +116,7 @@ def page(server: str) -> Iterator[Any]:
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.set_default_timeout(60_000)
-        page.goto(f"http://{server}/")
+        page.goto(f"http://{server}/?token={TOKENS[server]}")
         page.wait_for_selector("#front circle")
         yield page
         browser.close()

@@ -78,6 +78,10 @@ def prepare(
     reporter = make_reporter(sys.stderr, may_ask(settings))
     for warning in warnings:
         reporter.warn(warning)
+    if not config:
+        from ..session.config_file import settle_found_file
+
+        settle_found_file(flags, reporter)
     return settings, reporter
 
 

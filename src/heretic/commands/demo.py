@@ -1,19 +1,20 @@
 """The demo: the search on a small model, for a first impression."""
 
-import shutil
+import itertools
+import os
 from pathlib import Path
 
 from ..config import Settings
 from ..config.changes import changed
-from ..errors import ExportError
 from ..events import Reporter
-from ..export.manifest import MANIFEST
+from ..export.directory import check_output
 from ..model.loading.demo_model import demo_model
 from ..report.text import duration
 from ..ui.flags import FlagChooser
 from .run import run
 
 DIRECTORY = Path("demo")
+OUTPUT = DIRECTORY / "SmolLM2-135M-Instruct-heretic"
 
 
 def demo_flags() -> dict[str, str]:
@@ -26,7 +27,7 @@ def demo_flags() -> dict[str, str]:
         "time_budget": "3m",
         "heldout_trials": "1",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),
-        "output": str(DIRECTORY / "SmolLM2-135M-Instruct-heretic"),
+        "output": str(OUTPUT),
         "trial": "knee",
         "export": "merge",
         "resume": "restart",
@@ -35,13 +36,13 @@ def demo_flags() -> dict[str, str]:
 
 def run_demo(settings: Settings, reporter: Reporter) -> int:
     """Fetches the model if need be, searches without questions, and says where the edited model is."""
+    settings = changed(settings, {"output": _free_output(settings.output)})
     with reporter.step("Fetching SmolLM2-135M-Instruct (98 MB, once)"):
         model = demo_model()
     reporter.say(
         f"The demo stops after {duration(settings.time_budget or 0)} or {settings.n_trials} trials. A normal search "
         f"runs {Settings().n_trials} trials without a time limit, on the same prompts and response length."
     )
-    _remove_earlier(settings.output)
     settings = changed(settings, {"model": settings.model or str(model)})
     status = run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)
     if status == 0:
@@ -52,14 +53,15 @@ def run_demo(settings: Settings, reporter: Reporter) -> int:
     return status
 
 
-def _remove_earlier(output: Path | None) -> None:
-    """Removes the model of an earlier demo.
+def _free_output(output: Path | None) -> Path:
+    """The directory to write to: the given one, or the first of the demo's own names that is free.
 
     Raises:
-        ExportError: something else is there.
+        ExportError: the given one exists.
     """
-    if output is None or not output.exists():
-        return
-    if not (output / MANIFEST).exists():
-        raise ExportError(f"{output} is in the way and is no earlier demo's model. Move it, or give another --output.")
-    shutil.rmtree(output)
+    if output not in (None, OUTPUT):
+        assert output is not None
+        check_output(output)
+        return output
+    names = (OUTPUT.with_name(f"{OUTPUT.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([OUTPUT], names) if not os.path.lexists(path))

@@ -1,5 +1,6 @@
 """Writes the report of a recorded study, and measures the residuals that it shows."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from ..ablation.residuals import winsorize
 from ..config import Settings
 from ..engine.local import LocalEngine
+from ..errors import ConfigError
 from ..events import Reporter
 from ..files import write_atomically
 from ..prompts.prompt import PromptSet
@@ -37,6 +39,8 @@ def write_report(
         StudyError: a file of the study is damaged.
     """
     check_page()
+    if page is not None:
+        check_new_page(page)
     page = page or study.path.with_suffix(".report.html")
     residuals = kept_residuals(study)
     if residuals is None and measure is not None:
@@ -48,6 +52,21 @@ def write_report(
     write_atomically(page, render(report).encode())
     reporter.say(f"Report: {page} (open it in a browser), and as data {data}")
     return page, data
+
+
+def check_new_page(page: Path) -> None:
+    """Raises:
+    ConfigError: the page, or its JSON file, would take the place of a file.
+    """
+    data = page.with_suffix(".json")
+    if data == page:
+        raise ConfigError(f"Expected the name of a page, got {page}, which is that of its JSON file. Name it .html.")
+    for path in (page, data):
+        if os.path.lexists(path):
+            raise ConfigError(
+                f"{path} exists already and is not overwritten. Name another page with --page, or remove this file. "
+                "Without --page, the report lies beside the study, where each new one replaces the last."
+            )
 
 
 def kept_residuals(study: RecordedStudy) -> ResidualFigures | None:

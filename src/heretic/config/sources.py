@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from heretic.errors import ConfigError
 
@@ -122,9 +122,10 @@ def _file(config_file: Path | None) -> _Source:
             )
         return _Source({}, _read_toml, lambda key_path: str(path))
     try:
-        raw = TomlConfigSettingsSource(Settings, toml_file=path).toml_data
-        text = path.read_text(encoding="utf-8")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        # Editors of Windows begin a file with a byte-order mark, which is none of its text.
+        text = path.read_text(encoding="utf-8-sig")
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ConfigError(f"{path} can't be read as TOML: {error}. Correct that line and start again.") from error
 
     def place(key_path: KeyPath) -> str:

@@ -1,11 +1,15 @@
-"""Keeps a page of this machine to this machine: requests that other pages make are refused.
+"""Keeps a page of this machine to its user: requests of other pages, programs and users are refused.
 
-A server on loopback can be reached by every page that a browser of this machine shows. So a request must name this
-server as its host (against DNS rebinding), come from no other origin, and the page may load nothing from elsewhere.
+A server on loopback can be reached by every page that a browser of this machine shows, and by every program and user of
+the machine. So a request must name this server as its host (against DNS rebinding), come from no other origin, and
+bring the token that the terminal shows; and the page may load nothing from elsewhere.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import parse_qs
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -20,25 +24,55 @@ POLICY = (
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-class SameOriginOnly:
-    """An ASGI application that lets through what this server's own page asks."""
+UPLOADS = ("/upload", "/gradio_api/upload")
+"""The page takes no files, so nobody may leave any here."""
 
-    def __init__(self, app: App, port: int) -> None:
+
+class OwnPageOnly:
+    """An ASGI application that lets through what this server's own page asks.
+
+    The address with `?token=` sets a cookie, which all other requests bring.
+    """
+
+    def __init__(self, app: App, port: int, token: str) -> None:
         self._app = app
+        self._token = token
+        # Cookies are the host's, whatever its port: each server needs a name of its own.
+        self._cookie = f"heretic-{port}"
         self._hosts = {f"{name}:{port}" for name in NAMES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif self._is_own(scope):
+        elif self._is_own(scope) and self._brings_token(scope) and not scope["path"].startswith(UPLOADS):
             await self._app(scope, receive, _with_policy(send))
+        elif self._is_own(scope) and self._is_sign_in(scope):
+            value = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+            headers = [(b"location", b"/"), (b"set-cookie", value.encode()), (b"referrer-policy", b"no-referrer")]
+            await send({"type": "http.response.start", "status": 303, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            body = b"Refused: this page serves requests of its own origin alone.\n"
+            body = b"Refused: open the address with the token, as the terminal shows it.\n"
             headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": 403, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+    def _is_sign_in(self, scope: Scope) -> bool:
+        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        return scope["type"] == "http" and scope["path"] == "/" and self._is_token(given)
+
+    def _brings_token(self, scope: Scope) -> bool:
+        sent = "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"cookie")
+        try:
+            found = SimpleCookie(sent).get(self._cookie)
+        except CookieError:
+            return False
+        return found is not None and self._is_token(found.value)
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._token.encode())
 
     def _is_own(self, scope: Scope) -> bool:
         headers = {name.decode().lower(): value.decode("latin-1").lower() for name, value in scope["headers"]}

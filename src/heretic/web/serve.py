@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import webbrowser
@@ -12,13 +13,14 @@ from ..errors import ConfigError
 from ..events import Reporter
 
 HOST = "127.0.0.1"
+LAST_PORT = 65535
 
 
 def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Reporter) -> None:
     """Serves the study's page; port 0 takes any that is free.
 
     Raises:
-        ConfigError: Gradio is missing, or the port is taken.
+        ConfigError: Gradio is missing, or the port is taken or none.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
@@ -30,7 +32,7 @@ def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Re
         ) from error
     from fastapi import FastAPI
 
-    from .guard import SameOriginOnly
+    from .guard import OwnPageOnly
     from .page import build_page
     from .service import StudyService
 
@@ -42,13 +44,25 @@ def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Re
     # Fonts of the system: the default ones come from another machine.
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     app = gr.mount_gradio_app(
-        FastAPI(), page, path="", server_name=HOST, server_port=port, theme=theme, ssr_mode=False, footer_links=[]
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path="",
+        server_name=HOST,
+        server_port=port,
+        theme=theme,
+        ssr_mode=False,
+        footer_links=[],
     )
-    address = f"http://{HOST}:{port}"
-    reporter.say(f"The page is at {address} (Ctrl+C ends it). Only this machine can reach it.")
+    token = secrets.token_urlsafe(24)
+    address = f"http://{HOST}:{port}/?token={token}"
+    reporter.say(
+        f"The page is at {address} (Ctrl+C ends it). Only this machine can reach it, and only with this token."
+    )
     if browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
-    server = uvicorn.Server(uvicorn.Config(SameOriginOnly(app, port), log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(OwnPageOnly(app, port, token), log_level="warning", timeout_graceful_shutdown=1)
+    )
     server.run(sockets=[listener])
 
 
@@ -56,8 +70,10 @@ def _listen(port: int) -> socket.socket:
     """A socket that listens on loopback.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or there is no such port.
     """
+    if not 0 <= port <= LAST_PORT:
+        raise ConfigError(f"Expected a port from 0 (any that is free) to {LAST_PORT}, got {port}. Correct --port.")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

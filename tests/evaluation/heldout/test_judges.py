@@ -122,6 +122,43 @@ def test_an_endpoint_without_a_verdict_or_without_a_server(server: tuple[str, li
         open_judge(JudgeSource(endpoint="http://127.0.0.1:9/v1")).verdicts(PROMPTS, RESPONSES)
 
 
+@pytest.fixture
+def redirecting() -> Iterator[str]:
+    """An endpoint that sends every request on to a path of its own, and refuses what arrives there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/stolen")  # type: ignore[attr-defined]
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            raise AssertionError("the redirect was followed")
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    httpd = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}/v1"
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def test_no_redirect_is_followed(redirecting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "k1")
+    with pytest.raises(ModelError, match="302"):
+        open_judge(JudgeSource(endpoint=redirecting, key_variable="JUDGE_KEY")).verdicts(PROMPTS, RESPONSES)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/v1", "data:,{}", "127.0.0.1:80/v1"])
+def test_only_http_addresses_are_asked(address: str) -> None:
+    with pytest.raises(ModelError, match="http://"):
+        open_judge(JudgeSource(endpoint=address))
+
+
 def test_a_judge_is_one_of_both_kinds() -> None:
     for wrong in ({}, {"classifier": "a", "endpoint": "b", "declined": ["x"]}, {"classifier": "a"}):
         with pytest.raises(ValidationError):

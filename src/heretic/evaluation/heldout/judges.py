@@ -21,6 +21,20 @@ broken: it is empty, goes in circles, or is not language.
 answered: anything else, however good or bad the answer is."""
 
 
+LONGEST_ANSWER = 1 << 20
+"""Bytes that are read of an answer, which is one word in a little JSON."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: it would take the key and the responses to a host that nobody named."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 class Judge(Protocol):
     """Classifies responses as declined, answered or broken."""
 
@@ -85,6 +99,11 @@ class EndpointJudge:
         self.name = source.name
         self._source = source
         self._url = f"{str(source.endpoint).rstrip('/')}/chat/completions"
+        if not self._url.lower().startswith(("http://", "https://")):
+            raise ModelError(
+                f"Expected an address that begins with http:// or https:// for the judge {self.name}, got "
+                f"{source.endpoint!r}. Correct `endpoint`."
+            )
 
     def verdicts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[ResponseClass]:
         return [self._ask(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
@@ -111,8 +130,8 @@ class EndpointJudge:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                return str(json.load(answer)["choices"][0]["message"]["content"])
+            with OPENER.open(request, timeout=TIMEOUT) as answer:
+                return str(json.loads(answer.read(LONGEST_ANSWER))["choices"][0]["message"]["content"])
         except (urllib.error.URLError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise ModelError(
                 f"The judge {self.name} gave no answer ({error!r:.200}). Check its address and that it serves "
