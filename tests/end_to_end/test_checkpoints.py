@@ -67,7 +67,7 @@ def test_the_job_on_it(kind: str, planted_directory: Path, planted_flags: list[s
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed
     assert all("o_proj" in key or "down_proj" in key for key in changed)
-    assert json.loads((output / "heretic.json").read_text())["trial"]["refusals"] == 0
+    assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -83,9 +83,9 @@ def test_the_whole_job(
     capsys.readouterr()
     assert main(["evaluate", str(output), "--against", str(base), "--json", *same_measuring(flags), *trust]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["refusals"] == trial["refusals"]
-    assert figures["kl_divergence"] == pytest.approx(trial["kl_divergence"], abs=1e-4)
-    assert trial["kl_divergence"] > 1e-4
+    assert figures["refusals"] == trial["metrics"]["refusals"]["value"]
+    assert figures["kl_divergence"] == pytest.approx(trial["metrics"]["kl_divergence"]["value"], abs=1e-4)
+    assert trial["metrics"]["kl_divergence"]["value"] > 1e-4
     changed = changed_keys(base, output)
     assert changed
     assert all(any(part in key for part in edited) for key in changed), changed

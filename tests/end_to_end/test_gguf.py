@@ -51,7 +51,7 @@ def test_llama_cpp_runs_the_edited_file(
     assert status == 0, log
     [written] = Path("edited").glob("*.gguf")
     manifest = json.loads(Path("edited/heretic.json").read_text())
-    assert manifest["trial"]["refusals"] < manifest["baseline"]["refusals"] / 2
+    assert manifest["trial"]["metrics"]["refusals"]["value"] < manifest["baseline"]["metrics"]["refusals"]["value"] / 2
     bad = load_prompts(PromptSource(dataset="packaged:disclaimer", split="search[:12]", column="bad"))
     texts = [prompt.text for prompt in bad.prompts]
     before = refusals_in_llama_cpp(demo_model(), texts)

@@ -18,4 +18,4 @@ def test_a_model_that_is_left_on_disk_is_searched_and_written(
     told = capsys.readouterr().err
     assert "% of them offloaded" in told
     assert "Searched and written" in told
-    assert json.loads((output / "heretic.json").read_text())["trial"]["refusals"] == 0
+    assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0

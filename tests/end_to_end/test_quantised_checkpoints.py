@@ -57,7 +57,7 @@ def test_the_export_is_made_from_full_precision(
     assert changed
     assert all("o_proj" in key or "down_proj" in key for key in changed)
     assert "quantization_config" not in json.loads((output / "config.json").read_text())
-    assert json.loads((output / "heretic.json").read_text())["trial"]["refusals"] == 0
+    assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -38,9 +38,9 @@ def test_a_real_model_declines_less_and_is_written_as_it_was_searched(
     log = capsys.readouterr().err
     assert status == 0, log
     manifest = json.loads((output / "heretic.json").read_text())
-    assert manifest["baseline"]["refusals"] >= 6, "a third of these prompts, at least, are declined"
-    assert manifest["trial"]["refusals"] <= manifest["baseline"]["refusals"] / 4
-    assert manifest["trial"]["kl_divergence"] < 0.5
+    assert manifest["baseline"]["metrics"]["refusals"]["value"] >= 6, "a third of these prompts, at least, are declined"
+    assert manifest["trial"]["metrics"]["refusals"]["value"] <= manifest["baseline"]["metrics"]["refusals"]["value"] / 4
+    assert manifest["trial"]["metrics"]["kl_divergence"]["value"] < 0.5
     assert "searched" in log and "written" in log
     model = AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(output)
