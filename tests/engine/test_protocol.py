@@ -10,6 +10,8 @@ from heretic.engine.protocol import Engine
 from tests.support.engines import engine_for
 
 SOURCE = Path(heretic.__file__).parent
+SHARED = {"engine.protocol", "engine.divergence"}
+"""The protocol, and the pure KL divergence that learning in the engine uses too."""
 TIMES_THE_ENGINE = SOURCE / "search" / "parallelism.py"
 
 
@@ -19,7 +21,7 @@ def test_only_the_protocol_is_imported(package: str) -> None:
         modules = {
             node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
         }
-        assert {name for name in modules if name.startswith("engine")} <= {"engine.protocol"}, path
+        assert {name for name in modules if name.startswith("engine")} <= SHARED, path
 
 
 def test_another_batch_size_and_prefix_end_with_their_block() -> None:

@@ -37,8 +37,13 @@ def _merge_value(key: str, below: Any, above: Any) -> Any:
 
 
 def place_of(layers: Sequence[Layer], path: KeyPath) -> str:
-    """The place of the value at `path`: in the last layer that holds all of it, else the last that holds its key."""
+    """The place of the value at `path`: in the last layer that holds all of it, else the last that holds its key.
+
+    A value that no layer holds was among the settings before.
+    """
     holders = [layer for layer in layers if path[0] in layer.values]
+    if not holders:
+        return "the settings"
     deepest = max(holders, key=lambda layer: (_depth(layer.values, path), layers.index(layer)))
     return deepest.place(path)
 

@@ -56,10 +56,12 @@ class Pickled(ExportFormat):
 def test_a_format_of_another_is_written_and_measured(
     short_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, Pickled()))
+    # The choices of the setting are fixed when settings are defined: this one takes the place of `merge`.
+    monkeypatch.setattr(Pickled, "name", "merge")
+    monkeypatch.setattr(registry, "FORMATS", (Pickled(),))
     study = RecordedStudy(short_study)
-    settings, _ = load_settings({"output": str(tmp_path / "edited")})
-    assert export_trial(study, settings.model_copy(update={"export": "pickled"}), PlainReporter(sys.stderr)) == 0
+    settings, _ = load_settings({"output": str(tmp_path / "edited"), "export": "merge"})
+    assert export_trial(study, settings, PlainReporter(sys.stderr)) == 0
     assert "Saved" in capsys.readouterr().err
     assert sorted(path.suffix for path in (tmp_path / "edited").glob("*model*")) == [".bin"]
     written = torch.load(tmp_path / "edited" / "pytorch_model.bin", weights_only=True)
