@@ -25,6 +25,7 @@ LEVELS = (2, 5, 8, 11, 20, 30)
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--startup", type=int, default=60, help="random trials among them")
     parser.add_argument("--methods", nargs="+", default=["kernel", "oblique"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--directory", type=Path, default=Path("methods"))
@@ -38,6 +39,7 @@ def main() -> None:
             dtypes=["bfloat16"],
             method=method,
             n_trials=arguments.trials,
+            n_startup_trials=arguments.startup,
             seed=arguments.seed,
             heldout_trials=0,
             n_workers=1,
