@@ -36,6 +36,7 @@ from heretic.model.loading.demo_model import demo_model
 from heretic.model.loading.load import load_model
 from heretic.prompts.loading import load_prompts
 from heretic.prompts.prompt import Prompt
+from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
 
 NAMES = ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
@@ -98,8 +99,11 @@ class Bench:
         return self.baseline["refusals"].value
 
     def random_parameters(self, count: int, seed: int) -> list[AblationParameters]:
-        with tempfile.TemporaryDirectory() as directory, Study(Path(directory) / "s.jsonl", self.space) as study:
-            study.use_sampler("random", seed, count, 1)
+        sampler = SamplerOptions("random", seed)
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Study(Path(directory) / "s.jsonl", self.space, sampler) as study,
+        ):
             return [candidate.parameters for candidate in study.ask(count)]
 
 

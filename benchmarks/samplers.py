@@ -21,6 +21,7 @@ import optuna
 
 from heretic.ablation.parameters import AblationParameters
 from heretic.evaluation.evaluator import Evaluation
+from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
 
 PROMPTS, TOKENS = 32, 12
@@ -45,8 +46,11 @@ class SamplerBench(Bench):
         """(KL, refusals share) of each trial, in order."""
         sampler, startup = arm.split("/")
         points = []
-        with tempfile.TemporaryDirectory() as directory, Study(Path(directory) / "s.jsonl", self.space) as study:
-            study.use_sampler(sampler, seed, int(startup), 128)  # type: ignore[arg-type]
+        options = SamplerOptions(sampler, seed, int(startup), 128)  # type: ignore[arg-type]
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Study(Path(directory) / "s.jsonl", self.space, options) as study,
+        ):
             for _ in range(trials):
                 [candidate] = study.ask(1)
                 evaluation = self.evaluate(candidate.parameters)

@@ -14,6 +14,7 @@ from heretic.evaluation.pruning.statistics import PruningStatistics
 from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
 from heretic.search.startup_order import FIRST_PREVIEWS, FIRST_TRIALS, MOST_TOGETHER, StartupQueue
 from heretic.study.reader import RecordedStudy
+from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
 from tests.support.study_toys import SPACE, metrics, open_study
 
@@ -133,8 +134,7 @@ def test_a_resumed_study_takes_waiting_candidates_and_draws_others(tmp_path: Pat
 
 
 def test_nothing_is_drawn_at_random_once_the_sampler_learns(tmp_path: Path) -> None:
-    with Study(tmp_path / "study.jsonl", SPACE) as study:
-        study.use_sampler("tpe", 0, 3, 8)
+    with Study(tmp_path / "study.jsonl", SPACE, SamplerOptions("tpe", n_startup_trials=3)) as study:
         for candidate in study.ask(3):
             study.tell(candidate, metrics(1, 0.1), (0.1, 0.1))
         assert study.unguided(10) == 0

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from heretic.ablation.parameters import AblationParameters
-from heretic.study.sampler import SamplerName, make_sampler, resumed_seed
+from heretic.study.sampler import SamplerName, SamplerOptions, make_sampler
 from tests.support.study_toys import SPACE
 
 NAMES: tuple[SamplerName, ...] = ("tpe", "tpe-multivariate", "random")
@@ -25,7 +25,7 @@ def objectives(parameters: AblationParameters) -> tuple[float, float]:
 
 def points(name: SamplerName, seed: int, count: int, startup: int = 10) -> list[tuple[float, float]]:
     """What `count` trials measure, in their order."""
-    study = optuna.create_study(sampler=make_sampler(name, seed, startup, 24), directions=["minimize"] * 2)
+    study = optuna.create_study(sampler=make_sampler(SamplerOptions(name, seed, startup)), directions=["minimize"] * 2)
     found = []
     for _ in range(count):
         trial = study.ask()
@@ -69,22 +69,23 @@ def test_running_trials_count_for_the_next_candidate() -> None:
     """What the constant liar is for; else candidates that are asked for together would crowd."""
     drawn = []
     for running in (0, 6):
-        study = optuna.create_study(sampler=make_sampler("random", 1, 4, 24), directions=["minimize"] * 2)
+        study = optuna.create_study(sampler=make_sampler(SamplerOptions("random", 1, 4)), directions=["minimize"] * 2)
         for number in range(8):
             trial = study.ask()
             SPACE.suggest(trial)
             study.tell(trial, [float(number), -float(number)])
-        study.sampler = make_sampler("tpe", 2, 4, 24)
+        study.sampler = make_sampler(SamplerOptions("tpe", 2, 4))
         for _ in range(running):
             SPACE.suggest(study.ask())
-        study.sampler = make_sampler("tpe", 3, 4, 24)  # draws the same numbers in both studies
+        study.sampler = make_sampler(SamplerOptions("tpe", 3, 4))  # draws the same numbers in both studies
         drawn.append(SPACE.suggest(study.ask()))
     assert drawn[0] != drawn[1]
 
 
 def test_a_resumed_study_draws_from_a_seed_of_its_own() -> None:
-    assert resumed_seed(7, 0) == 7
+    options = SamplerOptions("tpe", seed=7)
+    assert options.resumed(0) == options
     for seed in (0, 7, 2**32 - 1):
-        seeds = {resumed_seed(seed, count) for count in range(500)}
+        seeds = {SamplerOptions("tpe", seed).resumed(count).seed for count in range(500)}
         assert len(seeds) == 500
         assert 0 <= min(seeds) <= max(seeds) < 2**32

@@ -11,8 +11,11 @@ from heretic.errors import StudyError
 from heretic.study.journal import make_storage, study_path
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy, has_record
+from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
 from tests.support.study_toys import BASELINE, SPACE, figures, measure, metrics, open_study, record, search
+
+RANDOM = SamplerOptions("random")
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def test_what_was_told_is_read_by_the_next_process(path: Path) -> None:
     with open_study(path) as study:
         told = search(study, 6)
         assert study.trials == told
-    with Study(path, SPACE) as resumed:
+    with Study(path, SPACE, RANDOM) as resumed:
         assert resumed.trials == told
         assert resumed.record == record()
         assert resumed.mended == 0
@@ -129,7 +132,7 @@ def test_there_is_no_record_before_the_study_begins(path: Path) -> None:
     assert not has_record(path)
     path.touch()
     assert not has_record(path)
-    with Study(path, SPACE) as study:
+    with Study(path, SPACE, RANDOM) as study:
         assert not has_record(path)
         with pytest.raises(StudyError, match="no record of a model"):
             _ = study.record
@@ -153,8 +156,8 @@ def test_asking_for_a_record_writes_nothing(path: Path) -> None:
 
 def test_a_study_in_use_is_not_opened_again(path: Path) -> None:
     with open_study(path), pytest.raises(StudyError, match="in use"):
-        Study(path, SPACE)
-    Study(path, SPACE).close()
+        Study(path, SPACE, RANDOM)
+    Study(path, SPACE, RANDOM).close()
 
 
 def test_a_damaged_study_is_not_opened_and_not_held(path: Path) -> None:
@@ -163,10 +166,10 @@ def test_a_damaged_study_is_not_opened_and_not_held(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(b"damage\n" + content)
     with pytest.raises(StudyError, match="line 1 of") as caught:
-        Study(path, SPACE)
+        Study(path, SPACE, RANDOM)
     assert caught.tb is not None  # keeps the half-opened study alive, so that nothing is freed by chance
     path.write_bytes(content)
-    Study(path, SPACE).close()
+    Study(path, SPACE, RANDOM).close()
 
 
 NO_STUDIES = {
@@ -241,5 +244,5 @@ def test_trials_of_another_program_are_not_gone_on_with(path: Path) -> None:
     content = path.read_bytes()
     for _ in range(2):
         with pytest.raises(StudyError, match=r"1 trial without a record.*--resume restart"):
-            Study(path, SPACE)
+            Study(path, SPACE, RANDOM)
     assert path.read_bytes() == content

@@ -7,7 +7,7 @@ from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.ablation.parameters import AblationParameters, WeightKernel
 from heretic.study.metrics import Metric
-from heretic.study.sampler import SamplerName
+from heretic.study.sampler import SamplerName, SamplerOptions
 from heretic.study.schema import BaselineRecord, PromptRecord, StudyRecord, TrialRecord
 from heretic.study.study import Candidate, Study
 
@@ -59,8 +59,7 @@ def figures(parameters: AblationParameters) -> tuple[int, float]:
 
 def open_study(path: Path, sampler: SamplerName = "random", seed: int = 0, startup: int = 5) -> Study:
     """A study that is begun or resumed as a run does it."""
-    study = Study(path, SPACE)
-    study.use_sampler(sampler, seed, startup, 16)
+    study = Study(path, SPACE, SamplerOptions(sampler, seed, startup, 16))
     study.take_back_running()
     study.begin(record())
     return study

@@ -15,6 +15,7 @@ import pytest
 
 from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.study.reader import RecordedStudy
+from heretic.study.sampler import SamplerOptions
 from heretic.study.schema import StudyRecord
 from heretic.study.study import Study
 
@@ -128,8 +129,7 @@ def add_trials(path: Path, count: int) -> None:
     """What a search in another process does."""
     record: StudyRecord = RecordedStudy(path).record
     space = KernelSpace(tuple(record.space["components"]), record.space["last_layer"])
-    with Study(path, space) as study:
-        study.use_sampler("random", 5, 0, 1)
+    with Study(path, space, SamplerOptions("random", seed=5)) as study:
         for number, candidate in enumerate(study.ask(count), 1):
             study.tell(candidate, 5 * number, 0.3 * number, (0.3 * number, 0.2 * number))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..ablation.methods.registry import find_method
 from ..ablation.sites import components_of
-from ..config import Settings
+from ..config import SearchSettings, Settings
 from ..config.changes import changed
 from ..engine.local import LocalEngine
 from ..errors import ConfigError
@@ -36,6 +36,7 @@ from ..session.start import FixedCandidates, first_candidates, resume_study, sta
 from ..study.journal import SingleWriter, repair, set_aside, study_path
 from ..study.pareto import pareto_front
 from ..study.reader import RecordedStudy, has_record
+from ..study.sampler import SamplerOptions
 from ..study.schema import BASELINE
 from ..study.study import Study
 from .menu import run_menu, show_front
@@ -62,7 +63,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         method = find_method(session.settings.method)
         space = method.space(components_of(engine.sites), len(engine.loaded.layers) - 1)
         evaluator = counting_evaluator(engine, session.settings, session.prompts, f"the {BASELINE}", reporter)
-        with Study(path, space, writer, objective_names(evaluator.scorers)) as study:
+        sampler = sampler_options(session.settings)
+        with Study(path, space, sampler, writer, objective_names(evaluator.scorers)) as study:
             running = _begin(session, engine, study, evaluator)
             # A study that is resumed has them in its queue.
             for parameters in fixed.candidates if fixed and profile is None else ():
@@ -123,19 +125,22 @@ def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[S
 
 
 def _begin(session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator) -> RunningStudy:
-    """Starts the study or resumes it, and settles its sampler."""
-    settings, reporter = session.settings, session.reporter
+    """Starts the study or resumes it."""
     if has_record(session.path):
         tensors, baseline = resume_study(session, engine, study, evaluator)
     else:
         tensors, baseline = start_study(session, engine, study, evaluator)
-    n_startup_trials = min(settings.n_startup_trials, settings.n_trials)
-    study.use_sampler(settings.sampler, settings.seed, n_startup_trials, settings.n_ei_candidates)
     returned = study.take_back_running()
     if returned:
-        reporter.say(f"{returned} trials were running when the program ended: they run again.")
+        session.reporter.say(f"{returned} trials were running when the program ended: they run again.")
     loaded = LoadedStudy(session, study.record, engine, tensors, model_stats(session, engine, tensors))
     return RunningStudy(loaded, study, evaluator, baseline)
+
+
+def sampler_options(settings: SearchSettings) -> SamplerOptions:
+    """The sampler of the settings."""
+    startup = min(settings.n_startup_trials, settings.n_trials)
+    return SamplerOptions(settings.sampler, settings.seed, startup, settings.n_ei_candidates)
 
 
 class _Searches:

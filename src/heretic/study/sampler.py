@@ -1,5 +1,7 @@
 """Optuna samplers by name."""
 
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..ablation.methods.base import SearchSpace
@@ -8,24 +10,39 @@ from ..ablation.parameters import AblationParameters
 SamplerName = Literal["tpe", "tpe-multivariate", "random"]
 
 
-def make_sampler(name: SamplerName, seed: int, n_startup_trials: int, n_ei_candidates: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class SamplerOptions:
+    """A sampler and its seed; the defaults of the numbers are Optuna's own."""
+
+    name: SamplerName
+    seed: int = 0
+    n_startup_trials: int = 10
+    n_ei_candidates: int = 24
+
+    @property
+    def startup(self) -> float:
+        """Trials that are drawn at random: all of them in random search, which learns from nothing."""
+        return math.inf if self.name == "random" else self.n_startup_trials
+
+    def resumed(self, n_trials: int) -> "SamplerOptions":
+        """The options with the seed for a study that has `n_trials`: with the same one, Optuna would draw the same
+        start-up trials in each process."""
+        return self if n_trials == 0 else replace(self, seed=(self.seed * 1_000_003 + n_trials) % 2**32)
+
+
+def make_sampler(options: SamplerOptions) -> Any:
     """The sampler; its constant liar keeps candidates that are asked for together apart."""
     import optuna
 
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
+    if options.name == "random":
+        return optuna.samplers.RandomSampler(seed=options.seed)
     return optuna.samplers.TPESampler(
-        seed=seed,
-        n_startup_trials=n_startup_trials,
-        n_ei_candidates=n_ei_candidates,
-        multivariate=name == "tpe-multivariate",
+        seed=options.seed,
+        n_startup_trials=options.n_startup_trials,
+        n_ei_candidates=options.n_ei_candidates,
+        multivariate=options.name == "tpe-multivariate",
         constant_liar=True,
     )
-
-
-def resumed_seed(seed: int, n_trials: int) -> int:
-    """Optuna restarts its random numbers with each process: a resumed study must not draw its start-up trials again."""
-    return seed if n_trials == 0 else (seed * 1_000_003 + n_trials) % 2**32
 
 
 class RandomDraws:

@@ -14,7 +14,7 @@ from . import version1
 from .journal import SingleWriter, make_storage, repair
 from .metrics import Metric
 from .reader import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
-from .sampler import RandomDraws, SamplerName, make_sampler, resumed_seed
+from .sampler import RandomDraws, SamplerOptions, make_sampler
 from .schema import RunRecord, StudyRecord, TrialRecord
 
 FAILURE = "failure"
@@ -42,6 +42,7 @@ class Study:
         self,
         path: Path,
         space: SearchSpace,
+        sampler: SamplerOptions,
         writer: SingleWriter | None = None,
         objectives: Sequence[str] = OBJECTIVES,
     ) -> None:
@@ -54,6 +55,7 @@ class Study:
         """
         self.path = path
         self.space = space
+        self._startup = sampler.startup
         self._writer = writer or SingleWriter(path)
         # Locks of one process count: a writer that was given is released as often as it was acquired.
         self._writer.acquire()
@@ -61,6 +63,9 @@ class Study:
             self.mended = repair(path) if path.exists() else 0
             _check_ours(path)
             self._optuna = _create_optuna(path, objectives)
+            options = sampler.resumed(len(self._optuna.get_trials(deepcopy=False)))
+            self._optuna.sampler = make_sampler(options)
+            self._draws = RandomDraws(space, options.seed)
         except BaseException:
             self._writer.release()
             raise
@@ -86,13 +91,6 @@ class Study:
     @property
     def record(self) -> StudyRecord:
         return read_record(self._optuna, self.path)
-
-    def use_sampler(self, name: SamplerName, seed: int, n_startup_trials: int, n_ei_candidates: int) -> None:
-        resumed = resumed_seed(seed, len(self._optuna.get_trials(deepcopy=False)))
-        # Random search learns from nothing: all its trials are start-up.
-        self._startup = math.inf if name == "random" else n_startup_trials
-        self._draws = RandomDraws(self.space, resumed)
-        self._optuna.sampler = make_sampler(name, resumed, n_startup_trials, n_ei_candidates)
 
     def unguided(self, most: int) -> int:
         """How many candidates, `most` at most, can be drawn before the sampler learns from any trial: those that are
