@@ -6,7 +6,7 @@ import pytest
 
 from heretic.config import load_settings
 from heretic.prompts.partition import SIMILAR, similarities
-from heretic.session.prompts import load_report_part, load_run_prompts
+from heretic.session.prompts import load_heldout_prompts, load_run_prompts
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
 
@@ -15,8 +15,8 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
 def test_an_example_needs_nothing_but_its_file(path: Path) -> None:
     settings, warnings = load_settings({}, path)
     assert warnings == []
-    prompts = load_run_prompts(settings)
-    part = load_report_part(settings, prompts)
+    prompts = load_run_prompts(settings, settings.over_refusal_objective)
+    part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
     assert part is not None
     assert part.over_refusal is None  # it is not about refusing
     sets = {**prompts.sets(), **part.sets()}

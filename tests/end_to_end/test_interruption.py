@@ -110,7 +110,7 @@ def test_a_kill_during_an_export_leaves_nothing_that_looks_like_a_model(
     output = tmp_path / "models" / "edited"
     flags = [*planted_flags, "--n-trials", "2", "--export", "merge", "--output", str(output)]
     with started(planted_directory, flags) as process:
-        lines_until(process, "Loading what was written")
+        lines_until(process, "Loading the written model")
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not output.exists()

@@ -64,7 +64,7 @@ def test_the_geometry_shows_where_the_behaviour_begins(
 
 
 @pytest.mark.slow
-def test_pictures_of_all_layers_are_drawn(
+def test_all_layers_are_plotted(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("pacmap")
@@ -75,7 +75,7 @@ def test_pictures_of_all_layers_are_drawn(
     assert len(names) == LAYERS + 1
     assert [name.rsplit("-", 1)[1] for name in names] == [*(f"{i}.png" for i in range(LAYERS)), "layers.gif"]
     assert not any(name.startswith("-") for name in names), "a name that a shell takes for an option"
-    assert "Pictures of the residuals are in" in capsys.readouterr().err
+    assert "Plots of the residuals are in" in capsys.readouterr().err
 
 
 def colored(planted_directory: Path, color: str) -> list[str]:

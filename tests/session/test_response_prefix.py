@@ -10,7 +10,9 @@ from heretic.engine.protocol import no_progress
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.prompts.prompt import Prompt
-from heretic.session.engine import measured, wrap_engine
+from heretic.session.context import ModelSession
+from heretic.session.engine import wrap_engine
+from heretic.session.prompts import NO_PROMPTS
 from tests.support.planted import planted_prompts
 from tests.support.recorders import Recorder
 from tests.support.thinking import THINKERS, Thinker, thinking_model
@@ -26,7 +28,11 @@ def engine_of(thinker: Thinker, reporter: Recorder, template: str | None = None,
         tokenizer.chat_template = template
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, ())
     chosen = Settings.model_validate({"system_prompt": "none", "batch_size": 8, "max_response_length": 8} | settings)
-    return wrap_engine(loaded, chosen, [*GOOD, *BAD], None, reporter)
+    return wrap_engine(loaded, session_of(loaded, chosen, reporter), [*GOOD, *BAD])
+
+
+def session_of(loaded: LoadedModel, settings: Settings, reporter: Recorder) -> ModelSession:
+    return ModelSession(settings, NO_PROMPTS, loaded.checkpoint, reporter)
 
 
 def said(engine: LocalEngine, prompts: list[Prompt]) -> set[str]:
@@ -82,7 +88,7 @@ def test_the_templates_own_switch_ends_the_thought(name: str) -> None:
     template, prefix, arguments = SWITCHES[name]
     engine = engine_of(THINKER, Recorder(), template)
     assert engine.chat.response_prefix == prefix
-    assert measured(engine).template_arguments == arguments
+    assert engine.profile.template_arguments == arguments
     assert first_tokens(engine, BAD) == {"sorry"}
 
 
@@ -90,7 +96,7 @@ def test_thinking_that_a_template_has_off_can_be_measured() -> None:
     template = asking("{% if not enable_thinking %}{{ '<think></think>' }}{% endif %}")
     assert first_tokens(engine_of(THINKER, Recorder(), template), BAD) == {"sorry"}
     thinking = engine_of(THINKER, Recorder(), template, measure_thinking=True)
-    assert measured(thinking).template_arguments == {"enable_thinking": True}
+    assert thinking.profile.template_arguments == {"enable_thinking": True}
     assert first_tokens(thinking, BAD) == {"well"}
 
 
@@ -111,9 +117,9 @@ def test_a_later_engine_is_given_arguments_date_and_prefix() -> None:
     dated = "{{ strftime_now('%Y ') }}" + asking(SWITCH)
     chosen = {"chat_template_date": "2026-01-31", "chat_template_arguments": {"word": "word1"}}
     engine = engine_of(THINKER, Recorder(), dated, **chosen)
-    known = measured(engine)
+    known = engine.profile
     assert (known.template_date, known.template_arguments) == ("2026-01-31", {"word": "word1"})
-    later = wrap_engine(engine.loaded, Settings(system_prompt="none"), [], known, Recorder())
-    assert measured(later) == known
+    later = wrap_engine(engine.loaded, session_of(engine.loaded, Settings(system_prompt="none"), Recorder()), [], known)
+    assert later.profile == known
     assert [later.chat.render(each) for each in BAD] == [engine.chat.render(each) for each in BAD]
-    assert measured(engine_of(THINKER, Recorder(), asking(SWITCH))).template_date is None
+    assert engine_of(THINKER, Recorder(), asking(SWITCH)).profile.template_date is None

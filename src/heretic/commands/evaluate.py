@@ -1,7 +1,7 @@
-"""Any model, measured like a candidate."""
+"""Evaluates any model as a search evaluates a candidate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import Settings
@@ -11,6 +11,7 @@ from ..evaluation.evaluator import Baseline, Evaluation
 from ..events import Reporter
 from ..export.manifest import MANIFEST, TEMPLATE_KEYS, recorded_template
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
+from ..session.context import ModelSession
 from ..session.engine import make_evaluator, open_engine, release
 from ..session.prompts import RunPrompts, load_run_prompts
 from ..session.remote_code import settle_trust
@@ -20,7 +21,7 @@ from ..study.metrics import BaselineMetric
 
 @dataclass(frozen=True, slots=True)
 class ModelEvaluation:
-    """A model's metrics by name; None for those that need a model `against` which to compare, if there is none."""
+    """A model's metrics by name; None for those that compare it with a model `against`, if none is given."""
 
     model: str
     against: str | None
@@ -39,56 +40,57 @@ class ModelEvaluation:
 
 
 def evaluate_model(settings: Settings, model: str, base: str | None, reporter: Reporter) -> ModelEvaluation:
-    """The model's metrics, and those that compare it with `base` if there is one.
+    """The model's metrics, and those that compare it with `base` if it is given.
 
     Raises:
         ModelError: one of them can't be loaded or measured.
     """
-    # The first token of a refusal is known from a baseline alone; markers need none.
+    # The first tokens of refusals are known from a baseline alone; markers need none.
     settings = changed(settings, {"objective": "markers"})
-    prompts = load_run_prompts(settings)
+    prompts = load_run_prompts(settings, settings.over_refusal_objective)
     for note in prompts.notes:
         reporter.warn(note)
     checkpoint = find_checkpoint(model)
-    # An export is asked as its study asked the model that it was made from.
+    # An export gets the template settings of its study.
     given = {key for key in TEMPLATE_KEYS if getattr(settings, key)}
     recorded = recorded_template(checkpoint.directory)
     settings = changed(settings, {key: value for key, value in recorded.items() if key not in given}, MANIFEST)
-    settings = settle_trust(settings, checkpoint, reporter)
+    session = _session(settings, checkpoint, prompts, reporter)
     baseline = None
     if base is not None:
-        baseline, format_settings = _baseline(settings, base, prompts, reporter)
-        # First tokens are compared at the same place: where the base model's answers begin.
-        settings = changed(settings, format_settings)
-    measured = _measured(settings, checkpoint, prompts, baseline, reporter)
-    return ModelEvaluation(model, base, measured)
+        base_checkpoint = find_checkpoint(base, settings.model_commit)
+        baseline, chat_format = _baseline(_session(settings, base_checkpoint, prompts, reporter))
+        # First tokens are compared at the same position: where the responses of the base begin.
+        session = replace(session, settings=changed(session.settings, chat_format))
+    return ModelEvaluation(model, base, _metrics(session, baseline))
 
 
-def _baseline(
-    settings: Settings, base: str, prompts: RunPrompts, reporter: Reporter
-) -> tuple[Baseline, dict[str, Any]]:
-    """The measurements of the base that others are compared with, and the settings of its chat format."""
-    checkpoint = find_checkpoint(base, settings.model_commit)
-    settings = settle_trust(settings, checkpoint, reporter)
-    engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
-    evaluator = make_evaluator(engine, settings, prompts)
+def _session(settings: Settings, checkpoint: Checkpoint, prompts: RunPrompts, reporter: Reporter) -> ModelSession:
+    """The session of one of the two models; permission to run code is asked for each."""
+    return ModelSession(settle_trust(settings, checkpoint, reporter), prompts, checkpoint, reporter)
+
+
+def _baseline(session: ModelSession) -> tuple[Baseline, dict[str, Any]]:
+    """The base's measurements, with which the other model is compared, and the settings of its chat format."""
+    name = session.checkpoint.name
+    engine = open_engine(session)
+    evaluator = make_evaluator(engine, session.settings, session.prompts)
     try:
-        with reporter.step(f"Measuring {base}", evaluator.rows) as progress:
+        with session.reporter.step(f"Measuring {name}", evaluator.rows) as progress:
             return evaluator.reference(progress), engine.chat.as_settings()
     except CandidateError as error:
-        raise ModelError(f"{base} can't be measured: {error}. Try another dtype (dtypes).") from error
+        raise ModelError(f"{name} can't be measured: {error}. Try another dtype (dtypes).") from error
     finally:
         release(engine)
 
 
-def _measured(
-    settings: Settings, checkpoint: Checkpoint, prompts: RunPrompts, baseline: Baseline | None, reporter: Reporter
-) -> dict[str, BaselineMetric | None]:
+def _metrics(session: ModelSession, baseline: Baseline | None) -> dict[str, BaselineMetric | None]:
     """The model's metrics; None for those that need a baseline if there is none."""
-    engine = open_engine(checkpoint, settings, prompts.all(), None, reporter)
-    evaluator = counting_evaluator(engine, settings, prompts, checkpoint.name, reporter)
-    with reporter.step(f"Measuring {checkpoint.name}", evaluator.rows) as progress:
+    name, reporter = session.checkpoint.name, session.reporter
+    engine = open_engine(session)
+    evaluator = counting_evaluator(engine, session.settings, session.prompts, name, reporter)
+    with reporter.step(f"Measuring {name}", evaluator.rows) as progress:
         [evaluation] = evaluator.evaluate([{}], baseline or {}, progress)
     if not isinstance(evaluation, Evaluation):
-        raise ModelError(f"{checkpoint.name} can't be measured: {evaluation}. Try another dtype (dtypes).")
+        raise ModelError(f"{name} can't be measured: {evaluation}. Try another dtype (dtypes).")
     return evaluator.describe(evaluation)

@@ -32,8 +32,9 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     check_output(target.output)
     if settings.upload is not None:
         check_upload(settings.upload)
-    session = open_session(study, settings, reporter, recorded_prompts(study.record))
-    check_export(changed(settings, {"export": target.form.name}), session.checkpoint)
+    wanted = changed(settings, {"export": target.form.name})
+    session = open_session(study, wanted, reporter, recorded_prompts(study.record))
+    check_export(session)
     save_trial(session, trial, target, _baseline(session, study.record))
     if settings.upload is not None:
         upload_directory(target.output, settings.upload, settings.upload_public, reporter)

@@ -1,23 +1,18 @@
 """Writes the report of a recorded study, and measures the residuals that it shows."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ..ablation.residuals import winsorize
 from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import ConfigError
 from ..events import Reporter
 from ..files import write_atomically
-from ..prompts.prompt import PromptSet
 from ..report.page import check_page, render
 from ..report.residuals import ResidualFigures, residual_figures
 from ..session.context import Session
-from ..session.directions import mean_residuals, read_tensors
+from ..session.directions import collect_residuals, read_tensors
 from ..session.prompt_filter import filter_direction_prompts
 from ..session.recorded import load_engine, open_session, recorded_prompts
 from ..session.recorded_run import recorded_report
@@ -98,23 +93,10 @@ def measure_residuals(session: Session, engine: LocalEngine, record: StudyRecord
     """Runs the direction prompts through the study's model."""
     directions = read_tensors(tensors_path(session.path)).directions
     prompts = filter_direction_prompts(session.prompts, record.telling)
-    good, bad = (
-        _residuals(session, engine, each, side) for each, side in ((prompts.good, "good"), (prompts.bad, "bad"))
-    )
+    collected = collect_residuals(session, engine, prompts)
+    good, bad = collected.residuals("good"), collected.residuals("bad")
     with session.reporter.step("Geometry and projection of the residuals"):
         return residual_figures(good, bad, directions, record.model_digest, _digests(record))
-
-
-def _residuals(session: Session, engine: LocalEngine, prompts: PromptSet, side: str) -> Tensor:
-    """(prompt, residual, d_model), winsorized as for the directions."""
-    settings, rows = session.settings, dict[int, Tensor]()
-
-    def keep(_: str, indices: Sequence[int], residuals: Tensor) -> None:
-        clamped = winsorize(residuals.float().cpu(), settings.winsorization_quantile)
-        rows.update(zip(indices, clamped, strict=True))
-
-    mean_residuals(engine, prompts, settings, side, session.reporter, keep)
-    return torch.stack([rows[index] for index in sorted(rows)])
 
 
 def _digests(record: StudyRecord) -> tuple[str, str]:

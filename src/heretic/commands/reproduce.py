@@ -21,7 +21,7 @@ from ..report.agreement import (
     compare_trial,
     differences,
 )
-from ..session.prompts import RunPrompts, load_report_part, load_run_prompts
+from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded_run import RecordedRun, read_recorded_run
 from ..session.recorded_settings import figure_settings, with_recorded
 from ..session.records import hardware, versions
@@ -129,7 +129,7 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
             f"Expected the model that {recorded.source} was made with (digest {recorded.model_digest}), but "
             f"{settings.model} has the digest {checkpoint.digest()}. Say where it lies with --model."
         )
-    prompts = load_run_prompts(settings)
+    prompts = load_run_prompts(settings, settings.over_refusal_objective)
     wanted = {name: each.digest for name, each in recorded.prompts.items()}
     found: dict[str, PromptSet] = prompts.sets()
     if recorded.measured is not None:
@@ -145,7 +145,7 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
 
 
 def _report_sets(settings: Settings, prompts: RunPrompts) -> dict[str, PromptSet]:
-    part = load_report_part(settings, prompts)
+    part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
     return part.sets() if part is not None else {}
 
 

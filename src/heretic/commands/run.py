@@ -1,12 +1,12 @@
 """The main command: from a model's name to a chosen trial on disk."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 from ..ablation.methods.registry import find_method
 from ..ablation.sites import components_of
-from ..config import SearchSettings, Settings
-from ..config.changes import changed
+from ..config import SearchSettings, Settings, resolve_prompts
 from ..engine.local import LocalEngine
 from ..errors import ConfigError
 from ..evaluation.evaluator import Evaluator
@@ -25,8 +25,9 @@ from ..search.process_pool import workers
 from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.engine import open_engine
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, spread
-from ..session.prompts import load_report_part, load_run_prompts
+from ..session.prompts import load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
+from ..session.recorded_settings import figure_settings
 from ..session.records import run_record
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
@@ -57,9 +58,9 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         searching = _settle_existing(path, settings, chooser, reporter)
         session, part = _open_session(settings, path, reporter)
         profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
-        engine = open_engine(session.checkpoint, session.settings, session.prompts.all(), profile, reporter)
+        engine = open_engine(session, profile)
         if part is not None:
-            check_heldout_prompts(engine, part, session.settings)
+            check_heldout_prompts(session, engine, part)
         method = find_method(session.settings.method)
         space = method.space(components_of(engine.sites), len(engine.loaded.layers) - 1)
         evaluator = counting_evaluator(engine, session.settings, session.prompts, f"the {BASELINE}", reporter)
@@ -85,7 +86,7 @@ def _check_settings(settings: Settings) -> Path:
         check_output(settings.output)
     if settings.upload is not None:
         check_upload(settings.upload)
-    check_plots(settings)
+    check_plots(settings, resolve_prompts(settings))
     return study_path(settings.study_checkpoint_dir, settings.model)
 
 
@@ -113,15 +114,16 @@ def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter:
 
 def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[Session, HeldoutPrompts | None]:
     """Prompts and model files, checked; and the held-out prompts, if there are any."""
-    prompts = load_run_prompts(settings)
+    prompts = load_run_prompts(settings, settings.over_refusal_objective)
     for note in prompts.notes:
         reporter.warn(note)
-    part = load_report_part(settings, prompts)
+    part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
     if part is None and settings.heldout_trials:
         reporter.say("Nothing is measured at the end: good_heldout_prompts and bad_heldout_prompts are not given.")
     checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
-    check_export(settings, checkpoint)
-    return Session(settle_trust(settings, checkpoint, reporter), path, prompts, checkpoint, reporter), part
+    session = Session(settings, prompts, checkpoint, reporter, path)
+    check_export(session)
+    return replace(session, settings=settle_trust(settings, checkpoint, reporter)), part
 
 
 def _begin(session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator) -> RunningStudy:
@@ -157,7 +159,7 @@ class _Searches:
         running = self._running
         chosen = choose_parallelism(running.loaded, vocabulary_size(running.baseline))
         used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
-        running.study.note_run(run_record(changed(running.loaded.settings, used)))
+        running.study.note_run(run_record(figure_settings(running.loaded.settings) | used))
         return chosen
 
     def run(self, n_trials: int) -> bool:

@@ -1,17 +1,19 @@
 """Settings with some values replaced: validated, which pydantic's own `model_copy` does not do."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from ..errors import ConfigError
 from .errors import bad_values, paragraph
 from .origins import Layer
-from .settings import Settings
+from .sections import Section
+
+S = TypeVar("S", bound=Section)
 
 
-def changed(settings: Settings, changes: Mapping[str, Any], place: str = "the program") -> Settings:
+def changed(settings: S, changes: Mapping[str, Any], place: str = "the program") -> S:
     """`settings` with `changes` in their place; `place` names where these come from.
 
     Raises:
@@ -19,6 +21,6 @@ def changed(settings: Settings, changes: Mapping[str, Any], place: str = "the pr
     """
     merged = {**dict(settings), **changes}
     try:
-        return Settings.model_validate(merged)
+        return type(settings).model_validate(merged)
     except ValidationError as error:
         raise ConfigError(paragraph(bad_values(error, [Layer(dict(changes), lambda _: place)], merged))) from None

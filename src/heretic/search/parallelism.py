@@ -63,7 +63,8 @@ def _processes(loaded: LoadedStudy, vocab: int) -> int:
 
     wanted = settings.n_workers
     if not wanted:
-        wanted = 1 if threads == 1 else measured_once(tuning_key(engine, settings), f"workers of {threads}", measure)
+        key = tuning_key(engine, loaded.session)
+        wanted = 1 if threads == 1 else measured_once(key, f"workers of {threads}", measure)
     return max(1, min(wanted, fitting))
 
 
@@ -79,7 +80,8 @@ def _candidates(loaded: LoadedStudy) -> int:
     if not count:
         # Where a batch of all prompts is not the fastest, more rows are no faster.
         fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
-        count = measured_once(tuning_key(engine, settings), f"candidates of {len(bad)}", measure) if fastest else 1
+        key = tuning_key(engine, loaded.session)
+        count = measured_once(key, f"candidates of {len(bad)}", measure) if fastest else 1
     if count > 1:
         engine.set_batch_size(max(engine.batch_size, count * len(bad)))
     return count

@@ -1,4 +1,4 @@
-"""Batch size of a model on this machine, and the cache of what was measured for it."""
+"""Batch size of a model on this machine, and the cache of such measurements."""
 
 import json
 import os
@@ -9,35 +9,35 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-from ..config import Settings
 from ..engine.batch_size import find_batch_size
 from ..engine.local import LocalEngine
-from ..events import Reporter
 from ..files import write_atomically
 from ..prompts.prompt import Prompt
+from .context import ModelSession
 
 MAX_MODELS = 100
-"""Models in the cache; the ones measured longest ago leave first."""
+"""Models in the cache. Beyond them, those measured longest ago are removed."""
 
 
-def kept_measures() -> Path:
+def measurements_path() -> Path:
     return user_cache_path("heretic") / "measured.json"
 
 
-def tune_batch_size(engine: LocalEngine, settings: Settings, prompts: tuple[Prompt, ...], reporter: Reporter) -> int:
+def tune_batch_size(engine: LocalEngine, session: ModelSession, prompts: tuple[Prompt, ...]) -> int:
     """The batch size of the settings, or the fastest one if they leave it open."""
+    settings = session.settings
 
     def measure() -> int:
-        with reporter.step("Finding the batch size") as progress:
+        with session.reporter.step("Finding the batch size") as progress:
             return find_batch_size(engine, prompts, settings.max_batch_size, lambda _: progress(1))
 
-    key = tuning_key(engine, settings)
+    key = tuning_key(engine, session)
     return settings.batch_size or measured_once(key, f"batch_size of {settings.max_batch_size}", measure)
 
 
 def measured_once(key: str, label: str, measure: Callable[[], int]) -> int:
-    """What was measured before under this key and label, on this machine, or is measured now."""
-    path = kept_measures()
+    """The cached measurement with this key and label; a new one, which is cached, if there is none."""
+    path = measurements_path()
     entries = _read(path)
     entry = entries[key] = entries.pop(key, {})
     if not isinstance(entry.get(label), int):
@@ -47,8 +47,9 @@ def measured_once(key: str, label: str, measure: Callable[[], int]) -> int:
     return int(entry[label])
 
 
-def tuning_key(engine: LocalEngine, settings: Settings) -> str:
+def tuning_key(engine: LocalEngine, session: ModelSession) -> str:
     """All that a measurement of speed depends on: model, number format, device, threads, response length, torch."""
+    settings = session.settings
     device = engine.loaded.device
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {os.cpu_count()}"
     return " ".join(
@@ -66,7 +67,7 @@ def tuning_key(engine: LocalEngine, settings: Settings) -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, int]]:
-    """The entries of all models; none where the file is missing or damaged: they are measured again."""
+    """The entries of all models; none if the file is missing or damaged."""
     try:
         entries = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -20,14 +20,20 @@ from .prompts import RunPrompts
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """One command on one study: its settings, the study's journal, the prompts, the model's files, the reporter."""
+class ModelSession:
+    """One command on one model: its settings, the prompts, the model's files, the reporter."""
 
     settings: Settings
-    path: Path
     prompts: RunPrompts
     checkpoint: Checkpoint
     reporter: Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Session(ModelSession):
+    """One command on one study, whose journal is `path`."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""From prompts to directions, and the file that keeps them beside a study."""
+"""Fits the directions of a study to its prompts, and keeps them in a file next to its journal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -11,30 +12,47 @@ from torch import Tensor
 from ..ablation.directions import DegenerateDirection, Directions, find_directions
 from ..ablation.methods.registry import find_method
 from ..ablation.methods.tensors import StudyTensors
-from ..ablation.residuals import ResidualFitter, ResidualStats
+from ..ablation.residuals import ResidualFitter, ResidualStats, winsorize
 from ..ablation.sites import FusedExpertsSite, Site
 from ..ablation.weight_stats import WeightStats, stacked, weight_stats
-from ..config import DirectionSettings
 from ..engine.local import LocalEngine
-from ..engine.protocol import Engine, Progress
+from ..engine.protocol import Progress
 from ..errors import ModelError, StudyError
-from ..events import Reporter
 from ..export.matching import match_sites
 from ..export.readers.base import CheckpointReader
 from ..files import write_atomically
-from ..prompts.prompt import PromptSet
+from .context import Session
 from .prompts import RunPrompts
 from .site_measurements import SiteMeasurements
 
-Keep = Callable[[str, Sequence[int], Tensor], None]
-"""Given each batch of residuals as it comes: its side (good, bad), the indices of its prompts, the residuals."""
+Side = Literal["good", "bad"]
+
+SIDES: tuple[Side, ...] = ("good", "bad")
 
 GAIN, METHOD = "gain.", "method."
-"""Beginnings of names in the file: gains of post-norms, and what the study's method keeps."""
+"""Prefixes of names in the file: gains of post-norms, and tensors of the study's method."""
+
+
+class ResidualCollector:
+    """Keeps the residuals of the direction prompts, clamped to the quantile `winsorization` as the directions see
+    them."""
+
+    def __init__(self, winsorization: float) -> None:
+        self._quantile = winsorization
+        self._rows: dict[Side, dict[int, Tensor]] = {"good": {}, "bad": {}}
+
+    def add(self, side: Side, indices: Sequence[int], residuals: Tensor) -> None:
+        """Keeps the residuals of the prompts `indices`, (prompt, residual, d_model)."""
+        self._rows[side] |= dict(zip(indices, winsorize(residuals.float().cpu(), self._quantile), strict=True))
+
+    def residuals(self, side: Side) -> Tensor:
+        """The residuals of all prompts of one side in order, (prompt, residual, d_model), in float32."""
+        rows = self._rows[side]
+        return torch.stack([rows[index] for index in sorted(rows)])
 
 
 def write_tensors(path: Path, tensors: StudyTensors) -> None:
-    """Writes what `read_tensors` reads."""
+    """Writes the file that `read_tensors` reads."""
     content = {"directions": tensors.directions.vectors.contiguous()}
     content |= {f"{GAIN}{module}": gain.contiguous() for module, gain in tensors.gains.items()}
     content |= {f"{METHOD}{name}": each.contiguous() for name, each in tensors.method.items()}
@@ -61,20 +79,16 @@ def read_tensors(path: Path) -> StudyTensors:
 
 
 def fit_tensors(
-    engine: LocalEngine,
-    prompts: RunPrompts,
-    settings: DirectionSettings,
-    reporter: Reporter,
-    keep: Keep | None = None,
+    session: Session, engine: LocalEngine, prompts: RunPrompts, collector: ResidualCollector | None = None
 ) -> StudyTensors:
-    """Directions of the engine's model from the direction prompts, and what the method measures of it; `keep` sees all
-    residuals.
+    """The model's directions from the direction prompts of `prompts`, and the tensors that the method measures; the
+    `collector` receives all residuals.
 
     Raises:
-        ModelError: good and bad prompts leave the same mean residual.
+        ModelError: good and bad prompts have the same mean residual, or a residual is not finite.
     """
-    good = mean_residuals(engine, prompts.good, settings, "good", reporter, keep)
-    bad = mean_residuals(engine, prompts.bad, settings, "bad", reporter, keep)
+    settings = session.settings
+    good, bad = (mean_residuals(session, engine, prompts, side, collector) for side in SIDES)
     try:
         directions = find_directions(good, bad, orthogonalize=settings.orthogonalize_direction)
     except DegenerateDirection as error:
@@ -82,14 +96,14 @@ def fit_tensors(
             f"Expected good and bad prompts that the model tells apart, but {error}. Use prompt sets that differ."
         ) from error
     gains = {site.module: gain for site in engine.sites if (gain := engine.gain(site)) is not None}
-    measured = find_method(settings.method).fit(SiteMeasurements(engine, prompts, reporter))
+    measured = find_method(settings.method).fit(SiteMeasurements(engine, prompts, session.reporter))
     return StudyTensors(directions, {module: gain.cpu() for module, gain in gains.items()}, measured)
 
 
 def stats_from_checkpoint(
     reader: CheckpointReader, sites: Sequence[Site], tensors: StudyTensors, progress: Progress
 ) -> Mapping[str, WeightStats]:
-    """Statistics of every site's stored weight, by module name: for a model whose weights in memory are quantised."""
+    """Statistics of every site's stored weight, by module name, for a model whose weights in memory are quantised."""
     parts: dict[str, list[WeightStats]] = {}
     for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
         weight, module = owner.matrices(reader.read(key)), owner.site.module
@@ -104,20 +118,31 @@ def stats_from_checkpoint(
     return found
 
 
+def collect_residuals(session: Session, engine: LocalEngine, prompts: RunPrompts) -> ResidualCollector:
+    """The residuals of the direction prompts of `prompts`, in a pass of their own.
+
+    Raises:
+        ModelError: a residual is not finite.
+    """
+    collector = ResidualCollector(session.settings.winsorization_quantile)
+    for side in SIDES:
+        mean_residuals(session, engine, prompts, side, collector)
+    return collector
+
+
 def mean_residuals(
-    engine: Engine,
-    prompts: PromptSet,
-    settings: DirectionSettings,
-    side: str,
-    reporter: Reporter,
-    keep: Keep | None = None,
+    session: Session, engine: LocalEngine, prompts: RunPrompts, side: Side, collector: ResidualCollector | None = None
 ) -> ResidualStats:
-    fitter = ResidualFitter(settings.winsorization_quantile)
-    with reporter.step(f"Residuals of {side} prompts", len(prompts)) as progress:
-        for indices, residuals in engine.residuals(prompts.prompts, progress):
+    """Raises:
+    ModelError: a residual is not finite.
+    """
+    chosen = (prompts.good if side == "good" else prompts.bad).prompts
+    fitter = ResidualFitter(session.settings.winsorization_quantile)
+    with session.reporter.step(f"Residuals of {side} prompts", len(chosen)) as progress:
+        for indices, residuals in engine.residuals(chosen, progress):
             fitter.update(residuals)
-            if keep is not None:
-                keep(side, indices, residuals)
+            if collector is not None:
+                collector.add(side, indices, residuals)
     stats = fitter.fit()
     if not torch.isfinite(stats.mean).all():
         raise ModelError(

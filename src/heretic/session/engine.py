@@ -1,16 +1,16 @@
-"""One model, made ready to be measured."""
+"""A model loaded into an engine, with its chat format, batch size and response prefix."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..config import EvaluationSettings, Settings
+from ..config import EngineSettings, EvaluationSettings
 from ..config.changes import changed
 from ..engine.decoding import rules_left_out
 from ..engine.local import LocalEngine
 from ..engine.options import EngineOptions
-from ..engine.protocol import RuntimeProfile, no_progress
+from ..engine.protocol import RuntimeProfile
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.scorers.base import Show
 from ..evaluation.scorers.registry import build_scorers
@@ -18,40 +18,36 @@ from ..events import Reporter
 from ..model.chat.checks import check_prompts
 from ..model.chat.format import chat_format
 from ..model.kernels.packed_linear import unpack_weights
-from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.load import LoadedModel, load_model
 from ..model.placement import META
 from ..prompts.prompt import Prompt
 from .autotune import tune_batch_size
+from .context import ModelSession
 from .prompts import RunPrompts
 from .response_prefix import response_prefix, settle_thinking
 
 
-def open_engine(
-    checkpoint: Checkpoint,
-    settings: Settings,
-    prompts: Sequence[Prompt],
-    known: RuntimeProfile | None,
-    reporter: Reporter,
-) -> LocalEngine:
-    """The model of `checkpoint` in an engine; what is `known` is not measured again.
+def open_engine(session: ModelSession, known: RuntimeProfile | None = None) -> LocalEngine:
+    """The session's model in an engine, ready for its prompts; a `known` profile is not measured again.
 
     Raises:
         ModelError: the model can't be loaded, or is no chat model.
         PromptError: a prompt is longer than its context.
     """
+    settings, reporter = session.settings, session.reporter
     if known is not None:
         settings = changed(settings, {"dtypes": [known.dtype]})
-    with reporter.step(f"Loading {checkpoint.name}"):
-        loaded = load_model(checkpoint, settings, reporter.say)
+    with reporter.step(f"Loading {session.checkpoint.name}"):
+        loaded = load_model(session.checkpoint, settings, reporter.say)
     reporter.say(_summary(loaded))
-    return wrap_engine(loaded, settings, prompts, known, reporter)
+    return wrap_engine(loaded, session, session.prompts.all(), known)
 
 
 def wrap_engine(
-    loaded: LoadedModel, settings: Settings, prompts: Sequence[Prompt], known: RuntimeProfile | None, reporter: Reporter
+    loaded: LoadedModel, session: ModelSession, prompts: Sequence[Prompt], known: RuntimeProfile | None = None
 ) -> LocalEngine:
-    """A loaded model in an engine: chat format, batch size, response prefix."""
+    """A loaded model in an engine: chat format, batch size and response prefix are measured with `prompts`."""
+    settings, reporter = session.settings, session.reporter
     arguments, date = settings.chat_template_arguments, settings.chat_template_date
     if known is not None:
         arguments, date = dict(known.template_arguments), known.template_date or date
@@ -63,27 +59,19 @@ def wrap_engine(
     if chat.folds_system or any(chat.folds(prompt.system) for prompt in prompts):
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
     _warn_of_rules(loaded, reporter)
-    options = EngineOptions(
-        compact_batch=settings.compact_batch,
-        share_prefix=settings.share_prefix,
-        cache_lower_layers=settings.cache_lower_layers,
-        fast_attention=settings.fast_attention,
-        packed_weights=settings.packed_weights,
-        static_decode=settings.static_decode,
-    )
-    engine = LocalEngine(loaded, chat, options=options, warn=reporter.warn)
+    engine = LocalEngine(loaded, chat, options=engine_options(settings), warn=reporter.warn)
     if known is not None:
         engine.set_batch_size(known.batch_size)
         engine.set_prefix(known.response_prefix)
         return engine
-    engine.set_batch_size(tune_batch_size(engine, settings, tuple(prompts), reporter))
+    engine.set_batch_size(tune_batch_size(engine, session, tuple(prompts)))
     reporter.say(f"Batch size: {engine.batch_size}")
     engine.set_prefix(response_prefix(engine, closing, settings, prompts, reporter))
     return engine
 
 
 def _warn_of_rules(loaded: LoadedModel, reporter: Reporter) -> None:
-    """Responses that are measured may differ from those of other programs where a rule is left out."""
+    """Warns of generation rules that are left out: other programs, which apply them, may give other responses."""
     rules = rules_left_out(loaded.model)
     if rules:
         named = ", ".join(f"{key} = {value!r:.60}" for key, value in rules.items())
@@ -93,8 +81,15 @@ def _warn_of_rules(loaded: LoadedModel, reporter: Reporter) -> None:
         )
 
 
-def measured(engine: LocalEngine) -> RuntimeProfile:
-    return engine.profile
+def engine_options(settings: EngineSettings) -> EngineOptions:
+    return EngineOptions(
+        compact_batch=settings.compact_batch,
+        share_prefix=settings.share_prefix,
+        cache_lower_layers=settings.cache_lower_layers,
+        fast_attention=settings.fast_attention,
+        packed_weights=settings.packed_weights,
+        static_decode=settings.static_decode,
+    )
 
 
 def make_evaluator(
@@ -119,7 +114,7 @@ def _summary(loaded: LoadedModel) -> str:
 
 
 def release(engine: LocalEngine) -> None:
-    """Gives a model's memory back, whoever still holds it."""
+    """Frees a model's memory, whatever still refers to it."""
     unpack_weights(engine.loaded.model)
     for parameter in engine.loaded.model.parameters():
         if parameter.device == META:
@@ -128,6 +123,3 @@ def release(engine: LocalEngine) -> None:
         parameter.data = torch.empty(0, dtype=parameter.dtype)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-__all__ = ["RuntimeProfile", "make_evaluator", "measured", "no_progress", "open_engine", "release"]

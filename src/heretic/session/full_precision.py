@@ -1,14 +1,14 @@
-"""What exports of a quantised model are made from: the model it was made from, or its own weights, dequantised."""
+"""Full-precision weights for exports of a quantised model: of its original, or its own, dequantised."""
 
-from ..config import Settings
+from ..config import ModelSettings
 from ..config.changes import changed
 from ..errors import ExportError
-from ..events import Reporter
 from ..export.readers.base import CheckpointReader, open_checkpoint
 from ..export.readers.dequantized import DequantizedReader
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..model.loading.load import load_decoder
 from ..model.loading.quantization import stored_quantization
+from .context import ModelSession
 
 DEQUANTIZE = "dequantize"
 HELP = (
@@ -17,8 +17,12 @@ HELP = (
 )
 
 
-def full_precision_of(settings: Settings, checkpoint: Checkpoint) -> Checkpoint | None:
-    """The checkpoint that holds the model's weights in full precision, as far as it is known."""
+def full_precision_of(settings: ModelSettings, checkpoint: Checkpoint) -> Checkpoint | None:
+    """The checkpoint that holds the model's weights in full precision; None if it is not known.
+
+    Raises:
+        ExportError: `full_precision_model` is quantised too.
+    """
     if stored_quantization(checkpoint) is None:
         return checkpoint
     if settings.full_precision_model in (None, DEQUANTIZE):
@@ -29,23 +33,25 @@ def full_precision_of(settings: Settings, checkpoint: Checkpoint) -> Checkpoint 
     return found
 
 
-def check_full_precision(settings: Settings, checkpoint: Checkpoint) -> None:
-    """Before a search whose export is wanted already: it is known what it is made from.
+def check_full_precision(session: ModelSession) -> None:
+    """Makes sure that a wanted export has full-precision weights to start from.
 
     Raises:
-        ExportError: the model is quantised, and nothing else is given.
+        ExportError: the model is quantised, and `full_precision_model` is not given.
     """
+    settings, checkpoint = session.settings, session.checkpoint
     wanted = settings.export != "none" if settings.export is not None else settings.output is not None
     if full_precision_of(settings, checkpoint) is None and wanted and settings.full_precision_model is None:
         raise ExportError(f"{checkpoint.name} is quantised ({stored_quantization(checkpoint)}). {HELP}.")
 
 
-def export_reader(settings: Settings, checkpoint: Checkpoint, reporter: Reporter) -> CheckpointReader:
-    """What an export of the model reads from; a person is asked where it is not settled.
+def export_reader(session: ModelSession) -> CheckpointReader:
+    """The weights that an export of the model starts from. The user is asked before they are dequantised.
 
     Raises:
-        ExportError: it can't be settled.
+        ExportError: the model is quantised, its original is not given, and the user did not agree.
     """
+    settings, checkpoint, reporter = session.settings, session.checkpoint, session.reporter
     source = full_precision_of(settings, checkpoint)
     if source is not None:
         return open_checkpoint(source.directory, source.gguf_file)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import CandidateError
 from ..evaluation.heldout.agreement import judge
@@ -26,24 +25,24 @@ from ..model.chat.checks import check_prompts
 from ..prompts.prompt import PromptSet
 from ..study.pareto import knee
 from ..study.schema import BaselineRecord, TrialRecord
-from .context import LoadedStudy
+from .context import LoadedStudy, Session
 from .sidecars import read_heldout_report, write_heldout_report
 
 CLASSIFIED_BY = ("refusal_markers", "refusal_openings", "system_prompt")
 
 
-def response_length(settings: Settings) -> int:
+def response_length(session: Session) -> int:
     """Maximum number of tokens of a held-out response."""
-    return settings.heldout_response_length or settings.max_response_length
+    return session.settings.heldout_response_length or session.settings.max_response_length
 
 
-def check_heldout_prompts(engine: LocalEngine, part: HeldoutPrompts, settings: Settings) -> None:
+def check_heldout_prompts(session: Session, engine: LocalEngine, part: HeldoutPrompts) -> None:
     """Raises:
-    PromptError: the model can't be asked one of the held-out prompts, or it does not fit its context.
+    PromptError: a held-out prompt does not fit the chat template or the context of the model.
     """
     for prompts in part.sets().values():
         context, vocabulary = engine.loaded.context_length, engine.loaded.vocabulary
-        check_prompts(engine.chat, prompts.prompts, response_length(settings), context, vocabulary)
+        check_prompts(engine.chat, prompts.prompts, response_length(session), context, vocabulary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class HeldoutEvaluation:
 
     @property
     def _length(self) -> int:
-        return response_length(self.loaded.settings)
+        return response_length(self.loaded.session)
 
     def _measure(self, chosen: Sequence[TrialRecord], known: Mapping[int | None, ModelMetrics]) -> HeldoutReport:
         settings, reporter = self.loaded.settings, self.loaded.session.reporter

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..config import PromptSource, Settings, resolve_heldout_prompts, resolve_prompts
-from ..config.defaults import REFUSAL_MARKERS
+from ..config import HeldoutSettings, PromptSettings, PromptSource, resolve_heldout_prompts, resolve_prompts
 from ..config.presets import OVER_REFUSAL, preset_source
 from ..errors import PromptError
 from ..evaluation.heldout.evaluate import HeldoutPrompts
@@ -58,14 +57,16 @@ NO_PROMPTS = RunPrompts(NO_SET, NO_SET, NO_SET, NO_SET, sources={})
 """For commands that ask prompts of their own."""
 
 
-def load_run_prompts(settings: Settings) -> RunPrompts:
-    """Raises:
-    PromptError: one of the sets is not as it must be.
+def load_run_prompts(settings: PromptSettings, over_refusals: bool) -> RunPrompts:
+    """The prompt sets of the settings, with the one for `over_refusals` if these are an objective.
+
+    Raises:
+        PromptError: a set can't be read, or two that must be disjoint are not.
     """
     sources = resolve_prompts(settings)
     good, bad, good_evaluation, bad_evaluation = map(load_prompts, sources)
     prompts = RunPrompts(good, bad, good_evaluation, bad_evaluation, sources._asdict())
-    if not settings.over_refusal_objective:
+    if not over_refusals:
         return prompts
     source = settings.over_refusal_evaluation_prompts or preset_source(OVER_REFUSAL, "search", "bad")
     over = load_prompts(source)
@@ -79,15 +80,17 @@ def load_run_prompts(settings: Settings) -> RunPrompts:
     return replace(prompts, over_refusal=over, sources=prompts.sources | {OVER_REFUSAL_EVALUATION: source})
 
 
-def load_report_part(settings: Settings, prompts: RunPrompts) -> HeldoutPrompts | None:
-    """The prompts of the measurement at the end; None where the user's own sets have no report part.
+def load_heldout_prompts(
+    settings: HeldoutSettings, run: PromptSettings, refusals: bool, used: RunPrompts
+) -> HeldoutPrompts | None:
+    """The held-out prompts of a run with the prompts `used`; None if there are none for the user's own sets.
+
+    `refusals` says whether the run is about refusals: then over-refusal is measured too.
 
     Raises:
-        PromptError: one of the sets is not as it must be, or has prompts that the run uses otherwise.
+        PromptError: a set can't be read, or directions or search use some of its prompts.
     """
-    # Other markers show another behaviour.
-    refusals = settings.refusal_markers == list(REFUSAL_MARKERS)
-    sources = resolve_heldout_prompts(settings, settings, refusals)
+    sources = resolve_heldout_prompts(run, settings, refusals)
     if sources is None or settings.heldout_trials == 0:
         return None
     over = sources.over_refusal_heldout_prompts
@@ -96,13 +99,13 @@ def load_report_part(settings: Settings, prompts: RunPrompts) -> HeldoutPrompts 
         load_prompts(sources.bad_heldout_prompts),
         load_prompts(over) if over is not None else None,
     )
-    used = {prompt.text: name for name, each in prompts.sets().items() for prompt in each}
+    owners = {prompt.text: name for name, each in used.sets().items() for prompt in each}
     for name, each in part.sets().items():
-        seen = [prompt.text for prompt in each if prompt.text in used]
+        seen = [prompt.text for prompt in each if prompt.text in owners]
         if seen:
             raise PromptError(
                 f"Expected {name} that directions and search have not seen, but {len(seen)} of {len(each)} are in "
-                f"{used[seen[0]]} too ({seen[0][:60]!r}...). Give prompts of their own (heretic split makes disjoint "
+                f"{owners[seen[0]]} too ({seen[0][:60]!r}...). Give prompts of their own (heretic split makes disjoint "
                 "parts of a set), or measure nothing at the end (heldout_trials = 0)."
             )
     return part

@@ -1,4 +1,4 @@
-"""Opens a recorded study: the one way in for every command that starts from a journal."""
+"""Opens a recorded study, for every command that starts from a journal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from ..ablation.methods.tensors import StudyTensors
 from ..ablation.weight_stats import WeightStats
 from ..config import PromptSource, Settings
 from ..engine.local import LocalEngine
+from ..engine.protocol import RuntimeProfile
 from ..errors import ExportError, PromptError, StudyError
 from ..events import Reporter
 from ..export.readers.base import open_checkpoint
@@ -21,7 +22,7 @@ from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord, TrialRecord
 from .context import LoadedStudy, Session
 from .directions import read_tensors, stats_from_checkpoint
-from .engine import RuntimeProfile, open_engine
+from .engine import open_engine
 from .full_precision import full_precision_of
 from .prompts import NO_PROMPTS, OVER_REFUSAL_EVALUATION, RunPrompts
 from .recorded_settings import with_recorded
@@ -29,10 +30,10 @@ from .remote_code import settle_trust
 
 
 def load_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> LoadedStudy:
-    """The study with its model as the search had it, and without prompts: for commands that ask their own.
+    """The study with its model as the search loaded it, without prompts: for commands that bring their own.
 
     Raises:
-        ModelError: the model can't be loaded, or needs code that nobody allowed to run.
+        ModelError: the model can't be loaded, or needs code that the user has not allowed to run.
         ExportError: the model's files have changed since.
         StudyError: the directions are missing, or the record is damaged.
         ConfigError: a recorded setting can't be used.
@@ -44,7 +45,7 @@ def load_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> 
 
 
 def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, prompts: RunPrompts) -> Session:
-    """Finds the model that the record names, and settles whether its code may run; loads nothing yet.
+    """Finds the model that the record names, and settles whether its code may run. It loads nothing.
 
     The record decides the settings that figures depend on. It grants nothing: permissions, addresses and places are
     those of `settings`.
@@ -55,17 +56,16 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
     reporter.say(f"{study.path} was recorded with the model {record.model!r} ({place!r}).")
     checkpoint = checkpoint_of(record)
     settings = settle_trust(settings, checkpoint, reporter)
-    return Session(settings, study.path, prompts, checkpoint, reporter)
+    return Session(settings, prompts, checkpoint, reporter, study.path)
 
 
 def load_engine(session: Session, record: StudyRecord) -> LocalEngine:
-    """The session's model, loaded as the recorded study had it."""
-    prompts = session.prompts.all()
-    return open_engine(session.checkpoint, session.settings, prompts, runtime_of(record), session.reporter)
+    """The session's model, loaded as in the recorded study."""
+    return open_engine(session, runtime_of(record))
 
 
 def runtime_of(record: StudyRecord) -> RuntimeProfile:
-    """What the study's own run measured of its model.
+    """The profile that the study's own run measured.
 
     Raises:
         StudyError: the record is damaged.
@@ -77,10 +77,10 @@ def runtime_of(record: StudyRecord) -> RuntimeProfile:
 
 
 def checkpoint_of(record: StudyRecord) -> Checkpoint:
-    """The recorded study's model, found again.
+    """The files of the recorded study's model.
 
     Raises:
-        ExportError: another model is there now.
+        ExportError: the model's files have changed since.
     """
     local = Path(record.model_path)
     name = record.model if not local.exists() else str(local)
@@ -97,7 +97,7 @@ def recorded_prompts(record: StudyRecord) -> RunPrompts:
     """The prompts that the study was run with.
 
     Raises:
-        PromptError: their sources give other prompts now.
+        PromptError: their sources have changed since.
         StudyError: a recorded source is damaged.
     """
     sources = {name: _source(name, prompts.source) for name, prompts in record.prompts.items()}
@@ -127,8 +127,8 @@ def _source(name: str, recorded: Mapping[str, object]) -> PromptSource:
 
 
 def model_stats(session: Session, engine: LocalEngine, tensors: StudyTensors) -> Mapping[str, WeightStats]:
-    """Statistics of every site's weight, in full precision where there is a checkpoint of that; none if the method
-    needs none."""
+    """Statistics of every site's weight, in full precision if such a checkpoint is known; none if the method needs
+    none."""
     if not find_method(session.settings.method).needs_weights:
         return {}
     with session.reporter.step("Weight statistics", len(engine.sites)) as progress:

@@ -1,10 +1,11 @@
-"""What a run writes into its study's record."""
+"""The parts of a study's record that a run writes."""
 
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,26 +14,26 @@ import torch
 
 from .. import __version__
 from ..ablation.methods.base import SearchSpace
-from ..config import Settings
+from ..config import ChatTemplateSettings
 from ..engine.decoding import end_tokens
 from ..engine.local import LocalEngine
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
-from .engine import measured
+from .context import Session
 from .prompts import RunPrompts
 from .recorded_settings import COMPARED_SETTINGS, figure_settings
 
 
-def identity(engine: LocalEngine, prompts: RunPrompts, settings: Settings, space: SearchSpace) -> dict[str, Any]:
-    """What makes trials comparable: fields of StudyRecord."""
+def identity(session: Session, engine: LocalEngine, space: SearchSpace) -> dict[str, Any]:
+    """The fields of StudyRecord in which trials must agree to be comparable."""
     checkpoint = engine.loaded.checkpoint
-    dumped = settings.model_dump(mode="json")
+    figures = figure_settings(session.settings)
     return {
         "model_digest": checkpoint.digest(),
-        "dtype": measured(engine).dtype,
-        "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(prompts).items()},
-        "settings": {key: dumped[key] for key in COMPARED_SETTINGS} | template_settings(engine, settings),
+        "dtype": engine.profile.dtype,
+        "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(session.prompts).items()},
+        "settings": {key: figures[key] for key in COMPARED_SETTINGS} | template_settings(engine, session.settings),
         "space": space.describe(),
-        "inputs": inputs_digest(engine, prompts),
+        "inputs": inputs_digest(engine, session.prompts),
     }
 
 
@@ -47,9 +48,9 @@ def inputs_digest(engine: LocalEngine, prompts: RunPrompts) -> str:
     return digest.hexdigest()[:16]
 
 
-def template_settings(engine: LocalEngine, settings: Settings) -> dict[str, Any]:
-    """What the chat template is given, as settings; those that it does not print are left out."""
-    known = measured(engine)
+def template_settings(engine: LocalEngine, settings: ChatTemplateSettings) -> dict[str, Any]:
+    """The settings of the chat template that it uses."""
+    known = engine.profile
     found = {
         "chat_template_arguments": {**known.template_arguments, **settings.chat_template_arguments},
         "chat_template_date": known.template_date and (settings.chat_template_date or known.template_date),
@@ -66,9 +67,8 @@ def prompt_records(prompts: RunPrompts) -> dict[str, PromptRecord]:
 
 
 def study_record(
+    session: Session,
     engine: LocalEngine,
-    prompts: RunPrompts,
-    settings: Settings,
     space: SearchSpace,
     baseline: BaselineRecord,
     telling: dict[str, tuple[int, ...]] | None = None,
@@ -86,7 +86,7 @@ def study_record(
         baseline=baseline,
         versions=versions(),
         telling=telling,
-        **identity(engine, prompts, settings, space),
+        **identity(session, engine, space),
     )
 
 
@@ -96,11 +96,11 @@ def versions() -> dict[str, str]:
     return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
 
 
-def run_record(settings: Settings) -> RunRecord:
-    """This start of the program, with the settings that decide figures: no permission of its author is recorded."""
+def run_record(figures: Mapping[str, Any]) -> RunRecord:
+    """The record of this start of the program, with the settings that decide `figures`."""
     return RunRecord(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        settings=figure_settings(settings),
+        settings=dict(figures),
         versions=versions(),
         hardware=hardware(),
     )

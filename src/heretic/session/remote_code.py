@@ -1,18 +1,25 @@
-"""Whether code that comes with a model may run: the settings say so, or a person, or it may not."""
+"""Whether code that comes with a model may run: the settings or the user must allow it."""
 
-from ..config import Settings
+from typing import TypeVar
+
+from ..config import ModelSettings
 from ..config.changes import changed
 from ..errors import ModelError
 from ..events import Reporter
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.remote_code import needed_code
 
+S = TypeVar("S", bound=ModelSettings)
 
-def settle_trust(settings: Settings, checkpoint: Checkpoint, reporter: Reporter) -> Settings:
-    """The settings with `trust_remote_code` answered.
+
+def settle_trust(settings: S, checkpoint: Checkpoint, reporter: Reporter) -> S:
+    """The settings with `trust_remote_code` answered for this checkpoint.
+
+    The user's answer is for this checkpoint alone: settle every model from the user's own settings, not from settings
+    that were settled for another model.
 
     Raises:
-        ModelError: the model needs code of its own, and nobody has said that it may run.
+        ModelError: the model needs code of its own, and the user has not allowed it to run.
     """
     if settings.trust_remote_code:
         return settings

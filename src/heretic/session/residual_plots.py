@@ -1,4 +1,4 @@
-"""What is shown of residuals on request: a table of their geometry, and pictures."""
+"""A table of the residuals' geometry and plots of them, on request."""
 
 import difflib
 import importlib
@@ -9,96 +9,70 @@ import torch
 from torch import Tensor
 
 from ..ablation.directions import Directions
-from ..ablation.residuals import winsorize
-from ..config import Settings, resolve_prompts
-from ..engine.local import LocalEngine
+from ..config import PlotSettings, PromptSource, PromptSources
 from ..errors import ConfigError
-from ..events import Reporter
 from ..files import write_atomically
 from ..report.geometry import GEOMETRY_COLUMNS, GEOMETRY_TITLE, geometry, geometry_rows
 from ..report.plots import PlotStyle, animate, draw
 from ..report.projection import LEAST_POINTS, project_layers
-from .directions import mean_residuals
-from .prompts import RunPrompts
+from .context import Session
+from .directions import ResidualCollector
 
 EXTRA = ("pacmap", "matplotlib", "PIL")
 LABELS = ("good prompts", "bad prompts")
 COLORS = ("royalblue", "darkorange")
 
 
-class ResidualReport:
-    """Keeps residuals while directions are fitted, so that no second pass is needed, then shows what is asked for."""
-
-    def __init__(self, settings: Settings, name: str, reporter: Reporter) -> None:
-        self._settings = settings
-        self._name = name
-        self._reporter = reporter
-        self._kept: dict[str, dict[int, Tensor]] = {"good": {}, "bad": {}}
-
-    @property
-    def wanted(self) -> bool:
-        return self._settings.print_residual_geometry or self._settings.plot_residuals
-
-    def keep(self, side: str, indices: Sequence[int], residuals: Tensor) -> None:
-        """Residuals of the prompts `indices` of one side, as the directions see them."""
-        clamped = winsorize(residuals.float().cpu(), self._settings.winsorization_quantile)
-        self._kept[side] |= dict(zip(indices, clamped, strict=True))
-
-    def measure_and_show(self, engine: LocalEngine, prompts: RunPrompts, directions: Directions) -> None:
-        """Runs the direction prompts first, if anything is asked for: the directions were read from a file."""
-        if not self.wanted:
-            return
-        for side, each in (("good", prompts.good), ("bad", prompts.bad)):
-            mean_residuals(engine, each, self._settings, side, self._reporter, self.keep)
-        self.show(directions)
-
-    def show(self, directions: Directions) -> None:
-        """Shows what is asked for and lets go of the residuals."""
-        if not self.wanted:
-            return
-        good, bad = (torch.stack([rows[i] for i in sorted(rows)]) for rows in self._kept.values())
-        self._kept = {"good": {}, "bad": {}}
-        if self._settings.print_residual_geometry:
-            self._reporter.table(GEOMETRY_TITLE, GEOMETRY_COLUMNS, geometry_rows(geometry(good, bad, directions)))
-        if self._settings.plot_residuals:
-            self._plot(good, bad)
-
-    def _plot(self, good: Tensor, bad: Tensor) -> None:
-        # The embedding of the last token is the same for all prompts: there is nothing to see.
-        residuals = torch.cat([good, bad])[:, 1:]
-        n_prompts, n_layers = residuals.shape[:2]
-        method = ""
-        if n_prompts < LEAST_POINTS:
-            method = " (principal components)"
-            self._reporter.warn(
-                f"PaCMAP needs {LEAST_POINTS} prompts, got {n_prompts}: the pictures show principal components."
-            )
-        projected = []
-        with self._reporter.step("Projecting residuals", n_layers) as progress:
-            for points in project_layers(residuals):
-                projected.append(points)
-                progress(1)
-        style = plot_style(self._settings)
-        pictures = []
-        for layer, points in enumerate(projected):
-            caption = f"after layer {layer} of 0 to {n_layers - 1}{method}"
-            pictures.append(draw(points, len(good), caption, style))
-        self._write(pictures)
-
-    def _write(self, pictures: Sequence[bytes]) -> None:
-        directory = self._settings.residual_plot_path
-        digits = len(str(len(pictures) - 1))
-        for layer, picture in enumerate(pictures):
-            write_atomically(directory / f"{self._name}-layer-{layer:0{digits}}.png", picture)
-        animation = directory / f"{self._name}-layers.gif"
-        write_atomically(animation, animate(pictures))
-        self._reporter.say(f"Pictures of the residuals are in {directory}; {animation.name} shows them in turn.")
+def wants_residuals(settings: PlotSettings) -> bool:
+    """Whether the settings ask for a table or plots of residuals."""
+    return settings.print_residual_geometry or settings.plot_residuals
 
 
-def plot_style(settings: Settings) -> PlotStyle:
-    """Title and style sheet of the run, labels and colours of the direction prompts."""
-    sources = resolve_prompts(settings)
-    sides = (sources.good_prompts, sources.bad_prompts)
+def show_residuals(session: Session, collected: ResidualCollector, directions: Directions) -> None:
+    """Prints the table and writes the plots that the settings ask for."""
+    good, bad = collected.residuals("good"), collected.residuals("bad")
+    if session.settings.print_residual_geometry:
+        session.reporter.table(GEOMETRY_TITLE, GEOMETRY_COLUMNS, geometry_rows(geometry(good, bad, directions)))
+    if session.settings.plot_residuals:
+        _write_plots(session, _plots(session, good, bad))
+
+
+def _plots(session: Session, good: Tensor, bad: Tensor) -> list[bytes]:
+    """A plot of each layer, as PNG."""
+    # The first residual is the embedding of the last token, which all prompts have in common.
+    residuals = torch.cat([good, bad])[:, 1:]
+    n_prompts, n_layers = residuals.shape[:2]
+    method = ""
+    if n_prompts < LEAST_POINTS:
+        method = " (principal components)"
+        session.reporter.warn(
+            f"PaCMAP needs {LEAST_POINTS} prompts, got {n_prompts}: the plots show principal components."
+        )
+    projected = []
+    with session.reporter.step("Projecting residuals", n_layers) as progress:
+        for points in project_layers(residuals):
+            projected.append(points)
+            progress(1)
+    sources = session.prompts.sources
+    style = plot_style(session.settings, sources["good_prompts"], sources["bad_prompts"])
+    captions = (f"after layer {layer} of 0 to {n_layers - 1}{method}" for layer in range(n_layers))
+    return [draw(points, len(good), caption, style) for points, caption in zip(projected, captions, strict=True)]
+
+
+def _write_plots(session: Session, plots: Sequence[bytes]) -> None:
+    """Writes one file a layer, and an animation of all."""
+    directory, name = session.settings.residual_plot_path, session.path.stem.lstrip("-")
+    digits = len(str(len(plots) - 1))
+    for layer, plot in enumerate(plots):
+        write_atomically(directory / f"{name}-layer-{layer:0{digits}}.png", plot)
+    animation = directory / f"{name}-layers.gif"
+    write_atomically(animation, animate(plots))
+    session.reporter.say(f"Plots of the residuals are in {directory}; {animation.name} shows all layers.")
+
+
+def plot_style(settings: PlotSettings, good: PromptSource, bad: PromptSource) -> PlotStyle:
+    """Title and style sheet of the settings, labels and colours of the two sets of direction prompts."""
+    sides = (good, bad)
     good_label, bad_label = (s.residual_plot_label or label for s, label in zip(sides, LABELS, strict=True))
     good_color, bad_color = (s.residual_plot_color or color for s, color in zip(sides, COLORS, strict=True))
     return PlotStyle(
@@ -109,11 +83,11 @@ def plot_style(settings: Settings) -> PlotStyle:
     )
 
 
-def check_plots(settings: Settings) -> None:
-    """That pictures can be drawn, if they are wanted.
+def check_plots(settings: PlotSettings, sources: PromptSources) -> None:
+    """Makes sure that wanted plots can be drawn and written.
 
     Raises:
-        ConfigError: a package is missing, a style sheet or colour is unknown, the directory can't be made.
+        ConfigError: a package is missing, a style sheet or colour is unknown, or the directory can't be created.
     """
     if not settings.plot_residuals:
         return
@@ -125,14 +99,14 @@ def check_plots(settings: Settings) -> None:
             f"Expected the packages that plot_residuals draws with, but {error}. "
             'Install them with: pip install "heretic[research]"'
         ) from error
-    style = plot_style(settings)
+    style = plot_style(settings, sources.good_prompts, sources.bad_prompts)
     _check_style_sheet(style.sheet)
     _check_colors(style.colors)
     try:
         settings.residual_plot_path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"Expected a directory for the pictures of residuals (residual_plot_path), but {error}. Name another one."
+            f"Expected a directory for the plots of residuals (residual_plot_path), but {error}. Name another one."
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""How a model's responses begin, by generating some."""
+"""The prefix that all responses of a model share, found by generating some."""
 
 from collections.abc import Sequence
 
-from ..config import Settings
+from ..config import EvaluationSettings
 from ..engine.local import LocalEngine
 from ..engine.protocol import Engine, Progress, no_progress
 from ..evaluation.prefix import TOKENS, Sample, find_response_prefix
@@ -14,12 +14,12 @@ from ..prompts.prompt import Prompt
 
 PREFIX_PROMPTS = 24
 FEW = 6
-"""Prompts of each kind whose responses are read to the end, where they may be long."""
+"""Prompts of each kind whose responses are generated to their end, which may be far."""
 
 
 class SampledModel:
-    """The engine's model, asked with `prompts`; its own response prefix plays no part. `context_length` bounds whole
-    responses."""
+    """The engine's model with a sample of `prompts`, without the engine's own response prefix. `context_length` limits
+    whole responses."""
 
     def __init__(
         self, engine: Engine, prompts: Sequence[Prompt], progress: Progress, context_length: int | None = None
@@ -47,7 +47,7 @@ class SampledModel:
     def _responses(self, prompts: Sequence[Prompt], prefix: str, n_tokens: int, progress: Progress) -> list[Sample]:
         with self._engine.with_prefix(prefix):
             [responses] = self._engine.generate(prompts, [{}], n_tokens, None, progress)
-        # A channel or an opener may be special tokens, which a response's text is without.
+        # Channels and openers may be special tokens, which the text of a response leaves out.
         texts = self._chat.decode([each.tokens for each in responses], special=True)
         return [Sample(text, each.tokens, each.complete) for text, each in zip(texts, responses, strict=True)]
 
@@ -57,11 +57,11 @@ class SampledModel:
         return self._chat.with_prefix(prefix + more).tokens(first) == [*before, *tokens]
 
 
-def settle_thinking(chat: ChatFormat, settings: Settings, reporter: Reporter) -> tuple[ChatFormat, str]:
-    """The chat format with the template's switch for thinking set as the settings want it, and what closes a thought
-    behind the prompt."""
+def settle_thinking(chat: ChatFormat, settings: EvaluationSettings, reporter: Reporter) -> tuple[ChatFormat, str]:
+    """The chat format with the template's switch for thinking set as in the settings, and the text after the prompt
+    that closes a thought."""
     if settings.response_prefix is not None:
-        # Who gives the prefix knows what stands before it.
+        # A prefix that the user gives fits the template as it is.
         return chat, settings.response_prefix
     thinking = thinking_on(chat) if settings.measure_thinking else thinking_off(chat)
     if thinking.arguments:
@@ -72,19 +72,19 @@ def settle_thinking(chat: ChatFormat, settings: Settings, reporter: Reporter) ->
 
 
 def response_prefix(
-    engine: LocalEngine, closing: str, settings: Settings, prompts: Sequence[Prompt], reporter: Reporter
+    engine: LocalEngine, closing: str, settings: EvaluationSettings, prompts: Sequence[Prompt], reporter: Reporter
 ) -> str:
-    """What all responses begin with, behind what closes a thought."""
+    """The text that all responses begin with, `closing` included, which closes a thought."""
     if settings.response_prefix is not None:
         return settings.response_prefix
     sample = [*prompts[:PREFIX_PROMPTS], *prompts[-PREFIX_PROMPTS:]]
-    with reporter.step("Looking how responses begin", len(sample)) as progress:
+    with reporter.step("Finding the response prefix", len(sample)) as progress:
         model = SampledModel(engine, sample, progress, engine.loaded.context_length)
         prefix = find_response_prefix(model, settings.chain_of_thought_skips, settings.measure_thinking, closing)
     if not settings.measure_thinking and ends_in_thought(model.prompt() + prefix):
         opened = (model.prompt() + prefix)[-40:]
         reporter.warn(
-            f"Responses seem to begin inside a chain of thought (behind {opened!r}), and no end of it was found: "
+            f"Responses seem to begin inside a chain of thought (after {opened!r}), and no end of it was found: "
             "refusals and KL divergence are those of the thought. Give the text that closes it as response_prefix, "
             "switch it off with chat_template_arguments, or set measure_thinking if that is what you want to measure."
         )

@@ -1,4 +1,4 @@
-"""Writes a trial as a model and measures what was written before it gets its name."""
+"""Exports a trial: writes the model, measures it, and only then gives it its name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from ..ablation.sites import Site
-from ..config import Settings
+from ..config import ModelSettings
 from ..config.changes import changed
 from ..engine.local import LocalEngine
+from ..engine.protocol import RuntimeProfile
 from ..errors import CandidateError, ExportError
 from ..evaluation.evaluator import Baseline, Evaluation
 from ..evaluation.rounding import kl_rounding
@@ -28,7 +29,7 @@ from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, TrialRecord
 from .context import Session
 from .directions import read_tensors
-from .engine import RuntimeProfile, make_evaluator, release, wrap_engine
+from .engine import make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .recorded import runtime_of
 from .sidecars import read_heldout_report
@@ -43,18 +44,18 @@ class ExportTarget:
 
 
 def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, baseline: Baseline) -> Evaluation:
-    """Writes the trial, scores what was written against the `baseline`, then gives it its name.
+    """Exports the trial, and measures the written model against the `baseline` before it gets its name.
 
-    The model card has the held-out metrics, if they were measured, and the last start of the search.
+    The model card shows the held-out metrics, if they were measured, and the last run of the search.
 
     Raises:
-        ExportError: it can't be written, or does not measure as it did in the search; nothing is left then.
+        ExportError: it can't be written, or its metrics differ from those of the search; no file is left then.
     """
     study, checkpoint, settings = RecordedStudy(session.path), session.checkpoint, session.settings
     record, heldout = study.record, read_heldout_report(session.path)
     tensors = read_tensors(tensors_path(session.path))
     export = Export(
-        reader=export_reader(settings, checkpoint, session.reporter),
+        reader=export_reader(session),
         sites=[Site.from_plain(site) for site in record.sites],
         edit_of=edit_from(trial.parameters, tensors, settings.row_normalization),
         base_model=model_name(record),
@@ -76,49 +77,50 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     return scored[0]
 
 
-def check_export(settings: Settings, checkpoint: Checkpoint) -> None:
-    """Makes sure that the model can be written in the wanted form, before hours are spent on it.
+def check_export(session: Session) -> None:
+    """Makes sure that the model can be exported in the format of the settings, before hours are spent on it.
 
     Raises:
         ExportError: it can't.
     """
-    if settings.export not in (None, "none"):
-        find_format(settings.export).check(checkpoint)
-    check_full_precision(settings, checkpoint)
+    name = session.settings.export
+    if name is not None and name != "none":
+        find_format(name).check(session.checkpoint)
+    check_full_precision(session)
 
 
 def _load_written(directory: Path, form: ExportFormat, session: Session, profile: RuntimeProfile) -> LocalEngine:
-    """What was written, loaded as the search loaded the original, quantised if that was."""
+    """The written model, loaded as the search loaded the original, quantised if that was."""
     base, reporter = session.checkpoint, session.reporter
     settings = changed(session.settings, {"dtypes": [profile.dtype]})
     packed = stored_quantization(base) == "bitsandbytes" and full_precision_of(settings, base) is not None
     written = Written(directory, base, settings, stored_bits(base) if packed else settings.quantization)
-    with reporter.step("Loading what was written"):
+    with reporter.step("Loading the written model"):
         loaded = form.load(written, reporter.say)
-    return wrap_engine(loaded, settings, session.prompts.sample(1), profile, reporter)
+    return wrap_engine(loaded, session, session.prompts.sample(1), profile)
 
 
 @torch.inference_mode()
 def _score(engine: LocalEngine, session: Session, baseline: Baseline) -> Evaluation:
     """Measures the engine's model, without an edit, as the search measures a candidate; then frees its memory."""
     evaluator = make_evaluator(engine, session.settings, session.prompts)
-    with session.reporter.step("Scoring what was written", evaluator.rows) as progress:
+    with session.reporter.step("Measuring the written model", evaluator.rows) as progress:
         [evaluation] = evaluator.evaluate([{}], baseline, progress)
     release(engine)
     if isinstance(evaluation, CandidateError):
-        raise ExportError(f"What was written can't be measured: {evaluation}. It was removed.")
+        raise ExportError(f"The written model can't be measured: {evaluation}. It was removed.")
     return evaluation
 
 
-def rounding_tolerance(settings: Settings, base: Checkpoint, dtype: str) -> Tolerance:
-    """What rounding explains between searched and written figures.
+def rounding_tolerance(settings: ModelSettings, base: Checkpoint, dtype: str) -> Tolerance:
+    """The difference between the metrics of the search and of the written model that rounding explains.
 
     A merge rounds weights once where the search rounds outputs. In float32 neither shows; in 16 bits the greedy
-    responses of a few prompts may take another turn, and KL moves by some thousandths.
+    responses of a few prompts may differ, and KL changes by some thousandths.
     """
     method = stored_quantization(base)
     if method not in (None, "bitsandbytes") and full_precision_of(settings, base) is not None:
-        # The baseline is the quantised model, and what was written is not.
+        # The baseline is quantised, and the written model is not.
         return Tolerance(0.1, 0.05, 0.25, f"without the {method} quantisation of the model that was searched", False)
     quantized = method is not None or settings.quantization != "none"
     exact = dtype == "float32" and not quantized
@@ -146,12 +148,12 @@ def compare(
         for name, metric in metrics.items()
     )
     text = (
-        f"Expected the written model to measure as in the search ({bounds} {tolerance.reason}), got "
+        f"Expected the metrics of the written model to be those of the search ({bounds} {tolerance.reason}), got "
         f"{' and '.join(found)} against {' and '.join(searched)}. "
     )
     if tolerance.strict:
         raise ExportError(text + "It was removed; please report this with the study's journal.")
-    reporter.warn(text + "Measure it by itself: heretic evaluate.")
+    reporter.warn(text + "Measure it on its own with heretic evaluate.")
 
 
 def _allowed(metric: BaselineMetric, searched: float, tolerance: Tolerance) -> float:

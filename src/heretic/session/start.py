@@ -18,10 +18,10 @@ from ..study.journal import tensors_path
 from ..study.pareto import pareto_front
 from ..study.study import Study
 from .context import Session
-from .directions import fit_tensors, read_tensors, write_tensors
+from .directions import ResidualCollector, collect_residuals, fit_tensors, read_tensors, write_tensors
 from .prompt_filter import filter_by_baseline, filter_direction_prompts
 from .records import identity, study_record
-from .residual_plots import ResidualReport
+from .residual_plots import show_residuals, wants_residuals
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,16 @@ def start_study(
     telling = None
     if settings.filter_direction_prompts:
         telling = filter_by_baseline(engine, session.prompts, settings, reporter)
-    report = _residual_report(session)
     prompts = filter_direction_prompts(session.prompts, telling)
-    tensors = fit_tensors(engine, prompts, settings, reporter, report.keep if report.wanted else None)
-    report.show(tensors.directions)
+    collector = ResidualCollector(settings.winsorization_quantile) if wants_residuals(settings) else None
+    tensors = fit_tensors(session, engine, prompts, collector)
+    if collector is not None:
+        show_residuals(session, collector, tensors.directions)
     baseline = _measure_baseline(evaluator, reporter)
     recorded = evaluator.record(baseline)
     reporter.say(f"{baseline_text(recorded).capitalize()}.")
     write_tensors(tensors_path(session.path), tensors)
-    study.begin(study_record(engine, session.prompts, settings, study.space, recorded, telling))
+    study.begin(study_record(session, engine, study.space, recorded, telling))
     return tensors, baseline
 
 
@@ -66,12 +67,13 @@ def resume_study(
         StudyError: the study was begun with other settings, prompts or another model, or its directions are missing.
     """
     record = study.record
-    check_same(record, identity(engine, session.prompts, session.settings, study.space), session.path)
+    check_same(record, identity(session, engine, study.space), session.path)
     with session.reporter.step("Baseline", len(session.prompts.good_evaluation)) as progress:
         baseline = evaluator.baseline(progress, record.baseline)
     tensors = read_tensors(tensors_path(session.path))
-    prompts = filter_direction_prompts(session.prompts, record.telling)
-    _residual_report(session).measure_and_show(engine, prompts, tensors.directions)
+    if wants_residuals(session.settings):
+        prompts = filter_direction_prompts(session.prompts, record.telling)
+        show_residuals(session, collect_residuals(session, engine, prompts), tensors.directions)
     return tensors, baseline
 
 
@@ -105,7 +107,3 @@ def _measure_baseline(evaluator: Evaluator, reporter: Reporter) -> Baseline:
             return evaluator.baseline(progress)
         except CandidateError as error:
             raise ModelError(f"The baseline can't be measured: {error}. Try another dtype (dtypes).") from error
-
-
-def _residual_report(session: Session) -> ResidualReport:
-    return ResidualReport(session.settings, session.path.stem.lstrip("-"), session.reporter)

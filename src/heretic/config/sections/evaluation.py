@@ -69,3 +69,8 @@ class EvaluationSettings(Section):
         default=list(BENCHMARKS),
         description="Tasks of lm-evaluation-harness that the menu and heretic benchmark offer.",
     )
+
+    @property
+    def is_about_refusals(self) -> bool:
+        """Whether the markers are those of refusals; others detect another behaviour."""
+        return self.refusal_markers == list(REFUSAL_MARKERS)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...ablation.sites import FusedExpertsSite, Site
+from ...config.changes import changed
 from ...model.loading.checkpoint import find_checkpoint
 from ..directory import check_output, new_directory
 from ..matching import Owner, match_sites
@@ -44,7 +45,7 @@ class Merge(ExportFormat):
     def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
         from ...model.loading.load import load_model
 
-        settings = written.settings.model_copy(update={"quantization": written.quantization})
+        settings = changed(written.settings, {"quantization": written.quantization})
         return load_model(find_checkpoint(str(written.directory)), settings, say)
 
 
