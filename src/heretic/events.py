@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from .config import Benchmark
+from .config import Benchmark, ExportName
 from .study.schema import BaselineRecord, TrialRecord
 
 Progress = Callable[[int], None]
@@ -78,7 +78,7 @@ class Action:
 
     kind: Literal["save", "upload", "chat", "compare", "benchmark", "report", "more", "leave"]
     trial: TrialRecord | None = None
-    export: str | None = None
+    export: ExportName | None = None
     output: str | None = None
     n_trials: int = 0
     repository: str | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ..config import ExportName
 from ..errors import BenchmarkError, ConfigError, ExportError
 from ..events import Action, Chooser, Reporter
 from ..export.formats.registry import find_format
@@ -18,8 +19,8 @@ from .compare import compare
 from .report import measure_residuals, write_report
 from .upload import check_upload, upload_directory
 
-Written = set[tuple[int, str, Path]]
-"""Exports of this run: trial, form and directory. An upload does not write them again."""
+Written = set[tuple[int, ExportName, Path]]
+"""Exports of this run, by trial, format and directory: an upload does not write them again."""
 
 
 def run_menu(

@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
+from ..config import ExportName
 from ..engine.chat_stream import Turn
 from ..engine.sampling import Sampling
 from ..errors import UserError
@@ -215,7 +216,7 @@ def _export(gr: Any, service: StudyService, selected: Any) -> None:
     write = gr.Button("Write the chosen trial", variant="primary", elem_id="write")
     log = gr.Textbox(label="What happened", lines=10, elem_id="log", interactive=False)
 
-    def run(number: int | None, export: Any, directory: str) -> Iterator[str]:
+    def run(number: int | None, export: ExportName, directory: str) -> Iterator[str]:
         trial = None if number is None else service.trial(f"trial {number}")
         if trial is None or not directory.strip():
             yield "Choose a trial and name a directory first."

@@ -12,7 +12,7 @@ import torch
 from ..commands.chat import opening_of
 from ..commands.compare import Comparison
 from ..commands.export import export_trial
-from ..config import Settings
+from ..config import ExportName, Settings
 from ..config.changes import changed
 from ..engine.chat_stream import ResponseStream, Turn
 from ..engine.sampling import Sampling
@@ -115,7 +115,7 @@ class StudyService:
         both = [prompt for prompt in unedited if prompt in edited][:EXAMPLES]
         return [(texts[prompt], unedited[prompt], edited[prompt]) for prompt in both]
 
-    def export(self, trial: TrialRecord, export: str, output: str) -> Iterator[str]:
+    def export(self, trial: TrialRecord, export: ExportName, output: str) -> Iterator[str]:
         """Writes and measures the trial; yields all messages so far, each time that there is one more."""
         lines: queue.Queue[str | None] = queue.Queue()
         changes = {"trial": trial.number, "export": export, "output": Path(output), "upload": None}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...ablation.edit import SiteEdit
 from ...ablation.sites import Site
-from ...config import ExportSettings, ModelSettings
+from ...config import ExportName, ExportSettings, ModelSettings
 from ...events import Reporter
 from ...model.loading.checkpoint import Checkpoint
 from ..readers.base import CheckpointReader
@@ -80,7 +80,7 @@ class ExportFormat(Protocol):
         needs_base: whether it is of use beside the original model alone.
     """
 
-    name: str
+    name: ExportName
     label: str
     suffix: str
     library: str
