@@ -73,7 +73,7 @@ def test_the_same_seed_deals_alike_and_nothing_is_written_over(
         assert main([*command, str(tmp_path / name), "--seed", seed]) == 0
     assert parts_of(tmp_path / "a") == parts_of(tmp_path / "b") != parts_of(tmp_path / "c")
     assert main([*command, str(tmp_path / "a")]) == 2
-    assert "would be written over" in capsys.readouterr().err
+    assert "would be overwritten" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

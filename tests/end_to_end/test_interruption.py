@@ -100,7 +100,7 @@ def test_a_time_budget_ends_the_search_cleanly(planted_directory: Path, planted_
     with started(planted_directory, [*planted_flags, "--n-trials", "100000"], "--time-budget", "1s") as process:
         output = process.communicate()[1]
         assert process.returncode == 0
-    assert "time budget is over" in output
+    assert "time budget is used up" in output
     assert "Pareto front" in output
 
 

@@ -96,7 +96,7 @@ def test_off_or_without_a_report_part_nothing_is_measured(
     assert main([*given, *flags]) == 0
     said = capsys.readouterr().err
     assert read_heldout_report(journal) is None
-    assert ("Nothing is measured at the end" in said) is not bool(flags)
+    assert ("No held-out evaluation" in said) is not bool(flags)
 
 
 def test_prompts_that_the_search_has_seen_are_refused(
@@ -105,7 +105,7 @@ def test_prompts_that_the_search_has_seen_are_refused(
     seen = f"--bad-heldout-prompts={planted_directory}/bad_search.txt"
     assert main([*measured_flags, seen]) == 2
     said = capsys.readouterr().err
-    assert "bad_heldout_prompts that directions and search have not seen, but 24 of 24" in said
+    assert "bad_heldout_prompts that directions and search do not use, but 24 of 24" in said
     assert "bad_evaluation_prompts too" in said
 
 

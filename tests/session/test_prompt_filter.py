@@ -25,16 +25,16 @@ def flags(planted_directory: Path, planted_flags: list[str], tmp_path: Path, rig
     return [str(planted_directory / "planted"), *planted_flags, *own]
 
 
-def test_only_telling_prompts_remain_and_their_number_is_said(
+def test_directions_are_fitted_to_prompts_that_the_model_treats_as_intended(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = flags(planted_directory, planted_flags, tmp_path, 15)
     assert main(given) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "15 of 21 bad prompts, which the model declines, and 20 of 23 good ones" in said
+    assert "15 of 21 bad prompts that the model declines and the 20 of 23 good ones" in said
     record = RecordedStudy(study_path(tmp_path / "checkpoints", given[0])).record
     assert record.settings["filter_direction_prompts"] is True
-    # What remained is kept: their places in the files, where those of the other kind come last.
+    # The record has the indices of these prompts; the others come last in the files.
     assert record.telling == {"good_prompts": tuple(range(20)), "bad_prompts": tuple(range(15))}
     journal = study_path(tmp_path / "checkpoints", given[0])
     assert main(["report", str(journal)]) == 0
@@ -42,13 +42,13 @@ def test_only_telling_prompts_remain_and_their_number_is_said(
     assert "the 15 of 21 bad prompts that the baseline declines, and the 20 of 23 good ones" in page
     residuals = Report.model_validate_json(journal.with_suffix(".report.json").read_text()).residuals
     assert residuals is not None and (residuals.n_good, residuals.n_bad) == (20, 15)
-    # Another choice finds other directions: trials of both can't be compared.
+    # Without the filter, directions differ, so trials of the two can't be compared.
     assert main([*given, "--no-filter-direction-prompts", "--resume", "continue"]) == 2
     assert "another filter_direction_prompts" in " ".join(capsys.readouterr().err.split())
 
 
-def test_too_few_of_them_are_an_error(
+def test_too_few_such_prompts_are_an_error(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(flags(planted_directory, planted_flags, tmp_path, 5)) == 2
-    assert "5 bad ones are declined" in " ".join(capsys.readouterr().err.split())
+    assert "got 5 and" in " ".join(capsys.readouterr().err.split())

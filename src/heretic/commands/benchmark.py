@@ -39,7 +39,7 @@ def run_benchmarks(
     benchmarks: Sequence[Benchmark],
     options: BenchmarkOptions = BenchmarkOptions(),
 ) -> list[TaskFigures]:
-    """Results of each benchmark on the baseline and on each trial; they are on disk before the next benchmark begins.
+    """Results of each benchmark on the baseline and on each trial, written before the next benchmark begins.
 
     Raises:
         BenchmarkError: the harness is not installed, a benchmark is unknown, or its data can't be fetched.
@@ -83,7 +83,7 @@ def _measure(
 
 
 def _keep(results: TaskFigures, loaded: LoadedStudy) -> None:
-    """Writes the results beside the study; earlier ones of the same benchmark and trial are replaced."""
+    """Writes the results next to the journal, in place of earlier ones of the same benchmark and trial."""
     from ..benchmark.harness import harness_version
 
     path, record, engine = loaded.session.path, loaded.record, loaded.engine
@@ -108,7 +108,7 @@ def _keep(results: TaskFigures, loaded: LoadedStudy) -> None:
 
 
 def asked_for(tasks: Sequence[str], offered: Sequence[Benchmark]) -> list[Benchmark]:
-    """The benchmarks of these tasks, with the settings' names; for no task the packaged ones, for "all" all of them."""
+    """The benchmarks of these tasks, named as in the settings; the packaged ones for no task, all of them for "all"."""
     known = {each.task: each for each in (*PACKAGED_BENCHMARKS, *offered)}
     if list(tasks) == ["all"]:
         return list(known.values())

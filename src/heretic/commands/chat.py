@@ -16,7 +16,7 @@ from ..session.context import LoadedStudy
 from ..study.schema import BASELINE, TrialRecord
 
 MAX_TOKENS = 4096
-"""Length at which a response is cut off unless the user sets another."""
+"""Default maximum length of a response."""
 
 
 class Conversation:
@@ -49,18 +49,18 @@ class Conversation:
 
     def reply(self, text: str) -> Generator[str, None, None]:
         turns = [*self._turns, Turn("user", text)]
-        said = ""
+        answer = ""
         try:
             for piece in self._stream.generate(turns, self._system, self._sampling, self._max_tokens):
-                if not said and self._opening:
-                    said = self._opening
+                if not answer and self._opening:
+                    answer = self._opening
                     yield self._opening
-                said += piece
+                answer += piece
                 yield piece
         finally:
             # Also after an early stop: the user saw that part of the response.
-            if said:
-                self._turns = [*turns, Turn("assistant", said)]
+            if answer:
+                self._turns = [*turns, Turn("assistant", answer)]
 
 
 Screen = Callable[[Conversation, str], None]

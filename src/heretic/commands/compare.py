@@ -1,4 +1,4 @@
-"""Answers of several trials and the baseline to the same prompts."""
+"""Answers of the baseline and several trials to the same prompts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What this machine has, and which models fit on it."""
+"""Versions, devices and memory of this machine, and the models that fit on it."""
 
 import importlib.metadata
 import importlib.util

@@ -23,7 +23,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
 
     Raises:
         StudyError: there is no such trial.
-        ExportError: it can't be written, or does not measure as recorded.
+        ExportError: it can't be written, or its metrics differ from the recorded ones.
     """
     trial = find_trial(study, settings.trial)
     target = ExportTarget(
@@ -42,7 +42,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
 
 
 def _baseline(session: Session, record: StudyRecord) -> Baseline:
-    """The recorded baseline with its log-probabilities; the model's memory is free again afterwards."""
+    """The recorded baseline with its log-probabilities measured again; frees the model's memory afterwards."""
     engine = load_engine(session, record)
     with session.reporter.step("Baseline", len(session.prompts.good_evaluation)) as progress:
         baseline = make_evaluator(engine, session.settings, session.prompts).baseline(progress, record.baseline)

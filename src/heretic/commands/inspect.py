@@ -1,4 +1,4 @@
-"""What a model is made of, as an ablation sees it: kinds of layers, and the sites of each."""
+"""The parts of a model that an ablation can edit: kinds of layers, and the sites of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class InspectedSite:
 
 @dataclass(frozen=True, slots=True)
 class LayerKind:
-    """Layers that are built alike: the same class with the same sites."""
+    """Layers of the same class with the same sites."""
 
     layers: tuple[int, ...]
     layer_class: str
@@ -63,7 +63,7 @@ def inspect_model(settings: Settings, reporter: Reporter) -> Inspection:
     """Loads the model, without tokenizer and chat template, finds its sites and proves them.
 
     Raises:
-        ModelError: it can't be loaded, or a layer has a writer that can't be accounted for.
+        ModelError: it can't be loaded, or something other than the sites found writes to the residual stream.
     """
     if settings.model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id.")

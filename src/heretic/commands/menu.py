@@ -1,4 +1,4 @@
-"""The menu after a search: its front is shown and evaluated on held-out prompts, then the user's choices are done."""
+"""The menu after a search: shows the front, evaluates it on held-out prompts, and carries out the user's choices."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +26,9 @@ Written = set[tuple[int, ExportName, Path]]
 def run_menu(
     running: RunningStudy, chooser: Chooser, search: Callable[[int], bool], evaluate_front: Callable[[], None]
 ) -> int:
-    """Does what `chooser` chooses until it is to leave; returns the program's status.
+    """Carries out the actions of `chooser` until it leaves; returns the exit status.
 
-    `search` continues until the study has a number of trials, and returns whether it got there.
+    `search` continues until the study has a number of trials; it returns False after Ctrl+C.
     """
     study, written = running.study, Written()
     show_front(study, running.reporter)
@@ -40,7 +40,7 @@ def run_menu(
         if action.kind == "more":
             finished = search(study.n_finished() + action.n_trials)
             show_front(study, running.reporter)
-            # Who stops a search wants the menu, not an evaluation that a second Ctrl+C would have to stop.
+            # A user who stops a search wants the menu, not an evaluation that a second Ctrl+C would have to stop.
             if finished:
                 _evaluate(evaluate_front, chooser, running.reporter)
         elif action.kind in ("save", "upload"):
@@ -54,7 +54,7 @@ def run_menu(
 
 
 def show_front(study: Study, reporter: Reporter) -> None:
-    """The front with its knee, and whether it lies on a bound of the search space."""
+    """Shows the front with its knee, and the bounds of the search space that it lies on."""
     baseline = study.record.baseline
     front = pareto_front(study.trials, baseline)
     if not front:
@@ -66,20 +66,20 @@ def show_front(study: Study, reporter: Reporter) -> None:
 
 
 def _evaluate(evaluate_front: Callable[[], None], chooser: Chooser, reporter: Reporter) -> None:
-    """Held-out evaluation; a person may stop it and choose without."""
+    """Evaluates the front on held-out prompts; a user may stop it and go on to the menu."""
     try:
         evaluate_front()
     except KeyboardInterrupt:
         if not chooser.asks:
             raise
-        reporter.say("The measurement was stopped; the rest of it follows when the study is opened again.")
+        reporter.say("Held-out evaluation was stopped; it continues when the study is opened again.")
 
 
 def _export(running: RunningStudy, action: Action, written: Written, may_fail: bool) -> None:
-    """Writes and verifies, and uploads if asked to; where it `may_fail`, an error becomes a warning.
+    """Exports a trial, and uploads it if asked to; if it `may_fail`, an error becomes a warning.
 
     Raises:
-        ExportError: it can't be done.
+        ExportError: it failed, and may not.
     """
     try:
         _write(running, action, written)
@@ -90,7 +90,7 @@ def _export(running: RunningStudy, action: Action, written: Written, may_fail: b
     except KeyboardInterrupt:
         if not may_fail:
             raise
-        running.reporter.warn("Stopped: nothing was left half written.")
+        running.reporter.warn("Stopped: no incomplete file is left.")
 
 
 def _write(running: RunningStudy, action: Action, written: Written) -> None:
@@ -117,7 +117,7 @@ def _talk(loaded: LoadedStudy, action: Action, chooser: Chooser) -> None:
 
 
 def _benchmark(loaded: LoadedStudy, action: Action) -> None:
-    """The chosen benchmarks on the baseline and the chosen trial; a warning where they can't run."""
+    """Runs the chosen benchmarks on the baseline and the chosen trial; warns if they can't run."""
     assert action.trial is not None
     reporter = loaded.session.reporter
     try:
@@ -125,11 +125,11 @@ def _benchmark(loaded: LoadedStudy, action: Action) -> None:
     except BenchmarkError as error:
         reporter.warn(str(error))
     except KeyboardInterrupt:
-        reporter.warn("Stopped: figures of the benchmarks that were done are kept.")
+        reporter.warn("Stopped: results of finished benchmarks are kept.")
 
 
 def _report(loaded: LoadedStudy) -> None:
-    """The report of the study, beside it; a warning where it can't be written."""
+    """Writes the report of the study next to its journal; warns if it can't."""
     session, study = loaded.session, RecordedStudy(loaded.session.path)
     try:
         write_report(study, None, lambda: measure_residuals(session, loaded.engine, study.record), session.reporter)

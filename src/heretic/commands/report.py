@@ -25,9 +25,9 @@ from ..study.schema import StudyRecord
 def write_report(
     study: RecordedStudy, page: Path | None, measure: Callable[[], ResidualFigures] | None, reporter: Reporter
 ) -> tuple[Path, Path]:
-    """Writes the page and its JSON file; returns both paths. By default they lie beside the study.
+    """Writes the page and its JSON file; returns both paths. By default they lie next to the journal.
 
-    Residuals are measured once and kept beside the study; without `measure`, only kept ones are shown.
+    Residuals are measured once and kept next to the journal; without `measure`, only kept ones are shown.
 
     Raises:
         ConfigError: a package is missing.
@@ -65,7 +65,7 @@ def check_new_page(page: Path) -> None:
 
 
 def kept_residuals(study: RecordedStudy) -> ResidualFigures | None:
-    """The residual metrics beside the study; None if there are none, or if they are of another model or prompts.
+    """The residual metrics next to the journal; None if there are none of this model and these prompts.
 
     Raises:
         StudyError: the file is damaged.
@@ -78,12 +78,12 @@ def kept_residuals(study: RecordedStudy) -> ResidualFigures | None:
 
 
 def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualFigures:
-    """Residual metrics of a recorded study, whose model is loaded for them.
+    """Loads the model of a recorded study and measures its residuals.
 
     Raises:
         ModelError: the model can't be loaded.
-        ExportError: another model is there now.
-        PromptError: the prompts are others now.
+        ExportError: the model's files have changed since.
+        PromptError: the prompts have changed since.
     """
     session = open_session(study, settings, reporter, recorded_prompts(study.record))
     return measure_residuals(session, load_engine(session, study.record), study.record)

@@ -39,9 +39,9 @@ NOTHING_WRITTEN = {"trial": None, "export": "none", "output": None, "upload": No
 
 @dataclass(frozen=True, slots=True)
 class ReproduceOptions:
-    """What to repeat of a record: its search from the seed (`whole`), or its trials of the front alone.
+    """Whether to repeat the `whole` search from its seed, or only the trials of the front.
 
-    `flags` are the ones that the user gave: those of figures count over the record's values.
+    `flags` are the user's. Those that decide figures override the record.
     """
 
     whole: bool = False
@@ -49,19 +49,19 @@ class ReproduceOptions:
 
 
 def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: Reporter) -> Reproduction | None:
-    """Repeats a recorded run in a study of its own and compares the metrics; None if Ctrl+C stopped it.
+    """Repeats a recorded run in a new study and compares the metrics; None after Ctrl+C.
 
     Without `whole`, the recorded trials of the front are measured again, with new directions, baseline and held-out
-    metrics; with it, the search runs too. Of the record only the settings that decide figures are taken; all others,
-    permissions and addresses among them, are those of `own`.
+    metrics; with it, the search runs again too. Only the settings that decide figures come from the record; all others,
+    permissions and addresses among them, come from `own`.
 
     Raises:
-        UserError: the record can't be read, or what it was made of is not there.
+        UserError: the record can't be read, or its model or prompts are not available.
     """
     recorded = read_recorded_run(source)
     settings = settings_for(recorded, options, own, reporter)
     journal = study_path(settings.study_checkpoint_dir, str(settings.model))
-    # Before anything is fetched or loaded.
+    # Printed before anything is downloaded or loaded.
     reporter.say(_plan(recorded, options.whole, journal, settings))
     check_same_ingredients(recorded, settings)
     _check_place(journal, source, recorded, options.whole)
@@ -74,13 +74,13 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
 
 
 def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings, reporter: Reporter) -> Settings:
-    """The settings to run again with: the record's where figures depend on them, else the user's.
+    """The settings of the new run: the record's where figures depend on them, the user's elsewhere.
 
     Raises:
-        ConfigError: one of them can't be used, or the record has no search.
+        ConfigError: one of them can't be used, or the record has no search to repeat.
     """
     flags = options.flags
-    # A user's configuration does not count for figures.
+    # The user's configuration must not change figures.
     figures = figure_settings(Settings())
     settings = changed(own, {key: getattr(Settings(), key) for key in figures})
     settings = with_recorded(settings, recorded.settings, recorded.source, reporter, flags)
@@ -92,7 +92,7 @@ def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings
     if recorded.dtype is not None and "dtypes" not in flags:
         changes["dtypes"] = [recorded.dtype]
     if not options.whole:
-        # Every trial is fully evaluated: those of the front were, and a lower bound has no metric to compare.
+        # No pruning: trials of the front were fully evaluated, and a lower bound can't be compared.
         alone = {
             "n_trials": len(recorded.repeated),
             "prune_dominated": False,
@@ -102,14 +102,14 @@ def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings
         return changed(settings, changes | alone, recorded.source)
     if recorded.n_trials is None:
         raise ConfigError(
-            f"Expected a record of a search in {recorded.source}, but {recorded.why_not}. Leave --search out: its "
-            "trials are measured again."
+            f"Expected a record of a search in {recorded.source}, but {recorded.why_not}. Leave --search out to "
+            "measure its trials again."
         )
     return changed(settings, changes | {"n_trials": recorded.n_trials}, recorded.source)
 
 
 def _model_of(recorded: RecordedRun) -> str:
-    """Where the record says that the model is: on the hub, as it was typed, or where it lay."""
+    """The model's place according to the record: a hub id, a path as the author typed it, or an absolute path."""
     if recorded.model_revision is None:
         for name in (recorded.model, recorded.model_path):
             if name is not None and Path(name).expanduser().exists():
@@ -118,16 +118,18 @@ def _model_of(recorded: RecordedRun) -> str:
 
 
 def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
-    """Raises:
-    ModelError: the model is not there.
-    ExportError: it is another one.
-    PromptError: prompts are not there, or are others.
+    """Makes sure that model and prompts are those of the record.
+
+    Raises:
+        ModelError: the model is missing.
+        ExportError: it is another one.
+        PromptError: prompts are missing, or differ.
     """
     checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
     if checkpoint.digest() != recorded.model_digest:
         raise ExportError(
             f"Expected the model that {recorded.source} was made with (digest {recorded.model_digest}), but "
-            f"{settings.model} has the digest {checkpoint.digest()}. Say where it lies with --model."
+            f"{settings.model} has the digest {checkpoint.digest()}. Give its path with --model."
         )
     prompts = load_run_prompts(settings, settings.over_refusal_objective)
     wanted = {name: each.digest for name, each in recorded.prompts.items()}
@@ -139,8 +141,8 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
         if name not in found or found[name].digest != digest:
             came = "none" if name not in found else f"{found[name].source} with the digest {found[name].digest}"
             raise PromptError(
-                f"Expected the {name} that {recorded.source} was made with (digest {digest}), found {came}. Say where "
-                f"they lie with --{name.replace('_', '-')}."
+                f"Expected the {name} that {recorded.source} was made with (digest {digest}), found {came}. Give them "
+                f"with --{name.replace('_', '-')}."
             )
 
 
@@ -150,8 +152,10 @@ def _report_sets(settings: Settings, prompts: RunPrompts) -> dict[str, PromptSet
 
 
 def _check_place(journal: Path, source: str, recorded: RecordedRun, whole: bool) -> None:
-    """Raises:
-    StudyError: a study is there that this one can't be.
+    """Makes sure that the journal is free, or has the first trials of the same reproduction, as after a stop.
+
+    Raises:
+        StudyError: another study is there.
     """
     if not journal.exists() or not has_record(journal):
         return
@@ -160,20 +164,20 @@ def _check_place(journal: Path, source: str, recorded: RecordedRun, whole: bool)
     ours = not original and not whole and all(_same(trial, recorded, place) for place, trial in enumerate(there))
     if not ours:
         raise StudyError(
-            f"Expected room for a new study, but {journal} is one already. Give this one a place of its own with "
+            f"Expected no study in {journal}, but there is one. Give this reproduction a directory of its own with "
             "--study-checkpoint-dir."
         )
 
 
 def _same(trial: TrialRecord, recorded: RecordedRun, place: int) -> bool:
-    """Whether the trial is the recorded one that is measured in that place (after a stop, say)."""
+    """Whether the trial repeats the recorded one with this index."""
     if place >= len(recorded.repeated):
         return False
     return same_parameters(trial, recorded.trials[recorded.repeated[place]])
 
 
 def same_parameters(first: TrialRecord, second: TrialRecord) -> bool:
-    """Up to the rounding of a fraction of a weight, which is what the sampler draws."""
+    """Whether two trials are the same candidate, up to rounding: the sampler draws fractions of weights."""
     ours, theirs = (_numbers(each.parameters.model_dump()) for each in (first, second))
     return ours.keys() == theirs.keys() and all(
         value == theirs[key] or (isinstance(value, float) and math.isclose(value, theirs[key], rel_tol=1e-12))
@@ -189,14 +193,14 @@ def _numbers(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _measured_numbers(recorded: RecordedRun) -> list[int]:
-    """The places, among the repeated trials, of those that were measured at the end."""
+    """The indices, among the repeated trials, of those with held-out metrics."""
     if recorded.measured is None:
         return []
     return [recorded.repeated.index(each.trial) for each in recorded.measured.candidates if each.trial is not None]
 
 
 def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reproduction:
-    """The record's figures beside the study's."""
+    """Compares the recorded figures with those of the new study."""
     now = {trial.number: trial for trial in study.trials}
     numbers = (
         {number: number for number in recorded.trials}
@@ -223,7 +227,7 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
 def _compared(
     trial: TrialRecord, found: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> Iterator[ComparedFigure]:
-    """Another candidate under the same number has nothing to compare: the search has gone another way."""
+    """The figures of a trial; without new ones if the search drew another candidate under its number."""
     same = found is not None and same_parameters(found, trial) and found.pruned == trial.pruned
     yield from compare_trial(trial, found if same else None, baseline, rounding)
 
@@ -235,7 +239,7 @@ def first_difference(reproduction: Reproduction) -> str | None:
 
 
 def _plan(recorded: RecordedRun, whole: bool, journal: Path, settings: Settings) -> str:
-    """What will be run, from which model and prompts, and who will read the responses."""
+    """The plan of the run: its trials, model and prompts, and the judges that receive responses."""
     what = f"its search of {recorded.n_trials} trials" if whole else f"{len(recorded.repeated)} recorded trials of it"
     revision = f" (revision {settings.model_commit!r})" if settings.model_commit else ""
     sets = ", ".join(f"{name} from {str(each.source.get('dataset'))!r}" for name, each in recorded.prompts.items())

@@ -1,4 +1,4 @@
-"""A recorded study, read without a model."""
+"""The results of a recorded study, which need no model."""
 
 from dataclasses import dataclass
 
@@ -33,19 +33,19 @@ class Results:
 
 
 def results(study: RecordedStudy) -> Results:
-    """What a study has found so far."""
+    """The results of a study so far."""
     front = pareto_front(study.trials, study.baseline)
     best = knee(front, study.baseline) if front else None
     return Results(study, study.count_by_state(), front, best, read_heldout_report(study.path))
 
 
 def _baseline(baseline: BaselineRecord) -> dict[str, object]:
-    """The record, with the keys of version 1 for its readers."""
+    """The record with the keys of version 1 added, for programs that read that version."""
     content = baseline.model_dump(mode="json")
     return {**version1.baseline_keys(content["metrics"]), **content}
 
 
 def _trial(trial: TrialRecord) -> dict[str, object]:
-    """The record, with the keys of version 1 for its readers."""
+    """The record with the keys of version 1 added, for programs that read that version."""
     values = {name: metric.value for name, metric in trial.metrics.items()}
     return {**version1.trial_keys(values, trial.pruned), **trial.model_dump(mode="json")}

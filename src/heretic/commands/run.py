@@ -1,4 +1,4 @@
-"""The main command: from a model's name to a chosen trial on disk."""
+"""The main command: searches for ablations of a model, and exports the chosen trial."""
 
 import functools
 from dataclasses import replace
@@ -47,13 +47,13 @@ INTERRUPTED = 130
 
 
 def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCandidates | None = None) -> int:
-    """Finds directions, searches (or measures the `fixed` candidates), then runs the menu; returns the status.
+    """Fits directions, searches (or evaluates the `fixed` candidates), then runs the menu; returns the exit status.
 
     Raises:
-        UserError: something that the user gave has to change; what was recorded stays.
+        UserError: a setting or an input has to change; all recorded trials stay.
     """
     path = _check_settings(settings)
-    # Held before the journal is repaired: an unfinished line may be one that another program is writing.
+    # Locked before the journal is repaired: another process may be writing an unfinished line.
     with SingleWriter(path) as writer:
         searching = _settle_existing(path, settings, chooser, reporter)
         session, part = _open_session(settings, path, reporter)
@@ -67,19 +67,21 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         sampler = sampler_options(session.settings)
         with Study(path, space, sampler, writer, objective_names(evaluator.scorers)) as study:
             running = _begin(session, engine, study, evaluator)
-            # A study that is resumed has them in its queue.
+            # A resumed study has them in its queue already.
             for parameters in fixed.candidates if fixed and profile is None else ():
                 study.enqueue(parameters)
             search = _Searches(running, fixed).run
             if searching and not search(session.settings.n_trials):
                 show_front(study, reporter)
-                reporter.say(f"Stopped. Start it again to go on, or look at it with: heretic results {path}")
+                reporter.say(
+                    f"Stopped. Run the command again to continue, or see the results: heretic results {path}"
+                )
                 return INTERRUPTED
             return run_menu(running, chooser, search, lambda: _evaluate_front(running, part, fixed))
 
 
 def _check_settings(settings: Settings) -> Path:
-    """The path of the study, after all checks that need neither files of the model nor prompts."""
+    """Checks what needs neither the model's files nor prompts; returns the path of the study."""
     if settings.model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
     if settings.output is not None:
@@ -91,21 +93,21 @@ def _check_settings(settings: Settings) -> Path:
 
 
 def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> bool:
-    """Keeps, continues or sets aside a study that exists already; returns whether to search before the menu."""
+    """Continues an existing study, shows it, or sets it aside; returns whether to search before the menu."""
     if not path.exists():
         return True
     if settings.resume == "restart":
-        reporter.say(f"The study that was there is kept as {set_aside(path)}.")
+        reporter.say(f"The earlier study is kept as {set_aside(path)}.")
         return True
     cut = repair(path)
     if cut:
-        reporter.warn(f"The last line of {path} was unfinished, as after a kill; its {cut} bytes were cut off.")
+        reporter.warn(f"The last line of {path} was incomplete, as after a kill; its {cut} bytes were removed.")
     if not has_record(path):
         return True
     finished = len(RecordedStudy(path).trials)
     choice = chooser.resume(finished, settings.n_trials, str(path))
     if choice == "restart":
-        reporter.say(f"The study that was there is kept as {set_aside(path)}.")
+        reporter.say(f"The earlier study is kept as {set_aside(path)}.")
         return True
     if choice == "continue":
         reporter.say(f"Resuming {path}: {finished} of {settings.n_trials} trials are done.")
@@ -119,7 +121,7 @@ def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[S
         reporter.warn(note)
     part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
     if part is None and settings.heldout_trials:
-        reporter.say("Nothing is measured at the end: good_heldout_prompts and bad_heldout_prompts are not given.")
+        reporter.say("No held-out evaluation: good_heldout_prompts and bad_heldout_prompts are not given.")
     checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
     session = Session(settings, prompts, checkpoint, reporter, path)
     check_export(session)
@@ -134,7 +136,7 @@ def _begin(session: Session, engine: LocalEngine, study: Study, evaluator: Evalu
         tensors, baseline = start_study(session, engine, study, evaluator)
     returned = study.take_back_running()
     if returned:
-        session.reporter.say(f"{returned} trials were running when the program ended: they run again.")
+        session.reporter.say(f"{returned} trials were running when the program ended; they run again.")
     loaded = LoadedStudy(session, study.record, engine, tensors, model_stats(session, engine, tensors))
     return RunningStudy(loaded, study, evaluator, baseline)
 
@@ -146,7 +148,7 @@ def sampler_options(settings: SearchSettings) -> SamplerOptions:
 
 
 class _Searches:
-    """The searches of one run: each one continues with the statistics of those before it."""
+    """The searches of one run. Each continues with the statistics of the earlier ones."""
 
     def __init__(self, running: RunningStudy, fixed: FixedCandidates | None) -> None:
         self._running = running
@@ -155,7 +157,7 @@ class _Searches:
 
     @functools.cached_property
     def _parallelism(self) -> Parallelism:
-        """Chosen and recorded when this run first searches: the order in which trials are asked depends on it."""
+        """Chosen and recorded when this run first searches: the order in which trials are requested depends on it."""
         running = self._running
         chosen = choose_parallelism(running.loaded, vocabulary_size(running.baseline))
         used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
@@ -163,7 +165,7 @@ class _Searches:
         return chosen
 
     def run(self, n_trials: int) -> bool:
-        """Searches until the study has `n_trials`; returns whether it got there."""
+        """Searches until the study has `n_trials`; returns False after Ctrl+C."""
         running, parallelism = self._running, self._parallelism
         # Fixed candidates are in the queue already.
         first = [] if self._fixed else first_candidates(running.study.space, running.loaded.settings)
@@ -178,7 +180,7 @@ class _Searches:
 
 
 def _evaluate_front(running: RunningStudy, part: HeldoutPrompts | None, fixed: FixedCandidates | None) -> None:
-    """Held-out evaluation of the front, or of the `fixed` candidates that are to be measured."""
+    """Evaluates the front on held-out prompts, or those of the `fixed` candidates that the record measured."""
     trials, baseline = running.study.trials, running.study.record.baseline
     if fixed is not None:
         chosen = numbered(trials, fixed.measured)

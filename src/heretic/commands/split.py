@@ -1,4 +1,4 @@
-"""Any prompt set in three disjoint parts: for directions, search and held-out evaluation."""
+"""Splits a prompt set into three disjoint parts: for directions, search and held-out evaluation."""
 
 import json
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ def split_prompts(
     `sizes` None splits all prompts 2:1:1. The values of the column `kind` are spread evenly.
 
     Raises:
-        PromptError: the set can't be read or does not fill the parts, or a file is there already.
+        PromptError: the set can't be read or is too small for the parts, or a file exists already.
     """
     rows = _rows(source, reporter)
     stem = Path(source.dataset).stem or "prompts"
     targets = {part: output / f"{stem}.{part}.jsonl" for part in PARTS}
     there = [str(path) for path in targets.values() if path.exists()]
     if there:
-        raise PromptError(f"{', '.join(there)} would be written over. Move them, or give another --output.")
+        raise PromptError(f"{', '.join(there)} would be overwritten. Move them, or give another --output.")
     if kind is not None and kind not in rows[0]:
         raise PromptError(f"Expected a column {kind!r} in {source.dataset}, found {', '.join(map(repr, rows[0]))}.")
     with reporter.step(f"Comparing {len(rows)} prompts"):
@@ -52,7 +52,7 @@ def split_prompts(
             parts = split_into_parts(groups, [str(row.get(kind or "", "")) for row in rows], sizes, seed)
     except ValueError as error:
         raise PromptError(
-            f"{source.dataset} can't be split so: {error}. Ask for smaller parts, or give more."
+            f"{source.dataset} can't be split into these parts: {error}. Ask for smaller parts, or give more prompts."
         ) from error
     output.mkdir(parents=True, exist_ok=True)
     for part, indices in parts.items():
@@ -66,7 +66,7 @@ def parse_sizes(text: str) -> dict[str, int]:
     """`200,100,100` as the sizes of the parts.
 
     Raises:
-        PromptError: the text is something else.
+        PromptError: the text has another form.
     """
     numbers = [part.strip() for part in text.split(",")]
     if len(numbers) != len(PARTS) or not all(number.isdigit() and int(number) > 0 for number in numbers):
@@ -75,7 +75,7 @@ def parse_sizes(text: str) -> dict[str, int]:
 
 
 def _rows(source: PromptSource, reporter: Reporter) -> Rows:
-    """The rows of a file with all their columns; of any other set its prompts alone."""
+    """The rows of a file with all their columns; for any other source, only its prompts."""
     prompts = load_prompts(source)
     for note in prompts.notes:
         reporter.warn(note)

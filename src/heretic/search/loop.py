@@ -1,4 +1,4 @@
-"""The search loop: asks for candidates, has them measured and records them, until trials or time are used up."""
+"""The search loop: suggests candidates, has them evaluated and records them, until trials or time are used up."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -48,33 +48,33 @@ class Search:
         self._startup = StartupQueue(running.study, measurer, ordering, first)
 
     def run(self, n_trials: int) -> bool:
-        """Trials until `n_trials` are finished or the time budget is over; False if Ctrl+C ended it.
+        """Runs trials until `n_trials` are finished or the time budget is used up; returns False after Ctrl+C.
 
         Raises:
-            ModelError: so many trials failed in a row that the rest would too.
+            ModelError: `FAILURES_IN_A_ROW` trials failed one after the other.
         """
         clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget)
         with self._reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
             try:
-                self._ask(n_trials, clock, view)
+                self._request(n_trials, clock, view)
                 while self._open:
                     for job, outcome in self._measurer.outcomes(view.rows):
                         self._outcomes[job.number] = outcome
-                    self._tell_in_turn(n_trials, clock, view)
+                    self._report_in_order(n_trials, clock, view)
             except KeyboardInterrupt:
                 self._study.take_back_running()
                 return False
         if self._study.n_finished() < n_trials:
-            self._reporter.say(f"The time budget is over: {self._study.n_finished()} of {n_trials} trials are done.")
+            self._reporter.say(f"The time budget is used up: {self._study.n_finished()} of {n_trials} trials are done.")
         return True
 
-    def _ask(self, n_trials: int, clock: Clock, view: SearchView) -> None:
-        """As many candidates as may be open; each is measured with what is known now."""
+    def _request(self, n_trials: int, clock: Clock, view: SearchView) -> None:
+        """Requests as many candidates as may be open, each with the limits and statistics of this moment."""
         while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
             if left <= 0 or (self._open and self._startup.wants_preview):
                 return
-            clock.looked(self._startup.refill(clock.fitting(left), self.statistics, view.rows))
+            clock.add_previews(self._startup.refill(clock.fitting(left), self.statistics, view.rows))
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
             self._measurer.submit(
@@ -83,15 +83,15 @@ class Search:
                 )
             )
 
-    def _tell_in_turn(self, n_trials: int, clock: Clock, view: SearchView) -> None:
+    def _report_in_order(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         while self._open and self._open[0].number in self._outcomes:
             candidate = self._open.popleft()
-            self._tell(candidate, self._outcomes.pop(candidate.number), n_trials, clock, view)
-            # At once: what a candidate is asked with must not depend on what else happens to be done.
-            self._ask(n_trials, clock, view)
+            self._report(candidate, self._outcomes.pop(candidate.number), n_trials, clock, view)
+            # At once: the limit of the next candidate must not depend on which others happen to be done.
+            self._request(n_trials, clock, view)
 
-    def _tell(self, candidate: Candidate, outcome: Outcome, n_trials: int, clock: Clock, view: SearchView) -> None:
-        clock.lap(bool(candidate.known))
+    def _report(self, candidate: Candidate, outcome: Outcome, n_trials: int, clock: Clock, view: SearchView) -> None:
+        clock.add_trial(previewed=bool(candidate.known))
         if isinstance(outcome, CandidateError):
             self._fail(candidate, str(outcome))
             view.failed(candidate.number, str(outcome), self._state(n_trials, clock))
@@ -105,11 +105,11 @@ class Search:
         view.complete(trial, self._state(n_trials, clock))
 
     def _limit(self) -> Limit | None:
-        """From a candidate's other metrics to the refusals at which the trials so far dominate it."""
+        """Maps a candidate's other metrics to the number of refusals at which the trials so far dominate it."""
         if not self._settings.prune_dominated:
             return None
         baseline = self._study.record.baseline
-        # The front dominates whatever any trial does, and is small enough to be sent with every candidate.
+        # The front dominates all that any trial dominates, and is small enough to be sent with every candidate.
         return partial(pruning_limit, pareto_front(self._study.trials, baseline), baseline)
 
     def _fail(self, candidate: Candidate, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Measuring the candidates of a search: in this process, or in several."""
+"""Evaluates the candidates of a search, in this process or in several."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Outcome = Evaluation | Preview | CandidateError
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """A candidate to be measured, with all that was known when it was requested: its metrics depend on nothing else.
+    """A candidate to evaluate, with the limits and statistics of the moment: its metrics depend on nothing else.
 
     For a `preview`, `number` is not that of a trial.
     """
@@ -35,7 +35,7 @@ EvaluationResult = tuple[EvaluationRequest, Outcome]
 
 
 class Measurer(Protocol):
-    """Takes jobs and gives outcomes, in any order; `ahead` trials may be open at once."""
+    """Takes requests and returns outcomes, in any order; `ahead` trials may be open at once."""
 
     @property
     def ahead(self) -> int: ...
@@ -43,7 +43,7 @@ class Measurer(Protocol):
     def submit(self, job: EvaluationRequest) -> None: ...
 
     def outcomes(self, progress: Progress) -> list[EvaluationResult]:
-        """Waits for at least one of the open jobs."""
+        """Waits for at least one of the open requests."""
         ...
 
 
@@ -61,13 +61,13 @@ class InProcessMeasurer:
         self._open.append(job)
 
     def outcomes(self, progress: Progress) -> list[EvaluationResult]:
-        """As many as may be measured at once; previews and trials are never open together."""
+        """Outcomes of as many requests as fit a forward pass; previews and trials are never open together."""
         jobs, self._open = self._open[: self.ahead], self._open[self.ahead :]
         return self.measure(jobs, progress)
 
     def measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
-        """Jobs of one kind. Where memory does not suffice, by halves: of the candidates first, then of the rows a
-        forward.
+        """Outcomes of requests of one kind. When memory runs out, halves the candidates, then the rows of a forward
+        pass.
 
         Raises:
             ModelError: not even one row of one candidate fits.
@@ -81,12 +81,12 @@ class InProcessMeasurer:
             self.ahead = max(1, len(jobs) // 2)
             return self.measure(jobs[: self.ahead], progress) + self.measure(jobs[self.ahead :], progress)
         if not self._evaluator.engine.halve_batch_size():
-            raise ModelError("A candidate needs more memory than there is, even row by row. Use quantization.")
+            raise ModelError("A candidate needs more memory than there is, even row by row. Set quantization.")
         return self.measure(jobs, progress)
 
     def _measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> Sequence[Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
-        # The limit of the first serves all: it is the oldest, and a candidate that was dominated then still is.
+        # The limit of the first request holds for all: it is the oldest, and what it dominates stays dominated.
         first = jobs[0]
         if first.preview:
             return self._evaluator.preview(edits, self._baseline, progress, first.statistics)

@@ -19,9 +19,9 @@ from .process_pool import can_fork, simultaneous_seconds
 CACHE_ARGUMENTS = {"past_key_values", "past_key_value", "cache"}
 """Names by which modules of transformers take a cache."""
 BURST_ROWS, BURST_TOKENS = 32, 6
-"""Size of the generation that is timed: long enough for a steady rate, short beside a trial."""
+"""Size of the generation that is timed: long enough for a steady rate, and much shorter than a trial."""
 MIN_SPEEDUP = 1.1
-"""Processes must be this much faster together than one alone: less is within the noise of the measurement."""
+"""Minimum speed-up by several processes: less is within the noise of the measurement."""
 SHARE_OF_MEMORY = 0.7
 """Share of the free memory that processes may take; other programs need the rest."""
 
@@ -35,17 +35,17 @@ class Parallelism:
 
 
 def choose_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
-    """The parallelism of the settings; what they leave open is measured once for a model on this machine.
+    """The parallelism of the settings. Where they leave it open, it is measured once per model and machine.
 
     May enlarge the engine's batch size to hold all candidates of a forward pass.
     """
     processes = _processes(loaded, vocab)
     if processes > 1:
-        loaded.session.reporter.say(f"{processes} candidates are measured at once, each by a process of its own.")
+        loaded.session.reporter.say(f"{processes} candidates are measured at once, each by its own process.")
         return Parallelism(processes, 1)
     candidates = _candidates(loaded)
     if candidates > 1:
-        loaded.session.reporter.say(f"{candidates} candidates are measured at once, in the same forwards.")
+        loaded.session.reporter.say(f"{candidates} candidates are measured at once, in the same forward passes.")
     return Parallelism(1, candidates)
 
 
@@ -73,12 +73,12 @@ def _candidates(loaded: LoadedStudy) -> int:
     engine, settings, bad = loaded.engine, loaded.settings, _bad(loaded)
 
     def measure() -> int:
-        with loaded.session.reporter.step("Finding the number of candidates a forward") as progress:
+        with loaded.session.reporter.step("Finding the number of candidates per forward pass") as progress:
             return find_candidates(engine, bad, lambda _: progress(1))
 
     count = settings.candidates_per_forward
     if not count:
-        # Where a batch of all prompts is not the fastest, more rows are no faster.
+        # If a batch of all prompts is not the fastest, more rows are no faster.
         fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
         key = tuning_key(engine, loaded.session)
         count = measured_once(key, f"candidates of {len(bad)}", measure) if fastest else 1
@@ -96,7 +96,7 @@ def _experts_keep_cache(engine: LocalEngine) -> bool:
 
 
 def _measured_processes(engine: LocalEngine, count: int, bad: tuple[Prompt, ...]) -> int:
-    """`count` or 1, whichever generates more tokens a second."""
+    """`count` or 1, whichever generates more tokens per second."""
     if count < 2:
         return 1
     rows = timing_prompts(engine, bad, BURST_ROWS)
@@ -113,7 +113,7 @@ def _fitting(engine: LocalEngine, bad: tuple[Prompt, ...], vocab: int, max_respo
     """Number of processes whose caches and logits fit the free memory."""
     longest = max(len(engine.chat.tokens(prompt)) for prompt in bad) + max_response_length
     cached = min(len(bad), engine.batch_size) * _bytes_a_row(engine, longest)
-    # A cache is copied when rows leave it; log-probabilities of all prompts are compared in fp32.
+    # Removing rows copies the cache; log-probabilities of all prompts are compared in fp32.
     needed = 2 * cached + 3 * len(bad) * vocab * 4
     return max(1, int(SHARE_OF_MEMORY * psutil.virtual_memory().available / needed))
 

@@ -1,8 +1,7 @@
-"""Candidates measured by several processes, each with one thread of the CPU.
+"""Evaluates candidates in several processes, each with one CPU thread.
 
-Small matrix products do not keep several threads busy: between any two of them all wait for the slowest. Processes that
-measure a candidate each never wait for one another. They are forked, so that they share the weights, and what the
-baseline left behind.
+Threads of one process wait for each other after every matrix product, and small ones do not keep them busy. Processes
+that evaluate a candidate each never wait. They are forked, so they share the weights and the baseline's caches.
 """
 
 import ctypes
@@ -26,13 +25,14 @@ from ..engine.protocol import Progress
 from .measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
 
 MOST_SECONDS = 120
+"""Seconds after which a process that has not answered counts as dead."""
 AHEAD = 2
-"""Jobs that may be open for each process: one that is done early goes on, and is told in its turn. More of them would
-keep processes busy for 1 % more of the time, and have more candidates measured without knowing what rules them out."""
+"""Open requests per process, so that a process that finishes early can go on; results are reported in order. More would
+keep processes busy for 1 % more of the time, but start more candidates before the results that would prune them."""
 
 
 class ProcessPool:
-    """Measures candidates in forked processes; a process that dies for want of memory leaves its job to the others."""
+    """Evaluates candidates in forked processes. If one of them runs out of memory, the others take its request over."""
 
     def __init__(self, count: int, alone: InProcessMeasurer) -> None:
         self._alone = alone
@@ -90,7 +90,7 @@ class ProcessPool:
         return [(self._busy.pop(connection), content)]
 
     def _lose(self, connection: Connection) -> None:
-        """Goes on with one process less."""
+        """Removes a process, and returns its request to the queue."""
         job = self._busy.pop(connection, None)
         if job is not None:
             self._queue.appendleft(job)
@@ -108,7 +108,7 @@ class ProcessPool:
 
 @contextmanager
 def workers(count: int, alone: InProcessMeasurer) -> Iterator[ProcessPool | InProcessMeasurer]:
-    """`count` processes, or `alone` where that is fewer than two."""
+    """A pool of `count` processes; `alone` itself for fewer than two."""
     if count < 2:
         yield alone
         return
@@ -120,15 +120,15 @@ def workers(count: int, alone: InProcessMeasurer) -> Iterator[ProcessPool | InPr
 
 
 def can_fork(device: torch.device) -> bool:
-    """Forked processes can't use an accelerator; macOS's own libraries don't survive a fork."""
+    """Whether forked processes can evaluate candidates: on a CPU under Linux. A fork breaks libraries of macOS."""
     return device.type == "cpu" and hasattr(os, "fork") and os.uname().sysname == "Linux"
 
 
 def give_back_freed_memory() -> None:
-    """Returns to the system what this process has freed but its allocator keeps.
+    """Returns memory to the system that this process has freed but its allocator keeps.
 
-    A forked process shares it, and copies each page that it writes to: what nobody uses would be held once a process.
-    Only glibc is asked; other C libraries keep less.
+    Forked processes would copy such pages as they write to them, so unused memory would be held once per process. Only
+    glibc needs the call; other C libraries keep less.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -137,7 +137,8 @@ def give_back_freed_memory() -> None:
 
 
 def simultaneous_seconds(count: int, task: Callable[[], None]) -> float:
-    """Seconds until `count` processes of one thread have all done `task` once, warmed up; 1 is this process itself."""
+    """Seconds until `count` single-threaded processes have all done `task` once after a warm-up; for a `count` of 1,
+    this process does it."""
     if count == 1:
         task()
         start = time.perf_counter()
@@ -169,7 +170,7 @@ def simultaneous_seconds(count: int, task: Callable[[], None]) -> float:
 
 
 def _heard(connection: Connection) -> bool:
-    """Whether a process answers; one that died, for want of memory perhaps, never will."""
+    """Whether a process answers: False if it has died, of a lack of memory for instance."""
     try:
         answers = connection.poll(MOST_SECONDS)
         if answers:
@@ -180,20 +181,20 @@ def _heard(connection: Connection) -> bool:
 
 
 def _fork(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
-    """A child that runs `run` with its end of a connection; returns ours, and the process."""
+    """Starts a child that runs `run` with its end of a connection; returns this process's end, and the child."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=run, args=(theirs, *arguments), daemon=True)
     with _quiet_forks():
         process.start()
-    # Only the child holds it now: ours ends with it.
+    # The child holds the only copy now, so the connection ends with the child.
     theirs.close()
     return ours, process
 
 
 @contextmanager
 def _quiet_forks() -> Iterator[None]:
-    """Python warns of threads that a forked process does not have: ours compute with the one that they have."""
+    """Silences Python's warning that a fork has only one of the threads: the children use only one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
@@ -201,7 +202,7 @@ def _quiet_forks() -> Iterator[None]:
 
 def _work(connection: Connection, alone: InProcessMeasurer, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The parent's handlers would raise here; a child just ends.
+    # The handlers of the parent raise an exception; a child just ends.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -217,13 +218,13 @@ def _work(connection: Connection, alone: InProcessMeasurer, parent: int) -> None
             message: tuple[str, Any] = "done", outcome
         except MemoryError:
             message = "memory", None
-        except Exception:  # noqa: BLE001 (whatever it is, the parent raises it)
+        except Exception:  # noqa: BLE001 (the parent raises it, whatever it is)
             message = "error", traceback.format_exc()
         connection.send(message)
 
 
 def _end_with(parent: int) -> None:
-    """A killed parent can't end its children: they look."""
+    """Ends this process when its parent is gone: a killed parent can't end its children."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

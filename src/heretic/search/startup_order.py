@@ -1,7 +1,7 @@
 """The candidates of the random start-up: drawn, previewed, and evaluated most promising first.
 
-They depend on no trial's metrics, so their order is free; and the earlier the good ones are evaluated, the earlier the
-others can be pruned.
+They depend on no trial's metrics, so their order is free. The earlier good candidates are evaluated, the earlier others
+can be pruned.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ..study.study import Study
 from .measurer import EvaluationRequest, Measurer
 
 FIRST_PREVIEWS, FIRST_TRIALS = 20, 2
-"""So that the first trials come soon, few candidates are previewed before some of them are evaluated. The rest follow,
-in one order with those that are left: the more are ordered together, the fewer are evaluated in vain."""
+"""Few candidates are previewed before the first trials, so that these come soon. The rest are ordered together with
+those that are left: the more are ordered together, the fewer are evaluated without need."""
 
 MOST_TOGETHER = 64
-"""If a search has more of them (with the random sampler, all), trials come in between."""
+"""Candidates that are previewed together at most; a random search, whose candidates all are start-up, has more."""
 
 
 class StartupQueue:
@@ -43,13 +43,13 @@ class StartupQueue:
 
     @property
     def wants_preview(self) -> bool:
-        """Whether the next candidates are still to be previewed: best after all requested trials were reported, since
-        these decide which prompts a preview uses."""
+        """Whether the next candidates have to be previewed. All requested trials should be reported before: they decide
+        which prompts a preview uses."""
         held = len(self)
         return self._ordering and not self._study.n_waiting() and self._study.unguided(held + 1) > held
 
     def refill(self, most: int, statistics: PruningStatistics, progress: Progress) -> int:
-        """Enqueues candidates if none is waiting and the sampler does not learn yet; `most` will be evaluated.
+        """Enqueues candidates if none is waiting and the sampler is not learning yet; `most` more will be evaluated.
 
         If `wants_preview`, no other request may be open. Returns the number of previews.
         """
@@ -75,7 +75,7 @@ class StartupQueue:
     def _preview(
         self, candidates: Sequence[AblationParameters], statistics: PruningStatistics, progress: Progress
     ) -> list[Preview | None]:
-        """None for those without finite metrics: each fails as a trial, with the reason."""
+        """The previews; None for a candidate without finite metrics, which fails as a trial, with the reason."""
         for number, parameters in enumerate(candidates):
             self._measurer.submit(EvaluationRequest(number, parameters, statistics=statistics, preview=True))
         found: dict[int, Preview | None] = {}

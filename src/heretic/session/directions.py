@@ -68,8 +68,8 @@ def read_tensors(path: Path) -> StudyTensors:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors raises its own class, which is no subclass of OSError or ValueError
         raise StudyError(
-            f"Expected the study's directions in {path}, could not read them ({error}). Restore the file, or start "
-            "afresh with --resume restart."
+            f"Expected the study's directions in {path}, could not read them ({error}). Restore the file, or start a "
+            "new study with --resume restart."
         ) from error
     parts: dict[str, dict[str, Tensor]] = {
         prefix: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
@@ -93,7 +93,7 @@ def fit_tensors(
         directions = find_directions(good, bad, orthogonalize=settings.orthogonalize_direction)
     except DegenerateDirection as error:
         raise ModelError(
-            f"Expected good and bad prompts that the model tells apart, but {error}. Use prompt sets that differ."
+            f"Expected good and bad prompts with different mean residuals, but {error}. Use prompt sets that differ."
         ) from error
     gains = {site.module: gain for site in engine.sites if (gain := engine.gain(site)) is not None}
     measured = find_method(settings.method).fit(SiteMeasurements(engine, prompts, session.reporter))

@@ -1,4 +1,4 @@
-"""Held-out evaluation of a study: baseline and front, measured once on prompts that the search did not use."""
+"""Held-out evaluation of a study: baseline and front, measured once on prompts that the search does not use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,9 +47,9 @@ def check_heldout_prompts(session: Session, engine: LocalEngine, part: HeldoutPr
 
 @dataclass(frozen=True, slots=True)
 class HeldoutEvaluation:
-    """Evaluates trials of a study on held-out prompts, and keeps their metrics beside its journal.
+    """Evaluates trials of a study on held-out prompts, and keeps their metrics next to its journal.
 
-    `n_trials` are the trials of the search among which these were chosen.
+    `n_trials` is the number of trials of the search from which they were chosen.
     """
 
     loaded: LoadedStudy
@@ -57,7 +57,7 @@ class HeldoutEvaluation:
     n_trials: int
 
     def run(self, chosen: Sequence[TrialRecord]) -> HeldoutReport:
-        """The metrics of the chosen trials; only missing ones are measured, and each is on disk before the next one.
+        """The metrics of the chosen trials. Only missing ones are measured, and each is written before the next one.
 
         Raises:
             StudyError: the metrics on disk are damaged.
@@ -131,13 +131,13 @@ class HeldoutEvaluation:
         return report.model_copy(update={"candidates": candidates, "pairs": pairs, "selection_bias": bias})
 
     def _comparable(self) -> bool:
-        """Whether search and held-out evaluation use prompts of one kind and responses of one length."""
+        """Whether search and held-out evaluation use the same kind of prompts and the same response length."""
         settings = self.loaded.settings
         own = settings.bad_heldout_prompts is not None
         return self._length == settings.max_response_length and (own or settings.preset != "hub")
 
     def _still_valid(self, report: HeldoutReport | None) -> HeldoutReport | None:
-        """Earlier metrics, if they are of these prompts and settings."""
+        """Earlier metrics, if they were measured with the same prompts and settings."""
         if report is None or report.max_response_length != self._length:
             return None
         digests = {name: each.digest for name, each in self.part.sets().items()}
@@ -155,7 +155,7 @@ def numbered(trials: Sequence[TrialRecord], numbers: Sequence[int]) -> list[Tria
 
 
 def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) -> list[TrialRecord]:
-    """At most `most` trials of the front, evenly over its length, its ends and its knee among them."""
+    """At most `most` trials of the front, evenly spaced, with its ends and its knee."""
     if most <= 0 or not front:
         return []
     if len(front) <= most:
@@ -165,7 +165,7 @@ def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) ->
         return [front[best]]
     places = [round(i * (len(front) - 1) / (most - 1)) for i in range(most)]
     if best not in places:
-        # In place of its nearest neighbour, which is no end where others can make room.
+        # The knee replaces its nearest neighbour, which is an end only if there is no other.
         inner = places[1:-1] or places[1:]
         places[places.index(min(inner, key=lambda place: abs(place - best)))] = best
     return [front[place] for place in sorted(places)]
@@ -174,7 +174,7 @@ def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) ->
 def selection_bias_of(
     baseline: ModelMetrics, candidates: Sequence[ModelMetrics], recorded: BaselineRecord, n_trials: int
 ) -> SelectionBias:
-    """The means of the front's metrics in the search of `n_trials`, next to those on held-out prompts."""
+    """Means of the front's metrics in the search of `n_trials` trials, and on held-out prompts."""
     metrics = {}
     for name, described in recorded.metrics.items():
         of = described.of or 1
@@ -197,7 +197,7 @@ def _mean_of(name: str, model: ModelMetrics) -> float | None:
 
 
 def without_public_texts(metrics: ModelMetrics, part: HeldoutPrompts) -> ModelMetrics:
-    """The same metrics without responses to public sets of the hub, which are not to be spread."""
+    """The metrics without responses to public sets of the hub, which should not be redistributed."""
     sets = dict(metrics.sets)
     for name, prompts in part.sets().items():
         if prompts.public:

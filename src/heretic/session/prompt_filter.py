@@ -1,4 +1,4 @@
-"""Prompts that do what they are there for: bad ones that the model declines, good ones that it answers."""
+"""Direction prompts that the model treats as intended: bad ones that it declines, good ones that it answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,52 +12,51 @@ from ..prompts.prompt import PromptSet
 from .prompts import RunPrompts
 
 FEWEST = 8
+"""Prompts of each kind below which their mean is mostly noise."""
 
-
-Telling = dict[str, tuple[int, ...]]
-"""By the key of a prompt set for the directions, the places of the prompts in it that are telling."""
+KeptPrompts = dict[str, tuple[int, ...]]
+"""Indices of the prompts to fit directions to, by the key of their set."""
 
 
 def filter_by_baseline(
     engine: Engine, prompts: RunPrompts, settings: EvaluationSettings, reporter: Reporter
-) -> Telling:
-    """The prompts for the directions that the unmodified model takes as it should.
+) -> KeptPrompts:
+    """The bad direction prompts that the baseline declines, and the good ones that it answers.
 
-    Markers decide: on responses of unmodified models they are right. The rest of a response is not generated.
+    Markers decide, which are accurate on unedited models. A response is generated up to its first marker.
 
     Raises:
-        ModelError: so few remain that their mean tells nothing.
+        ModelError: fewer than `FEWEST` prompts of a kind remain.
     """
     classifier = MarkerClassifier(settings.refusal_markers)
-    with reporter.step("Finding telling prompts", len(prompts.good) + len(prompts.bad)) as progress:
-        places = []
+    with reporter.step("Filtering direction prompts", len(prompts.good) + len(prompts.bad)) as progress:
+        kept = []
         for each, declined in ((prompts.good, False), (prompts.bad, True)):
             responses = engine.generate(
                 each.prompts, [{}], settings.max_response_length, classifier.holds_marker, progress
             )[0]
-            places.append(
+            kept.append(
                 tuple(i for i, response in enumerate(responses) if classifier.is_refusal(response.text) == declined)
             )
-    good, bad = places
+    good, bad = kept
     reporter.say(
-        f"For the directions remain {len(bad)} of {len(prompts.bad)} bad prompts, which the model declines, and "
-        f"{len(good)} of {len(prompts.good)} good ones, which it answers."
+        f"The directions are fitted to the {len(bad)} of {len(prompts.bad)} bad prompts that the model declines and "
+        f"the {len(good)} of {len(prompts.good)} good ones that it answers."
     )
     if min(len(good), len(bad)) < FEWEST:
         raise ModelError(
-            f"Expected at least {FEWEST} prompts of each kind that do what they are there for, but {len(bad)} bad ones "
-            f"are declined and {len(good)} good ones answered. Use other prompts or markers, or leave "
-            "filter_direction_prompts out."
+            f"Expected at least {FEWEST} bad prompts that the model declines and as many good ones that it answers, "
+            f"got {len(bad)} and {len(good)}. Use other prompts or markers, or leave filter_direction_prompts out."
         )
     return {"good_prompts": good, "bad_prompts": bad}
 
 
-def filter_direction_prompts(prompts: RunPrompts, telling: Mapping[str, Sequence[int]] | None) -> RunPrompts:
-    """The same prompts, those for the directions without the others; all of them for None."""
-    if telling is None:
+def filter_direction_prompts(prompts: RunPrompts, kept: Mapping[str, Sequence[int]] | None) -> RunPrompts:
+    """The prompts with only the `kept` direction prompts; all of them for None."""
+    if kept is None:
         return prompts
 
-    def kept(each: PromptSet, name: str) -> PromptSet:
-        return replace(each, prompts=tuple(each.prompts[place] for place in telling[name]))
+    def filtered(each: PromptSet, name: str) -> PromptSet:
+        return replace(each, prompts=tuple(each.prompts[index] for index in kept[name]))
 
-    return replace(prompts, good=kept(prompts.good, "good_prompts"), bad=kept(prompts.bad, "bad_prompts"))
+    return replace(prompts, good=filtered(prompts.good, "good_prompts"), bad=filtered(prompts.bad, "bad_prompts"))

@@ -14,8 +14,8 @@ OVER_REFUSAL_EVALUATION = "over_refusal_evaluation_prompts"
 
 @dataclass(frozen=True, slots=True)
 class RunPrompts:
-    """Prompts for the directions (good, bad) and for the search (good_evaluation, bad_evaluation, and over_refusal
-    where that is an objective)."""
+    """Prompts for the directions (good, bad) and for the search (good_evaluation, bad_evaluation, and over_refusal if
+    that is an objective)."""
 
     good: PromptSet
     bad: PromptSet
@@ -47,14 +47,14 @@ class RunPrompts:
     def all(self) -> list[Prompt]:
         return [prompt for each in self.sets().values() for prompt in each]
 
-    def sample(self, a_side: int) -> list[Prompt]:
-        """A few good and bad evaluation prompts."""
-        return [*self.good_evaluation.prompts[:a_side], *self.bad_evaluation.prompts[:a_side]]
+    def sample(self, per_side: int) -> list[Prompt]:
+        """The first good and the first bad evaluation prompts, `per_side` of each."""
+        return [*self.good_evaluation.prompts[:per_side], *self.bad_evaluation.prompts[:per_side]]
 
 
 NO_SET = PromptSet("none", ())
 NO_PROMPTS = RunPrompts(NO_SET, NO_SET, NO_SET, NO_SET, sources={})
-"""For commands that ask prompts of their own."""
+"""For commands that bring their own prompts."""
 
 
 def load_run_prompts(settings: PromptSettings, over_refusals: bool) -> RunPrompts:
@@ -73,9 +73,8 @@ def load_run_prompts(settings: PromptSettings, over_refusals: bool) -> RunPrompt
     twice = {prompt.text for prompt in over} & {prompt.text for prompt in bad_evaluation}
     if twice:
         raise PromptError(
-            f"Expected {OVER_REFUSAL_EVALUATION} of their own, but {len(twice)} of {len(over)} are "
-            f"bad_evaluation_prompts too ({min(twice)[:60]!r}...): how often they are declined is an objective "
-            "already. Leave over_refusal_objective out."
+            f"Expected {OVER_REFUSAL_EVALUATION} that are no bad_evaluation_prompts, but {len(twice)} of {len(over)} "
+            f"are ({min(twice)[:60]!r}...): their refusals would count twice. Leave over_refusal_objective out."
         )
     return replace(prompts, over_refusal=over, sources=prompts.sources | {OVER_REFUSAL_EVALUATION: source})
 
@@ -104,8 +103,8 @@ def load_heldout_prompts(
         seen = [prompt.text for prompt in each if prompt.text in owners]
         if seen:
             raise PromptError(
-                f"Expected {name} that directions and search have not seen, but {len(seen)} of {len(each)} are in "
+                f"Expected {name} that directions and search do not use, but {len(seen)} of {len(each)} are in "
                 f"{owners[seen[0]]} too ({seen[0][:60]!r}...). Give prompts of their own (heretic split makes disjoint "
-                "parts of a set), or measure nothing at the end (heldout_trials = 0)."
+                "parts of a set), or leave held-out evaluation out (heldout_trials = 0)."
             )
     return part

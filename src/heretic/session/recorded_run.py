@@ -1,4 +1,4 @@
-"""A run as somebody recorded it: in a report, in a study's journal, or in the heretic.json of an export."""
+"""A recorded run, read from a report, a study's journal, or the heretic.json of an export."""
 
 import json
 from collections.abc import Mapping
@@ -25,10 +25,11 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """What a record says of a run: what it was made of, and the figures that it stated.
+    """The ingredients and the metrics of a recorded run.
 
-    `settings` are keys of the configuration; `trials` all complete ones, by number; `repeated` the numbers of those
-    that are measured again. `n_trials` is None where the record does not tell of the search, and `why_not` says so.
+    `settings` has keys of the configuration, `trials` all complete ones by number, `repeated` the numbers of those to
+    measure again. `n_trials` is None if the record does not describe the search; `why_not` gives the reason. `others`
+    are parts of the record that can't be repeated.
     """
 
     source: str
@@ -54,8 +55,8 @@ def read_recorded_run(source: str) -> RecordedRun:
     """The run that `source` records: a report's JSON, a journal, a heretic.json or its directory, or a hub id of one.
 
     Raises:
-        StudyError: there is no such record, or it is of another version, or damaged.
-        ModelError: the hub can't give it.
+        StudyError: there is no such record, it has an unknown version, or it is damaged.
+        ModelError: it can't be downloaded from the hub.
     """
     path = Path(source).expanduser()
     if path.is_dir() and (path / MANIFEST).exists():
@@ -78,22 +79,24 @@ def read_recorded_run(source: str) -> RecordedRun:
 
 
 def recorded_report(study: RecordedStudy, residuals: ResidualFigures | None = None) -> Report:
-    """The report of what lies beside the study's journal, with `residuals` if they are given."""
+    """The report of a study, from its journal and the files next to it, with `residuals` if they are given."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     heldout, benchmarks = read_heldout_report(study.path), read_benchmarks(study.path)
     return report_of(study, created, __version__, heldout, residuals, benchmarks)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Raises:
-    StudyError: it is no JSON object of version 1.
+    """The JSON object in the file.
+
+    Raises:
+        StudyError: there is none, or its version is unknown.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise StudyError(
-            f"Expected the JSON file of a report in {path}, could not read it ({error}). The page (.html) has one "
-            "beside it; give that, or write it again with heretic report."
+            f"Expected the JSON file of a report in {path}, could not read it ({error}). It lies next to the "
+            "page (.html); write both again with heretic report if it is missing."
         ) from error
     if not isinstance(content, dict) or not ({"study", "base_model"} & set(content)):
         raise StudyError(
@@ -134,7 +137,7 @@ def _of_report(source: str, report: Report) -> RecordedRun:
     if measured is not None:
         settings |= measured.settings | {"heldout_response_length": measured.max_response_length}
         settings["heldout_trials"] = max(1, len(measured.candidates))
-    why_not = "" if report.runs else "it was made before searches recorded their settings"
+    why_not = "" if report.runs else "it comes from a version that did not record the settings of searches"
     return RecordedRun(
         source=source,
         model=study.model,
@@ -181,11 +184,11 @@ def _of_manifest(source: str, manifest: Manifest) -> RecordedRun:
         versions=manifest.versions,
         hardware={},
         n_trials=None,
-        why_not="it records one trial, and not the search that found it",
+        why_not="it records one trial, not the search that found it",
         others=(),
     )
 
 
 def _sources(prompts: Mapping[str, PromptRecord]) -> dict[str, Any]:
-    """The prompt sets as settings; packaged ones too, whatever the preset was."""
+    """The prompt sets as settings, packaged ones included: the preset may be another one now."""
     return {name: each.source for name, each in prompts.items()}

@@ -1,7 +1,7 @@
-"""Which settings a record may decide: those that figures depend on, and no others.
+"""The settings that a record may decide: those that figures depend on, and no others.
 
-Journals, reports and manifests come from other people. Permission to run code, addresses, secrets, places to write to
-and uploads are this user's own to give: by flags, environment and configuration.
+Journals, reports and manifests come from other people. Permission to run code, addresses, secrets, output paths and
+uploads come from this user's own flags, environment and configuration.
 """
 
 import json
@@ -71,13 +71,13 @@ NAMED_ELSEWHERE = ("model", "model_commit")
 
 
 def figure_settings(settings: Settings) -> dict[str, Any]:
-    """What a record keeps of `settings`, as JSON: an author's permissions, addresses and places are not in it."""
+    """The settings that a record keeps, as JSON: without the author's permissions, addresses and paths."""
     dumped = settings.model_dump(mode="json")
     return {key: dumped[key] for key in FIGURE_SETTINGS}
 
 
 def taken_from(recorded: Mapping[str, Any], source: str, reporter: Reporter) -> dict[str, Any]:
-    """The keys of `recorded` that decide figures, under their names of today; one warning names the others."""
+    """The recorded settings that decide figures, under their present names; one warning lists the others."""
     named = {key: value for key, value in renamed_keys(recorded).items() if key not in WITHOUT_MEANING}
     defaults = Settings().model_dump(mode="json")
     dropped = [
@@ -87,8 +87,8 @@ def taken_from(recorded: Mapping[str, Any], source: str, reporter: Reporter) -> 
     ]
     if dropped:
         reporter.warn(
-            f"{source} also records {', '.join(dropped)}. A record decides figures alone, so this is ignored: give "
-            "what you want of it yourself."
+            f"{source} also records {', '.join(dropped)}. This is ignored, because a record decides only what figures "
+            "depend on: set it yourself if you want it."
         )
     return {key: value for key, value in named.items() if key in FIGURE_SETTINGS}
 
@@ -100,7 +100,7 @@ def with_recorded(
     reporter: Reporter,
     flags: Mapping[str, str | bool] | None = None,
 ) -> Settings:
-    """`settings` with what `recorded` decides in their place, and `flags` over that.
+    """`settings` with the recorded ones that decide figures in their place, and `flags` over these.
 
     Raises:
         ConfigError: a recorded value can't be used.

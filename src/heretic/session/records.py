@@ -19,6 +19,7 @@ from ..engine.decoding import end_tokens
 from ..engine.local import LocalEngine
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .context import Session
+from .prompt_filter import KeptPrompts
 from .prompts import RunPrompts
 from .recorded_settings import COMPARED_SETTINGS, figure_settings
 
@@ -71,7 +72,7 @@ def study_record(
     engine: LocalEngine,
     space: SearchSpace,
     baseline: BaselineRecord,
-    telling: dict[str, tuple[int, ...]] | None = None,
+    kept: KeptPrompts | None = None,
 ) -> StudyRecord:
     checkpoint = engine.loaded.checkpoint
     path = checkpoint.directory / checkpoint.gguf_file if checkpoint.gguf_file else checkpoint.directory
@@ -85,7 +86,7 @@ def study_record(
         batch_size=engine.batch_size,
         baseline=baseline,
         versions=versions(),
-        telling=telling,
+        telling=kept,
         **identity(session, engine, space),
     )
 

@@ -1,4 +1,4 @@
-"""The responses that are counted, shown with their prompts."""
+"""Prints the responses that refusals are counted in, with their prompts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ from .prompts import RunPrompts
 def counting_evaluator(
     engine: LocalEngine, settings: EvaluationSettings, prompts: RunPrompts, title: str, reporter: Reporter
 ) -> Evaluator:
-    """An evaluator on the evaluation prompts, which with `print_responses` shows the responses that it counts.
+    """An evaluator on the evaluation prompts; with `print_responses` it shows the responses that it counts.
 
     `title` names the model outside the trials of a search.
     """

@@ -1,4 +1,4 @@
-"""Files beside a study's journal: each holds one kind of measurement."""
+"""Files next to a study's journal: each holds one kind of measurement."""
 
 from pathlib import Path
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""What a method has measured of the running model on the direction prompts."""
+"""Measurements on the direction prompts that a method asks of the running model."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal
@@ -13,7 +13,7 @@ from .prompts import RunPrompts
 
 
 class SiteMeasurements:
-    """The engine's model and the direction prompts of a run, each with the beginning of the model's own answer."""
+    """Measures the engine's model on the direction prompts, each followed by the start of the model's answer."""
 
     def __init__(self, engine: LocalEngine, prompts: RunPrompts, reporter: Reporter) -> None:
         self._engine = engine

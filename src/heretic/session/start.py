@@ -1,4 +1,4 @@
-"""Starts or resumes a study: its directions, its baseline, and the candidates that it tries first."""
+"""Starts or resumes a study: its directions, its baseline, and its first candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from .residual_plots import show_residuals, wants_residuals
 
 @dataclass(frozen=True, slots=True)
 class FixedCandidates:
-    """Candidates of a study that searches for no others, in order; `measured` are the places of those that are also
-    evaluated on held-out prompts, whether on the front or not."""
+    """The candidates, in order, of a study that searches for no others. Those with the indices `measured` are also
+    evaluated on held-out prompts, on the front or not."""
 
     candidates: Sequence[AblationParameters]
     measured: Sequence[int]
@@ -36,16 +36,16 @@ class FixedCandidates:
 def start_study(
     session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator
 ) -> tuple[StudyTensors, Baseline]:
-    """Fits directions, measures the baseline and records both: from here on the study exists.
+    """Fits directions, measures the baseline and records both; a journal with this record counts as a study.
 
     Raises:
-        ModelError: the model can't be measured, or declines nothing.
+        ModelError: the model can't be measured, or it declines no bad prompt.
     """
     settings, reporter = session.settings, session.reporter
-    telling = None
+    kept = None
     if settings.filter_direction_prompts:
-        telling = filter_by_baseline(engine, session.prompts, settings, reporter)
-    prompts = filter_direction_prompts(session.prompts, telling)
+        kept = filter_by_baseline(engine, session.prompts, settings, reporter)
+    prompts = filter_direction_prompts(session.prompts, kept)
     collector = ResidualCollector(settings.winsorization_quantile) if wants_residuals(settings) else None
     tensors = fit_tensors(session, engine, prompts, collector)
     if collector is not None:
@@ -54,7 +54,7 @@ def start_study(
     recorded = evaluator.record(baseline)
     reporter.say(f"{baseline_text(recorded).capitalize()}.")
     write_tensors(tensors_path(session.path), tensors)
-    study.begin(study_record(session, engine, study.space, recorded, telling))
+    study.begin(study_record(session, engine, study.space, recorded, kept))
     return tensors, baseline
 
 
@@ -64,7 +64,7 @@ def resume_study(
     """The recorded directions, and the recorded baseline with its log-probabilities measured again.
 
     Raises:
-        StudyError: the study was begun with other settings, prompts or another model, or its directions are missing.
+        StudyError: the study has other settings, prompts or another model, or its directions are missing.
     """
     record = study.record
     check_same(record, identity(session, engine, study.space), session.path)
@@ -78,7 +78,7 @@ def resume_study(
 
 
 def first_candidates(space: SearchSpace, settings: SearchSettings) -> list[AblationParameters]:
-    """The front of the study that `warm_start` names, then the literature's settings; no more than there are trials.
+    """The front of the study that `warm_start` names, then the ablations of the literature; `n_trials` at most.
 
     Raises:
         StudyError: there is no such study, or its model has other components.
@@ -93,8 +93,8 @@ def first_candidates(space: SearchSpace, settings: SearchSettings) -> list[Ablat
             ]
         except ValueError as error:
             raise StudyError(
-                f"The trials of {study.path} can't be taken over ({error}). Give --warm-start the study of a model "
-                "with the same components, searched with the same method, or leave it out."
+                f"The trials of {study.path} don't fit this search space ({error}). Give --warm-start the study of a "
+                "model with the same components, searched with the same method, or leave it out."
             ) from error
     if settings.literature_trials:
         candidates += space.literature()

@@ -1,4 +1,4 @@
-"""Tensors that trials refer to by digest, in a folder beside the study's journal."""
+"""Tensors that trials refer to by digest, in a folder next to the study's journal."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from ..study.journal import store_path
 
 
 class TensorStore(Mapping[str, Mapping[str, Tensor]]):
-    """Groups of tensors by the digest of their content: what is written twice is there once, and never changes."""
+    """Groups of tensors by the digest of their content, so equal groups share one file and no file changes."""
 
     def __init__(self, journal: Path) -> None:
         self._folder = store_path(journal)
 
     def write(self, tensors: Mapping[str, Tensor]) -> str:
-        """Keeps the tensors; returns their digest, under which they are read."""
+        """Writes the tensors, and returns the digest that reads them."""
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
         digest = _digest(content)
         path = self._path(digest)
@@ -31,7 +31,7 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
 
     def __getitem__(self, digest: str) -> Mapping[str, Tensor]:
         """Raises:
-        StudyError: nothing has this digest, or what is there has another one.
+        StudyError: there is no file of this digest, or its content has another one.
         """
         path = self._path(digest)
         try:

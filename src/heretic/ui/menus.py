@@ -39,7 +39,7 @@ class MenuChooser:
         state = f"{finished} of {wanted} trials are done" if finished < wanted else f"all {finished} trials are done"
         choices: list[tuple[str, ResumeChoice]] = [
             ("Show its results", "results"),
-            ("Start afresh (it is kept)", "restart"),
+            ("Start a new study (the old one is kept)", "restart"),
         ]
         if finished < wanted:
             choices.insert(0, ("Continue it", "continue"))
