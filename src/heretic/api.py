@@ -1,4 +1,4 @@
-"""The main job from Python: search, look, ask, save. Made for notebooks; nothing is asked and nothing is printed twice.
+"""Searches, results, answers and exports from Python, made for notebooks: it asks no questions.
 
 from heretic import search
 
@@ -29,7 +29,7 @@ Trial = TrialRecord | int | str
 
 
 class Study:
-    """A recorded study. Its model is loaded at the first question to it, and kept."""
+    """A recorded study. Its model is loaded when it is first needed, and stays loaded."""
 
     def __init__(self, path: Path, reporter: Reporter, **settings: Any) -> None:
         self._recorded = RecordedStudy(path)
@@ -46,18 +46,18 @@ class Study:
 
     @property
     def record(self) -> StudyRecord:
-        """What the study is about: model, prompts, settings, baseline, versions."""
+        """Model, prompts, settings, baseline and versions of the study."""
         return self._recorded.record
 
     @property
     def trials(self) -> list[TrialRecord]:
-        """Complete trials, in their order; read anew, so that they grow while a search runs elsewhere."""
+        """Complete trials in order, read again from the journal, which another process may be extending."""
         self._recorded = RecordedStudy(self.path)
         return self._recorded.trials
 
     @property
     def knee(self) -> TrialRecord:
-        """The trial that the program itself would take.
+        """The knee of the Pareto front: the trial that is exported by default.
 
         Raises:
             StudyError: no trial is complete yet.
@@ -73,7 +73,7 @@ class Study:
         return wanted if isinstance(wanted, TrialRecord) else find_trial(self._recorded, wanted)
 
     def frame(self) -> "pd.DataFrame":
-        """All complete trials, a row each: figures, whether on the front, parameters."""
+        """All complete trials, one per row: metrics, whether on the front, parameters."""
         from .report.frames import trials_frame
 
         return trials_frame(self.trials, self.record.baseline)
@@ -97,11 +97,11 @@ class Study:
         return front_figure(self.frame(), best, self.record.baseline)
 
     def ask(self, prompt: str, trial: Trial | None = "knee", max_tokens: int = 200) -> str:
-        """The greedy answer of a trial, or of the baseline (`trial` None)."""
+        """The greedy answer of a trial, or of the baseline for None."""
         return self.compare(prompt, [trial], max_tokens)[0]
 
     def compare(self, prompt: str, trials: "list[Trial | None]", max_tokens: int = 200) -> list[str]:
-        """The greedy answers of several trials (None: the baseline), in one batch."""
+        """The greedy answers of several trials in one batch; None stands for the baseline."""
         from .commands.compare import Comparison
 
         opened = self.open()
@@ -109,14 +109,14 @@ class Study:
         return Comparison(opened.engine, edits, max_tokens).ask(prompt)
 
     def chat(self, trial: Trial | None = "knee") -> "Conversation":
-        """A conversation: `"".join(chat.reply("Hello"))`, and so on."""
+        """A conversation with a trial, or with the baseline for None: `"".join(chat.reply("Hello"))`."""
         from .commands.chat import conversation
 
         opened = self.open()
         return conversation(opened.engine, opened.edit(None if trial is None else self.trial(trial)), opened.settings)
 
     def open(self) -> "LoadedStudy":
-        """The model of the study, loaded."""
+        """The study with its model loaded."""
         from .session.recorded import load_study
 
         if self._opened is None:
@@ -124,10 +124,10 @@ class Study:
         return self._opened
 
     def save(self, output: str | Path, trial: Trial = "knee", export: ExportName = "merge") -> Path:
-        """Writes a trial as a model or an adapter, loads it again and measures it; returns its directory.
+        """Exports a trial, loads the written model and measures it; returns its directory.
 
         Raises:
-            ExportError: it can't be written, or does not measure as recorded.
+            ExportError: it can't be written, or its metrics differ from the recorded ones.
         """
         from .commands.export import export_trial
 
@@ -137,7 +137,7 @@ class Study:
         return Path(output)
 
     def upload(self, directory: str | Path, repository: str, public: bool = False) -> None:
-        """Uploads what `save` wrote to the Hugging Face hub, with the environment's token or the hub's own login.
+        """Uploads an export to the Hugging Face hub, with the token of the environment or of `hf auth login`.
 
         Raises:
             ExportError: it can't be uploaded.
@@ -148,13 +148,12 @@ class Study:
 
 
 def search(model: str | Path, reporter: Reporter | None = None, **settings: Any) -> Study:
-    """Runs the main job on `model` and returns its study; what is recorded already is continued.
+    """Searches for ablations of `model`, or continues its recorded study; returns the study, also after Ctrl+C.
 
-    `settings` are the keys of config.default.toml; config.toml and HERETIC_ variables count as they do for the
-    program. Stopped by the keyboard, it returns what there is.
+    `settings` are the keys of config.default.toml; config.toml and HERETIC_ variables apply as on the command line.
 
     Raises:
-        UserError: something is not as it must be; what was recorded stays.
+        UserError: a setting or an input has to change; all recorded trials stay.
     """
     from .commands.run import run
     from .session.config_file import settle_found_file
@@ -172,10 +171,10 @@ def search(model: str | Path, reporter: Reporter | None = None, **settings: Any)
 
 
 def open_study(study: str | Path, reporter: Reporter | None = None, **settings: Any) -> Study:
-    """The recorded study `study`: its .jsonl file, or the model that it was run on.
+    """A recorded study, named by its .jsonl file or by its model.
 
     Raises:
-        StudyError: there is none.
+        StudyError: there is no such study.
     """
     from .session.config_file import settle_found_file
     from .study.find import find_study
@@ -188,7 +187,7 @@ def open_study(study: str | Path, reporter: Reporter | None = None, **settings: 
 
 
 def default_reporter() -> Reporter:
-    """Bars that stay in their cell in a notebook; lines elsewhere."""
+    """Progress bars inside the cell in a notebook; lines of text elsewhere."""
     from .ui.notebook import NotebookReporter, in_notebook
     from .ui.plain import PlainReporter
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ..config import Settings
-from ..config.changes import changed
 from ..evaluation.evaluator import Baseline
 from ..events import Reporter
 from ..export.directory import check_output
@@ -32,9 +31,8 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
     check_output(target.output)
     if settings.upload is not None:
         check_upload(settings.upload)
-    wanted = changed(settings, {"export": target.form.name})
-    session = open_session(study, wanted, reporter, recorded_prompts(study.record))
-    check_export(session)
+    session = open_session(study, settings, reporter, recorded_prompts(study.record))
+    check_export(session, target.form)
     save_trial(session, trial, target, _baseline(session, study.record))
     if settings.upload is not None:
         upload_directory(target.output, settings.upload, settings.upload_public, reporter)

@@ -32,7 +32,7 @@ from ..session.records import run_record
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
 from ..session.response_log import counting_evaluator
-from ..session.save import check_export
+from ..session.save import check_export, wanted_format
 from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
 from ..study.journal import SingleWriter, repair, set_aside, study_path
 from ..study.pareto import pareto_front
@@ -124,7 +124,8 @@ def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[S
         reporter.say("No held-out evaluation: good_heldout_prompts and bad_heldout_prompts are not given.")
     checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
     session = Session(settings, prompts, checkpoint, reporter, path)
-    check_export(session)
+    if (form := wanted_format(settings)) is not None:
+        check_export(session, form)
     return replace(session, settings=settle_trust(settings, checkpoint, reporter)), part
 
 

@@ -34,14 +34,13 @@ def full_precision_of(settings: ModelSettings, checkpoint: Checkpoint) -> Checkp
 
 
 def check_full_precision(session: ModelSession) -> None:
-    """Makes sure that a wanted export has full-precision weights to start from.
+    """Makes sure that an export has weights to start from.
 
     Raises:
         ExportError: the model is quantised, and `full_precision_model` is not given.
     """
     settings, checkpoint = session.settings, session.checkpoint
-    wanted = settings.export != "none" if settings.export is not None else settings.output is not None
-    if full_precision_of(settings, checkpoint) is None and wanted and settings.full_precision_model is None:
+    if full_precision_of(settings, checkpoint) is None and settings.full_precision_model is None:
         raise ExportError(f"{checkpoint.name} is quantised ({stored_quantization(checkpoint)}). {HELP}.")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ..ablation.sites import Site
-from ..config import ModelSettings
+from ..config import ExportSettings, ModelSettings
 from ..config.changes import changed
 from ..engine.local import LocalEngine
 from ..engine.protocol import RuntimeProfile
@@ -77,15 +77,19 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     return scored[0]
 
 
-def check_export(session: Session) -> None:
-    """Makes sure that the model can be exported in the format of the settings, before hours are spent on it.
+def wanted_format(settings: ExportSettings) -> ExportFormat | None:
+    """The format that the settings ask for; that of the whole model if they name an output alone."""
+    name = settings.export or ("merge" if settings.output is not None else "none")
+    return None if name == "none" else find_format(name)
+
+
+def check_export(session: Session, form: ExportFormat) -> None:
+    """Makes sure that the model can be exported in a format, before hours are spent on it.
 
     Raises:
         ExportError: it can't.
     """
-    name = session.settings.export
-    if name is not None and name != "none":
-        find_format(name).check(session.checkpoint)
+    form.check(session.checkpoint)
     check_full_precision(session)
 
 
