@@ -101,7 +101,7 @@ class Study:
         return self.compare(prompt, [trial], max_tokens)[0]
 
     def compare(self, prompt: str, trials: "list[Trial | None]", max_tokens: int = 200) -> list[str]:
-        """The greedy answers of several trials in one batch; None stands for the baseline."""
+        """The greedy answers of several trials in one batch; None is the baseline."""
         from .commands.compare import Comparison
 
         opened = self.open()

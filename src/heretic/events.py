@@ -1,4 +1,4 @@
-"""What the program tells of its work, and the questions it has. How that looks is decided elsewhere in ui/."""
+"""Protocols for the output of a run and for the questions that it asks; `ui` implements them."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
@@ -13,8 +13,8 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class SearchState:
-    """Where a search stands; `best` is the knee of the front, `trials` are all complete ones, `under_way` those that
-    are asked for and not told yet. Times in seconds."""
+    """The progress of a search. `best` is the knee of the front, `trials` has all complete ones, `under_way` is the
+    number of requested trials without a result. Times are in seconds."""
 
     finished: int
     wanted: int
@@ -34,7 +34,7 @@ class SearchView(Protocol):
         """`count` more prompts are done, of any of the trials under way."""
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
-        """A trial has its figures."""
+        """A trial has been evaluated."""
 
     def failed(self, number: int, reason: str, state: SearchState) -> None:
         """A trial could not be measured."""
@@ -88,10 +88,10 @@ class Action:
 
 
 class Partner(Protocol):
-    """Who answers; remembers the conversation."""
+    """The model's side of a conversation; remembers it."""
 
     def reply(self, text: str) -> Generator[str, None, None]:
-        """The answer to `text`, in pieces. What was said when it is closed early stays in the conversation."""
+        """The answer to `text`, in pieces. If it is closed early, the pieces so far stay in the conversation."""
 
     def reset(self) -> None:
         """Forgets the conversation."""
@@ -100,13 +100,13 @@ class Partner(Protocol):
         """Forgets the conversation; the next has this system prompt ("" for none)."""
 
     def use_sampling(self, **changes: Any) -> None:
-        """From the next answer on: `temperature` (0 is greedy), `top_p`, `top_k`."""
+        """Sets `temperature` (0 is greedy), `top_p` or `top_k` for the next answers."""
 
     def use_most_tokens(self, count: int) -> None:
-        """Where a response that does not end is ended."""
+        """Sets the maximum length of a response."""
 
     def use_seed(self, seed: int) -> None:
-        """What is drawn from here on is what was drawn after this seed before."""
+        """Seeds the sampling: the same seed gives the same answers."""
 
 
 class Chooser(Protocol):

@@ -10,7 +10,7 @@ UNSYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, 
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside `path`, syncs, and renames into place; the file's mode follows the user's umask."""
+    """Writes a file next to `path`, syncs it, and renames it into place; the file's mode follows the user's umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:

@@ -11,7 +11,7 @@ from .residuals import ResidualStats
 
 
 class DegenerateDirection(ValueError):
-    """Good and bad means coincide at some layer, or a value is not finite: no direction can be told."""
+    """Good and bad means coincide at some layer, or a value is not finite, so there is no direction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class WeightKernel(BaseModel):
 
 
 class AblationParameters(BaseModel):
-    """One candidate, as the study records it: numbers, and digests of tensors that are kept beside the journal.
+    """One candidate, as the study records it: numbers, and digests of tensors that are stored next to the journal.
 
     `method` names the method that compiles it; `kernels` are its strengths by component.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 class WeightStats:
     """Row norms n of a weight W, and G (gain ∘ v) for each direction v, with G = Wn Wnᵀ and Wn = W / n by rows.
 
-    `gain` is what a post-norm multiplies each written feature by (None: nothing stands between site and stream). A
+    `gain` is what a post-norm multiplies each written feature by (None: there is no norm between site and stream). A
     weight of several experts has statistics for each.
     """
 

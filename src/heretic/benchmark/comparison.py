@@ -34,7 +34,7 @@ class TaskRun:
 def compare_runs(
     task: str, name: str, description: str, trial: int, limit: int | None, baseline: TaskRun, candidate: TaskRun
 ) -> TaskFigures:
-    """The candidate's figures beside the baseline's, on the documents that both have."""
+    """The candidate's results and the baseline's, on the documents that both have."""
     others = {(each.task, each.number, each.digest): each for each in candidate.documents}
     pairs = [
         (each, others[key]) for each in baseline.documents if (key := (each.task, each.number, each.digest)) in others

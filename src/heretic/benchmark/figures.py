@@ -1,8 +1,8 @@
-"""Figures of benchmarks: their form on disk.
+"""Results of benchmarks, as they are stored.
 
-`BenchmarkFigures` is the file `NAME.benchmarks.json` beside a study's journal: for each task and each candidate, its
-scores beside the baseline's on the same documents. Neither questions nor responses are in it, only which document got
-which score: data sets are their makers', and most are not to be spread.
+`BenchmarkFigures` is the file `NAME.benchmarks.json` next to a study's journal: for each task and each candidate, its
+scores and the baseline's on the same documents. It has the score of each document, but neither questions nor
+responses, because most data sets should not be redistributed.
 """
 
 from typing import Any, Literal

@@ -84,7 +84,7 @@ def _quoted(text: str) -> str:
 def _bare(parser: argparse.ArgumentParser, positionals: bool = True) -> argparse.ArgumentParser:
     """The parser's arguments, for another one that has its own --help.
 
-    Without `positionals`: MODEL stands where a command may, and a script can complete only one of the two.
+    Without `positionals`: MODEL has the same position as a command, and a script can complete only one of the two.
     """
     import shtab
 

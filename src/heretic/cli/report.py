@@ -7,14 +7,14 @@ from .parser import Parser
 
 
 def build_parser() -> Parser:
-    parser = Parser("report", "[STUDY]", "Writes a web page about a study, and the same as JSON beside it.")
+    parser = Parser("report", "[STUDY]", "Writes a web page about a study, and the same as JSON.")
     add_study(parser)
     parser.add_argument(
         *("-o", "--output", "--page"),
         dest="page",
         metavar="FILE",
         type=user_path,
-        help="page to write (default: beside the study)",
+        help="page to write (default: next to the study)",
     )
     parser.add_argument("--no-model", action="store_true", help="load no model; leave out residuals that are not kept")
     parser.add_settings(LOADING)

@@ -73,9 +73,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
             search = _Searches(running, fixed).run
             if searching and not search(session.settings.n_trials):
                 show_front(study, reporter)
-                reporter.say(
-                    f"Stopped. Run the command again to continue, or see the results: heretic results {path}"
-                )
+                reporter.say(f"Stopped. Run the command again to continue, or see the results: heretic results {path}")
                 return INTERRUPTED
             return run_menu(running, chooser, search, lambda: _evaluate_front(running, part, fixed))
 

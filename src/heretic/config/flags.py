@@ -78,7 +78,7 @@ def _add_flag(group: Any, name: str, field: FieldInfo) -> argparse.Action:
 
 
 def metavar(name: str, field: FieldInfo) -> str:
-    """What stands for the value in --help."""
+    """The placeholder of the value in --help."""
     for entry in field.metadata:
         if isinstance(entry, Metavar):
             return entry.text

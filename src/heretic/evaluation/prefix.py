@@ -11,7 +11,7 @@ TOKENS = 24
 LONG_LOOKS = (200, 800)
 """Tokens in which a thought may end."""
 ROUNDS = 3
-"""Generations at most: a thought, what stands behind it, and one more."""
+"""Generations at most: a thought, the text after it, and one more."""
 
 # An apostrophe is part of a word: "can" ends in "can't" as little as in "cannot".
 WORD = re.compile(r"[\w'’]")
@@ -19,7 +19,7 @@ LAST_WORD = re.compile(r"[\w'’]+\Z")
 
 
 def common_prefix(texts: Sequence[str]) -> str:
-    """The longest common beginning, without a word that is cut off, and without white space behind it."""
+    """The longest common beginning, without a truncated word and without trailing white space."""
     first, last = min(texts), max(texts)
     # All texts lie between these two in order, so what these share, all share.
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
@@ -35,7 +35,7 @@ def close_thought(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
     stripped = prefix.lstrip()
     for opener, closed in skips:
         if stripped.startswith(opener):
-            # Some write a line break before their thought, and their answer stands behind one too.
+            # Some models write a line break before their thought, and another before their answer.
             return prefix[: len(prefix) - len(stripped)] + closed
     return prefix
 
@@ -49,7 +49,7 @@ def close_opened(prompt: str, skips: Sequence[tuple[str, str]]) -> str:
 
 
 def spoken(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
-    """The part of a response prefix that a reader sees: what stands behind a closed chain of thought."""
+    """The part of a response prefix that a reader sees: the text after a closed chain of thought."""
     for opener, closed in skips:
         for thought in (closed, closed.removeprefix(opener)):
             if prefix.startswith(thought):
@@ -61,16 +61,16 @@ class Sampled(Protocol):
     """A model that can be asked how its responses begin."""
 
     def prompt(self) -> str:
-        """What one prompt, as the model reads it, has behind the user's text, up to where its response begins."""
+        """The part of a rendered prompt between the user's text and the response."""
 
     def responses(self, prefix: str) -> list["Sample"]:
-        """How it goes on behind `prefix`; prompts of both kinds are needed, since refusals alone begin alike."""
+        """Beginnings of responses after `prefix`, to prompts of both kinds: refusals alone all begin alike."""
 
     def whole_responses(self, prefix: str, n_tokens: int) -> list["Sample"]:
-        """The same of fewer prompts and of as many tokens."""
+        """Responses of `n_tokens` tokens to fewer prompts."""
 
     def reads(self, prefix: str, more: str, tokens: Sequence[int]) -> bool:
-        """Whether `more` behind the prompt and `prefix` is read as just these `tokens`."""
+        """Whether `more`, after the prompt and `prefix`, becomes exactly these `tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def find_response_prefix(
     """What all responses begin with, a chain of thought closed; "" where they differ at once.
 
     A thought is closed whether responses open it or the template does: by `closing`, where the template says so itself,
-    by the pairs of `skips`, or as the model closes it. What all responses begin with behind it is found by generating
+    by the pairs of `skips`, or as the model closes it. The common beginning after it is found by generating
     again. With `measure_thinking` thoughts stay open, and the response is measured from there on.
     """
     if measure_thinking:
@@ -107,9 +107,9 @@ def find_response_prefix(
 
 
 def own_closing(model: Sampled, prefix: str) -> str:
-    """What this model closes its thoughts with, as whole responses behind `prefix` have it; "" where they have none."""
+    """The text with which this model closes its thoughts, from whole responses after `prefix`; "" if there is none."""
     marked = last_marker(prefix) or ends_in_thought(model.prompt() + prefix)
-    # A word that all responses begin with is hardly a thought: one look is enough there.
+    # A word that all responses begin with is rarely a thought: one generation is enough for it.
     for n_tokens in LONG_LOOKS if marked else LONG_LOOKS[:1]:
         samples = model.whole_responses(prefix, n_tokens)
         separator = find_separator([sample.text for sample in samples])

@@ -34,8 +34,8 @@ def last_marker(text: str) -> int:
 
 
 def find_separator(responses: Sequence[str]) -> str:
-    """What stands between thought and answer in these responses: the last run of markers that half of them share and
-    go on behind; "" where there is none."""
+    """The text between thought and answer in these responses: the last run of markers that half of them share and
+    continue after; "" if there is none."""
     runs = [[run for run, rest in _runs(response) if MARKER.sub("", rest).strip()] for response in responses]
     counts = Counter(run for each in runs for run in set(each))
     shared = {run for run, count in counts.items() if count >= 2 and 2 * count >= len(responses)}
@@ -44,7 +44,7 @@ def find_separator(responses: Sequence[str]) -> str:
 
 
 def _runs(text: str) -> Iterator[tuple[str, str]]:
-    """Each run of markers, which only names stand between, and the text behind it; what ends the text is left out."""
+    """Each run of markers, with only names between them, and the text after it; end-of-text markers are left out."""
     text = ENDING.sub("", text)
     begin = end = None
     for match in MARKER.finditer(text):

@@ -22,7 +22,7 @@ TAGS = ("heretic", "uncensored", "decensored", "abliterated")
 NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
 # And how its own page looks and is entered.
 NOT_KEPT |= {"new_version", "thumbnail", "widget"}
-# What decides, beside the settings of the study, which candidates a search takes.
+# Settings that decide, in addition to those of the study, which candidates a search suggests.
 SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
 
 
@@ -243,8 +243,8 @@ def _reproduction(record: StudyRecord, run: RunRecord | None) -> str:
     revision = f" --model-commit {record.model_revision}" if record.model_revision else ""
     return (
         "## Reproducing it\n\n"
-        "`heretic.json` beside this card holds all of it: the digest of the base model's files, the prompts and their "
-        "digests, settings, markers, and the parameters without rounding. The same search anew, with this as "
+        "`heretic.json` next to this card has all of it: the digest of the base model's files, the prompts and their "
+        "digests, settings, markers, and the parameters without rounding. To repeat the search, use this "
         "`config.toml`:\n\n"
         f"```toml\n{_configuration(record, run)}\n```\n\n"
         f"```sh\nheretic {model_name(record)}{revision}\n```\n\n"

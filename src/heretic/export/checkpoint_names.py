@@ -62,7 +62,7 @@ def _parts(sources: Sequence[tuple[TensorInfo, Any]], shape: tuple[int, ...]) ->
         elif kind == "Transpose" and not (operation.check_dims and sources[0][0].shape == shape):
             swapped = not swapped
         elif "Dequantize" in kind and len(sources) == 1:
-            # No scale beside it: it is not quantised.
+            # Without a scale, it is not quantised.
             continue
         elif kind not in ("Transpose", "_IdentityOp"):
             return None

@@ -9,13 +9,13 @@ WEIGHT_SUFFIXES = frozenset(
     | {".onnx", ".onnx_data", ".npz", ".npy", ".tflite", ".ot", ".mlmodel"}
 )
 WEIGHT_INDEX = re.compile(r".*\.index(\..+)?\.json")
-# The card is written anew, and an adapter's configuration without its weights would break loading.
+# The export gets a card of its own, and an adapter's configuration without its weights would break loading.
 LEFT_OUT = frozenset({"readme.md", "adapter_config.json"})
 CONFIG = "config.json"
 
 
 def companions(directory: Path) -> tuple[Path, ...]:
-    """Every file that belongs into an export of this checkpoint beside its weights, by name, config.json last.
+    """Every file that belongs in an export of this checkpoint in addition to its weights, by name, config.json last.
 
     Of subdirectories only code and chat templates: they may also hold the same weights in another format, with
     settings for another program.

@@ -82,7 +82,7 @@ def new_directory(output: Path) -> Iterator[Path]:
 
 
 def _remove_stale(output: Path) -> None:
-    """Removes what killed exports to `output` left behind."""
+    """Removes the incomplete directories of killed exports to `output`."""
     prefix = f".{output.name}.partial-"
     for path in output.parent.iterdir():
         pid = path.name.removeprefix(prefix)

@@ -18,7 +18,7 @@ def edit_from(
     """A function that compiles a candidate's edit of each site from its weight.
 
     Raises, when called:
-        ExportError: a norm stands between a site and the stream, and its gain is needed but missing.
+        ExportError: there is a norm between a site and the stream, and its gain is needed but missing.
     """
     method = find_method(parameters.method)
 

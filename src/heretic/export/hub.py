@@ -50,7 +50,7 @@ def check_repository(name: str) -> None:
 
     try:
         if REPOSITORY.fullmatch(name) is None:
-            raise HFValidationError("letters, digits, '-', '_' and '.', and one '/' behind the owner")
+            raise HFValidationError("letters, digits, '-', '_' and '.', and one '/' after the owner")
         validate_repo_id(name)
     except HFValidationError as error:
         raise ExportError(f"Expected a repository of the hub, OWNER/NAME, got {name!r} ({error}).") from error

@@ -90,8 +90,8 @@ def _nearest(site: Site, keys: Sequence[str]) -> str:
         return found[0]
     if found:
         raise ExportError(
-            f"the weight {site.key} could be any of {', '.join(found[:3])} in the checkpoint, and which one can't be "
-            "told: use the checkpoint that the model was loaded from"
+            f"the weight {site.key} could be any of {', '.join(found[:3])} in the checkpoint. Use the "
+            "checkpoint that the model was loaded from"
         )
     close = difflib.get_close_matches(site.key, keys, n=3, cutoff=0.0)
     raise ExportError(

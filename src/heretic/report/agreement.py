@@ -174,7 +174,7 @@ def _count(subject: str, title: str, recorded: Rate, now: Rate | None) -> Compar
 
 
 def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
-    """Entries that differ; `-` stands for a missing one."""
+    """Entries that differ; `-` is a missing one."""
     names = dict.fromkeys([*recorded, *now])
     return [
         Difference(name=name, recorded=recorded.get(name, "-"), now=now.get(name, "-"))

@@ -94,7 +94,7 @@ def tensors_path(path: Path) -> Path:
 
 
 def store_path(path: Path) -> Path:
-    """The folder beside a journal that holds tensors which trials refer to by digest."""
+    """The folder next to a journal with the tensors that trials refer to by digest."""
     return path.with_suffix(".tensors")
 
 
@@ -161,7 +161,7 @@ class SingleWriter:
 
 
 def make_storage(path: Path) -> Any:
-    """Optuna's storage over the journal; one process writes, so Optuna's own lock files, which a kill leaves behind,
+    """Optuna's storage over the journal; one process writes, so Optuna's own lock files, which survive a kill,
     are not needed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The data behind the page: recorded trials, answers of one loaded model, exports."""
+"""The data of the page: recorded trials, answers of one loaded model, exports."""
 
 import io
 import queue

@@ -82,7 +82,7 @@ class Method(Protocol):
         ...
 
     def fit(self, model: ModelMeasurements) -> Mapping[str, Tensor]:
-        """What is measured once a study and kept beside its journal, besides directions and gains."""
+        """What is measured once a study and stored next to its journal, besides directions and gains."""
         return {}
 
     def compile_site(

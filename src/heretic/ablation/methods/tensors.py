@@ -10,7 +10,7 @@ from ..directions import Directions
 
 @dataclass(frozen=True, slots=True)
 class StudyTensors:
-    """Directions, the gain of each post-norm behind a site by module name, and what the study's method keeps."""
+    """Directions, the gain of each post-norm after a site by module name, and what the study's method keeps."""
 
     directions: Directions
     gains: Mapping[str, Tensor]

@@ -1,4 +1,4 @@
-"""[Chat template] What the chat template gets beside the conversation."""
+"""[Chat template] Variables of the chat template in addition to the conversation."""
 
 import re
 from datetime import date
@@ -43,7 +43,7 @@ def parse_date(value: object) -> object:
 
 
 class ChatTemplateSettings(Section):
-    """What the chat template gets beside the conversation."""
+    """Variables of the chat template in addition to the conversation."""
 
     model_config = ConfigDict(title="Chat template")
 

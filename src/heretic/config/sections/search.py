@@ -61,7 +61,7 @@ class SearchSettings(Section):
     resume: Resume | None = Field(
         default=None,
         description="What to do when the model has a study already: continue it, or restart and keep the old one "
-        "beside the new. Asked by default.",
+        "next to the new. Asked by default.",
         examples=["continue"],
     )
     reproduce: Name = Field(

@@ -17,8 +17,8 @@ SIZE_FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 half), so that most rows of a graph are in use, with eight graphs to capture."""
 
 POSITION_MULTIPLE = 32
-"""Buffers have a multiple of so many positions: attention kernels want multiples of 8 or 16, and few sizes serve all
-prompts."""
+"""Buffers have a multiple of this many positions: attention kernels need multiples of 8 or 16, and few sizes suffice
+for all prompts."""
 
 CHECK_STEPS = 2
 """Steps compared with plain forwards: the second one reads what the first one wrote."""

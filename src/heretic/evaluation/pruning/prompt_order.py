@@ -1,4 +1,4 @@
-"""The order of the bad prompts by how often they are declined, and the refusals that a part of them stands for."""
+"""The order of the bad prompts by how often they are declined, and an estimate of all refusals from a part of them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

@@ -38,7 +38,7 @@ class Measurement:
 
     @property
     def expected(self) -> float:
-        """The value, or of a censored one its estimate: the bound would flatter the candidate."""
+        """The value; for a censored one its estimate, because the bound is too favourable to the candidate."""
         return self.value if self.estimate is None else self.estimate
 
 

@@ -31,7 +31,7 @@ class Adapter(ExportFormat):
     """The edited weights' difference alone, for PEFT."""
 
     name = "adapter"
-    label = "an adapter (small; needs the original model beside it)"
+    label = "an adapter (small; needs the original model)"
     suffix = "-adapter"
     library = "peft"
     needs_base = True
@@ -47,7 +47,7 @@ class Adapter(ExportFormat):
 
         loaded = load_model(written.base, written.settings, say)
         model: Any = PeftModel.from_pretrained(loaded.model, str(written.directory))
-        # PEFT puts its layers into the model itself; without its wrapper it is called like any other.
+        # PEFT replaces layers inside the model, which is called like any other without the wrapper.
         return LoadedModel(written.base, model.get_base_model().eval(), loaded.tokenizer, loaded.sites)
 
 

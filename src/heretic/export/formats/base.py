@@ -1,4 +1,4 @@
-"""What an export format is: how it is written, loaded again and held against the search's figures."""
+"""The protocol of export formats: how they are written, loaded again and compared with the search's metrics."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class Export:
 class Written:
     """A complete export and the model that it was made from.
 
-    `settings` load the original as the search did. `quantization` is what a written model of full precision is loaded
-    in, so that it is held against the same.
+    `settings` load the original as the search did. `quantization` is the one in which a written model of full
+    precision is loaded for the comparison.
     """
 
     directory: Path
@@ -74,10 +74,10 @@ class ExportFormat(Protocol):
 
     Attributes:
         name: the value of the setting `export`.
-        label: the format in a menu, behind a verb: "a GGUF file (for llama.cpp)".
+        label: the format in a menu, after a verb: "a GGUF file (for llama.cpp)".
         suffix: what the default output directory ends in.
         library: the hub's name of the library that loads it.
-        needs_base: whether it is of use beside the original model alone.
+        needs_base: whether it is only of use together with the original model.
     """
 
     name: ExportName

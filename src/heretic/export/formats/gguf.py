@@ -73,7 +73,7 @@ class Gguf(ExportFormat):
         return load_model(find_checkpoint(str(written.directory)), written.settings, say)
 
     def tolerance(self, searched: Tolerance) -> Tolerance:
-        """Edited tensors are rounded to blocks of a few bits a weight anew."""
+        """Edited tensors are rounded again, to blocks of a few bits per weight."""
         return Tolerance(0.1, 0.05, 0.25, "in GGUF blocks")
 
 
@@ -97,7 +97,7 @@ def write_gguf(
     progress: Callable[[int], None] | None = None,
     check: Callable[[Path, Retyped], None] | None = None,
 ) -> None:
-    """Writes the edited GGUF file into the new directory `output`, named after the original with -heretic behind it.
+    """Writes the edited GGUF file into the new directory `output`, named after the original, followed by -heretic.
 
     Edited tensors of quantised types become `wanted` ones (Q8_0, F16) instead of their own.
 
@@ -165,7 +165,7 @@ class _Copy:
             self._file.write(content)
             entries.append((tensor, kind, begin - start))
             progress(1)
-        # What stands behind the last tensor: padding, as a rule.
+        # Bytes after the last tensor, usually padding.
         end = int(ordered[-1].data_offset) + int(ordered[-1].n_bytes)
         self._file.write(self._bytes(end, self._reader.path.stat().st_size - end))
         for tensor, kind, offset in entries:

@@ -69,7 +69,7 @@ class GGUFCheckpointReader:
         return tuple(self._sources[key])
 
     def order(self, key: str) -> Tensor | None:
-        """How loading rearranges the one tensor behind `key`: entry n of the model's tensor is entry order[n] of the
+        """How loading rearranges the one tensor of `key`: entry n of the model's tensor is entry order[n] of the
         file's, both in row-major order; None where they are the same.
 
         Raises:
@@ -110,7 +110,7 @@ class GGUFCheckpointReader:
         self._config.save_pretrained(str(output))
 
     def _find_sources(self, architecture: str) -> dict[str, list[gguf.ReaderTensor]]:
-        """The file's tensors behind each key of the model, in file order; what the model has no use for is left out."""
+        """The file's tensors of each key of the model, in file order; tensors that it does not use are left out."""
         sources: dict[str, list[gguf.ReaderTensor]] = {}
         for tensor in self.file.tensors:
             # Fused experts are parameters, not modules: their names end before ".weight".

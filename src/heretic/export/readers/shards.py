@@ -16,7 +16,7 @@ class ShardSet:
 
 
 def find_shards(directory: Path, single: str) -> ShardSet | None:
-    """The files behind `single` (`model.safetensors`, say) or its index; None where there is neither.
+    """The files of `single` (such as `model.safetensors`) or of its index; None if there is neither.
 
     Raises:
         ExportError: the index is damaged, or a file that it names is missing.
@@ -59,7 +59,7 @@ def add_key(found: dict[str, Path], key: str, path: Path) -> None:
     """
     if key in found:
         raise ExportError(
-            f"both {found[key].name} and {path.name} in {path.parent} hold {key}, and which one counts can't be told: "
+            f"both {found[key].name} and {path.name} in {path.parent} hold {key}: "
             "remove the file that does not belong to this checkpoint"
         )
     found[key] = path
@@ -76,5 +76,5 @@ def _weight_map(index: Path) -> dict[str, str]:
     # A name with a path in it could point outside the checkpoint.
     odd = [name for name in names if not isinstance(name, str) or Path(name).name != name]
     if odd or not weight_map:
-        raise ExportError(f"{index} should map keys to files beside it, got {odd[:3]}: download the checkpoint again")
+        raise ExportError(f"{index} should map keys to files next to it, got {odd[:3]}: download the checkpoint again")
     return dict(weight_map)

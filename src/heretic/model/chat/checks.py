@@ -10,8 +10,8 @@ from .format import ChatFormat, contains
 def check_prompts(
     chat: ChatFormat, prompts: Sequence[Prompt], room: int, context_length: int | None, vocabulary: int | None = None
 ) -> None:
-    """Every prompt stands in what the model reads, has tokens that the model has, and leaves `room` response tokens in
-    the context.
+    """Makes sure that the text of every prompt reaches the model, in tokens that it has, with room in the context for
+    a response of `room` tokens.
 
     Raises:
         PromptError: one does not; the text shows its beginning.

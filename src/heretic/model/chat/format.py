@@ -24,8 +24,7 @@ class ChatFormat:
     """How prompts become tokens for one model.
 
     `system_prompt` None leaves the system message to the template (many add one of their own). `form` is how the
-    template reads contents. `response_prefix` is where the measured response begins: all that stands before it is
-    given.
+    template reads contents. `response_prefix` is the text after which the measured response begins.
     """
 
     template: ChatTemplate
@@ -187,7 +186,7 @@ def _user_form(template: ChatTemplate) -> Form:
     raise ModelError(
         f"Expected a chat template that prints the user's text once, but that of {template.model_name} prints it "
         f"{max(counts)} times, so that the model would not be asked what the prompts ask. Put a template that does "
-        "beside the weights as chat_template.jinja."
+        "next to the weights as chat_template.jinja."
     )
 
 

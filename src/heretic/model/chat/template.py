@@ -22,7 +22,7 @@ class ChatTemplate:
     """A tokenizer's chat template.
 
     `text` is passed to the tokenizer where it holds several templates, else None. `arguments` are the variables that
-    the template gets beside the messages. `date` (ISO) is what it prints as today's.
+    the template gets in addition to the messages. `date` (ISO) is what it prints as today's.
     """
 
     tokenizer: Any
@@ -73,7 +73,7 @@ class ChatTemplate:
             roles = ", ".join(str(message.get("role")) for message in messages)
             raise ModelError(
                 f"The chat template of {self.model_name} fails on a conversation of {roles}: {_told(error)}. Mend the "
-                "template (chat_template.jinja beside the weights takes the place of any other), or pass what it asks "
+                "template (chat_template.jinja next to the weights takes precedence), or pass what it asks "
                 "for with chat_template_arguments."
             ) from error
         return str(text)
@@ -91,7 +91,7 @@ def find_chat_template(
     if not found:
         raise ModelError(
             f"Expected a chat model, but {model_name} has no chat template. Use its instruction-tuned version, or put "
-            "the template beside the weights as chat_template.jinja."
+            "the template next to the weights as chat_template.jinja."
         )
     text = _choose(found, model_name) if isinstance(found, Mapping) else None
     return ChatTemplate(tokenizer, model_name, text, dict(arguments or {}), date or datetime.now().date().isoformat())
@@ -103,7 +103,7 @@ def _choose(named: Mapping[str, str], model_name: str) -> str:
     if name is None:
         raise ModelError(
             f"Expected one chat template in {model_name}, found {', '.join(named)} and none called default. Put the "
-            "one for conversations beside the weights as chat_template.jinja."
+            "one for conversations next to the weights as chat_template.jinja."
         )
     return named[name]
 

@@ -24,8 +24,8 @@ JUDGED_BY_HEAD = ("thinking_budget", "thinking_mode")
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """How a template is told whether to think: `arguments` for it, or `closing`, text behind the prompt that closes the
-    thought. Neither where nothing has to be done."""
+    """How thinking is switched on or off: by `arguments` of the template, or by `closing`, text after the prompt that
+    closes the thought. Both are empty if nothing has to be done."""
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     closing: str = ""

@@ -40,11 +40,11 @@ def check_adapter(checkpoint: Checkpoint) -> None:
     would write the base weights without the adapter.
 
     Raises:
-        ModelError: there is an adapter_config.json beside the weights.
+        ModelError: there is an adapter_config.json next to the weights.
     """
     if checkpoint.gguf_file is None and (checkpoint.directory / "adapter_config.json").exists():
         raise ModelError(
-            f"Expected a model in {checkpoint.name}, found an adapter beside its weights (adapter_config.json). Merge "
+            f"Expected a model in {checkpoint.name}, found an adapter next to its weights (adapter_config.json). Merge "
             "the adapter into the model first (PEFT: merge_and_unload, then save_pretrained), or move "
             "adapter_config.json and the adapter's weights out of the directory."
         )
@@ -64,7 +64,7 @@ def check_size(kind: Any, configuration: Any, checkpoint: Checkpoint, trust_remo
         with torch.device("meta"):
             model = kind.from_config(configuration, trust_remote_code=trust_remote_code)
         weights = sum(parameter.numel() for parameter in model.parameters())
-    # What can't be built without memory is told by the loading itself, with its own message.
+    # If the model can't be built without memory, loading fails later with a message of its own.
     except Exception:  # noqa: BLE001
         return
     if weights > WEIGHTS_A_BYTE * max(stored, SMALLEST):
@@ -78,8 +78,7 @@ def check_size(kind: Any, configuration: Any, checkpoint: Checkpoint, trust_remo
 def check_weights(info: Mapping[str, Any], checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
     """Refuses a model some of whose weights its checkpoint lacks, which transformers would fill at random.
 
-    `info` is what transformers tells of the loading (`output_loading_info`). Tensors that the model has no use for are
-    told once.
+    `info` is the `output_loading_info` of transformers. Tensors that the model does not use are listed once.
 
     Raises:
         ModelError: weights are missing, or have another shape.

@@ -76,7 +76,7 @@ def compile_site(
 def _direction(directions: Directions, stats: WeightStats, index: float) -> tuple[Tensor, Tensor]:
     """Unit direction at a site's output, (d_model,), and G times it, (*experts, d_model).
 
-    To take v from the stream behind a post-norm with gain, the site must lose gain∘v: v·(gain∘y) = (gain∘v)·y.
+    To remove v from the stream after a post-norm with gain, the site must lose gain∘v: v·(gain∘y) = (gain∘v)·y.
     """
     weights = interpolation(index, len(directions.vectors)).to(directions.vectors.device)
     v = weights @ directions.vectors

@@ -24,7 +24,7 @@ else:
 class ObliqueMethod(Method):
     """Each site's own mean difference, removed along the reader that changes good outputs least.
 
-    It acts on what the site writes and was measured there, so that a norm behind the site needs no gain, and rows are
+    It acts on what the site writes and was measured there, so that a norm after the site needs no gain, and rows are
     not normalised.
     """
 

@@ -74,7 +74,7 @@ def fit_readers(
     scaled = scaled / mean_diagonal.sqrt()
     targets = differences.double().mT
     solutions = [_solve(scaled, gram, node, targets) for gram in [_smaller_gram(scaled)] for node in NODES]
-    # Columns of equal length: what is nearly dependent is told from what is only short.
+    # Columns of equal length, so that nearly dependent columns differ from merely short ones.
     columns = torch.nn.functional.normalize(torch.cat(solutions, dim=1), dim=0)
     u, sizes, _ = torch.linalg.svd(columns, full_matrices=False)
     basis = u[:, sizes > 1e-10 * sizes.max()]
