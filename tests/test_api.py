@@ -71,7 +71,7 @@ def test_a_search_from_python_gives_frames_answers_and_a_model(world: Path) -> N
         again.trial(99)
 
 
-def test_a_wrong_argument_is_told_with_the_nearest_key(world: Path) -> None:
+def test_a_wrong_argument_is_an_error_with_the_nearest_key(world: Path) -> None:
     with pytest.raises(ConfigError, match="n_trials"):
         heretic.search("path/to/model", n_trails=3)
 

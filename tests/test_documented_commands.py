@@ -126,8 +126,8 @@ def test_a_documented_command_runs(
         status = main(arguments)
     except SystemExit as ended:
         status = int(ended.code or 0)
-    told = capsys.readouterr()
-    assert status == 0, told.err
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
     if "--upload" in line or line.startswith("heretic upload"):
         assert "README.md" in hub.repositories[f"{OWNER}/edited"]
 

@@ -13,7 +13,7 @@ def run_of(scores: list[float], unfinished: bool | None = None) -> TaskRun:
     return TaskRun(documents, {"acc": True})
 
 
-def test_right_and_wrong_are_told_apart_by_mcnemar() -> None:
+def test_right_and_wrong_are_compared_by_mcnemar() -> None:
     baseline, candidate = run_of([1] * 30 + [0] * 10), run_of([0] * 9 + [1] * 21 + [1] + [0] * 9)
     figures = compare_runs("t", "T", "", 3, None, baseline, candidate)
     [metric] = figures.metrics

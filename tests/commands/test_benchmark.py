@@ -99,7 +99,7 @@ def test_figures_of_another_benchmark_stay(study: Path, tmp_path: Path) -> None:
     ("task", "said"),
     [("hellaswagg", "Did you mean hellaswag"), ("missing.yaml", "there is no such file")],
 )
-def test_an_unknown_task_is_told_before_anything_runs(
+def test_an_unknown_task_is_an_error_before_anything_runs(
     study: Path, task: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["benchmark", str(study), "--tasks", task]) == 2
@@ -114,7 +114,7 @@ def test_without_the_harness_it_says_what_to_install(
     assert 'pip install "heretic[benchmark]"' in capsys.readouterr().err
 
 
-def test_a_task_that_the_harness_refuses_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_the_harness_refuses_is_an_error(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The planted model's tokenizer knows no word of it: to the harness its answers are empty."""
     assert main(["benchmark", str(study), "--tasks", "heretic-facts", "--limit", "2"]) == 2
     assert "lm-evaluation-harness stopped at a check of its own" in capsys.readouterr().err

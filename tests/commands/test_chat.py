@@ -41,21 +41,21 @@ def test_what_a_chat_begins_with_comes_from_flags(
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message_part"),
     [
         (["--trial", "99"], "Trial 99 is not on the Pareto front"),
         (["--trial", "best"], "Expected a trial's number"),
     ],
 )
-def test_a_trial_that_is_not_there_is_told_before_anything_is_loaded(
-    study: Path, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_missing_trial_is_an_error_before_anything_is_loaded(
+    study: Path, flags: list[str], message_part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["chat", str(study), *flags]) == 2
     message = capsys.readouterr().err
-    assert told in message and "Loading" not in message
+    assert message_part in message and "Loading" not in message
 
 
-def test_a_value_that_cannot_be_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_value_is_an_error(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chat", str(study), "--top-p", "2"]) == 2
     assert "--top-p: Expected a number from 0 to 1" in capsys.readouterr().err
 

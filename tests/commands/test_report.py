@@ -136,10 +136,10 @@ def test_the_menu_writes_one_with_the_model_that_is_loaded(
     capsys.readouterr()
     model = RecordedStudy(study).record.model
     assert main([model, *planted_flags, "--seed", "3", "--heldout-trials", "0"]) == 0
-    told = capsys.readouterr().err
-    assert told.count("Report: ") == 2
+    printed = capsys.readouterr().err
+    assert printed.count("Report: ") == 2
     # No second model, and no second pass over the direction prompts.
-    assert told.count(f"Loading {model} ...") == told.count("Residuals of bad prompts ...") == 1
+    assert printed.count(f"Loading {model} ...") == printed.count("Residuals of bad prompts ...") == 1
     report = Report.model_validate_json(study.with_suffix(".report.json").read_text())
     assert report.residuals is not None and [each.auc for each in report.residuals.layers[4:]] == [1.0] * 3
 
@@ -155,7 +155,7 @@ def test_a_study_without_a_report_part_says_so(
     assert "The importance of parameters is estimated from 20 trials on" in text
 
 
-def test_the_home_directory_is_not_told(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_home_directory_is_not_disclosed(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert main(["report", str(study), "--no-model"]) == 0
     data = study.with_suffix(".report.json").read_text()

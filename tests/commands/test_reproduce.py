@@ -84,14 +84,16 @@ def test_the_whole_search_is_the_same_from_its_seed(report: Path, capsys: pytest
     assert sum(each["figure"] == "KL (search)" for each in found["figures"]) == 10
 
 
-def test_another_seed_goes_another_way_and_the_trial_is_named(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_seed_differs_and_the_first_other_trial_is_named(
+    report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def change(content: Content) -> None:
         content["runs"][-1]["settings"]["seed"] = 1
 
     assert main(["reproduce", str(altered(report, change)), "--search"]) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"The search goes another way from trial \d+ on", told)
-    assert "The figures do not agree." in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"The search goes another way from trial \d+ on", printed)
+    assert "The figures do not agree." in printed
 
 
 def refusals_of_the_front(content: Content) -> None:
@@ -133,7 +135,7 @@ def test_an_altered_figure_does_not_agree(
     assert [each["figure"] for each in found["figures"] if each["verdict"] == "no"] == [figure]
 
 
-def test_a_figure_within_its_interval_agrees_and_what_differs_is_told(
+def test_a_figure_within_its_interval_agrees_and_differences_are_shown(
     report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change(content: Content) -> None:
@@ -157,7 +159,7 @@ def test_a_journal_and_an_export_are_records_too(
 ) -> None:
     [journal] = (recorded / "checkpoints").glob("*.jsonl")
     assert reproduced(capsys, str(journal))[0] == 0
-    # What is there from before is not measured again, nor taken for another's.
+    # The reproduction that is there is not measured again, nor taken for another study.
     assert main(["reproduce", str(report)]) == 0
     assert "The figures agree" in capsys.readouterr().out
     files = [f"--model={planted_directory}/planted"]
@@ -175,7 +177,7 @@ def test_a_journal_and_an_export_are_records_too(
 def test_an_export_on_the_hub_is_a_record(
     recorded: Path, report: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hub can't be reached from tests: one call stands for it."""
+    """Tests have no network: one function replaces the hub."""
     asked = []
 
     def download(name: str, file: str, revision: str | None) -> str:
@@ -183,16 +185,18 @@ def test_an_export_on_the_hub_is_a_record(
         return str(recorded / "edited" / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    # A model that lay on the machine of who exported it is looked for by its name, and its place has to be said.
+    # A model that was local to the author is searched by its name; its path has to be given.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "planted is not a path here" in refused(capsys, "owner/edited")
     assert asked[0] == ("owner/edited", "heretic.json", None)
 
 
-def test_a_study_is_in_the_way(recorded: Path, report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_study_in_the_directory_is_an_error(
+    recorded: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(recorded / "checkpoints", "checkpoints")
     said = refused(capsys, str(report), "--study-checkpoint-dir", "checkpoints", "--search")
-    assert "room for a new study" in said and "--study-checkpoint-dir" in said
+    assert "Expected no study in" in said and "--study-checkpoint-dir" in said
 
 
 def other_version(content: Content) -> None:
@@ -228,14 +232,14 @@ def unknown_field(content: Content) -> None:
     [
         (other_version, "a record of version 1 or 2 in report.json, found version 3"),
         (unknown_field, "study.moon"),
-        (no_model, "No model at ./gone"),
+        (no_model, "give its path with --model"),
         (other_model, "digest 0000000000000000"),
         (other_prompts, "--bad-evaluation-prompts"),
         (other_report_prompts, "--good-heldout-prompts"),
         (no_prompts, "./gone.txt"),
     ],
 )
-def test_what_can_not_be_run_again_is_told_at_once(
+def test_a_run_that_can_not_be_repeated_is_an_error_at_once(
     report: Path, change: Any, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in refused(capsys, str(altered(report, change)))
@@ -243,9 +247,11 @@ def test_what_can_not_be_run_again_is_told_at_once(
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("<!doctype html>", "The page (.html) has one beside it"), ("[1]", "found other JSON"), (None, "found none")],
+    [("<!doctype html>", "It lies next to the page (.html)"), ("[1]", "found other JSON"), (None, "found none")],
 )
-def test_what_is_no_record(report: Path, content: str | None, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_record_is_an_error(
+    report: Path, content: str | None, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = Path("other.json")
     if content is not None:
         name.write_text(content)
@@ -254,4 +260,4 @@ def test_what_is_no_record(report: Path, content: str | None, says: str, capsys:
 
 def test_an_export_records_no_search(recorded: Path, report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, str(recorded / "edited"), "--search")
-    assert "it records one trial, and not the search that found it" in said
+    assert "it records one trial, not the search that found it" in said

@@ -79,8 +79,8 @@ def test_in_the_menu_nothing_is_written_without_a_login(
     monkeypatch.setattr("heretic.cli.search._chooser", lambda settings: Uploads(settings, None, str(settings.model)))
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert main([str(planted_directory / "planted"), *planted_flags, "--n-trials", "2"]) == 0
-    told = capsys.readouterr().err
-    assert "Warning: " in told and "hf_wrong" not in told
+    printed = capsys.readouterr().err
+    assert "Warning: " in printed and "hf_wrong" not in printed
     assert not output.exists() and not hub.repositories
 
 

@@ -13,7 +13,7 @@ from tests.support.planted import planted_model, planted_tokenizer
 
 
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
+def said(capsys: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
     """Runs the program, which must refuse; returns its message."""
 
     def run(*arguments: str) -> str:
@@ -36,77 +36,77 @@ def model_copy(planted_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(planted_directory / "planted", tmp_path / "copy"))
 
 
-def test_unknown_flag_value(told, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
-    message = told(str(planted_directory / "planted"), *planted_flags, "--row-normalization", "half")
+def test_unknown_flag_value(said, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+    message = said(str(planted_directory / "planted"), *planted_flags, "--row-normalization", "half")
     assert "row-normalization" in message.replace("_", "-") and "full" in message
 
 
-def test_unknown_key_in_the_configuration(told, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_key_in_the_configuration(said, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "heretic.toml").write_text("n_trails = 3\n")
-    assert "n_trials" in told("some-model", "--config", str(tmp_path / "heretic.toml"))
+    assert "n_trials" in said("some-model", "--config", str(tmp_path / "heretic.toml"))
 
 
-def test_missing_model(told, tmp_path: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
-    assert "does not exist" in told(str(tmp_path / "nowhere"), *planted_flags)
-    assert "Expected a model, got none" in told(*planted_flags)
+def test_missing_model(said, tmp_path: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+    assert "does not exist" in said(str(tmp_path / "nowhere"), *planted_flags)
+    assert "Expected a model, got none" in said(*planted_flags)
 
 
-def test_a_directory_without_a_model(told, tmp_path: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_directory_without_a_model(said, tmp_path: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty").mkdir()
-    assert "neither config.json nor" in told(str(tmp_path / "empty"), *planted_flags)
+    assert "neither config.json nor" in said(str(tmp_path / "empty"), *planted_flags)
 
 
-def test_no_chat_template(told, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_no_chat_template(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     (model_copy / "chat_template.jinja").unlink()
-    assert "no chat template" in told(str(model_copy), *planted_flags)
+    assert "no chat template" in said(str(model_copy), *planted_flags)
 
 
-def test_an_empty_prompt_file(told, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_prompt_file(said, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty.txt").write_text("\n")
-    message = told(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", str(tmp_path / "empty.txt"))
+    message = said(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", str(tmp_path / "empty.txt"))
     assert "found none" in message
 
 
-def test_a_missing_column(told, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_column(said, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "word1"}) + "\n")
-    message = told(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", str(tmp_path / "rows.jsonl"))
+    message = said(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", str(tmp_path / "rows.jsonl"))
     assert "'text'" in message and "'prompt'" in message
 
 
-def test_a_prompt_longer_than_the_context(told, planted_directory, planted_flags, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_prompt_longer_than_the_context(said, planted_directory, planted_flags, tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "long.txt").write_text("word1\n" + "word2 " * 130 + "\n")
-    message = told(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", str(tmp_path / "long.txt"))
+    message = said(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", str(tmp_path / "long.txt"))
     assert "context of 128" in message
 
 
-def test_fewer_prompts_than_asked_for(told, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_fewer_prompts_than_asked_for(said, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     table = json.dumps({"dataset": str(planted_directory / "bad_direction.txt"), "split": "[:100]"})
-    message = told(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", table)
+    message = said(str(planted_directory / "planted"), *planted_flags, "--bad-prompts", table)
     assert "Expected 100 prompts" in message and "found 60" in message
 
 
-def test_an_output_that_exists(told, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_output_that_exists(said, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "there").mkdir()
-    message = told(str(planted_directory / "planted"), *planted_flags, "--output", str(tmp_path / "there"))
+    message = said(str(planted_directory / "planted"), *planted_flags, "--output", str(tmp_path / "there"))
     assert "exists already" in message
     assert not (tmp_path / "checkpoints").exists(), "refused before any work"
 
 
-def test_a_study_of_another_model(told, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_study_of_another_model(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     assert main([str(model_copy), *planted_flags]) == 0
     other, _ = planted_model(seed=1)
     other.save_pretrained(model_copy)
-    message = told(str(model_copy), *planted_flags)
+    message = said(str(model_copy), *planted_flags)
     assert "another model_digest" in message and "--resume restart" in message
     assert main([str(model_copy), *planted_flags, "--resume", "restart"]) == 0
 
 
-def test_a_study_with_other_prompts(told, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_study_with_other_prompts(said, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     model = str(planted_directory / "planted")
     assert main([model, *planted_flags]) == 0
-    message = told(model, *planted_flags, "--bad-prompts", str(planted_directory / "bad_search.txt"))
+    message = said(model, *planted_flags, "--bad-prompts", str(planted_directory / "bad_search.txt"))
     assert "another bad_prompts" in message
-    assert "another max_response_length: 4 there, 5 now" in told(model, *planted_flags, "--max-response-length", "5")
+    assert "another max_response_length: 4 there, 5 now" in said(model, *planted_flags, "--max-response-length", "5")
 
 
 def test_a_truncated_journal_is_mended(
@@ -122,43 +122,43 @@ def test_a_truncated_journal_is_mended(
     assert "unfinished" in capsys.readouterr().err
 
 
-def test_a_damaged_journal(told, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_journal(said, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     model = str(planted_directory / "planted")
     assert main([model, *planted_flags]) == 0
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join([*lines[:3], lines[3][:10], *lines[4:]]) + "\n")
     before = journal.read_text()
-    assert "line 4" in told(model, *planted_flags)
+    assert "line 4" in said(model, *planted_flags)
     assert journal.read_text() == before
 
 
-def test_logits_that_are_not_numbers(told, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_logits_that_are_not_numbers(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     model = AutoModelForCausalLM.from_pretrained(model_copy)
     with torch.no_grad():
         model.lm_head.weight[3, 3] = torch.nan
     model.save_pretrained(model_copy)
-    assert "NaN" in told(str(model_copy), *planted_flags)
+    assert "NaN" in said(str(model_copy), *planted_flags)
 
 
-def test_a_model_that_never_declines(told, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_model_that_never_declines(said, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     good = str(planted_directory / "good_search.txt")
-    message = told(str(planted_directory / "planted"), *planted_flags, "--bad-evaluation-prompts", good)
+    message = said(str(planted_directory / "planted"), *planted_flags, "--bad-evaluation-prompts", good)
     assert "declines none" in message
 
 
-def test_a_trial_that_is_not_there(told, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_trial_that_is_not_there(said, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert main([str(planted_directory / "planted"), *planted_flags]) == 0
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
-    message = told("export", str(journal), "--trial", "77", "--output", str(tmp_path / "new"))
+    message = said("export", str(journal), "--trial", "77", "--output", str(tmp_path / "new"))
     assert "Trial 77" in message and not (tmp_path / "new").exists()
-    assert "No study at" in told("results", str(tmp_path / "none.jsonl"))
+    assert "No study at" in said("results", str(tmp_path / "none.jsonl"))
 
 
-def test_a_tokenizer_is_missing(told, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_tokenizer_is_missing(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     for path in model_copy.glob("tokenizer*"):
         path.unlink()
-    assert "Expected a tokenizer" in told(str(model_copy), *planted_flags)
+    assert "Expected a tokenizer" in said(str(model_copy), *planted_flags)
 
 
 def test_the_tokenizer_is_written_as_it_was(planted_directory: Path) -> None:

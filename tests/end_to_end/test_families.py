@@ -74,7 +74,7 @@ def test_the_whole_job(
     flags = [*planted_flags, *MARKERS, "--n-trials", "6", "--n-startup-trials", "4"]
     trust = ["--trust-remote-code"] if family == "a module per expert" else []
     if family == "jetmoe":
-        # Its experts attend, so that rows of two candidates can't be told apart in their cache.
+        # Its experts attend, so that rows of two candidates can't be distinguished in their cache.
         assert main([str(base), *flags, "--candidates-per-forward", "2", "--resume", "restart"]) == 2
         assert "--candidates-per-forward 1" in capsys.readouterr().err
         flags += ["--candidates-per-forward", "1", "--resume", "restart"]

@@ -70,10 +70,10 @@ def test_sigkill_loses_no_finished_trial(planted_directory: Path, planted_flags:
             time.sleep(draw.uniform(0.1, 0.5))
             process.send_signal(signal.SIGKILL)
             rest = process.stderr.read() if process.stderr else ""
-        told = {int(text.split()[1].rstrip(":")) for text in [*lines, *rest.splitlines()] if text.startswith("Trial ")}
+        shown = {int(text.split()[1].rstrip(":")) for text in [*lines, *rest.splitlines()] if text.startswith("Trial ")}
         recorded = {int(str(trial["number"])) for trial in complete_trials(tmp_path).values()}
         assert seen <= recorded, "a trial of an earlier run was lost"
-        assert told <= recorded, "a trial that was told to the user was lost"
+        assert shown <= recorded, "a trial that the user was shown is lost"
         assert len(recorded) > len(seen)
         seen = recorded
 

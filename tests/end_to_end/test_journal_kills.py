@@ -65,7 +65,7 @@ def holds(whole: dict[str, Any], part: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """All that can happen to a study: trials told, failed, interrupted, taken back and run again, twice over."""
+    """All that can happen to a study: trials reported, failed, interrupted, taken back and run again, twice over."""
     path = tmp_path_factory.mktemp("whole") / "m.jsonl"
     with open_study(path) as study:
         search(study, 2)
@@ -97,11 +97,11 @@ def test_every_beginning_of_a_journal_can_be_gone_on_with(journal: bytes, tmp_pa
     for number, beginning in enumerate(beginnings(journal)):
         path.write_bytes(beginning)
         begun = has_record(path)
-        told = RecordedStudy(path).trials if begun else []
+        reported = RecordedStudy(path).trials if begun else []
         again = expected_again(path) if begun else []
         failed = [trial.params for trial in frozen(path) if "failure" in trial.user_attrs] if begun else []
         with open_study(path) as study:
-            assert study.trials == told
+            assert study.trials == reported
             assert study.count_by_state().get("running", 0) == 0
             asked = asked_parameters(study, len(again) + 1)
             assert all(any(holds(each, part) for each in asked) for part in again), f"beginning {number}"
@@ -121,7 +121,7 @@ def test_no_beginning_of_a_journal_counts_a_trial_twice(journal: bytes, tmp_path
 
 
 def kill_a_search(path: Path, rng: random.Random) -> dict[int, tuple[int, float]]:
-    """The trials whose end a search had told of when it was killed at a random moment."""
+    """The trials that a search had reported when it was killed at a random moment."""
     command = [sys.executable, "-c", SEARCHER, str(path)]
     directory = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=directory) as process:
@@ -139,17 +139,17 @@ def kill_a_search(path: Path, rng: random.Random) -> dict[int, tuple[int, float]
 def test_no_finished_trial_is_lost_to_kills(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     rng = random.Random(0)
-    told: dict[int, tuple[int, float]] = {}
+    reported: dict[int, tuple[int, float]] = {}
     for _ in range(KILLS):
-        told |= kill_a_search(path, rng)
+        reported |= kill_a_search(path, rng)
         again = expected_again(path)
         with open_study(path) as study:
             found = figures_by_number(study.trials)
-            assert told.items() <= found.items()
+            assert reported.items() <= found.items()
             assert all(figures(trial.parameters) == found[trial.number] for trial in study.trials)
             assert study.count_by_state().get("running", 0) == 0
             asked = asked_parameters(study, len(again))
             assert all(any(holds(each, part) for each in asked) for part in again)
-    assert len(told) >= KILLS
+    assert len(reported) >= KILLS
     complete = [trial.parameters for trial in RecordedStudy(path).trials]
     assert len({parameters.model_dump_json() for parameters in complete}) == len(complete)

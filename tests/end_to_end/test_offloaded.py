@@ -15,7 +15,7 @@ def test_a_model_that_is_left_on_disk_is_searched_and_written(
     limit = int(0.6 * (model / "model.safetensors").stat().st_size)
     flags = ["--max-memory", json.dumps({"cpu": limit}), "--n-trials", "4", "--trial", "lowest-refusals"]
     assert main([str(model), *planted_flags, *flags, "--output", str(output)]) == 0
-    told = capsys.readouterr().err
-    assert "% of them offloaded" in told
-    assert "Searched and written" in told
+    printed = capsys.readouterr().err
+    assert "% of them offloaded" in printed
+    assert "Searched and written" in printed
     assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0

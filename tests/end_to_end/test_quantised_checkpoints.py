@@ -34,9 +34,9 @@ def test_it_is_said_before_the_search_that_full_precision_is_needed(
     base: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(base), *planted_flags, *flags_for(tmp_path / "edited")]) == 2
-    told = capsys.readouterr().err
-    assert "quantised (bitsandbytes)" in told
-    assert "--full-precision-model dequantize" in told
+    printed = capsys.readouterr().err
+    assert "quantised (bitsandbytes)" in printed
+    assert "--full-precision-model dequantize" in printed
     assert not list((tmp_path / "checkpoints").glob("*.jsonl"))
 
 

@@ -57,7 +57,7 @@ def test_the_whole_job_with_three_figures(flags: list[str], tmp_path: Path, caps
 
 
 def test_it_is_the_same_study_with_and_without_giving_up(flags: list[str], tmp_path: Path) -> None:
-    """What is given up could not have entered the front of three figures: the front is that of full measurement."""
+    """A pruned candidate could not have entered the front of three metrics: it equals that of full evaluation."""
     assert main([*flags, "--sampler", "random", "--n-trials", "14", "--prune-dominated"]) == 0
     stopped = RecordedStudy(journal(tmp_path))
     assert main([*flags, "--sampler", "random", "--n-trials", "14", "--no-prune-dominated", "--resume", "restart"]) == 0

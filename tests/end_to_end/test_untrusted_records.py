@@ -100,10 +100,10 @@ def test_a_journal_does_not_run_code(
     command: list[str], flags: list[str], evil_journal: Path, evil: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verb, *others = command
-    told = refused(capsys, verb, str(evil_journal), *others, *flags)
-    assert "trust_remote_code = true" in told and "ignored" in told
+    printed = refused(capsys, verb, str(evil_journal), *others, *flags)
+    assert "trust_remote_code = true" in printed and "ignored" in printed
     # The model and its code are named, and nothing was loaded.
-    assert str(evil) in told and "modeling_odd.py" in told and "Loading" not in told
+    assert str(evil) in printed and "modeling_odd.py" in printed and "Loading" not in printed
     assert not (evil / "ran").exists()
 
 
@@ -198,16 +198,16 @@ def test_a_record_sends_no_variable_of_the_environment(
     assert report["runs"][-1]["settings"]["judges"] == [judge]
     capsys.readouterr()
     assert main(["reproduce", "evil.json"]) == 0
-    told = " ".join(capsys.readouterr().err.split())
+    printed = " ".join(capsys.readouterr().err.split())
     assert keys == []
-    assert address in told and "ignored" in told
+    assert address in printed and "ignored" in printed
     # A judge that the user names is asked, and is named before anything is loaded.
     mine = json.dumps([{"endpoint": address, "model": "mine", "key_variable": "NO_KEY"}])
     arguments = ["reproduce", "evil.json", "--study-checkpoint-dir", "again", "--judges", mine]
     assert main(arguments) == 0
-    told = " ".join(capsys.readouterr().err.split())
+    printed = " ".join(capsys.readouterr().err.split())
     assert keys and not any(SECRET in key for key in keys)
-    assert told.index(f"mine at {address}") < told.index("Loading")
+    assert printed.index(f"mine at {address}") < printed.index("Loading")
 
 
 @pytest.fixture
@@ -227,9 +227,9 @@ def test_a_journal_publishes_nothing(
     wishes = {"upload": f"{OWNER}/leaked", "upload_public": True, "output": "elsewhere", "study_checkpoint_dir": "x"}
     rewrite(journal, add_settings(wishes))
     assert main(["export", str(journal), "--output", "out"]) == 0
-    told = " ".join(capsys.readouterr().err.split())
+    printed = " ".join(capsys.readouterr().err.split())
     assert hub.repositories == {} and hub.calls == []
-    assert "upload = " in told and "ignored" in told
+    assert "upload = " in printed and "ignored" in printed
     assert Path("out/config.json").exists()
     assert main(["reproduce", str(journal), "--study-checkpoint-dir", "again"]) == 0
     assert hub.calls == [] and not Path("elsewhere").exists() and not Path("x").exists()
@@ -237,8 +237,8 @@ def test_a_journal_publishes_nothing(
 
 def test_a_damaged_setting_is_an_error_that_names_the_record(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(journal, add_settings({"winsorization_quantile": "much"}))
-    told = refused(capsys, "chat", str(journal))
-    assert "winsorization_quantile" in told and "copied.jsonl" in told and "a number" in told
+    printed = refused(capsys, "chat", str(journal))
+    assert "winsorization_quantile" in printed and "copied.jsonl" in printed and "a number" in printed
 
 
 def test_an_authors_permission_and_judges_are_not_recorded(

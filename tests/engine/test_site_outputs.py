@@ -56,7 +56,7 @@ def test_experts_are_captured_as_their_block(family: str) -> None:
             assert torch.isfinite(output[:, :N_PROMPT]).all()
 
 
-def test_no_hook_stays_behind() -> None:
+def test_no_hook_remains() -> None:
     engine = engine_for("llama", 4)
     for _ in site_outputs(engine, PROMPTS[:5], ANSWERS):
         pass

@@ -166,5 +166,5 @@ def test_a_thought_that_the_template_opens_is_closed(prompt: str, closing: str) 
         ("", ""),
     ],
 )
-def test_a_reader_sees_what_stands_behind_the_thought(prefix: str, seen: str) -> None:
+def test_a_reader_sees_the_text_after_the_thought(prefix: str, seen: str) -> None:
     assert spoken(prefix, CHAIN_OF_THOUGHT_SKIPS) == seen

@@ -41,7 +41,7 @@ def test_mcnemar_by_counting_coin_tosses(only_first: int, only_second: int) -> N
     assert found.p_value == pytest.approx(min(1.0, 2 * tail))
 
 
-def test_six_to_none_can_be_told_apart_and_five_cannot() -> None:
+def test_six_to_none_is_significant_and_five_is_not() -> None:
     assert paired([True] * 6, [False] * 6).distinguishable
     assert not paired([True] * 5, [False] * 5).distinguishable
     assert not paired([True] * 90, [True] * 90).distinguishable

@@ -37,7 +37,7 @@ CLOSED = [
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-def test_what_opens_a_thought_is_told(opener: str) -> None:
+def test_openers_of_thoughts_are_recognised(opener: str) -> None:
     assert ends_in_thought(f"<|im_start|>assistant\n{opener}")
     assert not ends_in_thought(f"<|im_start|>assistant\n{opener}Okay")
 

@@ -1,6 +1,6 @@
 """Studies in which candidates that have lost end early have the front of those in which all are measured to their end.
 
-The random sampler asks for the same candidates in both, whatever it is told.
+The random sampler draws the same candidates in both, whatever the results.
 """
 
 import json

@@ -147,7 +147,7 @@ def test_a_judge_that_fails_costs_no_figure(
     assert agreement.agree.of == 20 * (1 + len(figures.candidates))
 
 
-def test_a_judges_verdicts_are_shown_beside_the_lists(
+def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Judges are tested in tests/evaluation/test_judges.py; here one stands for them that counts what it is asked."""

@@ -19,9 +19,9 @@ NEVER_TAKEN = {
 
 
 def taken(recorded: dict[str, object], own: Settings | None = None, **flags: str) -> tuple[Settings, str]:
-    told = io.StringIO()
-    settings = with_recorded(own or Settings(), recorded, "a.jsonl", PlainReporter(told), flags)
-    return settings, " ".join(told.getvalue().split())
+    printed = io.StringIO()
+    settings = with_recorded(own or Settings(), recorded, "a.jsonl", PlainReporter(printed), flags)
+    return settings, " ".join(printed.getvalue().split())
 
 
 def test_every_setting_is_either_taken_from_records_or_never() -> None:
@@ -34,10 +34,10 @@ def test_every_setting_is_either_taken_from_records_or_never() -> None:
 
 def test_a_record_decides_figures_and_the_user_the_rest() -> None:
     own = Settings(trust_remote_code=False, seed=1, upload="me/mine")
-    settings, told = taken({"seed": 7, "trust_remote_code": True, "upload": "them/theirs", "moon": "full"}, own)
+    settings, printed = taken({"seed": 7, "trust_remote_code": True, "upload": "them/theirs", "moon": "full"}, own)
     assert (settings.seed, settings.trust_remote_code, settings.upload) == (7, False, "me/mine")
-    assert told.count("ignored") == 1
-    assert 'trust_remote_code = true, upload = "them/theirs", moon = "full"' in told
+    assert printed.count("ignored") == 1
+    assert 'trust_remote_code = true, upload = "them/theirs", moon = "full"' in printed
 
 
 def test_what_changes_nothing_is_not_worth_a_warning() -> None:
@@ -50,8 +50,8 @@ def test_flags_count_over_the_record() -> None:
 
 
 def test_former_names_are_read() -> None:
-    settings, told = taken({"only_telling_prompts": True, "workers": 3})
-    assert settings.filter_direction_prompts and settings.n_workers == 3 and told == ""
+    settings, printed = taken({"only_telling_prompts": True, "workers": 3})
+    assert settings.filter_direction_prompts and settings.n_workers == 3 and printed == ""
 
 
 def test_a_record_without_a_method_is_of_the_first_one() -> None:

@@ -1,4 +1,4 @@
-"""What is shown on request, on the planted model."""
+"""Tables, plots and responses on request, on the planted model."""
 
 import importlib
 import io
@@ -84,7 +84,7 @@ def colored(planted_directory: Path, color: str) -> list[str]:
 
 
 @pytest.mark.parametrize("wrong", ["style", "color", "directory"])
-def test_what_cannot_be_drawn_is_told_before_any_work(
+def test_plots_that_can_not_be_drawn_are_an_error_before_any_work(
     wrong: str,
     planted_directory: Path,
     planted_flags: list[str],
@@ -94,14 +94,14 @@ def test_what_cannot_be_drawn_is_told_before_any_work(
     pytest.importorskip("pacmap")
     pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("")
-    flags, told = {
+    flags, printed = {
         "style": (["--residual-plot-style", "dark_backgroud"], "did you mean dark_background?"),
         "color": (colored(planted_directory, "blau"), "'blau'"),
         "directory": (["--residual-plot-path", str(tmp_path / "file")], "residual_plot_path"),
     }[wrong]
     assert run(planted_directory, planted_flags, "--plot-residuals", *flags) == 2
     error = capsys.readouterr().err
-    assert told in error and "Loading" not in error
+    assert printed in error and "Loading" not in error
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -131,13 +131,13 @@ def test_counted_responses_are_shown_and_the_figures_stay(
     for number, more in enumerate([[], ["--print-responses"]]):
         flags = [*planted_flags, "--study-checkpoint-dir", str(tmp_path / str(number)), *more]
         assert run(planted_directory, flags) == 0
-        told = capsys.readouterr().err
+        printed = capsys.readouterr().err
         [journal] = (tmp_path / str(number)).glob("*.jsonl")
         assert main(["results", str(journal), "--json"]) == 0
         fronts.append(json.loads(capsys.readouterr().out)["front"])
-        assert ("Responses of" in told) == bool(more)
+        assert ("Responses of" in printed) == bool(more)
     assert fronts[0] == fronts[1]
-    parts = told.split("Responses of ")[1:]
+    parts = printed.split("Responses of ")[1:]
     assert [part.split(":")[0] for part in parts] == ["the baseline", "trial 0", "trial 1"]
     prompt = (planted_directory / "bad_search.txt").read_text().splitlines()[0]
     assert f"  [refusal] {prompt}\n    sorry cannot\n" in parts[0]
@@ -159,7 +159,7 @@ def test_a_response_of_a_pruned_candidate_is_no_answer() -> None:
     assert marks == ["[refusal", "[pruned", "[answer", "[pruned"]
 
 
-def test_evaluate_shows_responses_beside_its_json(
+def test_evaluate_shows_responses_in_addition_to_its_json(
     planted_directory: Path, planted_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = [

@@ -1,4 +1,4 @@
-"""Ask, tell, close, open again: what was told stays, and the sampler goes on where it was."""
+"""Ask, tell, close, open again: reported trials stay, and the sampler continues."""
 
 import math
 import random
@@ -27,18 +27,18 @@ def kernels(trials: list[optuna.trial.FrozenTrial]) -> set[tuple[tuple[str, obje
     return {tuple(sorted(trial.params.items())) for trial in trials}
 
 
-def test_what_was_told_is_read_by_the_next_process(path: Path) -> None:
+def test_reported_trials_are_read_by_the_next_process(path: Path) -> None:
     with open_study(path) as study:
-        told = search(study, 6)
-        assert study.trials == told
+        reported = search(study, 6)
+        assert study.trials == reported
     with Study(path, SPACE, RANDOM) as resumed:
-        assert resumed.trials == told
+        assert resumed.trials == reported
         assert resumed.record == record()
         assert resumed.mended == 0
-    assert [figures(trial.parameters) for trial in told] == [
-        (t.value("refusals"), t.value("kl_divergence")) for t in told
+    assert [figures(trial.parameters) for trial in reported] == [
+        (t.value("refusals"), t.value("kl_divergence")) for t in reported
     ]
-    assert RecordedStudy(path).trials == told
+    assert RecordedStudy(path).trials == reported
 
 
 def test_parameters_of_a_candidate_are_those_of_its_trial(path: Path) -> None:
@@ -52,14 +52,14 @@ def test_parameters_of_a_candidate_are_those_of_its_trial(path: Path) -> None:
         assert kernel.min_weight == kernel.max_weight * params[f"{component}.min_weight"]
 
 
-def test_trials_asked_for_together_differ_and_may_be_told_in_any_order(path: Path) -> None:
+def test_trials_requested_together_differ_and_may_be_reported_in_any_order(path: Path) -> None:
     with open_study(path, "tpe", startup=2) as study:
         search(study, 4)
         candidates = study.ask(5)
         assert [candidate.number for candidate in candidates] == [4, 5, 6, 7, 8]
         assert len({candidate.parameters.model_dump_json() for candidate in candidates}) == 5
-        told = [measure(study, candidate) for candidate in reversed(candidates)]
-        assert study.trials[4:] == told[::-1]
+        reported = [measure(study, candidate) for candidate in reversed(candidates)]
+        assert study.trials[4:] == reported[::-1]
 
 
 def test_states_are_counted_and_only_measured_trials_are_complete(path: Path) -> None:
@@ -120,12 +120,12 @@ def test_a_resumed_sampler_does_not_repeat_its_start_up_trials(path: Path, sampl
 
 
 def test_the_same_seed_searches_the_same_way_and_another_differently(tmp_path: Path) -> None:
-    told = []
+    reported = []
     for number, seed in enumerate((1, 1, 2)):
         with open_study(tmp_path / f"{number}.jsonl", "tpe", seed, startup=3) as study:
-            told.append(search(study, 6))
-    assert told[0] == told[1]
-    assert told[0] != told[2]
+            reported.append(search(study, 6))
+    assert reported[0] == reported[1]
+    assert reported[0] != reported[2]
 
 
 def test_there_is_no_record_before_the_study_begins(path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_reader_follows_a_running_search(path: Path) -> None:
 
 def test_a_reader_sees_whole_trials_while_a_line_is_being_written(path: Path, tmp_path: Path) -> None:
     with open_study(path) as study:
-        told = search(study, 2)
+        reported = search(study, 2)
     content = path.read_bytes()
     begun = content.index(b"\n", content.index(b'"heretic":{')) + 1
     partial = tmp_path / "partial.jsonl"
@@ -223,16 +223,16 @@ def test_a_reader_sees_whole_trials_while_a_line_is_being_written(path: Path, tm
     for length in random.Random(0).sample(range(begun, len(content)), 100):
         partial.write_bytes(content[:length])
         trials = RecordedStudy(partial).trials
-        assert trials == told[: len(trials)]
+        assert trials == reported[: len(trials)]
         assert partial.stat().st_size == length
         seen.append(len(trials))
     assert set(seen) == {0, 1}
 
 
-def test_the_front_is_that_of_the_told_figures(path: Path) -> None:
+def test_the_front_is_that_of_the_reported_metrics(path: Path) -> None:
     with open_study(path) as study:
-        told = search(study, 20)
-    assert pareto_front(RecordedStudy(path).trials, BASELINE) == pareto_front(told, BASELINE)
+        reported = search(study, 20)
+    assert pareto_front(RecordedStudy(path).trials, BASELINE) == pareto_front(reported, BASELINE)
 
 
 def test_trials_of_another_program_are_not_gone_on_with(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reporter that keeps what it is told."""
+"""A reporter that keeps its messages."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +10,7 @@ from heretic.engine.protocol import Progress, no_progress
 
 @dataclass
 class Recorder:
-    """What was said and warned of; steps and tables are let go."""
+    """Keeps messages and warnings; ignores steps and tables."""
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

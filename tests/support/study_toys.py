@@ -15,7 +15,7 @@ SPACE = KernelSpace(("attn.o_proj", "mlp.down_proj"), 11)
 
 
 def baseline(refusals: int = 80, prompts: int = 100, over: tuple[int, int] | None = None) -> BaselineRecord:
-    """A baseline of two metrics, or with over-refusals of so many harmless prompts of three."""
+    """A baseline of two metrics, or of three with over-refusals (their number, and that of harmless prompts)."""
     third = {} if over is None else {"over_refusals": over[0], "over_prompts": over[1]}
     return BaselineRecord.model_validate({"refusals": refusals, "prompts": prompts, **third})
 

@@ -112,7 +112,7 @@ def test_commands_reach_the_partner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "printed"),
     [
         ("/temperature hot", "Expected a number from 0 up, got 'hot'"),
         ("/temperature -1", "Expected a number from 0 up"),
@@ -129,10 +129,10 @@ def test_commands_reach_the_partner() -> None:
         ("/help", HELP),
     ],
 )
-def test_what_is_no_command_is_told_and_not_sent(line: str, told: str) -> None:
+def test_an_unknown_command_is_an_error_and_not_sent(line: str, printed: str) -> None:
     partner, terminal = Echo(), Script(line)
     talk(partner, "", terminal)
-    assert told in "".join(terminal.pieces[1:])
+    assert printed in "".join(terminal.pieces[1:])
     assert partner.calls == []
 
 
@@ -161,7 +161,7 @@ def test_a_response_that_is_stopped_between_two_pieces_is_closed() -> None:
     assert partner.closed == 1
 
 
-def test_a_full_conversation_is_told() -> None:
+def test_a_full_conversation_is_an_error() -> None:
     terminal = Script("ab")
     talk(Echo(PromptError("No room. Begin a new one.")), "", terminal)
     assert "(No room. Begin a new one. /reset does.)" in terminal.text

@@ -120,7 +120,7 @@ def test_of_a_long_front_the_part_around_the_knee_is_shown(place: int) -> None:
     assert f" {place}/100" in marked(lines)[0]
 
 
-def test_a_failed_trial_is_told_with_its_reason(console: Console) -> None:
+def test_a_failed_trial_is_shown_with_its_reason(console: Console) -> None:
     with LiveReporter(console).search(state(), 200) as view:
         view.failed(10, "the KL divergence is [nan]", state())
         assert "trial 10 failed: the KL divergence is [nan]" in rendered(view)

@@ -77,7 +77,7 @@ def test_an_upload_is_private_unless_said_otherwise() -> None:
             assert terminal.answer() == ["upload", 123, "adapter", "model-heretic-adapter", 0, "me/edited", public]
 
 
-def test_an_upload_may_be_given_up_at_every_question() -> None:
+def test_an_upload_can_be_cancelled_at_every_question() -> None:
     with running(NEXT) as terminal:
         terminal.see("Which trial?")
         terminal.type(ENTER)

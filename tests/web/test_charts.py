@@ -37,7 +37,7 @@ def test_of_three_figures_no_line_is_drawn_that_the_front_is_not_on() -> None:
     assert picture.count("trial front") == 2
 
 
-def test_a_trial_that_was_given_up_is_no_point() -> None:
+def test_a_pruned_trial_is_no_point() -> None:
     bound = study_trial(1, 3, 0.1, pruned=True)
     assert set(circles(toys.trial(0, 5, 0.2), bound)) == {0}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import Settings
 from ..config.changes import changed
-from ..errors import ConfigError, ExportError, PromptError, StudyError
+from ..errors import ConfigError, ExportError, ModelError, PromptError, StudyError
 from ..evaluation.rounding import Rounding, kl_rounding
 from ..events import Reporter
 from ..model.loading.checkpoint import find_checkpoint
@@ -125,7 +125,11 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
         ExportError: it is another one.
         PromptError: prompts are missing, or differ.
     """
-    checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
+    try:
+        checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
+    except ModelError as error:
+        # The record of an export has the public name of a local model, not its path.
+        raise ModelError(f"{error} It is the model of {recorded.source}; give its path with --model.") from error
     if checkpoint.digest() != recorded.model_digest:
         raise ExportError(
             f"Expected the model that {recorded.source} was made with (digest {recorded.model_digest}), but "

@@ -95,11 +95,11 @@ def test_a_finer_type_for_the_edited_tensors(wanted: str, tmp_path: Path) -> Non
 
 def test_a_type_that_can_only_be_read_is_said_and_written_in_8_bits(tmp_path: Path) -> None:
     reader = base(tmp_path / "base", QUANTISED | {"ffn_down": Type.Q4_K}, feed_forward=256)
-    told: list[dict[tuple[str, str], int]] = []
+    reports: list[dict[tuple[str, str], int]] = []
     edit_of = edit_from(candidate(1.0), StudyTensors(directions(), {}), "none")
-    write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, check=lambda _, retyped: told.append(dict(retyped)))
+    write_edited(reader, tmp_path / "out", LLAMA_SITES, edit_of, check=lambda _, retyped: reports.append(dict(retyped)))
     written = opened(tmp_path / "out/tiny-heretic.gguf")
-    assert told == [{("Q4_K", "Q8_0"): 2}]
+    assert reports == [{("Q4_K", "Q8_0"): 2}]
     new = {tensor.name: tensor for tensor in written.file.tensors}
     assert new["blk.1.ffn_down.weight"].tensor_type == Type.Q8_0
     site = LLAMA_SITES[3]

@@ -154,7 +154,7 @@ def test_a_site_without_an_edit_is_left_byte_for_byte(tmp_path: Path) -> None:
     assert sum(written) == sum(tensor.nbytes for tensor in before.values())
 
 
-def test_behind_a_post_norm_what_reaches_the_stream_loses_the_direction() -> None:
+def test_after_a_post_norm_the_stream_loses_the_direction() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, gain = torch.randn(WIDTH, 48, generator=generator), torch.rand(WIDTH, generator=generator) + 0.5
     site = Site(2, "mlp.down_proj", "m.layers.2.down", "m.layers.2.down.weight", downstream=PostNorm("m.layers.2.norm"))

@@ -86,7 +86,7 @@ def test_the_hooks_of_chosen_experts_equal_the_merge(kind: str, mode: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("family", "chosen", "told"),
+    ("family", "chosen", "message"),
     [
         ("llama", {"*": [0]}, "mixture of experts"),
         ("mixtral", {"*": [4]}, "from 0 to 3 in each layer, got 4"),
@@ -94,8 +94,8 @@ def test_the_hooks_of_chosen_experts_equal_the_merge(kind: str, mode: str) -> No
         ("mixtral", {"7": [0]}, "got layer 7"),
     ],
 )
-def test_experts_that_do_not_exist_are_an_error(family: str, chosen: dict[str, list[int]], told: str) -> None:
-    with pytest.raises(ModelError, match=told):
+def test_experts_that_do_not_exist_are_an_error(family: str, chosen: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         with_chosen_experts(find_sites(tiny_model(family)), chosen)
 
 

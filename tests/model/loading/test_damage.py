@@ -27,8 +27,8 @@ def model(planted_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(planted_directory / "planted", tmp_path / "model"))
 
 
-def load(directory: Path, told: list[str] | None = None) -> LoadedModel:
-    return load_model(find_checkpoint(str(directory)), SETTINGS, [].append if told is None else told.append)
+def load(directory: Path, messages: list[str] | None = None) -> LoadedModel:
+    return load_model(find_checkpoint(str(directory)), SETTINGS, [].append if messages is None else messages.append)
 
 
 def change(directory: Path, weights: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -59,14 +59,14 @@ def test_missing_weights_are_named(model: Path) -> None:
         load(model)
 
 
-def test_unused_tensors_are_told(model: Path) -> None:
+def test_unused_tensors_are_listed(model: Path) -> None:
     change(model, lambda weights: weights.update({"extra.weight": torch.ones(2)}))
-    told: list[str] = []
-    load(model, told)
-    assert [line for line in told if "extra.weight" in line and "not used" in line]
+    messages: list[str] = []
+    load(model, messages)
+    assert [line for line in messages if "extra.weight" in line and "not used" in line]
 
 
-def test_an_adapter_beside_the_weights_is_refused(model: Path) -> None:
+def test_an_adapter_next_to_the_weights_is_refused(model: Path) -> None:
     (model / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelError, match="adapter"):
         load(model)

@@ -76,7 +76,7 @@ def test_hooks_edit_the_output_of_packed_weights(method: str, plain: Path, tmp_p
     from heretic.ablation.edit import SiteEdit
 
     model = load(quantised(plain, tmp_path / "q", method))
-    # On a CPU, bitsandbytes lays scales out anew in its forwards; the codes stay.
+    # On a CPU, bitsandbytes rearranges scales in its forward passes; the codes stay.
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.endswith(".weight")}
     v = torch.nn.functional.normalize(torch.randn(64, 1, generator=torch.Generator().manual_seed(6)), dim=0)
     edit = {site.module: SiteEdit(v, v, None) for site in find_sites(model)}

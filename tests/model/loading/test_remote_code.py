@@ -57,9 +57,9 @@ def test_no_code_is_needed_where_transformers_knows_the_model(tmp_path: Path) ->
 def test_without_consent_no_code_runs(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_custom(tmp_path)
     assert main(["inspect", str(tmp_path), *flags]) == 2
-    told = capsys.readouterr().err
-    assert "modeling_odd.py" in told
-    assert "--trust-remote-code" in told
+    printed = capsys.readouterr().err
+    assert "modeling_odd.py" in printed
+    assert "--trust-remote-code" in printed
     assert not (tmp_path / "ran").exists()
 
 

@@ -114,7 +114,7 @@ def test_seeds_keep_their_relative_depth() -> None:
         KernelSpace((*COMPONENTS, "router"), 40).adopt(source, 20)
 
 
-def test_a_front_on_the_edge_of_the_space_is_told() -> None:
+def test_a_front_on_the_edge_of_the_space_is_reported() -> None:
     space = KernelSpace(COMPONENTS, 30)
     inside = WeightKernel(max_weight=1.2, max_weight_position=25.0, min_weight=0.5, min_weight_distance=9.0)
     strongest = inside.model_copy(update={"max_weight": 1.499})

@@ -55,7 +55,7 @@ def test_candidates_of_another_method_are_not_adopted() -> None:
     assert deeper.kernels["attn.o_proj"].max_weight_position == 22
 
 
-def test_a_front_on_an_end_is_told_but_not_at_strength_0() -> None:
+def test_a_front_on_an_end_is_reported_but_not_at_strength_0() -> None:
     space = ObliqueSpace(COMPONENTS, 30)
     inside = space.suggest(asked(1)[0])
     assert space.on_bounds([inside.model_copy(update={"shrink": 3.0})]) == ["shrink at 3"]
