@@ -1,12 +1,12 @@
 """Repeats a recorded run and compares its metrics."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings
+from ..config import JudgeSource, ModelSettings, Settings
 from ..config.changes import changed
 from ..errors import ConfigError, ExportError, ModelError, PromptError, StudyError
 from ..evaluation.rounding import Rounding, kl_rounding
@@ -62,7 +62,7 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
     settings = settings_for(recorded, options, own, reporter)
     journal = study_path(settings.study_checkpoint_dir, str(settings.model))
     # Printed before anything is downloaded or loaded.
-    reporter.say(_plan(recorded, options.whole, journal, settings))
+    reporter.say(_plan(recorded, options.whole, journal, settings, settings.judges))
     check_same_ingredients(recorded, settings)
     _check_place(journal, source, recorded, options.whole)
     fixed = None
@@ -242,12 +242,14 @@ def first_difference(reproduction: Reproduction) -> str | None:
     return next((each.subject for each in missing), None)
 
 
-def _plan(recorded: RecordedRun, whole: bool, journal: Path, settings: Settings) -> str:
+def _plan(
+    recorded: RecordedRun, whole: bool, journal: Path, settings: ModelSettings, own: Sequence[JudgeSource]
+) -> str:
     """The plan of the run: its trials, model and prompts, and the judges that receive responses."""
     what = f"its search of {recorded.n_trials} trials" if whole else f"{len(recorded.repeated)} recorded trials of it"
     revision = f" (revision {settings.model_commit!r})" if settings.model_commit else ""
     sets = ", ".join(f"{name} from {str(each.source.get('dataset'))!r}" for name, each in recorded.prompts.items())
-    judges = "".join(f" Its responses go to your judge {judge.name!r}." for judge in settings.judges)
+    judges = "".join(f" Its responses go to your judge {judge.name!r}." for judge in own)
     return (
         f"Running {recorded.source} again: {what}, in {journal}. It names the model {str(settings.model)!r}{revision} "
         f"and the prompts {sets}.{judges}"

@@ -90,7 +90,7 @@ def _check_settings(settings: Settings) -> Path:
     return study_path(settings.study_checkpoint_dir, settings.model)
 
 
-def _settle_existing(path: Path, settings: Settings, chooser: Chooser, reporter: Reporter) -> bool:
+def _settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:
     """Continues an existing study, shows it, or sets it aside; returns whether to search before the menu."""
     if not path.exists():
         return True

@@ -88,8 +88,8 @@ def _candidates(loaded: LoadedStudy) -> int:
 
 
 def _experts_keep_cache(engine: LocalEngine) -> bool:
-    """Whether a block of experts keeps keys and values (JetMoE's attention is one): its rows can't be told apart by
-    candidate, so that each candidate needs a forward of its own."""
+    """Whether a block of experts keeps keys and values (JetMoE's attention is one): its rows can't be assigned to
+    candidates, so each candidate needs its own forward pass."""
     blocks = {site.block for site in engine.sites if isinstance(site, ExpertSite | FusedExpertsSite)}
     taken = (inspect.signature(engine.loaded.model.get_submodule(block).forward).parameters for block in blocks)
     return any(not CACHE_ARGUMENTS.isdisjoint(parameters) for parameters in taken)
