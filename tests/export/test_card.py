@@ -10,7 +10,8 @@ import yaml
 from heretic.config import Settings, load_settings
 from heretic.evaluation.heldout.schema import BAD, GOOD, Classes, HeldoutReport, KLStatistics, ModelMetrics, SetMetrics
 from heretic.evaluation.statistics import rate
-from heretic.export.card import model_card, read_base_card, write_card
+from heretic.export.base_card import read_base_card
+from heretic.export.card import _toml, model_card, write_card
 from heretic.export.formats.merge import Merge
 from heretic.export.formats.registry import find_format
 from heretic.study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
@@ -253,3 +254,16 @@ def test_the_licence_goes_along(export: str, tmp_path: Path) -> None:
     write_card(output, TRIAL, record(), find_format(export), base)
     assert (output / "LICENSE.txt").read_text() == "Terms."
     assert "`LICENSE.txt`" in (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a\x7fb", '\u2028\u0001\t"', [1, "a", None], [{"a": [True]}], {"x": None, "y": {"z": 1.5}}, "\U0001f600", []],
+)
+def test_settings_are_written_as_toml_that_parses(value: object) -> None:
+    def known(each: object) -> object:
+        if isinstance(each, dict):
+            return {key: known(value) for key, value in each.items() if value is not None}
+        return [known(one) for one in each if one is not None] if isinstance(each, list) else each
+
+    assert tomllib.loads(f"key = {_toml(value)}") == {"key": known(value)}

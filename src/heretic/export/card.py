@@ -12,16 +12,13 @@ from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, 
 from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
 from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
+from .base_card import kept_metadata, read_base_card, without_pictures
 from .formats.base import ExportFormat
 from .public_names import dataset_name, hub_id, model_name, prompt_source
 
 CARD = "README.md"
 TAGS = ("heretic", "uncensored", "decensored", "abliterated")
 """What people filter models by."""
-# Metadata that says what the base model is or does; what it was measured to do there is not true of the edited one.
-NOT_KEPT = frozenset({"base_model", "base_model_relation", "model-index", "library_name", "datasets", "metrics"})
-# And how its own page looks and is entered.
-NOT_KEPT |= {"new_version", "thumbnail", "widget"}
 # Settings that decide, in addition to those of the study, which candidates a search suggests.
 SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
 
@@ -60,24 +57,6 @@ def write_card(
     (directory / CARD).write_text(text, encoding="utf-8")
 
 
-def read_base_card(directory: Path) -> tuple[dict[str, Any], str]:
-    """Metadata and text of the card in `directory`; nothing of either where there is none."""
-    import yaml
-    from huggingface_hub import ModelCard
-
-    path = directory / CARD
-    if not path.is_file():
-        return {}, ""
-    content = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        card = ModelCard(content, ignore_metadata_errors=True)
-        metadata = card.data.to_dict()
-    except (ValueError, yaml.YAMLError):
-        # A head that is no metadata: its text is kept all the same.
-        return {}, content
-    return metadata, card.text
-
-
 def licence_files(directory: Path) -> list[str]:
     """Names of the licence's files that came with the base model."""
     words = ("license", "licence", "notice", "copying", "use_policy")
@@ -104,19 +83,16 @@ def model_card(
         _reproduction(record, run),
         _licence(metadata, licences),
     ]
-    if base_text.strip():
-        parts.append(f"## The base model's own card\n\n{base_text.strip()}")
+    text = without_pictures(base_text).strip()
+    if text:
+        parts.append(f"## The base model's own card\n\n{text}")
     return "\n\n".join(parts) + "\n"
 
 
 def _metadata(record: StudyRecord, form: ExportFormat, base: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
-    kept = {
-        key: _language(value) if key == "language" else value
-        for key, value in base.items()
-        if key not in NOT_KEPT and not key.startswith("extra_gated") and value is not None
-    }
+    kept = kept_metadata(base)
     tags = [*(tag for tag in kept.pop("tags", None) or [] if tag not in TAGS), *TAGS]
     base_model = hub_id(record)
     if base_model is not None:
@@ -124,13 +100,6 @@ def _metadata(record: StudyRecord, form: ExportFormat, base: dict[str, Any]) -> 
         kept["base_model_relation"] = "adapter" if form.needs_base else "finetune"
     data = ModelCardData(**kept, library_name=form.library, tags=tags)
     return f"---\n{data.to_yaml()}\n---"
-
-
-def _language(value: Any) -> Any:
-    """The languages; YAML 1.1 reads Norwegian, `no`, as false."""
-    if isinstance(value, list):
-        return [_language(each) for each in value]
-    return "no" if value is False else value
 
 
 def _heading(record: StudyRecord, form: ExportFormat) -> str:
@@ -268,10 +237,14 @@ def _configuration(record: StudyRecord, run: RunRecord | None) -> str:
 
 
 def _toml(value: Any) -> str:
+    """A value as TOML, which has no null: what is None is left out."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
-    # Strings, numbers, booleans and lists of these are the same in TOML as in JSON, but for what JSON may escape.
-    return json.dumps(value, ensure_ascii=False)
+        known = {key: each for key, each in value.items() if each is not None}
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in known.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(each) for each in value if each is not None)}]"
+    # Strings, numbers and booleans are the same in TOML as in JSON, but that TOML wants DEL escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _licence(metadata: dict[str, Any], licences: Sequence[str]) -> str:

@@ -21,12 +21,13 @@ def settle_trust(settings: S, checkpoint: Checkpoint, reporter: Reporter) -> S:
     Raises:
         ModelError: the model needs code of its own, and the user has not allowed it to run.
     """
-    if settings.trust_remote_code:
-        return settings
     code = needed_code(checkpoint)
     if code is None:
         return settings
     lines = code.described()
+    if settings.trust_remote_code:
+        reporter.say(f"Code that comes with {checkpoint.name} runs, as allowed: {'; '.join(lines)}.")
+        return settings
     if settings.trust_remote_code is None:
         question = f"{checkpoint.name} can't be loaded without code of its own, which may do anything that you may:"
         if reporter.confirm(question, lines, "Run it?"):
