@@ -119,7 +119,7 @@ def test_a_truncated_journal_is_mended(
         file.write('{"op_code": 4, "worker')
     capsys.readouterr()
     assert main([model, *planted_flags, "--n-trials", "13"]) == 0
-    assert "unfinished" in capsys.readouterr().err
+    assert "incomplete" in capsys.readouterr().err
 
 
 def test_a_damaged_journal(said, planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -28,12 +28,13 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {key: record[key] for key in ("model_digest", "dtype") if key in record}
-    if record.get("inputs") is not None:
-        fields[INPUTS] = record["inputs"]
     for name, prompts in record.get("prompts", {}).items():
         fields[name] = f"{prompts['count']} prompts with digest {prompts['digest']}"
     fields |= record.get("settings", {})
     fields |= {f"search space: {key}": value for key, value in record.get("space", {}).items()}
+    # Last: other prompts or settings change the inputs too, and are the better explanation.
+    if record.get("inputs") is not None:
+        fields[INPUTS] = record["inputs"]
     return fields
 
 
