@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -152,3 +153,14 @@ def test_the_system_prompt_none_is_no_system_prompt(text: str, expected: str) ->
     assert Settings(system_prompt=text).system_prompt == expected
     assert PromptSource(dataset="a.txt", system_prompt=text).system_prompt == expected
     assert PromptSource(dataset="a.txt").system_prompt is None
+
+
+@pytest.mark.parametrize("value", ["auto", "cpu", "cuda:1", "0", {"": "cpu"}, {"model.layers.0": 0, "lm_head": "disk"}])
+def test_device_maps_of_accelerate(value: Any) -> None:
+    assert Settings(device_map=value).device_map == value
+
+
+@pytest.mark.parametrize("value", ["nonsense", "cuda:x", "gpu", "", {"": "there"}])
+def test_other_device_maps_are_refused_before_a_model_is_loaded(value: Any) -> None:
+    with pytest.raises(ValidationError, match="cuda:0"):
+        Settings(device_map=value)

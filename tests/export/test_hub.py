@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from heretic.errors import ExportError
+from heretic.export.hub import upload_files
 from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub
 
 REPOSITORY = f"{OWNER}/model-heretic"
@@ -140,3 +142,14 @@ def test_what_is_no_model_is_not_uploaded(hub: Hub, tmp_path: Path, run: Run) ->
         done = run(directory, REPOSITORY)
         assert done.returncode == 2 and "directory" in done.stderr
     assert hub.calls == []
+
+
+def test_what_a_link_points_to_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert [path.name for path in upload_files(tmp_path)] == ["config.json"]
+    for target in (tmp_path.parent / "secret", Path("/etc/hostname"), tmp_path):
+        link = tmp_path / "notes.txt"
+        link.symlink_to(target)
+        with pytest.raises(ExportError, match="is a link"):
+            upload_files(tmp_path)
+        link.unlink()

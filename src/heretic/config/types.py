@@ -202,3 +202,16 @@ Experts = Annotated[
     Metavar("all|N-N,N|LAYER:N,N;LAYER:N"),
 ]
 Prompts = Annotated[PromptSource | None, Metavar("FILE|HUB-ID|TABLE")]
+
+DEVICES = re.compile(r"auto|balanced|balanced_low_0|sequential|(cpu|cuda|mps|xpu|npu|hpu|mlu|musa|disk)(:\d+)?|\d+")
+"""What Accelerate takes for a device map: a strategy, a device, or the number of one."""
+
+
+def _devices(value: str | dict[str, int | str]) -> str | dict[str, int | str]:
+    for name in [value] if isinstance(value, str) else map(str, value.values()):
+        if DEVICES.fullmatch(name) is None:
+            raise ValueError(f"expected auto, balanced, sequential, cpu, or a device such as cuda:0, got {name!r}")
+    return value
+
+
+DeviceMap = Annotated[str | dict[str, int | str], AfterValidator(_devices)]

@@ -122,7 +122,13 @@ def upload_files(directory: Path) -> list[Path]:
             f"Expected a model or adapter in {directory}, found neither config.json, adapter_config.json nor a .gguf "
             "file. Name the directory that an export wrote."
         )
-    found = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    found = [path for path in sorted(directory.rglob("*")) if path.is_symlink() or path.is_file()]
+    links = [path for path in found if path.is_symlink()]
+    if links:
+        raise ExportError(
+            f"Expected files that heretic wrote in {directory}, but {links[0]} is a link, and what it points to would "
+            "be sent. Remove it, or put the file itself there."
+        )
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts)]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from ..types import Dtype, Experts, MemoryLimits, Metavar, Name, Quantization
+from ..types import DeviceMap, Dtype, Experts, MemoryLimits, Metavar, Name, Quantization
 from .base import Section
 
 
@@ -52,7 +52,7 @@ class ModelSettings(Section):
         "(12:0-3;13:6). All are edited by default.",
         examples=["0-3,6"],
     )
-    device_map: Annotated[str | dict[str, int | str], Metavar("NAME|TABLE")] = Field(
+    device_map: Annotated[DeviceMap, Metavar("NAME|TABLE")] = Field(
         default="auto",
         description="Device of each part of the model, as in Accelerate: auto, cpu, cuda:0 or a table. Change it to "
         "pin the model to one device.",
