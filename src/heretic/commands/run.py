@@ -40,6 +40,7 @@ from ..study.reader import RecordedStudy, has_record
 from ..study.sampler import SamplerOptions
 from ..study.schema import BASELINE
 from ..study.study import Study
+from ..ui.flags import default_output
 from .menu import run_menu, show_front
 from .upload import check_upload
 
@@ -82,8 +83,8 @@ def _check_settings(settings: Settings) -> Path:
     """Checks what needs neither the model's files nor prompts; returns the path of the study."""
     if settings.model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
-    if settings.output is not None:
-        check_output(settings.output)
+    if settings.output is not None or settings.export not in (None, "none") or settings.upload is not None:
+        check_output(settings.output or Path(default_output(settings.model)))
     if settings.upload is not None:
         check_upload(settings.upload)
     check_plots(settings, resolve_prompts(settings))
