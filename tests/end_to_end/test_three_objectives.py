@@ -86,4 +86,4 @@ def test_the_same_prompts_twice_are_no_third_figure(
     flags: list[str], planted_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*flags, f"--over-refusal-evaluation-prompts={planted_directory}/bad_search.txt"]) == 2
-    assert "24 of 24 are bad_evaluation_prompts too" in " ".join(capsys.readouterr().err.split())
+    assert "no bad_evaluation_prompts, but 24 of 24 are" in " ".join(capsys.readouterr().err.split())

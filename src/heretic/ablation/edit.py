@@ -72,8 +72,11 @@ def edit_of_matrices(edit: SiteEdit, matrices: int | Tensor) -> SiteEdit:
 
 
 def of_chosen_experts(edit: SiteEdit, site: Site) -> SiteEdit:
-    """The edit with the experts that were not chosen left as they are."""
-    if not isinstance(site, FusedExpertsSite) or site.chosen is None:
+    """The edit with the experts that were not chosen left as they are.
+
+    An edit of one matrix is of a checkpoint that holds each expert as a tensor: its reader leaves the others out.
+    """
+    if not isinstance(site, FusedExpertsSite) or site.chosen is None or edit.left.dim() == 2:
         return edit
     others = torch.ones(len(edit.left), dtype=torch.bool)
     others[list(site.chosen)] = False
