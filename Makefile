@@ -6,14 +6,20 @@ CONSTRAINTS ?= constraints.txt
 # Processes that run tests, each with one thread and up to 3 GB.
 JOBS ?= 2
 BIN := .venv/bin
+# What a GPU computes otherwise than a CPU does: under 3 minutes. Without a GPU, the tests that need one are skipped.
+GPU_TESTS := tests/engine tests/model/hooks tests/evaluation/heldout tests/end_to_end/test_gpu.py \
+  tests/end_to_end/test_planted.py tests/end_to_end/test_static_decode.py
 
-.PHONY: demo test lint install model clean
+.PHONY: demo test test-gpu lint install model clean
 
 demo: install
 	$(BIN)/heretic demo $(DEMO)
 
 test: install model
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-gpu: install
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(GPU_TESTS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from heretic.cli import main
+from tests.support.accelerators import FakeAccelerator, use_accelerator
 from tests.support.hub_server import OWNER, TOKEN, running_hub
 
 
@@ -59,3 +60,16 @@ def test_it_tells_who_is_logged_in_and_never_the_token(
         assert "Warning: login" in text and "hf_wrong" not in text and TOKEN not in text
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     assert "no (" in findings(capsys)["reachable"]["value"]
+
+
+def test_it_plans_the_memory_of_a_model_on_a_gpu(
+    planted_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    use_accelerator(monkeypatch, FakeAccelerator("xpu"))
+    found = findings(capsys, str(planted_directory / "planted"))
+    assert found["GPU 0"]["value"] == "Example xpu 0 (xpu), 5.0 GB free of 8.0 GB"
+    for quantization in ("none", "bnb_8bit", "bnb_4bit"):
+        assert "32 candidates a forward on GPU 0" in found[f"quantization = {quantization}"]["value"]
+    use_accelerator(monkeypatch, None)
+    assert "quantization = none" not in findings(capsys, str(planted_directory / "planted"))

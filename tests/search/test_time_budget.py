@@ -3,7 +3,7 @@
 import pytest
 
 from heretic.search import time_budget as clock_module
-from heretic.search.time_budget import PREVIEW, Clock
+from heretic.search.time_budget import PREVIEW, Clock, HeldoutCost
 
 
 @pytest.fixture
@@ -48,3 +48,38 @@ def test_a_budget_limits_the_number_of_trials(now: list[float]) -> None:
     now[0] = 59.0
     assert clock.over()
     assert clock.fitting(100) == 1
+
+
+def test_the_budget_covers_the_held_out_evaluation(now: list[float]) -> None:
+    """At 0.1 seconds a prompt, a model of 40 prompts takes 4 seconds."""
+    clock = Clock(100, 60.0, HeldoutCost(prompts=40, most=10))
+    assert clock.reserved == 0
+    for _ in range(4):
+        clock.add_trial(previewed=False)
+        clock.add_prompts(50)
+    clock.set_front(3)
+    now[0] = 20.0
+    # The baseline and three candidates.
+    assert clock.reserved == pytest.approx(16)
+    assert clock.remaining == pytest.approx(60 - 16 - 20)
+    assert not clock.over(open_trials=4)
+    assert clock.over(open_trials=5)
+    # No more than half of the budget, however long the front.
+    clock.set_front(10)
+    assert clock.reserved == 30
+
+
+def test_models_that_share_forwards_cost_less_and_a_long_front_is_not_measured_in_full() -> None:
+    assert HeldoutCost(prompts=40, most=10).of(25) == 440
+    assert HeldoutCost(prompts=40, most=10, together=4).of(25) == 110
+    assert HeldoutCost().of(25) == 0
+
+
+def test_without_a_budget_nothing_is_reserved(now: list[float]) -> None:
+    clock = Clock(10, None, HeldoutCost(prompts=40, most=10))
+    clock.add_trial(previewed=False)
+    clock.add_prompts(50)
+    clock.set_front(3)
+    now[0] = 3.0
+    assert clock.reserved == 0
+    assert clock.remaining == pytest.approx(27)

@@ -1,15 +1,18 @@
 """The front is measured once, on prompts that no search saw, and the figures are kept."""
 
 import json
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heretic.cli import main
+from heretic.evaluation.heldout.measurer import SharedForwards
 from heretic.evaluation.heldout.schema import BAD, GOOD, HeldoutReport
 from heretic.session.heldout import spread
 from heretic.session.sidecars import read_heldout_report
-from heretic.study.pareto import knee, pareto_front
+from heretic.study.pareto import knee, pareto_front, select
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import TrialRecord
 from tests.support.study_toys import baseline as baseline_record
@@ -175,3 +178,80 @@ def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     # Verdicts that are there are not asked for again.
     assert main([*measured_flags, *judge, "--resume", "continue"]) == 0
     assert len(asked) == 1 + len(figures.candidates)
+
+
+def numbers_measured(journal: Path) -> list[int | None]:
+    figures = read_heldout_report(journal)
+    return [each.trial for each in figures.candidates] if figures else []
+
+
+def front_of(journal: Path) -> list[int]:
+    study = RecordedStudy(journal)
+    return [trial.number for trial in pareto_front(study.trials, study.baseline)]
+
+
+def test_a_trial_selected_by_a_flag_is_measured_alone_and_others_on_request(
+    measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trial and the baseline first; the rest of the front where heldout_trials is given."""
+    alone = [*measured_flags, "--trial", "lowest-kl", "--export", "none"]
+    assert main(alone) == 0
+    front = front_of(journal)
+    assert len(front) > 1
+    [selected] = numbers_measured(journal)
+    assert selected in front
+    assert main([*alone, "--heldout-trials", "10"]) == 0
+    assert numbers_measured(journal) == front
+    # What is known stays, and is not measured again.
+    capsys.readouterr()
+    assert main(alone) == 0
+    assert numbers_measured(journal) == front
+    assert "Measuring on held-out prompts" not in capsys.readouterr().err
+
+
+def test_the_selected_trial_comes_first_and_what_is_measured_outlives_a_stop(
+    measured_flags: list[str], journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl+C after one candidate: the baseline and that one are on disk, and it is not measured again."""
+    asked: list[int] = []
+
+    class Stopped(SharedForwards):
+        def measure(self, evaluator: Any, requests: Any, progress: Any) -> Generator[Any, None, None]:
+            asked.extend(request.trial for request in requests)
+            for done, result in enumerate(super().measure(evaluator, requests, progress)):
+                yield result
+                # The one before is on disk when the next is asked for.
+                assert len(numbers_measured(journal)) == done
+                if done == 1:
+                    raise KeyboardInterrupt
+
+    monkeypatch.setattr("heretic.commands.run.heldout_measurer", lambda _: Stopped())
+    flags = [*measured_flags, "--trial", "lowest-kl", "--heldout-trials", "10", "--export", "none"]
+    assert main(flags) == 130
+    front = front_of(journal)
+    assert len(front) > 1
+    study = RecordedStudy(journal)
+    selected = select(pareto_front(study.trials, study.baseline), study.baseline, "lowest-kl").number
+    assert asked[0] == selected
+    assert sorted(asked) == sorted(front)
+    assert numbers_measured(journal) == asked[:1]
+    monkeypatch.undo()
+    asked.clear()
+    monkeypatch.setattr("heretic.commands.run.heldout_measurer", lambda _: Counted())
+
+    class Counted(SharedForwards):
+        def measure(self, evaluator: Any, requests: Any, progress: Any) -> Generator[Any, None, None]:
+            asked.extend(request.trial for request in requests)
+            return super().measure(evaluator, requests, progress)
+
+    assert main(flags) == 0
+    assert asked == [number for number in front if number != selected]
+    assert numbers_measured(journal) == front
+
+
+def test_a_selected_trial_takes_the_place_of_the_knee() -> None:
+    front, baseline = trials(25), baseline_record(100)
+    for selected in front:
+        chosen = spread(front, baseline, 5, selected)
+        assert selected in chosen
+        assert len(chosen) == 5

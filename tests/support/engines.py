@@ -27,11 +27,12 @@ def engine_for(
     n_layers: int | None = None,
     dtype: torch.dtype = torch.float32,
     system_prompt: str | None = None,
+    device: str = "cpu",
 ) -> LocalEngine:
     tokenizer = planted_tokenizer()
     # Tied embeddings make a random model repeat its last token, which would prove little.
     layers = {} if n_layers is None else {"num_hidden_layers": n_layers}
-    model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers).to(dtype)
+    model = tiny(family, tie_word_embeddings=False, eos_token_id=1, **layers).to(device, dtype)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     return LocalEngine(loaded, chat_format(tokenizer, system_prompt, "tiny"), batch_size, options)
 

@@ -13,8 +13,11 @@ import psutil
 import torch
 
 from .. import __version__
+from ..engine.memory_plan import LINEAR_BYTES, ModelShape, plan_memory, shape_of
+from ..model.accelerator import accelerator, devices
+from ..model.layers import text_config
 from ..model.loading.checkpoint import WEIGHT_SUFFIXES
-from ..model.loading.load import fastest_cpu_dtype
+from ..model.loading.load import auto_class, fastest_cpu_dtype
 
 PACKAGES = ("torch", "transformers", "optuna", "huggingface_hub", "peft", "safetensors", "datasets")
 EXTRAS = {
@@ -29,6 +32,8 @@ ROOM = 1.2
 """Memory for each byte of weights: a fifth more for caches, residuals and what the libraries take."""
 BYTES = {"4 bits": 0.6, "16 bits": 2.0, "32 bits": 4.0}
 """Bytes a parameter; in 4 bits, embeddings stay as they are and each block has its scale."""
+PROMPTS, PROMPT_LENGTH, RESPONSE_LENGTH = 100, 50, 100
+"""A search of which it is said how many candidates fit: about that of the defaults."""
 HUB_SECONDS = 5.0
 
 
@@ -49,6 +54,7 @@ def examine(model: str | None = None) -> list[Finding]:
     findings.extend(_fits(memory))
     if model is not None:
         findings.append(_model_fits(model, memory))
+        findings.extend(_candidates_fit(model))
     return findings
 
 
@@ -68,15 +74,14 @@ def _devices() -> Iterator[Finding]:
     dtype = str(fastest_cpu_dtype()).removeprefix("torch.")
     yield Finding("Devices", "CPU", f"{cores} cores, {torch.get_num_threads()} threads, faster in {dtype}")
     yield Finding("Devices", "memory", f"{_gb(memory.available)} free of {_gb(memory.total)}")
-    if not torch.cuda.is_available():
+    found = devices()
+    if not found:
         built = torch.version.cuda or torch.version.hip
         problem = f"torch is built for CUDA {built} but finds no device: check the driver" if built else None
         yield Finding("Devices", "GPU", "none" if built else "none (this torch is built for the CPU)", problem)
-    for number in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(number)
-        yield Finding(
-            "Devices", f"GPU {number}", f"{torch.cuda.get_device_name(number)}, {_gb(free)} free of {_gb(total)}"
-        )
+    for each in found:
+        memory_of = f"{_gb(each.free)} free of {_gb(each.total)}"
+        yield Finding("Devices", f"GPU {each.index}", f"{each.name} ({accelerator()}), {memory_of}")
 
 
 def _disk() -> Iterator[Finding]:
@@ -114,10 +119,7 @@ def _hub() -> Iterator[Finding]:
 
 def _memory_for_models() -> float:
     """Free bytes of the GPUs together, or of RAM where there is none."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
-        return float(sum(torch.cuda.mem_get_info(number)[0] for number in range(count)))
-    return float(psutil.virtual_memory().available)
+    return float(sum(each.free for each in devices()) or psutil.virtual_memory().available)
 
 
 def _fits(memory: float) -> Iterator[Finding]:
@@ -140,6 +142,37 @@ def _model_fits(model: str, memory: float) -> Finding:
         None if need <= memory else f"needs about {_gb(need)}, {_gb(memory)} are free: try quantization = bnb_4bit"
     )
     return Finding("What fits", model, value, problem)
+
+
+def _candidates_fit(model: str) -> Iterator[Finding]:
+    """By the model's configuration: how many candidates share the forwards of a search on the largest device."""
+    largest = max(devices(), key=lambda device: device.total, default=None)
+    shape = _shape(Path(model).expanduser())
+    if largest is None or shape is None:
+        return
+    asked = f"({PROMPTS} prompts of {PROMPT_LENGTH} tokens, {RESPONSE_LENGTH} tokens a response)"
+    for quantization in LINEAR_BYTES:
+        plan = plan_memory(shape, quantization, PROMPT_LENGTH, RESPONSE_LENGTH)
+        count = plan.fitting(largest.total, PROMPTS)
+        value = f"{count} candidates a forward" if count else "no candidate with all prompts in one forward"
+        name = f"quantization = {quantization}"
+        yield Finding("What fits", name, f"{_gb(plan.weights)} of weights, {value} on GPU {largest.index} {asked}")
+
+
+def _shape(directory: Path) -> ModelShape | None:
+    """The shape of a model in a directory; None where it can't be built from its configuration alone."""
+    if not (directory / "config.json").is_file():
+        return None
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(directory)
+        with torch.device("meta"):
+            model = auto_class(config).from_config(config)
+        return shape_of(model, text_config(model))
+    # What is wrong with it is told by loading it.
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def _gb(size: float) -> str:

@@ -1,6 +1,7 @@
 """The main command: searches for ablations of a model, and exports the chosen trial."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from ..ablation.methods.registry import find_method
 from ..ablation.sites import components_of
 from ..config import SearchSettings, Settings, resolve_prompts
 from ..engine.local import LocalEngine
-from ..errors import ConfigError
+from ..errors import ConfigError, StudyError
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.heldout.evaluate import HeldoutPrompts
+from ..evaluation.heldout.measurer import HeldoutMeasurer, SharedForwards
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..evaluation.scorers.kl import vocabulary_size
 from ..evaluation.scorers.registry import objective_names
@@ -18,13 +20,15 @@ from ..events import Chooser, Reporter
 from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
 from ..report.tables import show_heldout
+from ..search.heldout_pool import heldout_measurer
 from ..search.loop import Search
 from ..search.measurer import InProcessMeasurer
-from ..search.parallelism import Parallelism, choose_parallelism
+from ..search.parallelism import Parallelism, choose_parallelism, heldout_parallelism
 from ..search.process_pool import workers
+from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.engine import open_engine
-from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, spread
+from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
 from ..session.prompts import load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
 from ..session.recorded_settings import figure_settings
@@ -35,10 +39,10 @@ from ..session.response_log import counting_evaluator
 from ..session.save import check_export, wanted_format
 from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
 from ..study.journal import SingleWriter, repair, set_aside, study_path
-from ..study.pareto import pareto_front
+from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy, has_record
 from ..study.sampler import SamplerOptions
-from ..study.schema import BASELINE
+from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 from ..study.study import Study
 from ..ui.flags import default_output
 from .menu import run_menu, show_front
@@ -71,12 +75,12 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
             # A resumed study has them in its queue already.
             for parameters in fixed.candidates if fixed and profile is None else ():
                 study.enqueue(parameters)
-            search = _Searches(running, fixed).run
-            if searching and not search(session.settings.n_trials):
+            searches = _Searches(running, part, fixed, chooser.asks)
+            if searching and not searches.run(session.settings.n_trials):
                 show_front(study, reporter)
                 reporter.say(f"Stopped. Run the command again to continue, or see the results: heretic results {path}")
                 return INTERRUPTED
-            return run_menu(running, chooser, search, lambda: _evaluate_front(running, part, fixed))
+            return run_menu(running, chooser, searches.run, searches.evaluate_front)
 
 
 def _check_settings(settings: Settings) -> Path:
@@ -148,44 +152,99 @@ def sampler_options(settings: SearchSettings) -> SamplerOptions:
 
 
 class _Searches:
-    """The searches of one run. Each continues with the statistics of the earlier ones."""
+    """The searches of one run, and the held-out evaluation after them. Each search continues with the statistics of the
+    earlier ones."""
 
-    def __init__(self, running: RunningStudy, fixed: FixedCandidates | None) -> None:
+    def __init__(
+        self, running: RunningStudy, part: HeldoutPrompts | None, fixed: FixedCandidates | None, asks: bool
+    ) -> None:
         self._running = running
+        self._part = part
         self._fixed = fixed
+        self._asks = asks
         self._statistics: PruningStatistics | None = None
+        self._noted = False
 
     @functools.cached_property
     def _parallelism(self) -> Parallelism:
-        """Chosen and recorded when this run first searches: the order in which trials are requested depends on it."""
-        running = self._running
-        chosen = choose_parallelism(running.loaded, vocabulary_size(running.baseline))
-        used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
-        running.study.note_run(run_record(figure_settings(running.loaded.settings) | used))
-        return chosen
+        return choose_parallelism(self._running.loaded, vocabulary_size(self._running.baseline))
+
+    def _note_run(self) -> None:
+        """Records the parallelism at the first search: the order in which trials are requested depends on it."""
+        if not self._noted:
+            chosen = self._parallelism
+            used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
+            self._running.study.note_run(run_record(figure_settings(self._running.loaded.settings) | used))
+        self._noted = True
 
     def run(self, n_trials: int) -> bool:
         """Searches until the study has `n_trials`; returns False after Ctrl+C."""
         running, parallelism = self._running, self._parallelism
+        self._note_run()
         # Fixed candidates are in the queue already.
         first = [] if self._fixed else first_candidates(running.study.space, running.loaded.settings)
         missing = [each for each in first if not running.study.holds(each)]
         compiled = running.loaded.compile
         alone = InProcessMeasurer(running.evaluator, running.baseline, compiled, parallelism.candidates)
         with workers(parallelism.processes, alone) as measurer:
-            search = Search(running, measurer, missing, self._statistics)
+            search = Search(running, measurer, missing, self._statistics, self._heldout_cost())
             finished = search.run(n_trials)
         self._statistics = search.statistics
         return finished
 
+    def evaluate_front(self) -> None:
+        """Held-out evaluation of the trials that `heldout_trials` chooses."""
+        running, part = self._running, self._part
+        if part is None:
+            return
+        trials, baseline = running.study.trials, running.study.record.baseline
+        evaluation = HeldoutEvaluation(running.loaded, part, len(trials))
+        front = pareto_front(trials, baseline)
+        selected = self._selected(front, baseline)
+        if self._fixed is not None:
+            chosen = numbered(trials, self._fixed.measured)
+        elif self._only_selected and selected is not None:
+            known = evaluation.measured()
+            chosen = [trial for trial in front if trial == selected or trial.number in known]
+            if len(chosen) < len(front):
+                running.reporter.say(
+                    f"Trial {selected.number}, which is selected, is measured on held-out prompts; with heldout_trials "
+                    "others of the front are too."
+                )
+        else:
+            chosen = spread(front, baseline, running.loaded.settings.heldout_trials, selected)
+        if chosen:
+            missing = {trial.number for trial in chosen} - evaluation.measured()
+            measurer = self._heldout_measurer(part) if missing else SharedForwards()
+            show_heldout(evaluation.run(chosen, measurer, selected), baseline, running.reporter)
 
-def _evaluate_front(running: RunningStudy, part: HeldoutPrompts | None, fixed: FixedCandidates | None) -> None:
-    """Evaluates the front on held-out prompts, or those of the `fixed` candidates that the record measured."""
-    trials, baseline = running.study.trials, running.study.record.baseline
-    if fixed is not None:
-        chosen = numbered(trials, fixed.measured)
-    else:
-        chosen = spread(pareto_front(trials, baseline), baseline, running.loaded.settings.heldout_trials)
-    if part is not None and chosen:
-        report = HeldoutEvaluation(running.loaded, part, len(trials)).run(chosen)
-        show_heldout(report, baseline, running.reporter)
+    def _heldout_measurer(self, part: HeldoutPrompts) -> HeldoutMeasurer:
+        vocab = vocabulary_size(self._running.baseline)
+        return heldout_measurer(heldout_parallelism(self._running.loaded, part, self._parallelism, vocab))
+
+    @property
+    def _only_selected(self) -> bool:
+        """Whether a flag selects the trial to be exported, and nothing asks for the metrics of others."""
+        settings = self._running.loaded.settings
+        return not self._asks and settings.trial is not None and "heldout_trials" not in settings.model_fields_set
+
+    def _selected(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord | None:
+        """The trial that will be exported without asking; None where somebody is asked, or there is none."""
+        if self._asks or self._fixed is not None or not front:
+            return None
+        wanted = self._running.loaded.settings.trial
+        try:
+            return select(front, baseline, "knee" if wanted is None else wanted)
+        except StudyError:
+            # The export says why.
+            return None
+
+    def _heldout_cost(self) -> HeldoutCost:
+        part, settings, evaluator = self._part, self._running.loaded.settings, self._running.evaluator
+        if part is None:
+            return HeldoutCost()
+        # The good prompts of a trial are prefilled alone, which costs little beside the responses to the others.
+        generated = max(1, evaluator.rows - len(self._running.loaded.session.prompts.good_evaluation))
+        longer = response_length(self._running.loaded.session) / settings.max_response_length
+        most = 1 if self._only_selected else settings.heldout_trials
+        return HeldoutCost(part.rows * longer * evaluator.rows / generated, most, self._parallelism.candidates)

@@ -16,10 +16,12 @@ S = TypeVar("S", bound=Section)
 def changed(settings: S, changes: Mapping[str, Any], place: str = "the program") -> S:
     """`settings` with `changes` in their place; `place` names where these come from.
 
+    What was not set stays not set (`model_fields_set`).
+
     Raises:
         ConfigError: a key is unknown, or a value can't be used.
     """
-    merged = {**dict(settings), **changes}
+    merged = {**{key: getattr(settings, key) for key in settings.model_fields_set}, **changes}
     try:
         return type(settings).model_validate(merged)
     except ValidationError as error:

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
-
 from ..errors import ModelError
+from ..model.accelerator import empty_cache
 from ..prompts.prompt import Prompt
 from .local import LocalEngine
 from .protocol import out_of_memory
@@ -70,7 +69,7 @@ def _rate(engine: LocalEngine, prompts: Sequence[Prompt], n_candidates: int) -> 
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        torch.cuda.empty_cache()
+        empty_cache()
         return None
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import psutil
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..model.accelerator import free_memory
 from ..model.layers import hidden, hooks
 from .forward import logit_tolerance
 from .kv_cache import KVCache
@@ -194,5 +194,4 @@ def _truncate(cache: KVCache, length: int) -> None:
 
 def _budget(device: torch.device) -> int:
     """Bytes to use at most."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return int(MEMORY_FRACTION * free)
+    return int(MEMORY_FRACTION * free_memory(device))

@@ -13,6 +13,7 @@ from ..ablation.directions import Directions
 from ..ablation.edit import ModelEdit
 from ..ablation.sites import MeasuredGain, Site
 from ..ablation.weight_stats import WeightStats, weight_stats
+from ..model.accelerator import empty_cache
 from ..model.chat.format import ChatFormat
 from ..model.hooks.edits import EditHooks, edited_model
 from ..model.kernels.decode_attention import use_decode_attention
@@ -147,8 +148,7 @@ class LocalEngine:
             return False
         self._batch_size //= 2
         self._release_graphs()
-        if self.loaded.device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache()
         return True
 
     @torch.inference_mode()

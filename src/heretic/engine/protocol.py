@@ -138,10 +138,13 @@ class Engine(Protocol):
         ...
 
 
+NO_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+
+
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an engine failed for lack of memory: CUDA's error, or the CPU allocator's, which is a plain
-    RuntimeError."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether an engine failed for lack of memory: an accelerator's own error, or a plain RuntimeError, as the CPU's
+    allocator and MPS raise it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY)
 
 
 def no_progress(_: int) -> None:

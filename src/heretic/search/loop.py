@@ -14,7 +14,7 @@ from ..study.pareto import knee, pareto_front, pruning_limit
 from ..study.study import Candidate
 from .measurer import EvaluationRequest, Measurer, Outcome
 from .startup_order import StartupQueue
-from .time_budget import Clock
+from .time_budget import Clock, HeldoutCost
 
 FAILURES_IN_A_ROW = 10
 
@@ -23,7 +23,8 @@ class Search:
     """Runs trials of one study. Results are reported to the study in the order in which they were requested, so a seed
     gives the same study at any parallelism.
 
-    `statistics` are those of the baseline and of all candidates that were fully evaluated so far.
+    `statistics` are those of the baseline and of all candidates that were fully evaluated so far. `heldout` is what the
+    held-out evaluation afterwards will cost: the time budget covers it.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Search:
         measurer: Measurer,
         first: Sequence[AblationParameters] = (),
         statistics: PruningStatistics | None = None,
+        heldout: HeldoutCost | None = None,
     ) -> None:
         self._study = running.study
         self._measurer = measurer
@@ -39,6 +41,7 @@ class Search:
         self._baseline = running.baseline
         self._settings = settings = running.loaded.settings
         self._reporter = running.reporter
+        self._heldout = heldout or HeldoutCost()
         self._failures = 0
         self._open: deque[Candidate] = deque()
         self._outcomes: dict[int, Outcome] = {}
@@ -53,12 +56,12 @@ class Search:
         Raises:
             ModelError: `FAILURES_IN_A_ROW` trials failed one after the other.
         """
-        clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget)
+        clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget, self._heldout)
         with self._reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
             try:
                 self._request(n_trials, clock, view)
                 while self._open:
-                    for job, outcome in self._measurer.outcomes(view.rows):
+                    for job, outcome in self._measurer.outcomes(partial(_count, clock, view)):
                         self._outcomes[job.number] = outcome
                     self._report_in_order(n_trials, clock, view)
             except KeyboardInterrupt:
@@ -74,7 +77,8 @@ class Search:
             left = n_trials - self._study.n_finished() - len(self._open)
             if left <= 0 or (self._open and self._startup.wants_preview):
                 return
-            clock.add_previews(self._startup.refill(clock.fitting(left), self.statistics, view.rows))
+            progress = partial(_count, clock, view)
+            clock.add_previews(self._startup.refill(clock.fitting(left), self.statistics, progress))
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
             self._measurer.submit(
@@ -125,6 +129,7 @@ class Search:
         record = self._evaluator.record(self._baseline)
         trials = self._study.trials
         front = pareto_front(trials, record)
+        clock.set_front(len(front))
         return SearchState(
             finished=self._study.n_finished(),
             wanted=n_trials,
@@ -136,3 +141,9 @@ class Search:
             trials=trials,
             under_way=len(self._open) + self._study.n_waiting() + len(self._startup),
         )
+
+
+def _count(clock: Clock, view: SearchView, prompts: int) -> None:
+    """So many more prompts are done."""
+    clock.add_prompts(prompts)
+    view.rows(prompts)

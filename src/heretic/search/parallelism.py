@@ -1,7 +1,7 @@
 """How many candidates a search measures at once: in processes on a CPU, or in the same forward passes."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -11,9 +11,11 @@ from ..engine.batch_size import find_candidates, timing_prompts
 from ..engine.kv_cache import cache_bytes, make_cache
 from ..engine.local import LocalEngine
 from ..engine.protocol import no_progress
+from ..evaluation.heldout.evaluate import HeldoutPrompts
 from ..prompts.prompt import Prompt
 from ..session.autotune import measured_once, tuning_key
 from ..session.context import LoadedStudy
+from ..session.heldout import response_length
 from .process_pool import can_fork, simultaneous_seconds
 
 CACHE_ARGUMENTS = {"past_key_values", "past_key_value", "cache"}
@@ -47,6 +49,13 @@ def choose_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
     if candidates > 1:
         loaded.session.reporter.say(f"{candidates} candidates are measured at once, in the same forward passes.")
     return Parallelism(1, candidates)
+
+
+def heldout_parallelism(loaded: LoadedStudy, part: HeldoutPrompts, search: Parallelism, vocab: int) -> Parallelism:
+    """That of the search, with no more processes than fit memory at the length of held-out responses."""
+    largest = max((each.prompts for each in part.sets().values()), key=len)
+    fitting = _fitting(loaded.engine, largest, vocab, response_length(loaded.session))
+    return replace(search, processes=min(search.processes, fitting))
 
 
 def _processes(loaded: LoadedStudy, vocab: int) -> int:

@@ -14,15 +14,15 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from ..engine.protocol import Progress
-from .measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
+from .measurer import EvaluationRequest, InProcessMeasurer, Outcome
 
 MOST_SECONDS = 120
 """Seconds after which a process that has not answered counts as dead."""
@@ -31,13 +31,23 @@ AHEAD = 2
 keep processes busy for 1 % more of the time, but start more candidates before the results that would prune them."""
 
 
-class ProcessPool:
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class MeasuresJobs(Protocol[Job, Result]):
+    """What each process runs, and this one where no other is left."""
+
+    def measure(self, jobs: Sequence[Job], progress: Progress) -> list[tuple[Job, Result]]: ...
+
+
+class ProcessPool(Generic[Job, Result]):
     """Evaluates candidates in forked processes. If one of them runs out of memory, the others take its request over."""
 
-    def __init__(self, count: int, alone: InProcessMeasurer) -> None:
+    def __init__(self, count: int, alone: MeasuresJobs[Job, Result]) -> None:
         self._alone = alone
-        self._queue: deque[EvaluationRequest] = deque()
-        self._busy: dict[Connection, EvaluationRequest] = {}
+        self._queue: deque[Job] = deque()
+        self._busy: dict[Connection, Job] = {}
         self._processes: dict[Connection, Any] = {}
         give_back_freed_memory()
         for _ in range(count):
@@ -48,11 +58,11 @@ class ProcessPool:
     def ahead(self) -> int:
         return max(1, AHEAD * len(self._processes))
 
-    def submit(self, job: EvaluationRequest) -> None:
+    def submit(self, job: Job) -> None:
         self._queue.append(job)
 
-    def outcomes(self, progress: Progress) -> list[EvaluationResult]:
-        done: list[EvaluationResult] = []
+    def outcomes(self, progress: Progress) -> list[tuple[Job, Result]]:
+        done: list[tuple[Job, Result]] = []
         while not done:
             if not self._processes:
                 return self._alone.measure([self._queue.popleft()], progress)
@@ -73,7 +83,7 @@ class ProcessPool:
                 except (BrokenPipeError, ConnectionResetError):
                     self._lose(connection)
 
-    def _receive(self, connection: Connection, progress: Progress) -> list[EvaluationResult]:
+    def _receive(self, connection: Connection, progress: Progress) -> list[tuple[Job, Result]]:
         try:
             kind, content = connection.recv()
         except (EOFError, ConnectionResetError):
@@ -107,7 +117,9 @@ class ProcessPool:
 
 
 @contextmanager
-def workers(count: int, alone: InProcessMeasurer) -> Iterator[ProcessPool | InProcessMeasurer]:
+def workers(
+    count: int, alone: InProcessMeasurer
+) -> Iterator[ProcessPool[EvaluationRequest, Outcome] | InProcessMeasurer]:
     """A pool of `count` processes; `alone` itself for fewer than two."""
     if count < 2:
         yield alone
@@ -200,7 +212,7 @@ def _quiet_forks() -> Iterator[None]:
         yield
 
 
-def _work(connection: Connection, alone: InProcessMeasurer, parent: int) -> None:
+def _work(connection: Connection, alone: MeasuresJobs[Any, Any], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The handlers of the parent raise an exception; a child just ends.
     for number in (signal.SIGTERM, signal.SIGHUP):

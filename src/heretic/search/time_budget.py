@@ -1,19 +1,46 @@
 """The time that a search has taken, and what its budget leaves."""
 
 import time
+from dataclasses import dataclass
 
 PREVIEW = 0.25
 """Approximate share of a candidate's evaluation that its preview takes."""
 
+MOST_FOR_HELDOUT = 0.5
+"""Share of the budget that the held-out evaluation may be reserved: the search needs the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldoutCost:
+    """What the held-out evaluation after a search is expected to cost.
+
+    `prompts` is the cost of a model in prompts of the search, which are timed. At most `most` candidates of the front
+    are measured, and the baseline, `together` at once.
+    """
+
+    prompts: float = 0.0
+    most: int = 0
+    together: int = 1
+
+    def of(self, front: int) -> float:
+        """In prompts of the search, for a front of so many candidates."""
+        return self.prompts * (1 + min(front, self.most)) / self.together
+
 
 class Clock:
-    """Time since a search of `trials` began, time remaining, and whether a trial more fits the `budget` (seconds)."""
+    """Time since a search of `trials` began, time remaining, and whether a trial more fits the `budget` (seconds).
 
-    def __init__(self, trials: int, budget: float | None) -> None:
+    The budget covers the held-out evaluation after the search: the time that it is expected to take is reserved.
+    """
+
+    def __init__(self, trials: int, budget: float | None, heldout: HeldoutCost = HeldoutCost()) -> None:
         self._trials = trials
-        self._budget = budget
+        self._whole = budget
+        self._heldout = heldout
         self._started = time.monotonic()
         self._done = 0.0
+        self._prompts = 0
+        self._front = 0
 
     def add_previews(self, count: int) -> None:
         """Counts `count` previews of candidates that are evaluated later."""
@@ -23,9 +50,30 @@ class Clock:
         """Counts a finished trial; the preview of a `previewed` candidate has been counted."""
         self._done += 1 - PREVIEW if previewed else 1
 
+    def add_prompts(self, count: int) -> None:
+        """Counts `count` prompts of any candidates."""
+        self._prompts += count
+
+    def set_front(self, candidates: int) -> None:
+        """The front holds so many candidates now."""
+        self._front = candidates
+
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self._started
+
+    @property
+    def reserved(self) -> float:
+        """Seconds of the budget that the held-out evaluation is expected to take."""
+        if self._whole is None or not self._prompts:
+            return 0.0
+        expected = self._heldout.of(self._front) * self.elapsed / self._prompts
+        return min(expected, MOST_FOR_HELDOUT * self._whole)
+
+    @property
+    def _budget(self) -> float | None:
+        """Seconds for the search alone."""
+        return None if self._whole is None else self._whole - self.reserved
 
     @property
     def _trial(self) -> float:
@@ -37,17 +85,17 @@ class Clock:
         """Seconds that the remaining trials will take, or that the budget leaves; None before anything is done."""
         if not self._done:
             return None
-        needed = max(0.0, self._trials - self._done) * self._trial
-        return needed if self._budget is None else max(0.0, min(needed, self._budget - self.elapsed))
+        needed, budget = max(0.0, self._trials - self._done) * self._trial, self._budget
+        return needed if budget is None else max(0.0, min(needed, budget - self.elapsed))
 
     def over(self, open_trials: int = 0) -> bool:
         """Whether more than half of another trial, started after the open ones, would exceed the budget."""
-        if self._budget is None:
-            return False
-        return self.elapsed + (open_trials + 0.5) * self._trial >= self._budget
+        budget = self._budget
+        return budget is not None and self.elapsed + (open_trials + 0.5) * self._trial >= budget
 
     def fitting(self, trials: int) -> int:
         """How many of `trials` more fit the budget: at least one, and all of them before anything is done."""
-        if self._budget is None or not self._done:
+        budget = self._budget
+        if budget is None or not self._done:
             return trials
-        return max(1, min(trials, round((self._budget - self.elapsed) / self._trial)))
+        return max(1, min(trials, round((budget - self.elapsed) / self._trial)))

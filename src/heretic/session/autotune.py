@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 from ..engine.batch_size import find_batch_size
 from ..engine.local import LocalEngine
 from ..files import write_atomically
+from ..model.accelerator import device_name
 from ..prompts.prompt import Prompt
 from .context import ModelSession
 
@@ -51,7 +52,7 @@ def tuning_key(engine: LocalEngine, session: ModelSession) -> str:
     """All that a measurement of speed depends on: model, number format, device, threads, response length, torch."""
     settings = session.settings
     device = engine.loaded.device
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {os.cpu_count()}"
+    machine = f"{platform.machine()} {os.cpu_count()}" if device.type == "cpu" else device_name(device)
     return " ".join(
         [
             engine.loaded.checkpoint.digest(),

@@ -15,6 +15,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.scorers.base import Show
 from ..evaluation.scorers.registry import build_scorers
 from ..events import Reporter
+from ..model.accelerator import empty_cache
 from ..model.chat.checks import check_prompts
 from ..model.chat.format import chat_format
 from ..model.kernels.packed_linear import unpack_weights
@@ -121,5 +122,4 @@ def release(engine: LocalEngine) -> None:
             continue
         # Moving to the meta device would do for plain weights; 4-bit ones refuse it.
         parameter.data = torch.empty(0, dtype=parameter.dtype)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    empty_cache()

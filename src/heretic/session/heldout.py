@@ -1,6 +1,7 @@
 """Held-out evaluation of a study: baseline and front, measured once on prompts that the search does not use."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -8,7 +9,14 @@ from pathlib import Path
 from ..engine.local import LocalEngine
 from ..errors import CandidateError
 from ..evaluation.heldout.agreement import judge
-from ..evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, HeldoutPrompts, compare_declined
+from ..evaluation.heldout.evaluate import (
+    HeldoutBaseline,
+    HeldoutEvaluator,
+    HeldoutPrompts,
+    HeldoutRequest,
+    compare_declined,
+)
+from ..evaluation.heldout.measurer import HeldoutMeasurer, HeldoutResult
 from ..evaluation.heldout.response_classes import ResponseClassifier
 from ..evaluation.heldout.schema import (
     BAD,
@@ -56,16 +64,30 @@ class HeldoutEvaluation:
     part: HeldoutPrompts
     n_trials: int
 
-    def run(self, chosen: Sequence[TrialRecord]) -> HeldoutReport:
-        """The metrics of the chosen trials. Only missing ones are measured, and each is written before the next one.
+    def measured(self) -> set[int]:
+        """Numbers of the trials whose metrics are on disk and still hold.
 
         Raises:
             StudyError: the metrics on disk are damaged.
         """
         report = self._still_valid(read_heldout_report(self._path))
-        known = {each.trial: each for each in report.candidates} if report else {}
-        if report is None or any(trial.number not in known for trial in chosen):
-            report = self._measure(chosen, known)
+        return {each.trial for each in report.candidates if each.trial is not None} if report else set()
+
+    def run(
+        self, chosen: Sequence[TrialRecord], measurer: HeldoutMeasurer, first: TrialRecord | None = None
+    ) -> HeldoutReport:
+        """The metrics of the chosen trials; only missing ones are measured, `first` before the others.
+
+        The metrics of each are on disk as soon as it is measured.
+
+        Raises:
+            StudyError: the metrics on disk are damaged.
+        """
+        report = self._still_valid(read_heldout_report(self._path))
+        known = {each.trial: each for each in report.candidates if each.trial is not None} if report else {}
+        missing = sorted((trial for trial in chosen if trial.number not in known), key=lambda trial: trial != first)
+        if report is None or missing:
+            report = self._measure(chosen, missing, known, measurer)
         judged = judge(report, self.loaded.settings.judges, self.loaded.session.reporter)
         if judged != report:
             write_heldout_report(self._path, judged)
@@ -79,26 +101,35 @@ class HeldoutEvaluation:
     def _length(self) -> int:
         return response_length(self.loaded.session)
 
-    def _measure(self, chosen: Sequence[TrialRecord], known: Mapping[int | None, ModelMetrics]) -> HeldoutReport:
+    def _measure(
+        self,
+        chosen: Sequence[TrialRecord],
+        missing: Sequence[TrialRecord],
+        known: Mapping[int, ModelMetrics],
+        measurer: HeldoutMeasurer,
+    ) -> HeldoutReport:
         settings, reporter = self.loaded.settings, self.loaded.session.reporter
         classifier = ResponseClassifier(settings.refusal_openings, settings.refusal_markers)
         evaluator = HeldoutEvaluator(self.loaded.engine, self.part, classifier, self._length)
-        missing = [trial for trial in chosen if trial.number not in known]
-        with reporter.step("Measuring on held-out prompts", self.part.rows * (len(missing) + 1)) as progress:
-            reference = evaluator.baseline(progress)
-            report = self._begin(evaluator, reference)
-            write_heldout_report(self._path, report)
-            for trial in chosen:
-                measured = known.get(trial.number)
-                if measured is None:
-                    edit = self.loaded.edit(trial)
-                    try:
-                        measured = evaluator.candidate(trial.number, edit, reference, trial.metrics, progress)
-                    except CandidateError as error:
-                        reporter.warn(f"Trial {trial.number} can't be measured: {error}.")
-                        continue
-                report = self._with(report, measured)
+        requests = [HeldoutRequest(trial.number, self.loaded.edit(trial), trial.metrics) for trial in missing]
+        found = dict(known)
+        report: HeldoutReport | None = None
+        with (
+            reporter.step("Measuring on held-out prompts", self.part.rows * (len(missing) + 1)) as progress,
+            closing(measurer.measure(evaluator, requests, progress)) as results,
+        ):
+            for result in results:
+                if not isinstance(result, HeldoutResult):
+                    report = self._begin(evaluator, result)
+                elif isinstance(result.outcome, CandidateError):
+                    reporter.warn(f"Trial {result.request.trial} can't be measured: {result.outcome}.")
+                    continue
+                else:
+                    found[result.request.trial] = result.outcome
+                assert report is not None, "the baseline comes first"
+                report = self._with(report, [found[trial.number] for trial in chosen if trial.number in found])
                 write_heldout_report(self._path, report)
+        assert report is not None, "the baseline comes first"
         return report
 
     def _begin(self, evaluator: HeldoutEvaluator, reference: HeldoutBaseline) -> HeldoutReport:
@@ -116,8 +147,8 @@ class HeldoutEvaluation:
             selection_bias=None,
         )
 
-    def _with(self, report: HeldoutReport, measured: ModelMetrics) -> HeldoutReport:
-        candidates = [*report.candidates, without_public_texts(measured, self.part)]
+    def _with(self, report: HeldoutReport, measured: Sequence[ModelMetrics]) -> HeldoutReport:
+        candidates = [without_public_texts(each, self.part) for each in measured]
         pairs = [
             CandidatePair(
                 first=a.trial, second=b.trial, declined=compare_declined(a.sets[BAD].responses, b.sets[BAD].responses)
@@ -126,7 +157,7 @@ class HeldoutEvaluation:
             if a.trial is not None and b.trial is not None
         ]
         bias = None
-        if self._comparable():
+        if candidates and self._comparable():
             bias = selection_bias_of(report.baseline, candidates, self.loaded.record.baseline, self.n_trials)
         return report.model_copy(update={"candidates": candidates, "pairs": pairs, "selection_bias": bias})
 
@@ -154,13 +185,16 @@ def numbered(trials: Sequence[TrialRecord], numbers: Sequence[int]) -> list[Tria
     return [trial for number in numbers for trial in trials if trial.number == number]
 
 
-def spread(front: Sequence[TrialRecord], baseline: BaselineRecord, most: int) -> list[TrialRecord]:
-    """At most `most` trials of the front, evenly spaced, with its ends and its knee."""
+def spread(
+    front: Sequence[TrialRecord], baseline: BaselineRecord, most: int, selected: TrialRecord | None = None
+) -> list[TrialRecord]:
+    """At most `most` trials of the front, evenly over its length, its ends and the `selected` one (the knee by default)
+    among them."""
     if most <= 0 or not front:
         return []
     if len(front) <= most:
         return list(front)
-    best = front.index(knee(front, baseline))
+    best = front.index(selected or knee(front, baseline))
     if most == 1:
         return [front[best]]
     places = [round(i * (len(front) - 1) / (most - 1)) for i in range(most)]

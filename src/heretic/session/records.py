@@ -17,6 +17,7 @@ from ..ablation.methods.base import SearchSpace
 from ..config import ChatTemplateSettings
 from ..engine.decoding import end_tokens
 from ..engine.local import LocalEngine
+from ..model.accelerator import accelerator, device_name, devices
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .context import Session
 from .prompt_filter import KeptPrompts
@@ -93,7 +94,7 @@ def study_record(
 
 def versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "optuna")}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = device_name(torch.device(accelerator() or "cpu"))
     return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
 
 
@@ -115,7 +116,5 @@ def hardware() -> dict[str, str]:
         "processor": f"{platform.processor() or platform.machine()}, {cores} cores, {torch.get_num_threads()} threads",
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
     }
-    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        total = torch.cuda.get_device_properties(number).total_memory
-        found[f"GPU {number}"] = f"{torch.cuda.get_device_name(number)}, {total / 1e9:.0f} GB"
-    return found
+    gpus = {f"GPU {device.index}": f"{device.name}, {device.total / 1e9:.0f} GB" for device in devices()}
+    return found | gpus

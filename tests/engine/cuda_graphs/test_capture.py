@@ -149,3 +149,24 @@ def test_op_replay_repeats_views_and_empty_tensors() -> None:
     source.mul_(10)
     graph.replay()
     assert seen[0].tolist() == [40.0, 60.0]
+
+
+@pytest.mark.gpu
+def test_a_graph_replays_on_the_contents_of_now() -> None:
+    """On a GPU itself; torch's warning about its debug mode stays silent."""
+    total, line = torch.zeros(1, device="cuda"), torch.ones(6, device="cuda")
+
+    def step() -> None:
+        total.add_(line.sum())
+
+    def rewind() -> None:
+        total.zero_()
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        graph = CudaGraphCapturer(torch.device("cuda:0")).capture(step, rewind, None)
+    assert not shown
+    total.zero_()
+    line[0] = 5.0
+    graph.replay()
+    assert float(total) == 10.0

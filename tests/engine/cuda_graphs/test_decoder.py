@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
+from heretic.engine.cuda_graphs.capture import CudaGraphCapturer
 from heretic.engine.cuda_graphs.runner import CudaGraphRunner
 from heretic.engine.forward import Forward
 from heretic.engine.local import LocalEngine
@@ -55,6 +56,20 @@ def test_responses_are_those_of_plain_forwards(family: str, monkeypatch: pytest.
     # Captured once for each size; the model's own code never ran again.
     assert len(forwards) == len(fast.graphs.batch.capacity.graph_sizes)
     assert len({args[0] for args in sizes}) >= 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", CAPTURED)
+def test_cuda_graphs_give_the_responses_of_plain_forwards(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU itself, as above."""
+    plain = engine_for(family, 33, EngineOptions(static_decode="off"), device="cuda")
+    fast = captured(plain, capturer=CudaGraphCapturer(plain.loaded.device))
+    sizes = count_calls(monkeypatch, CudaGraphRunner, "replay")
+    for number, (count, rank) in enumerate([(5, 2), (5, 2), (3, 1)]):
+        edits = edits_of(plain, number, count, rank)
+        assert answers(fast, edits) == answers(plain, edits)
+    assert fast.uses_cuda_graphs
+    assert sizes
 
 
 def test_one_capture_serves_other_prompts_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ class HeldoutSettings(Section):
         ge=0,
         le=10,
         description="Trials of the Pareto front to evaluate on held-out prompts after the search, with the baseline; "
-        "0 leaves it out.",
+        "0 leaves it out. Where trial selects one without asking, that one alone is evaluated unless this is given.",
     )
     heldout_response_length: int | None = Field(
         default=None,

@@ -32,7 +32,8 @@ class SearchSettings(Section):
     )
     time_budget: Duration = Field(
         default=None,
-        description="Stop the search after this time (90s, 30m, 1h30m). Trials that run are finished first.",
+        description="Stop the search in time for the held-out evaluation to end after this time (90s, 30m, 1h30m), as "
+        "far as that can be estimated. Trials that run are finished first.",
         examples=["1h30m"],
     )
     sampler: Sampler = Field(

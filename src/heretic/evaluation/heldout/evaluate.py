@@ -48,11 +48,23 @@ class HeldoutBaseline:
     tokens: RefusalTokens | None
 
 
+@dataclass(frozen=True, slots=True)
+class HeldoutRequest:
+    """A candidate to be measured; `search` are its metrics in the search."""
+
+    trial: int
+    edit: ModelEdit
+    search: Mapping[str, Metric]
+
+
+HeldoutOutcome = ModelMetrics | CandidateError
+
+
 class HeldoutEvaluator:
     """Measures edits of one engine's model on held-out prompts. All responses are generated in full."""
 
     def __init__(self, engine: Engine, prompts: HeldoutPrompts, classifier: ResponseClassifier, length: int) -> None:
-        self._engine = engine
+        self.engine = engine
         self._prompts = prompts
         self._classifier = classifier
         self._length = length
@@ -63,16 +75,58 @@ class HeldoutEvaluator:
         Raises:
             CandidateError: its logits hold NaN.
         """
-        good, bad = self._prompts.good, self._prompts.bad
-        log_probabilities = self._engine.first_token_log_probabilities(good.prompts, [{}], no_progress)[0]
-        if log_probabilities.isnan().any():
+        return self.measure([], None, progress)[0]
+
+    def null(self, baseline: HeldoutBaseline) -> tuple[KLStatistics | None, KLStatistics | None]:
+        """The baseline's KL divergence from itself, at the first token and along its answers."""
+        first, along = null_divergences(self.engine, self._prompts.good.prompts, baseline.answers)
+        return kl_statistics(first.tolist()), kl_statistics(along.tolist())
+
+    def measure(
+        self, requests: Sequence[HeldoutRequest], baseline: HeldoutBaseline | None, progress: Progress = no_progress
+    ) -> tuple[HeldoutBaseline, list[HeldoutOutcome]]:
+        """The baseline, and each candidate compared with it; all of them share the same forwards.
+
+        A `baseline` that was measured before is not measured again. A candidate whose logits hold NaN is an error.
+
+        Raises:
+            CandidateError: the baseline's logits hold NaN.
+        """
+        log_probabilities = self._reference() if baseline is None else baseline.log_probabilities
+        first = self._first_divergences(requests, log_probabilities)
+        finite = [number for number, each in enumerate(first) if not any(map(math.isnan, each))]
+        edits = [requests[number].edit for number in finite]
+        models: list[ModelEdit] = edits if baseline is not None else [{}, *edits]
+        responses = {name: self._generate(prompts, models, progress) for name, prompts in self._prompts.sets().items()}
+        if baseline is None:
+            baseline = self._baseline(log_probabilities, {name: each.pop(0) for name, each in responses.items()})
+        outcomes: list[HeldoutOutcome] = [
+            CandidateError("the logits of the first response token hold NaN") for _ in requests
+        ]
+        along, log_odds = self._answer_divergences(edits, baseline), self._log_odds(edits, baseline.tokens)
+        for place, number in enumerate(finite):
+            outcomes[number] = ModelMetrics(
+                trial=requests[number].trial,
+                sets=self._sets({name: each[place] for name, each in responses.items()}, baseline.metrics),
+                log_odds=log_odds[place],
+                kl_first=kl_statistics(first[number]),
+                kl_answers=kl_statistics(along[place]),
+                search=dict(requests[number].search),
+            )
+        return baseline, outcomes
+
+    def _reference(self) -> Float[Tensor, "prompt vocab"]:
+        """The baseline's log-probabilities of the first response token to the good prompts."""
+        [found] = self.engine.first_token_log_probabilities(self._prompts.good.prompts, [{}], no_progress)
+        if found.isnan().any():
             raise CandidateError("the logits of the first response token hold NaN")
-        answers = self._generate(good, {}, progress)
-        sets = {GOOD: self._set(good, answers)}
-        for name, prompts in self._prompts.sets().items():
-            if name != GOOD:
-                sets[name] = self._set(prompts, self._generate(prompts, {}, progress))
-        first_bad = self._engine.first_token_log_probabilities(bad.prompts, [{}], no_progress)[0]
+        return found
+
+    def _baseline(
+        self, log_probabilities: Float[Tensor, "prompt vocab"], responses: Mapping[str, list[Response]]
+    ) -> HeldoutBaseline:
+        sets = self._sets(responses, None)
+        [first_bad] = self.engine.first_token_log_probabilities(self._prompts.bad.prompts, [{}], no_progress)
         tokens = find_refusal_tokens(
             greedy_first_tokens(first_bad) + greedy_first_tokens(log_probabilities),
             [each.marker for each in [*sets[BAD].responses, *sets[GOOD].responses]],
@@ -85,61 +139,46 @@ class HeldoutEvaluator:
             kl_answers=None,
             search={},
         )
-        return HeldoutBaseline(metrics, log_probabilities, answers, tokens)
+        return HeldoutBaseline(metrics, log_probabilities, responses[GOOD], tokens)
 
-    def null(self, baseline: HeldoutBaseline) -> tuple[KLStatistics | None, KLStatistics | None]:
-        """The baseline's KL divergence from itself, at the first token and along its answers."""
-        first, along = null_divergences(self._engine, self._prompts.good.prompts, baseline.answers)
-        return kl_statistics(first.tolist()), kl_statistics(along.tolist())
+    def _first_divergences(
+        self, requests: Sequence[HeldoutRequest], reference: Float[Tensor, "prompt vocab"]
+    ) -> list[list[float]]:
+        """By candidate and good prompt."""
+        if not requests:
+            return []
+        prompts, edits = self._prompts.good.prompts, [each.edit for each in requests]
+        return first_token_divergences(self.engine, prompts, reference, edits).tolist()
 
-    def candidate(
-        self,
-        trial: int,
-        edit: ModelEdit,
-        baseline: HeldoutBaseline,
-        search: Mapping[str, Metric],
-        progress: Progress = no_progress,
-    ) -> ModelMetrics:
-        """One candidate, compared with the baseline; `search` are its metrics in the search.
+    def _answer_divergences(self, edits: Sequence[ModelEdit], baseline: HeldoutBaseline) -> list[list[float]]:
+        """By candidate and good prompt."""
+        if not edits:
+            return []
+        return answer_divergences(self.engine, self._prompts.good.prompts, baseline.answers, edits).tolist()
 
-        Raises:
-            CandidateError: its logits hold NaN.
-        """
-        kl_first, kl_answers = self._divergences(edit, baseline)
-        before = baseline.metrics.sets
-        sets = {
-            name: self._set(prompts, self._generate(prompts, edit, progress), before[name])
-            for name, prompts in self._prompts.sets().items()
-        }
-        return ModelMetrics(
-            trial=trial,
-            sets=sets,
-            log_odds=self._log_odds(edit, baseline.tokens),
-            kl_first=kl_first,
-            kl_answers=kl_answers,
-            search=dict(search),
+    def _log_odds(self, edits: Sequence[ModelEdit], tokens: RefusalTokens | None) -> list[float | None]:
+        if tokens is None or not edits:
+            return [None] * len(edits)
+        first = self.engine.first_token_log_probabilities(self._prompts.bad.prompts, edits, no_progress)
+        return [mean_log_odds(each, tokens) for each in first]
+
+    def _generate(self, prompts: PromptSet, models: Sequence[ModelEdit], progress: Progress) -> list[list[Response]]:
+        """By model and prompt; progress counts a row for each model."""
+        if not models:
+            return []
+        return self.engine.generate(
+            prompts.prompts, models, self._length, None, lambda count: progress(count * len(models))
         )
 
-    def _divergences(
-        self, edit: ModelEdit, baseline: HeldoutBaseline
-    ) -> tuple[KLStatistics | None, KLStatistics | None]:
-        prompts = self._prompts.good.prompts
-        first = first_token_divergences(self._engine, prompts, baseline.log_probabilities, [edit])[0].tolist()
-        if any(map(math.isnan, first)):
-            raise CandidateError("the logits of the first response token hold NaN")
-        along = answer_divergences(self._engine, prompts, baseline.answers, [edit])[0].tolist()
-        return kl_statistics(first), kl_statistics(along)
+    def _sets(
+        self, responses: Mapping[str, Sequence[Response]], baseline: ModelMetrics | None
+    ) -> dict[str, SetMetrics]:
+        return {
+            name: self._set(prompts, responses[name], None if baseline is None else baseline.sets[name])
+            for name, prompts in self._prompts.sets().items()
+        }
 
-    def _log_odds(self, edit: ModelEdit, tokens: RefusalTokens | None) -> float | None:
-        if tokens is None:
-            return None
-        first = self._engine.first_token_log_probabilities(self._prompts.bad.prompts, [edit], no_progress)[0]
-        return mean_log_odds(first, tokens)
-
-    def _generate(self, prompts: PromptSet, edit: ModelEdit, progress: Progress) -> list[Response]:
-        return self._engine.generate(prompts.prompts, [edit], self._length, None, progress)[0]
-
-    def _set(self, prompts: PromptSet, responses: Sequence[Response], before: SetMetrics | None = None) -> SetMetrics:
+    def _set(self, prompts: PromptSet, responses: Sequence[Response], before: SetMetrics | None) -> SetMetrics:
         """Metrics on one set; with the baseline's, the paired tests too."""
         references = [""] * len(responses) if before is None else [each.text or "" for each in before.responses]
         read = [

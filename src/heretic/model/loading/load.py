@@ -13,6 +13,7 @@ from torch import nn
 
 from ...ablation.sites import Site
 from ...errors import ModelError, UserError
+from ..accelerator import accelerator, check_device_map, computes_bfloat16
 from ..layers import decoder_layers, text_config, width
 from ..placement import input_device
 from ..sites.expert_selection import with_chosen_experts
@@ -83,8 +84,9 @@ def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callabl
     """The model in the first dtype of `settings.dtypes` that loads and gives finite logits.
 
     Raises:
-        ModelError: none does; the text says why for each.
+        ModelError: none does; the text says why for each. Or `device_map` names a device that is not there.
     """
+    check_device_map(settings.device_map)
     check_adapter(checkpoint)
     check_quantization(checkpoint, settings)
     failures = []
@@ -158,7 +160,7 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     arguments |= quantization_arguments(checkpoint, settings, dtype)
     folder = None
     # On a machine without an accelerator a device map only adds hooks around every module.
-    if torch.cuda.is_available() or settings.max_memory:
+    if accelerator() is not None or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
         # Only other files are copied there: safetensors files are read in place.
         folder = arguments["offload_folder"] = tempfile.mkdtemp(prefix="heretic-offload-")
@@ -214,11 +216,17 @@ def _fault_of_forward(model: nn.Module) -> str | None:
 
 
 def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dtype:
-    """The checkpoint's own dtype on an accelerator; on a CPU the faster of bfloat16 and float32, as measured."""
-    if not torch.cuda.is_available():
+    """The dtype of "auto" on the device that the model will be on.
+
+    On an accelerator the checkpoint's own 16-bit one, or bfloat16; float16 where the device has no bfloat16 arithmetic.
+    On a CPU the faster of bfloat16 and float32, as measured.
+    """
+    kind = accelerator()
+    if kind is None or settings.device_map == "cpu":
         return fastest_cpu_dtype()
     stored = _configuration(checkpoint, settings).dtype
-    return stored if isinstance(stored, torch.dtype) and stored != torch.float32 else torch.bfloat16
+    dtype = stored if isinstance(stored, torch.dtype) and stored != torch.float32 else torch.bfloat16
+    return dtype if dtype != torch.bfloat16 or computes_bfloat16(kind) else torch.float16
 
 
 def fastest_cpu_dtype(sizes: Sequence[int] = (128, 1024, 1024)) -> torch.dtype:
