@@ -26,15 +26,8 @@ from heretic.engine.batch_size import find_candidates
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import Response, no_progress, out_of_memory
 from heretic.prompts.prompt import Prompt
-from random_model import RandomEngine, random_engine, random_prompts
+from random_model import LLAMA_8B, RandomEngine, random_engine, random_prompts
 
-LLAMA_8B = {
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 128256,
-}
 TRIALS, PROMPTS, LENGTH = 200, 100, 100
 TINY_PROMPTS, TINY_LENGTH = 8, 12
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 
-from gpu import LLAMA_8B
 from heretic.ablation.directions import Directions
 from heretic.ablation.methods.learned.layout import layout_of, start_at_means
 from heretic.engine.learning.forward import AnswerForward
 from heretic.engine.learning.path import LearningSettings, PathLearner, take_step
 from heretic.engine.learning.targets import baseline_targets
 from heretic.engine.protocol import Response
-from random_model import random_engine, random_prompts
+from random_model import LLAMA_8B, random_engine, random_prompts
 
 STEPS, PROMPTS, ANSWER, PREFIX = 10, 64, 16, 24
 

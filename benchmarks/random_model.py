@@ -17,6 +17,13 @@ from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
 
+LLAMA_8B = {
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+}
 WORDS = 200
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
 

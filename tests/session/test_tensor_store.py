@@ -54,3 +54,16 @@ def test_a_study_that_is_set_aside_takes_its_tensors_with_it(tmp_path: Path) -> 
     kept = set_aside(path)
     assert len(TensorStore(path)) == 0
     assert torch.equal(TensorStore(kept)[digest]["directions"], TENSORS["directions"])
+
+
+def test_a_state_is_replaced_and_has_no_digest(tmp_path: Path) -> None:
+    store = TensorStore(tmp_path / "study.jsonl")
+    assert store.read_state() is None
+    for point in (1, 2):
+        store.write_state(TENSORS | {"point": torch.tensor(point)})
+    state = TensorStore(tmp_path / "study.jsonl").read_state()
+    assert state is not None and int(state["point"]) == 2
+    assert len(store) == 0
+    (tmp_path / "study.tensors" / "path.state").write_bytes(b"no tensors")
+    with pytest.raises(StudyError, match="state of a learned path"):
+        store.read_state()

@@ -7,12 +7,14 @@ from pathlib import Path
 import optuna
 import pytest
 
+from heretic.ablation.methods.learned.space import LearnedSpace
 from heretic.errors import StudyError
 from heretic.study.journal import make_storage, study_path
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy, has_record
 from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
+from tests.support.learned_trials import learned_parameters
 from tests.support.study_toys import BASELINE, SPACE, figures, measure, metrics, open_study, record, search
 
 RANDOM = SamplerOptions("random")
@@ -246,3 +248,22 @@ def test_trials_of_another_program_are_not_gone_on_with(path: Path) -> None:
         with pytest.raises(StudyError, match=r"1 trial without a record.*--resume restart"):
             Study(path, SPACE, RANDOM)
     assert path.read_bytes() == content
+
+
+def test_a_candidate_that_no_sampler_draws_is_kept_whole(tmp_path: Path) -> None:
+    """It comes back from the queue as it was, also after a kill that left it running."""
+    space = LearnedSpace(("attn.o_proj",), 1)
+    parameters = learned_parameters()
+    with Study(tmp_path / "study.jsonl", space, RANDOM) as study:
+        study.begin(record())
+        study.enqueue(parameters)
+        assert study.holds(parameters)
+        assert not study.holds(learned_parameters(tensors="other"))
+        [candidate] = study.ask(1)
+        assert candidate.parameters == parameters
+    with Study(tmp_path / "study.jsonl", space, RANDOM) as study:
+        assert study.take_back_running() == 1
+        [candidate] = study.ask(1)
+        assert candidate.parameters == parameters
+        study.tell(candidate, metrics(3, 0.01), (0.01, 0.1))
+        assert [trial.parameters for trial in study.trials] == [parameters]

@@ -38,6 +38,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "orthogonalize_direction": (False, "false", False),
     "winsorization_quantile": (0.95, "0.95", 0.95),
     "method": ("oblique", "oblique", "oblique"),
+    "learned_rank": (2, "2", 2),
     "row_normalization": ("none", "none", "none"),
     "max_response_length": (30, "30", 30),
     "response_prefix": ("", "", ""),

@@ -1,10 +1,11 @@
 """What all methods' parameters have in common, and the strength by layer that several of them use."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MethodName = Literal["kernel", "oblique"]
+MethodName = Literal["kernel", "oblique", "learned"]
 """Names of the methods in methods/registry.py."""
 
 RowNormalization = Literal["none", "pre", "full"]
@@ -32,14 +33,31 @@ class WeightKernel(BaseModel):
 class AblationParameters(BaseModel):
     """One candidate, as the study records it: numbers, and digests of tensors that are stored next to the journal.
 
-    `method` names the method that compiles it; `kernels` are its strengths by component.
+    `method` names the method that compiles it; `kernels` are its strengths by component. Where `sampled` is False, a
+    sampler can't draw it, and its trial holds all of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    sampled: ClassVar[bool] = True
+
     version: Literal[1] = 1
     method: str
     kernels: dict[str, WeightKernel]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Digests of the tensors beside the journal that it names."""
+        return ()
+
+    @property
+    def fault(self) -> str | None:
+        """Why it can't be used; None: it can."""
+        return None
+
+    def by_layer(self, layers: Sequence[int]) -> dict[str, list[float]]:
+        """By component the strength at each of the layers."""
+        return {name: [kernel.weight(layer) for layer in layers] for name, kernel in self.kernels.items()}
 
     def facts(self) -> dict[str, str]:
         """All but the strengths in words, each by the heading of its column."""

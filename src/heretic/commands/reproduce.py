@@ -27,6 +27,7 @@ from ..session.recorded_settings import figure_settings, with_recorded
 from ..session.records import hardware, versions
 from ..session.sidecars import read_heldout_report
 from ..session.start import FixedCandidates
+from ..session.tensor_store import copy_tensors
 from ..study.journal import study_path
 from ..study.reader import RecordedStudy, has_record
 from ..study.schema import BaselineRecord, TrialRecord
@@ -67,6 +68,8 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
     _check_place(journal, source, recorded, options.whole)
     fixed = None
     if not options.whole:
+        for number in recorded.repeated:
+            copy_tensors(recorded.trials[number].parameters, recorded.tensors, journal)
         trials = [recorded.trials[number].parameters for number in recorded.repeated]
         fixed = FixedCandidates(trials, _measured_numbers(recorded))
     status = run(settings, FlagChooser(settings, "continue", str(settings.model)), reporter, fixed)

@@ -21,14 +21,16 @@ from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
 from ..report.tables import show_heldout
 from ..search.heldout_pool import heldout_measurer
+from ..search.learned_points import LearnedPoints
 from ..search.loop import Search
-from ..search.measurer import InProcessMeasurer
+from ..search.measurer import InProcessMeasurer, Measurer
 from ..search.parallelism import Parallelism, choose_parallelism, heldout_parallelism
-from ..search.process_pool import workers
+from ..search.process_pool import ProcessPool, workers
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.engine import open_engine
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
+from ..session.learning import LearnedPaths
 from ..session.prompts import load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
 from ..session.recorded_settings import figure_settings
@@ -76,7 +78,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
             for parameters in fixed.candidates if fixed and profile is None else ():
                 study.enqueue(parameters)
             searches = _Searches(running, part, fixed, chooser.asks)
-            if searching and not searches.run(session.settings.n_trials):
+            if searching and not searches.first():
                 show_front(study, reporter)
                 reporter.say(f"Stopped. Run the command again to continue, or see the results: heretic results {path}")
                 return INTERRUPTED
@@ -177,8 +179,29 @@ class _Searches:
             self._running.study.note_run(run_record(figure_settings(self._running.loaded.settings) | used))
         self._noted = True
 
+    @functools.cached_property
+    def _paths(self) -> LearnedPaths | None:
+        """Of a method whose candidates are learned; None where a sampler draws them, or they are fixed."""
+        loaded = self._running.loaded
+        learns = not find_method(loaded.settings.method).parameters.sampled
+        return LearnedPaths(loaded) if learns and self._fixed is None else None
+
+    def first(self) -> bool:
+        """The search that the settings ask for; of a learned path no more than its points."""
+        n_trials = self._running.loaded.settings.n_trials
+        return self.run(n_trials if self._paths is None else min(n_trials, self._paths.points_a_path))
+
+    def _learned_points(self, measurer: Measurer) -> LearnedPoints | None:
+        if self._paths is None:
+            return None
+        # One is measured while the next is learned; in this process, as many as share a forward.
+        ahead = 2 if isinstance(measurer, ProcessPool) else measurer.ahead
+        return LearnedPoints(self._running.study, self._paths, ahead)
+
     def run(self, n_trials: int) -> bool:
         """Searches until the study has `n_trials`; returns False after Ctrl+C."""
+        if self._paths is not None and self._running.study.n_finished() < n_trials:
+            self._paths.prepare()
         running, parallelism = self._running, self._parallelism
         self._note_run()
         # Fixed candidates are in the queue already.
@@ -187,7 +210,8 @@ class _Searches:
         compiled = running.loaded.compile
         alone = InProcessMeasurer(running.evaluator, running.baseline, compiled, parallelism.candidates)
         with workers(parallelism.processes, alone) as measurer:
-            search = Search(running, measurer, missing, self._statistics, self._heldout_cost())
+            learned = self._learned_points(measurer)
+            search = Search(running, measurer, missing, self._statistics, self._heldout_cost(), learned)
             finished = search.run(n_trials)
         self._statistics = search.statistics
         return finished

@@ -13,6 +13,7 @@ from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
 from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
 from .base_card import kept_metadata, read_base_card, without_pictures
+from .card_strengths import strengths, table
 from .formats.base import ExportFormat
 from .public_names import dataset_name, hub_id, model_name, prompt_source
 
@@ -123,13 +124,13 @@ def _heading(record: StudyRecord, form: ExportFormat) -> str:
 def _figures(trial: TrialRecord, record: StudyRecord, figures: HeldoutReport | None, written: Evaluation | None) -> str:
     candidate = _candidate(trial, figures)
     if figures is None or candidate is None:
-        return "## Figures\n\n" + _search_table(trial, record, written)
+        return "## Figures\n\n" + _searchtable(trial, record, written)
     return (
         "## Figures\n\n"
         "On held-out prompts, which neither the directions nor the search used, with intervals of 95 %:\n\n"
-        + _heldout_table(figures, candidate)
+        + _heldouttable(figures, candidate)
         + "\n\nIn the search:\n\n"
-        + _search_table(trial, record, written)
+        + _searchtable(trial, record, written)
     )
 
 
@@ -137,7 +138,7 @@ def _candidate(trial: TrialRecord, figures: HeldoutReport | None) -> ModelMetric
     return next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
 
 
-def _heldout_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
+def _heldouttable(figures: HeldoutReport, candidate: ModelMetrics) -> str:
     base = figures.baseline.sets
     rows = [
         (title, *(_rate(getattr(sets[name].classes, kind)) for sets in (base, candidate.sets)))
@@ -147,10 +148,10 @@ def _heldout_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
     rows.append(("KL divergence at the first token (nats)", "", _kl(candidate.kl_first)))
     if candidate.kl_answers:
         rows.append(("KL divergence a token along the base's answers (nats)", "", _kl(candidate.kl_answers)))
-    return _table(("", "Base model", "This model"), rows)
+    return table(("", "Base model", "This model"), rows)
 
 
-def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation | None) -> str:
+def _searchtable(trial: TrialRecord, record: StudyRecord, written: Evaluation | None) -> str:
     bad, good = (record.prompts[f"{side}_evaluation_prompts"] for side in ("bad", "good"))
     columns = ["", "Base model", "Edit, in the search", *(["This model, as written"] if written is not None else [])]
     rows = []
@@ -161,7 +162,7 @@ def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation |
         title = metric.title if metric.of is None else f"{metric.title} ({metric.of})"
         rows.append((title[:1].upper() + title[1:], *(_value(metric, value) for value in values)))
     return (
-        _table(columns, rows)
+        table(columns, rows)
         + f"\n\nThese prompts ({_source(bad)}; {_source(good)}) selected the trial, so the values are optimistic. "
         "A refusal is a response that is empty or holds one of the markers in `heretic.json`, within "
         f"{record.settings['max_response_length']} tokens; that says nothing of the quality of an answer."
@@ -186,11 +187,6 @@ def _kl(each: KLStatistics | None) -> str:
 def _making(trial: TrialRecord, record: StudyRecord) -> str:
     parameters = trial.parameters
     facts = " ".join(f"{name}: {value}." for name, value in parameters.facts().items())
-    kernels = [
-        (f"`{name}`", *(f"{value:.4f}" for value in kernel.model_dump().values()))
-        for name, kernel in parameters.kernels.items()
-    ]
-    columns = ("Component", "max_weight", "max_weight_position", "min_weight", "min_weight_distance")
     directions = "; ".join(
         f"{record.prompts[name].count} {name.split('_')[0]} ({_source(record.prompts[name])})"
         for name in ("good_prompts", "bad_prompts")
@@ -200,8 +196,8 @@ def _making(trial: TrialRecord, record: StudyRecord) -> str:
         for key in ("row_normalization", "orthogonalize_direction", "winsorization_quantile", "system_prompt")
     )
     return (
-        f"## How it was made\n\nTrial {trial.number} of its study. Method: {parameters.method}. {facts} Strength by "
-        f"layer:\n\n{_table(columns, kernels)}\n\n"
+        f"## How it was made\n\nTrial {trial.number} of its study. Method: {parameters.method}. {facts} "
+        f"{strengths(parameters)}\n\n"
         f"Prompts for the directions: {directions}. Settings: {settings}, `quantization` "
         f"{json.dumps(record.settings['quantization'])}, {record.dtype}."
     )
@@ -257,8 +253,3 @@ def _licence(metadata: dict[str, Any], licences: Sequence[str]) -> str:
 def _source(prompts: PromptRecord) -> str:
     name, split = dataset_name(prompts), prompts.source.get("split")
     return f"{name} {split}" if split else name
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])

@@ -133,13 +133,7 @@ def _failed(failure: Failure) -> FailedTrial:
 
 def _front_trial(trial: TrialRecord, record: StudyRecord) -> FrontTrial:
     layers = range(1 + int(record.space["last_layer"]))
-    return FrontTrial(
-        number=trial.number,
-        strengths={
-            component: [kernel.weight(layer) for layer in layers]
-            for component, kernel in trial.parameters.kernels.items()
-        },
-    )
+    return FrontTrial(number=trial.number, strengths=trial.parameters.by_layer(layers))
 
 
 def without_home(value: Value) -> Value:

@@ -15,6 +15,7 @@ from .charts import (
 )
 from .data import Report
 from .examples import paired_examples
+from .learned import learned_parts
 from .parts import Examples, Part, Section, Table, Words, chart
 from .residual_charts import geometry_chart, projection_chart
 from .tables import (
@@ -206,6 +207,7 @@ def _kernels(report: Report) -> Iterator[Part]:
         "How strongly the direction is removed from the output of each layer: 1 removes it, more than 1 reverses it."
     )
     yield from chart(figure, "Ablation weight by layer, for the trials of the front.")
+    yield from learned_parts(report)
     facts = report.trial(report.front[0].number).parameters.facts()
     columns = ("Trial", *facts, "Component", "max_weight", "at layer", "min_weight", "over layers")
     rows = []
@@ -215,7 +217,8 @@ def _kernels(report: Report) -> Iterator[Part]:
         for component, kernel in parameters.kernels.items():
             values = (kernel.max_weight, kernel.max_weight_position, kernel.min_weight, kernel.min_weight_distance)
             rows.append((str(trial.number), *named, component, *(f"{value:.2f}" for value in values)))
-    yield Table(columns, rows, folded="Parameters of the front")
+    if rows:
+        yield Table(columns, rows, folded="Parameters of the front")
 
 
 def _residuals(report: Report) -> Iterator[Part]:

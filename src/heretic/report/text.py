@@ -73,7 +73,7 @@ def strengths(trial: TrialRecord) -> str:
         f"{component.split('.')[0]} {kernel.max_weight:.2f} @ {kernel.max_weight_position:.0f}"
         for component, kernel in parameters.kernels.items()
     )
-    return f"{parameters.brief()}; {kernels}"
+    return f"{parameters.brief()}; {kernels}" if kernels else parameters.brief()
 
 
 def front_columns(baseline: BaselineRecord) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from ..events import SearchState, SearchView
 from ..session.context import RunningStudy
 from ..study.pareto import knee, pareto_front, pruning_limit
 from ..study.study import Candidate
+from .learned_points import LearnedPoints
 from .measurer import EvaluationRequest, Measurer, Outcome
 from .startup_order import StartupQueue
 from .time_budget import Clock, HeldoutCost
@@ -24,7 +25,8 @@ class Search:
     gives the same study at any parallelism.
 
     `statistics` are those of the baseline and of all candidates that were fully evaluated so far. `heldout` is what the
-    held-out evaluation afterwards will cost: the time budget covers it.
+    held-out evaluation afterwards will cost: the time budget covers it. With `learned`, its points are the candidates,
+    and not the sampler's.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Search:
         first: Sequence[AblationParameters] = (),
         statistics: PruningStatistics | None = None,
         heldout: HeldoutCost | None = None,
+        learned: LearnedPoints | None = None,
     ) -> None:
         self._study = running.study
         self._measurer = measurer
@@ -48,7 +51,12 @@ class Search:
         self.statistics = statistics or running.evaluator.statistics(running.baseline)
         # The order matters only where candidates are pruned by those that were evaluated before them.
         ordering = settings.order_startup_trials and settings.prune_dominated and running.evaluator.prunes
-        self._startup = StartupQueue(running.study, measurer, ordering, first)
+        self._startup: StartupQueue | LearnedPoints
+        if learned is not None:
+            self._startup = learned
+        else:
+            self._startup = StartupQueue(running.study, measurer, ordering, first)
+        self._ahead = None if learned is None else learned.ahead
 
     def run(self, n_trials: int) -> bool:
         """Runs trials until `n_trials` are finished or the time budget is used up; returns False after Ctrl+C.
@@ -61,8 +69,9 @@ class Search:
             try:
                 self._request(n_trials, clock, view)
                 while self._open:
-                    for job, outcome in self._measurer.outcomes(partial(_count, clock, view)):
-                        self._outcomes[job.number] = outcome
+                    if self._open[0].number not in self._outcomes:
+                        for job, outcome in self._measurer.outcomes(partial(_count, clock, view)):
+                            self._outcomes[job.number] = outcome
                     self._report_in_order(n_trials, clock, view)
             except KeyboardInterrupt:
                 self._study.take_back_running()
@@ -73,7 +82,7 @@ class Search:
 
     def _request(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         """Requests as many candidates as may be open, each with the limits and statistics of this moment."""
-        while len(self._open) < self._measurer.ahead and not clock.over(len(self._open)):
+        while len(self._open) < self._most_open and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
             if left <= 0 or (self._open and self._startup.wants_preview):
                 return
@@ -81,11 +90,19 @@ class Search:
             clock.add_previews(self._startup.refill(clock.fitting(left), self.statistics, progress))
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
+            fault = candidate.parameters.fault
+            if fault is not None:
+                self._outcomes[candidate.number] = CandidateError(fault)
+                continue
             self._measurer.submit(
                 EvaluationRequest(
                     candidate.number, candidate.parameters, self._limit(), self.statistics, candidate.known
                 )
             )
+
+    @property
+    def _most_open(self) -> int:
+        return self._measurer.ahead if self._ahead is None else min(self._ahead, self._measurer.ahead)
 
     def _report_in_order(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         while self._open and self._open[0].number in self._outcomes:

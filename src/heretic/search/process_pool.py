@@ -60,6 +60,8 @@ class ProcessPool(Generic[Job, Result]):
 
     def submit(self, job: Job) -> None:
         self._queue.append(job)
+        # At once: the caller may be busy for a while before it asks for outcomes.
+        self._hand_out()
 
     def outcomes(self, progress: Progress) -> list[tuple[Job, Result]]:
         done: list[tuple[Job, Result]] = []

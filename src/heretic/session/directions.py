@@ -24,6 +24,7 @@ from ..files import write_atomically
 from .context import Session
 from .prompts import RunPrompts
 from .site_measurements import SiteMeasurements
+from .tensor_store import TensorStore
 
 Side = Literal["good", "bad"]
 
@@ -75,7 +76,7 @@ def read_tensors(path: Path) -> StudyTensors:
         prefix: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         for prefix in (GAIN, METHOD)
     }
-    return StudyTensors(Directions(tensors["directions"]), parts[GAIN], parts[METHOD])
+    return StudyTensors(Directions(tensors["directions"]), parts[GAIN], parts[METHOD], TensorStore(path))
 
 
 def fit_tensors(

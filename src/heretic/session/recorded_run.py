@@ -19,6 +19,7 @@ from ..report.residuals import ResidualFigures
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, PromptRecord, TrialRecord
 from .sidecars import read_benchmarks, read_heldout_report
+from .tensor_store import TensorStore
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -28,8 +29,8 @@ class RecordedRun:
     """The ingredients and the metrics of a recorded run.
 
     `settings` has keys of the configuration, `trials` all complete ones by number, `repeated` the numbers of those to
-    measure again. `n_trials` is None if the record does not describe the search; `why_not` gives the reason. `others`
-    are parts of the record that can't be repeated.
+    measure again, `tensors` what parameters name by digest. `n_trials` is None if the record does not describe the
+    search; `why_not` gives the reason. `others` are parts of the record that can't be repeated.
     """
 
     source: str
@@ -49,6 +50,7 @@ class RecordedRun:
     n_trials: int | None
     why_not: str
     others: tuple[str, ...]
+    tensors: TensorStore
 
 
 def read_recorded_run(source: str) -> RecordedRun:
@@ -71,11 +73,13 @@ def read_recorded_run(source: str) -> RecordedRun:
             f"a study, a {MANIFEST}, the directory of an export, or its id on the hub."
         )
     if path.suffix == ".jsonl":
-        return _of_report(source, recorded_report(RecordedStudy(path)))
+        return _of_report(source, recorded_report(RecordedStudy(path)), TensorStore(path))
     content = _read(path)
     if "base_model" in content:
-        return _of_manifest(source, _validated(Manifest, content, path))
-    return _of_report(source, _validated(Report, content, path))
+        return _of_manifest(source, _validated(Manifest, content, path), TensorStore(path))
+    # A report has its study's name, and lies beside it.
+    journal = path.with_name(path.name.removesuffix(".report.json") + ".jsonl")
+    return _of_report(source, _validated(Report, content, path), TensorStore(journal))
 
 
 def recorded_report(study: RecordedStudy, residuals: ResidualFigures | None = None) -> Report:
@@ -123,7 +127,7 @@ def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
         ) from error
 
 
-def _of_report(source: str, report: Report) -> RecordedRun:
+def _of_report(source: str, report: Report, tensors: TensorStore) -> RecordedRun:
     study, measured = report.study, report.measured
     trials = {
         each.number: TrialRecord.model_validate(each.model_dump(exclude={"seconds", "hypervolume"}))
@@ -160,10 +164,11 @@ def _of_report(source: str, report: Report) -> RecordedRun:
             for name, each in (("residuals", report.residuals), ("benchmarks", report.benchmarks))
             if each is not None
         ),
+        tensors=tensors,
     )
 
 
-def _of_manifest(source: str, manifest: Manifest) -> RecordedRun:
+def _of_manifest(source: str, manifest: Manifest, tensors: TensorStore) -> RecordedRun:
     settings = _sources(manifest.prompts) | manifest.settings
     settings |= {"batch_size": manifest.batch_size, "heldout_trials": 0}
     if manifest.response_prefix is not None:
@@ -186,6 +191,7 @@ def _of_manifest(source: str, manifest: Manifest) -> RecordedRun:
         n_trials=None,
         why_not="it records one trial, not the search that found it",
         others=(),
+        tensors=tensors,
     )
 
 

@@ -15,6 +15,7 @@ from ..events import Reporter
 
 COMPARED_SETTINGS = (
     "method",
+    "learned_rank",
     "system_prompt",
     "filter_direction_prompts",
     "orthogonalize_direction",

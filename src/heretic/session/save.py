@@ -18,7 +18,7 @@ from ..export.card import write_card
 from ..export.edits import edit_from
 from ..export.formats.base import Export, ExportFormat, Tolerance, Written
 from ..export.formats.registry import find_format
-from ..export.manifest import manifest_of, write_manifest
+from ..export.manifest import MANIFEST, manifest_of, write_manifest
 from ..export.public_names import model_name
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
@@ -33,6 +33,7 @@ from .engine import make_evaluator, release, wrap_engine
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .recorded import runtime_of
 from .sidecars import read_heldout_report
+from .tensor_store import copy_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
 
     def check(directory: Path) -> None:
         write_manifest(directory, manifest_of(trial, record))
+        copy_tensors(trial.parameters, tensors.store, directory / MANIFEST)
         scored.append(_score(_load_written(directory, target.form, session, runtime_of(record)), session, baseline))
         tolerance = target.form.tolerance(rounding_tolerance(settings, checkpoint, record.dtype))
         compare(trial, scored[0], record.baseline, tolerance, session.reporter)

@@ -1,7 +1,7 @@
 """Starts or resumes a study: its directions, its baseline, and its first candidates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ablation.methods.base import SearchSpace
 from ..ablation.methods.tensors import StudyTensors
@@ -22,6 +22,7 @@ from .directions import ResidualCollector, collect_residuals, fit_tensors, read_
 from .prompt_filter import filter_by_baseline, filter_direction_prompts
 from .records import identity, study_record
 from .residual_plots import show_residuals, wants_residuals
+from .tensor_store import TensorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def start_study(
         kept = filter_by_baseline(engine, session.prompts, settings, reporter)
     prompts = filter_direction_prompts(session.prompts, kept)
     collector = ResidualCollector(settings.winsorization_quantile) if wants_residuals(settings) else None
-    tensors = fit_tensors(session, engine, prompts, collector)
+    tensors = replace(fit_tensors(session, engine, prompts, collector), store=TensorStore(session.path))
     if collector is not None:
         show_residuals(session, collector, tensors.directions)
     baseline = _measure_baseline(evaluator, reporter)

@@ -8,9 +8,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from ..files import write_atomically
 from ..study.journal import store_path
+
+STATE = "path.state"
+"""The file of a path's state, which is replaced and has no digest."""
 
 
 class TensorStore(Mapping[str, Mapping[str, Tensor]]):
@@ -18,6 +22,7 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
 
     def __init__(self, journal: Path) -> None:
         self._folder = store_path(journal)
+        self._last: tuple[str, Mapping[str, Tensor]] | None = None
 
     def write(self, tensors: Mapping[str, Tensor]) -> str:
         """Writes the tensors, and returns the digest that reads them."""
@@ -25,7 +30,7 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
         digest = _digest(content)
         path = self._path(digest)
         if not path.exists():
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
         return digest
 
@@ -33,6 +38,8 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
         """Raises:
         StudyError: there is no file of this digest, or its content has another one.
         """
+        if self._last is not None and self._last[0] == digest:
+            return self._last[1]
         path = self._path(digest)
         try:
             content = path.read_bytes()
@@ -47,9 +54,33 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
                 "Restore it from a copy, or choose another trial."
             )
         try:
-            return load(content)
+            self._last = digest, load(content)
         except SafetensorError as error:
             raise StudyError(f"Expected a file of safetensors in {path}, found another ({error}).") from error
+        return self._last[1]
+
+    def write_state(self, state: Mapping[str, Tensor]) -> None:
+        """Replaces what `read_state` reads."""
+        self._folder.mkdir(exist_ok=True)
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+        write_atomically(self._folder / STATE, content)
+
+    def read_state(self) -> Mapping[str, Tensor] | None:
+        """What the next trials hang on besides the journal; None if nothing was written.
+
+        Raises:
+            StudyError: the file is damaged.
+        """
+        path = self._folder / STATE
+        if not path.exists():
+            return None
+        try:
+            return load(path.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise StudyError(
+                f"Expected the state of a learned path in {path}, could not read it ({error}). Restore it from a copy, "
+                "or remove it: the path is then learned again from its beginning."
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self._folder.glob("*.safetensors")))
@@ -59,6 +90,16 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.safetensors"
+
+
+def copy_tensors(parameters: AblationParameters, store: Mapping[str, Mapping[str, Tensor]], record: Path) -> None:
+    """Keeps the tensors that a candidate names beside another record too.
+
+    Raises:
+        StudyError: they are not in `store`.
+    """
+    for digest in parameters.digests:
+        TensorStore(record).write(store[digest])
 
 
 def _digest(content: bytes) -> str:

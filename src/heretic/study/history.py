@@ -87,11 +87,13 @@ def dominated_area(points: Sequence[tuple[float, float]]) -> float:
 def importance(study: RecordedStudy) -> dict[str, dict[str, float]] | None:
     """By metric, each parameter's share of what decides whether a trial is among the best tenth.
 
-    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). None for fewer than 20 trials.
+    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). None for fewer than 20 trials, and for those that no
+    sampler drew.
     """
     from optuna.importance import get_param_importances
 
-    if len(study.trials) < LEAST_TRIALS:
+    drawn = any(trial.params for trial in study.optuna.get_trials(deepcopy=False))
+    if len(study.trials) < LEAST_TRIALS or not drawn:
         return None
     with warnings.catch_warnings():
         # It says that it takes low values for good ones, as costs are.

@@ -15,7 +15,7 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
         StudyError: naming the first field that differs, with both values.
     """
     # Studies from before there were others have the two objectives, the method `kernel` and no arguments.
-    former = {"over_refusal_objective": False, "method": "kernel", "chat_template_arguments": {}}
+    former = {"over_refusal_objective": False, "method": "kernel", "learned_rank": 1, "chat_template_arguments": {}}
     before = former | _flat(recorded.model_dump(mode="json"))
     for field, value in _flat(now).items():
         if field in before and before[field] != value:

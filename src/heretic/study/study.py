@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..ablation.methods.base import SearchSpace
+from ..ablation.methods.registry import AnyParameters
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from . import version1
@@ -19,7 +22,9 @@ from .schema import RunRecord, StudyRecord, TrialRecord
 
 FAILURE = "failure"
 KNOWN = "known metrics"
+PARAMETERS = "parameters"
 OBJECTIVES = ("KL score", "refusals score")
+_PARAMETERS: TypeAdapter[AblationParameters] = TypeAdapter(AnyParameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +126,19 @@ class Study:
             parameters = _parameters(trial)
             # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
             if parameters and parameters not in waiting and FAILURE not in trial.user_attrs:
-                self._enqueue(parameters, _known_of(trial))
+                self._enqueue(parameters, _given_with(trial))
             self._optuna.tell(trial.number, state=TrialState.FAIL)
         return len(left)
 
     def enqueue(self, parameters: AblationParameters, known: Mapping[str, float] | None = None) -> None:
         """Adds a candidate that `ask` returns before any of the sampler's, with the metrics that are known of it."""
-        self._enqueue(self.space.encode(parameters), known or {})
+        given: dict[str, Any] = {KNOWN: dict(known)} if known else {}
+        if not parameters.sampled:
+            given[PARAMETERS] = parameters.model_dump(mode="json")
+        self._enqueue(self.space.encode(parameters), given)
 
-    def _enqueue(self, encoded: dict[str, Any], known: Mapping[str, float]) -> None:
-        self._optuna.enqueue_trial(encoded, user_attrs={KNOWN: dict(known)} if known else None)
+    def _enqueue(self, encoded: dict[str, Any], given: Mapping[str, Any]) -> None:
+        self._optuna.enqueue_trial(encoded, user_attrs=dict(given) or None)
 
     def holds(self, parameters: AblationParameters) -> bool:
         """Whether some trial has these parameters, measured or not."""
@@ -141,7 +149,9 @@ class Study:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
-            candidates.append(Candidate(trial.number, self.space.suggest(trial), trial, _known_of(trial)))
+            whole = trial.user_attrs.get(PARAMETERS)
+            parameters = self.space.suggest(trial) if whole is None else _PARAMETERS.validate_python(whole)
+            candidates.append(Candidate(trial.number, parameters, trial, _known_of(trial)))
         return candidates
 
     def tell(self, candidate: Candidate, metrics: Mapping[str, Metric], scores: Sequence[float]) -> TrialRecord:
@@ -182,6 +192,13 @@ class Study:
 def _parameters(trial: Any) -> dict[str, Any]:
     """A trial's parameters, or those that it was enqueued with if a kill came before it drew any."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _given_with(trial: Any) -> dict[str, Any]:
+    """What a trial was enqueued with besides what the sampler is told."""
+    known = _known_of(trial)
+    given: dict[str, Any] = {KNOWN: dict(known)} if known else {}
+    return given | ({PARAMETERS: trial.user_attrs[PARAMETERS]} if PARAMETERS in trial.user_attrs else {})
 
 
 def _known_of(trial: Any) -> Mapping[str, float]:

@@ -86,8 +86,7 @@ def front_svg(
 
 def kernels_svg(trial: TrialRecord, n_layers: int, width: int = 460, height: int = 220) -> str:
     """A trial's ablation strength by layer, a line a component."""
-    kernels = trial.parameters.kernels
-    weights = {name: [kernel.weight(layer) for layer in range(n_layers)] for name, kernel in kernels.items()}
+    weights = trial.parameters.by_layer(range(n_layers))
     most = max([1.0, *(value for each in weights.values() for value in each)]) * 1.1
     frame = _Frame(width, height, 0.0, float(n_layers - 1), most)
     parts = _rulers(frame, [0.0, 0.5, 1.0, 1.5], "strength")

@@ -125,6 +125,7 @@ def parameters_html(trial: TrialRecord) -> str:
         for name in names
     )
     table = f"<table style='{NARROW}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    table = table if parameters.kernels else ""
     facts = "; ".join(f"{name.lower()}: {_escaped(value)}" for name, value in parameters.facts().items())
     return f"<p>{facts}</p>{table}"
 

@@ -8,9 +8,10 @@ from pydantic import SerializeAsAny, WithJsonSchema, WrapValidator
 from ..parameters import AblationParameters
 from .base import Method
 from .kernel.method import KernelMethod
+from .learned.method import LearnedMethod
 from .oblique.method import ObliqueMethod
 
-METHODS: tuple[Method, ...] = (KernelMethod(), ObliqueMethod())
+METHODS: tuple[Method, ...] = (KernelMethod(), ObliqueMethod(), LearnedMethod())
 
 
 def find_method(name: str) -> Method:

@@ -13,9 +13,15 @@ class DirectionSettings(Section):
 
     method: MethodName = Field(
         default="kernel",
-        description="How weights are edited: along one direction, with strengths by layer and component (kernel); or "
-        "along each weight's own difference between bad and good prompts, so that outputs on good prompts change least "
-        "(oblique).",
+        description="How weights are edited: along one direction, by layer and component (kernel); along each weight's "
+        "own difference, so that outputs on good prompts change least (oblique); or along directions learned by "
+        "gradient (learned).",
+    )
+    learned_rank: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="Directions a layer of the method learned. Use 2 for a behaviour that one direction does not hold.",
     )
     filter_direction_prompts: bool = Field(
         default=False,

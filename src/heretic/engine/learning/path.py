@@ -34,7 +34,7 @@ class LearningSettings:
     within `bounds`; `sparsity` pulls them to 0. The defaults are one run's best (docs/decisions-learned.md).
     """
 
-    lambdas: tuple[float, ...] = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+    lambdas: tuple[float, ...] = (30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25)
     first_steps: int = 32
     steps: int = 8
     good_rows: int = 16

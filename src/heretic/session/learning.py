@@ -1,0 +1,184 @@
+"""Learned paths of a study: what they learn from, their points one after the other, and their state on disk."""
+
+from collections.abc import Sequence
+
+import torch
+from safetensors import SafetensorError
+
+from ..ablation.edit import ModelEdit, SiteEdit
+from ..ablation.methods.learned.compile import cosines_with, kept_tensors, strengths_by_layer
+from ..ablation.methods.learned.layout import layout_of, principal_directions, start_at_means
+from ..ablation.methods.learned.parameters import LearnedParameters
+from ..engine.learning.forward import AnswerForward
+from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner, learn_paths
+from ..engine.learning.targets import (
+    PARTS_OF_TARGETS,
+    Targets,
+    as_tensors,
+    baseline_targets,
+    from_tensors,
+    marker_end_of,
+    response_targets,
+)
+from ..engine.protocol import Response, no_progress
+from ..errors import ModelError, StudyError
+from ..evaluation.heldout.response_classes import repeats
+from ..evaluation.scorers.refusals import MarkerClassifier
+from ..prompts.prompt import Prompt
+from .context import LoadedStudy
+from .prompt_filter import filter_direction_prompts
+from .tensor_store import TensorStore
+
+START_STRENGTH, FURTHER_STRENGTH = 0.3, 0.3
+FIRST_EDITED = 8 / 30
+"""The first edited layer as a share of all: below it, refusals are not decided."""
+PIECE = 10
+"""Tokens of a refusal that are scored together."""
+ASKED_AGAIN = 64
+"""Bad prompts that each point answers anew."""
+LARGE = 1_000_000_000
+"""Parameters from which activations are recomputed in the backward pass on a CPU; on an accelerator it is faster
+anyway."""
+TARGETS, PATH = "targets.", "path"
+
+
+class LearnedPaths:
+    """Paths of one study, one after the other: each has the seed after the last one's.
+
+    `prepare` has to come first. `next_point` learns a point, and `keep` writes the state behind it: a study that is
+    opened again goes on there.
+    """
+
+    def __init__(self, loaded: LoadedStudy, settings: LearningSettings | None = None) -> None:
+        self._loaded = loaded
+        self._engine = engine = loaded.engine
+        self._settings = settings or LearningSettings()
+        self._store = TensorStore(loaded.session.path)
+        prompts = filter_direction_prompts(loaded.session.prompts, loaded.record.telling)
+        self._good, self._bad = prompts.good.prompts, prompts.bad.prompts
+        classifier = MarkerClassifier(loaded.settings.refusal_markers)
+        self._marker_end = marker_end_of(classifier.holds_marker, engine.chat.decode)
+        n_layers = len(engine.loaded.layers)
+        last_edited = max(site.layer for site in engine.sites)
+        first = min(round(FIRST_EDITED * n_layers), last_edited)
+        self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
+        large = sum(each.numel() for each in engine.loaded.model.parameters()) > LARGE
+        checkpoints = large or engine.loaded.device.type != "cpu"
+        pad = engine.chat.tokenizer.pad_token_id
+        self._forward = AnswerForward(engine.loaded, engine.forward, pad, first, checkpoints)
+        self._path = 0
+        self._targets: Targets | None = None
+        self._learner: PathLearner | None = None
+
+    @property
+    def points_a_path(self) -> int:
+        return len(self._settings.lambdas)
+
+    def prepare(self) -> None:
+        """Reads the state that a run before left, or asks the baseline what it answers and declines.
+
+        Raises:
+            ModelError: the baseline declines none of the direction prompts.
+            StudyError: the state on disk is damaged.
+        """
+        if self._targets is not None:
+            return
+        state = self._store.read_state()
+        if state is None:
+            self._targets = self._baseline_targets()
+            return
+        try:
+            self._targets = from_tensors({name: state[f"{TARGETS}{name}"] for name in PARTS_OF_TARGETS})
+            self._path = int(state[PATH])
+            self._learner = self._new_learner()
+            self._learner.load(state)
+        except (KeyError, RuntimeError, SafetensorError) as error:
+            raise StudyError(
+                f"Expected the state of a learned path beside {self._loaded.session.path}, found another one "
+                f"({error!r}). Restore the folder from a copy, or start afresh with --resume restart."
+            ) from error
+
+    def next_point(self) -> LearnedParameters:
+        """Learns the next point and keeps its tensors.
+
+        Raises:
+            ModelError: no gradient reaches the edits of this model.
+        """
+        if self._learner is None or self._learner.done:
+            self._path += self._learner is not None
+            self._learner = self._new_learner()
+        with torch.inference_mode(False), torch.enable_grad():
+            _, point = next(learn_paths(self._forward, [self._learner], self._refresh))
+        return self._parameters(point)
+
+    def keep(self) -> None:
+        """Writes all that the next points hang on."""
+        assert self._targets is not None and self._learner is not None
+        targets = {f"{TARGETS}{name}": table for name, table in as_tensors(self._targets).items()}
+        self._store.write_state(self._learner.state() | targets | {PATH: torch.tensor(self._path)})
+
+    def _parameters(self, point: LearnedPoint) -> LearnedParameters:
+        kept = kept_tensors(point.tensors, self._layout)
+        n_layers = len(self._engine.loaded.layers)
+        losses = [each.total for each in point.losses]
+        return LearnedParameters(
+            tensors=self._store.write(kept),
+            path=self._path,
+            point=point.number,
+            refusal_weight=point.lam,
+            strengths=strengths_by_layer(kept, self._layout, n_layers),
+            cosines=cosines_with(kept, self._loaded.tensors.directions, n_layers),
+            losses=tuple(round(loss, 5) for loss in losses if abs(loss) < float("inf")),
+            dropped=point.dropped,
+        )
+
+    def _new_learner(self) -> PathLearner:
+        assert self._targets is not None
+        generator = torch.Generator().manual_seed(self._loaded.settings.seed + self._path)
+        directions = [self._loaded.tensors.directions]
+        rank = self._loaded.settings.learned_rank
+        if rank > 1:
+            batches = self._engine.residuals(self._bad, no_progress)
+            residuals = torch.cat([states.clone() for _, states in batches])
+            directions += principal_directions(residuals, directions[0], rank - 1)
+        start = start_at_means(self._layout, directions, START_STRENGTH, further=FURTHER_STRENGTH)
+        device = self._engine.loaded.device
+        return PathLearner(self._layout, start, self._targets, self._settings, generator, device)
+
+    def _baseline_targets(self) -> Targets:
+        good, bad = (self._answers(each, [{}], name)[0] for each, name in ((self._good, "good"), (self._bad, "bad")))
+        targets = baseline_targets(
+            self._tokens(self._good), good, self._tokens(self._bad), bad, self._marker_end, PIECE
+        )
+        if not targets.refusals:
+            raise ModelError(
+                f"Expected a model that declines some of the {len(self._bad)} bad direction prompts, but it declines "
+                'none: there is nothing to learn from. Give bad_prompts that it declines, or use method = "kernel".'
+            )
+        return targets
+
+    def _answers(self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], name: str) -> list[list[Response]]:
+        length = self._settings.answer_tokens
+        with self._loaded.session.reporter.step(f"The model's own answers to {name} prompts", len(prompts)) as progress:
+            return self._engine.generate(prompts, edits, length, None, progress)
+
+    def _refresh(self, _: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
+        """What the last point still declines, and what it answers now; the prompts are drawn anew for each point."""
+        assert self._learner is not None
+        seed = self._loaded.settings.seed + 1_000_003 * (self._path + 1) + self._learner.point
+        order = torch.randperm(len(self._bad), generator=torch.Generator().manual_seed(seed))
+        prompts = [self._bad[place] for place in order[:ASKED_AGAIN].tolist()]
+        fixed = [
+            {name: SiteEdit(each.left.detach(), each.right.detach()) for name, each in edit.items()} for edit in edits
+        ]
+        answered = self._engine.generate(prompts, fixed, self._settings.answer_tokens, None, no_progress)
+        tokens = self._tokens(prompts)
+        return [response_targets(tokens, each, self._marker_end, PIECE, is_sound=_is_sound) for each in answered]
+
+    def _tokens(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        return [self._engine.chat.tokens(prompt) for prompt in prompts]
+
+
+def _is_sound(response: Response) -> bool:
+    """Whether a response may serve as an example: it does not go in circles."""
+    return not repeats(response.text)

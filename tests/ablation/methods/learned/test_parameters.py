@@ -1,0 +1,27 @@
+"""What a learned trial records, and what is shown of it."""
+
+import json
+
+from pydantic import TypeAdapter
+
+from heretic.ablation.methods.registry import AnyParameters
+from tests.support.learned_trials import learned_parameters
+
+
+def test_parameters_survive_the_journal() -> None:
+    parameters = learned_parameters()
+    written = json.loads(json.dumps(parameters.model_dump(mode="json")))
+    assert TypeAdapter(AnyParameters).validate_python(written) == parameters
+
+
+def test_a_dropped_point_has_a_fault() -> None:
+    assert learned_parameters().fault is None
+    assert learned_parameters(dropped="the loss diverges").fault == "the loss diverges"
+
+
+def test_strengths_are_shown_by_layer_and_in_a_line() -> None:
+    parameters = learned_parameters()
+    assert parameters.by_layer(range(2)) == {"attn.o_proj": [0.0, 0.5]}
+    assert parameters.brief() == "weight 3; attn 0.50"
+    assert parameters.facts()["Loss"] == "1.0000 after 2 steps"
+    assert parameters.digests == ("abc",)

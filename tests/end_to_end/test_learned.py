@@ -1,0 +1,156 @@
+"""The whole program with the method `learned`, on models whose behaviour was planted."""
+
+import json
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from heretic.cli import main
+from heretic.engine.learning.path import LearningSettings
+from tests.support.planted import PLANTED_LAYER, planted_model, planted_tokenizer
+from tests.support.two_planted import MARKERS, two_planted_model
+
+# All is written at one site, 64 features turn faster than thousands, and without what was planted an answer of two
+# tokens is no less likely than exp(-3).
+ONE_SITE = partial(LearningSettings, lambdas=(1.0, 0.5), first_steps=40, direction_step=0.005, final=0.05, margin=3.0)
+SMALL_STEPS = partial(LearningSettings, direction_step=0.03)
+
+METHOD = ["--method", "learned"]
+
+
+def study_of(directory: Path) -> Path:
+    [journal] = [path for path in directory.glob("*.jsonl") if "." not in path.stem]
+    return journal
+
+
+def trials_of(directory: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in study_of(directory).read_text().splitlines()]
+    return [entry["user_attr"]["trial"] for entry in lines if "trial" in entry.get("user_attr", {})]
+
+
+def front_of(journal: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert main(["results", str(journal), "--json"]) == 0
+    front: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["front"]
+    return front
+
+
+def test_the_planted_direction_is_learned_removed_and_written(
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A path with its front, exports that measure as searched, a report, a card, and a second measurement."""
+    monkeypatch.setattr("heretic.session.learning.LearningSettings", ONE_SITE)
+    model, output = str(planted_directory / "planted"), tmp_path / "edited"
+    flags = [*planted_flags, *METHOD, "--trial", "lowest-refusals", "--export", "merge", "--output", str(output)]
+    assert main([model, *flags]) == 0
+    journal = study_of(tmp_path / "checkpoints")
+    assert len(trials_of(tmp_path / "checkpoints")) == 2, "the points of one path, not n_trials"
+    best = front_of(journal, capsys)[0]
+    assert best["refusals"] == 0 and best["kl_divergence"] < 0.01
+    manifest = json.loads((output / "heretic.json").read_text())
+    parameters = manifest["trial"]["parameters"]
+    kept = load_file(output / "heretic.tensors" / f"{parameters['tensors']}.safetensors")
+    _, planted = planted_model()
+    learned = kept[f"direction.{PLANTED_LAYER}"][:, 0]
+    assert torch.nn.functional.cosine_similarity(learned, planted, dim=0).abs() > 0.99
+    card = (output / "README.md").read_text()
+    assert "Method: learned" in card and "by gradient" in card and "heretic.tensors" in card
+    adapter = tmp_path / "adapter"
+    chosen = ["--trial", str(manifest["trial"]["number"])]
+    assert main(["export", str(journal), *chosen, "--export", "adapter", "--output", str(adapter)]) == 0
+    assert main(["report", str(journal)]) == 0
+    page = journal.with_suffix(".report.html").read_text()
+    assert "The loss along the path" in page and "learned direction" in page
+    prompts = ["--model", model, *planted_flags[:8]]
+    for source, place in ((journal, "again"), (output, "of the export")):
+        assert main(["reproduce", str(source), "--study-checkpoint-dir", str(tmp_path / place), *prompts]) == 0
+    (output / "heretic.tensors" / f"{parameters['tensors']}.safetensors").unlink()
+    lost = ["reproduce", str(output), "--study-checkpoint-dir", str(tmp_path / "lost"), *prompts]
+    assert main(lost) == 2
+    assert "tensors of a trial" in capsys.readouterr().err
+
+
+def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
+    """The finished points are there, and the others are those of a path that nobody stopped."""
+    model = str(planted_directory / "planted")
+    flags = [*planted_flags, *METHOD, "--candidates-per-forward", "1", "--heldout-trials", "0"]
+    whole = [*flags, "--study-checkpoint-dir", str(tmp_path / "whole"), "--n-trials", "5"]
+    assert main([model, *whole]) == 0
+    command = [sys.executable, "-m", "heretic", model, *flags, "--n-trials", "5"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        assert any("Trial 1:" in line for line in process.stderr)
+        process.send_signal(signal.SIGKILL)
+    before = trials_of(tmp_path / "checkpoints")
+    assert 2 <= len(before) < 5
+    assert main([model, *flags, "--n-trials", "5", "--resume", "continue"]) == 0
+    after, expected = trials_of(tmp_path / "checkpoints"), trials_of(tmp_path / "whole")
+    assert after[: len(before)] == before
+    assert [each["parameters"]["point"] for each in after] == [0, 1, 2, 3, 4]
+    assert [each["parameters"] for each in after] == [each["parameters"] for each in expected]
+    assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
+
+
+def test_another_path_follows_with_another_seed(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The menu's further trials are points of a second path."""
+    from heretic.events import Action
+    from heretic.ui.flags import FlagChooser
+
+    actions = iter([Action("more", n_trials=2), Action("leave")])
+    monkeypatch.setattr(FlagChooser, "next_action", lambda *_: next(actions))
+    assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]) == 0
+    numbers = [
+        (each["parameters"]["path"], each["parameters"]["point"]) for each in trials_of(tmp_path / "checkpoints")
+    ]
+    assert numbers == [*((0, point) for point in range(8)), (1, 0), (1, 1)]
+
+
+def test_a_point_that_diverges_is_a_failed_trial(
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from heretic.engine.learning.path import PathLearner
+
+    monkeypatch.setattr(PathLearner, "_fault", lambda self: "the loss diverges" if self.point == 1 else None)
+    assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--n-trials", "3"]) == 0
+    assert "Trial 1 failed: the loss diverges" in capsys.readouterr().err
+    assert [each["parameters"]["point"] for each in trials_of(tmp_path / "checkpoints")] == [0, 2]
+
+
+def test_two_directions_need_rank_two(
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No kernel removes the behaviour, and a learned edit of rank 2 does."""
+    monkeypatch.setattr("heretic.session.learning.LearningSettings", SMALL_STEPS)
+    model, _ = two_planted_model()
+    model.save_pretrained(tmp_path / "two")
+    planted_tokenizer().save_pretrained(tmp_path / "two")
+    fewest = {}
+    for method in ("kernel", "learned"):
+        place = tmp_path / method
+        flags = [*planted_flags, "--method", method, "--learned-rank", "2", "--heldout-trials", "0"]
+        flags += ["--refusal-markers", json.dumps(MARKERS), "--study-checkpoint-dir", str(place)]
+        assert main([str(tmp_path / "two"), *flags]) == 0
+        fewest[method] = front_of(study_of(place), capsys)[0]
+    assert fewest["kernel"]["refusals"] > 0
+    assert fewest["learned"]["refusals"] == 0 and fewest["learned"]["kl_divergence"] < 0.01
