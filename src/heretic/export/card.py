@@ -124,13 +124,13 @@ def _heading(record: StudyRecord, form: ExportFormat) -> str:
 def _figures(trial: TrialRecord, record: StudyRecord, figures: HeldoutReport | None, written: Evaluation | None) -> str:
     candidate = _candidate(trial, figures)
     if figures is None or candidate is None:
-        return "## Figures\n\n" + _searchtable(trial, record, written)
+        return "## Figures\n\n" + _search_table(trial, record, written)
     return (
         "## Figures\n\n"
         "On held-out prompts, which neither the directions nor the search used, with intervals of 95 %:\n\n"
-        + _heldouttable(figures, candidate)
+        + _heldout_table(figures, candidate)
         + "\n\nIn the search:\n\n"
-        + _searchtable(trial, record, written)
+        + _search_table(trial, record, written)
     )
 
 
@@ -138,7 +138,7 @@ def _candidate(trial: TrialRecord, figures: HeldoutReport | None) -> ModelMetric
     return next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
 
 
-def _heldouttable(figures: HeldoutReport, candidate: ModelMetrics) -> str:
+def _heldout_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
     base = figures.baseline.sets
     rows = [
         (title, *(_rate(getattr(sets[name].classes, kind)) for sets in (base, candidate.sets)))
@@ -151,7 +151,7 @@ def _heldouttable(figures: HeldoutReport, candidate: ModelMetrics) -> str:
     return table(("", "Base model", "This model"), rows)
 
 
-def _searchtable(trial: TrialRecord, record: StudyRecord, written: Evaluation | None) -> str:
+def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation | None) -> str:
     bad, good = (record.prompts[f"{side}_evaluation_prompts"] for side in ("bad", "good"))
     columns = ["", "Base model", "Edit, in the search", *(["This model, as written"] if written is not None else [])]
     rows = []
