@@ -28,6 +28,16 @@ WORDS = 200
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
 
 
+LLAMA_8B = {
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+}
+"""The widths of Llama-3.1-8B, besides its 32 layers of 4096 features."""
+
+
 @dataclass
 class RandomEngine:
     local: LocalEngine

@@ -111,4 +111,6 @@ def test_parts_that_can_not_be_put_together_are_refused(
 def test_a_switch_may_have_a_word_as_in_heretic_llm(words: str | None, value: bool, equals: bool) -> None:
     flag = "--orthogonalize-direction"
     given = [flag] if words is None else [f"{flag}={words}"] if equals else [flag, words]
-    assert given_flags(build_parser("").parse_args([*given, "m"])) == {"model": "m", "orthogonalize_direction": value}
+    namespace = build_parser("").parse_args([*given, "m"])
+    assert namespace.name == "m"
+    assert given_flags(namespace) == {"orthogonalize_direction": value}
