@@ -91,7 +91,7 @@ def test_nothing_is_served_without_the_token_and_no_file_is_taken(server: str) -
     for path in ("/", "/config", "/gradio_api/info", "/gradio_api/queue/join"):
         assert answer(server, path, Cookie="")[0] == 403
     assert answer(server, "/gradio_api/upload", "POST")[0] == 403
-    assert answer(server, "/docs")[0] == answer(server, "/openapi.json")[0] == 404
+    assert answer(server, "/docs")[0] == answer(server, "/openapi.json")[0] == 403
     status, headers = answer(server, f"/?token={TOKENS[server]}", Cookie="")
     assert (status, headers["location"]) == (303, "/") and "HttpOnly; SameSite=Strict" in headers["set-cookie"]
 

@@ -24,8 +24,8 @@ POLICY = (
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-UPLOADS = ("/upload", "/gradio_api/upload")
-"""The page takes no files, so nobody may leave any here."""
+REFUSED = ("/upload", "/gradio_api/upload", "/docs", "/redoc", "/openapi.json")
+"""The page takes no files, so nobody may leave any here; descriptions of its interface serve no reader."""
 
 
 class OwnPageOnly:
@@ -44,7 +44,7 @@ class OwnPageOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif self._is_own(scope) and self._brings_token(scope) and not scope["path"].startswith(UPLOADS):
+        elif self._is_own(scope) and self._brings_token(scope) and not scope["path"].startswith(REFUSED):
             await self._app(scope, receive, _with_policy(send))
         elif self._is_own(scope) and self._is_sign_in(scope):
             value = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
