@@ -240,10 +240,10 @@ def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -
         assert f"| {low:g} L to {high:.1f} L |" in method
     assert f"| {WEIGHT_RANGE[0]:g} to {WEIGHT_RANGE[1]:g} |" in method
     assert f"| {LEAST_DISTANCE:g} to {MOST_DISTANCE:g} L |" in method
-    figures = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     three, none = rate(3, 100), rate(0, 100)
-    assert f"{100 * three.low:.1f} to {100 * three.high:.1f} %" in figures
-    assert f"up to {100 * none.high:.1f} %" in figures
+    assert f"{100 * three.low:.1f} to {100 * three.high:.1f} %" in page
+    assert f"up to {100 * none.high:.1f} %" in page
 
 
 def test_the_readme_is_short() -> None:

@@ -62,7 +62,7 @@ class Reporter(Protocol):
         """The Pareto front as a table, `best` marked."""
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Figures side by side."""
+        """Values side by side."""
 
 
 ResumeChoice = Literal["continue", "results", "restart"]

@@ -1,4 +1,4 @@
-"""Two models on the same documents: the figures are those of the textbook."""
+"""Two models on the same documents: the statistics are those of the textbook."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ def run_of(scores: list[float], unfinished: bool | None = None) -> TaskRun:
 
 def test_right_and_wrong_are_compared_by_mcnemar() -> None:
     baseline, candidate = run_of([1] * 30 + [0] * 10), run_of([0] * 9 + [1] * 21 + [1] + [0] * 9)
-    figures = compare_runs("t", "T", "", 3, None, baseline, candidate)
-    [metric] = figures.metrics
+    result = compare_runs("t", "T", "", 3, None, baseline, candidate)
+    [metric] = result.metrics
     assert metric.paired is not None and (metric.paired.only_first, metric.paired.only_second) == (9, 1)
     assert metric.p_value == pytest.approx(binomtest(9, 10, 0.5).pvalue)
     assert (metric.baseline, metric.candidate) == (0.75, 0.55)
     assert metric.low <= -0.2 <= metric.high
-    assert figures.baseline_unfinished is None
+    assert result.baseline_unfinished is None
 
 
 def test_scores_that_are_no_verdicts_are_permuted() -> None:
@@ -36,10 +36,10 @@ def test_scores_that_are_no_verdicts_are_permuted() -> None:
 
 def test_only_documents_of_both_count() -> None:
     baseline, candidate = run_of([1, 1, 0], unfinished=True), run_of([1, 0], unfinished=False)
-    figures = compare_runs("t", "T", "", 1, 3, baseline, candidate)
-    assert figures.documents == 2
-    assert figures.baseline_unfinished is not None and figures.baseline_unfinished.share == 1
-    assert figures.candidate_unfinished is not None and figures.candidate_unfinished.share == 0
+    result = compare_runs("t", "T", "", 1, 3, baseline, candidate)
+    assert result.documents == 2
+    assert result.baseline_unfinished is not None and result.baseline_unfinished.share == 1
+    assert result.candidate_unfinished is not None and result.candidate_unfinished.share == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("lm_eval")
 
-from heretic.benchmark.figures import BenchmarkFigures
+from heretic.benchmark.schema import BenchmarkResults
 from heretic.cli import main
 from tests.support.planted import planted_prompts
 
@@ -55,19 +55,19 @@ def test_a_candidate_and_the_model_itself_answer_the_same_documents(
     assert main(["benchmark", str(study), *flags]) == 0
     shown = capsys.readouterr().out
     assert "better (p < 0.001)" in shown
-    kept = BenchmarkFigures.model_validate_json(study.with_suffix(".benchmarks.json").read_text())
-    [figures] = kept.tasks
-    [metric] = figures.metrics
+    kept = BenchmarkResults.model_validate_json(study.with_suffix(".benchmarks.json").read_text())
+    [result] = kept.tasks
+    [metric] = result.metrics
     # The behaviour is gone, and with it all that the model got wrong.
     assert (metric.metric, metric.baseline, metric.candidate) == ("exact_match", 0.25, 1.0)
     assert metric.paired is not None
     # Exact McNemar of 12 pairs that all differ the same way: 2 * 0.5 ** 12.
     assert (metric.paired.only_first, metric.paired.only_second) == (0, 12)
     assert metric.p_value == pytest.approx(2 * 0.5**12)
-    assert figures.baseline_unfinished is not None and figures.baseline_unfinished.count == 0
+    assert result.baseline_unfinished is not None and result.baseline_unfinished.count == 0
     # The scores are kept, the texts are where they were asked for.
     assert "sure" not in study.with_suffix(".benchmarks.json").read_text()
-    lines = (samples / f"planted.trial-{figures.trial}.jsonl").read_text().splitlines()
+    lines = (samples / f"planted.trial-{result.trial}.jsonl").read_text().splitlines()
     assert len(lines) == 16
     logged = json.loads(lines[0])
     assert logged["filtered_resps"] == ["sure here"]
@@ -80,18 +80,18 @@ def test_answers_that_the_length_limit_cuts_off_are_counted(
 ) -> None:
     task = write_task(tmp_path, tokens=1)
     assert main(["benchmark", str(study), "--tasks", str(task), "--limit", "5", "--json"]) == 0
-    [figures] = json.loads(capsys.readouterr().out)
-    assert (figures["limit"], figures["documents"]) == (5, 5)
-    assert figures["baseline_unfinished"]["count"] == figures["candidate_unfinished"]["count"] == 5
+    [result] = json.loads(capsys.readouterr().out)
+    assert (result["limit"], result["documents"]) == (5, 5)
+    assert result["baseline_unfinished"]["count"] == result["candidate_unfinished"]["count"] == 5
 
 
-def test_figures_of_another_benchmark_stay(study: Path, tmp_path: Path) -> None:
+def test_results_of_another_benchmark_are_kept(study: Path, tmp_path: Path) -> None:
     task = write_task(tmp_path, tokens=8)
     other = tmp_path / "other.yaml"
     other.write_text(task.read_text().replace("task: planted", "task: other"))
     assert main(["benchmark", str(study), "--tasks", f"{other},{task}", "--limit", "4"]) == 0
     assert main(["benchmark", str(study), "--tasks", str(task), "--limit", "3"]) == 0
-    kept = BenchmarkFigures.model_validate_json(study.with_suffix(".benchmarks.json").read_text())
+    kept = BenchmarkResults.model_validate_json(study.with_suffix(".benchmarks.json").read_text())
     assert [(Path(each.task).stem, each.limit) for each in kept.tasks] == [("other", 4), ("planted", 3)]
 
 

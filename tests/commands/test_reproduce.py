@@ -64,14 +64,14 @@ def test_the_recorded_trials_agree_when_they_are_measured_again(
     before = json.loads(report.read_text())
     status, found = reproduced(capsys, str(report))
     assert status == 0 and found["agrees"] and not found["whole"]
-    assert {each["verdict"] for each in found["figures"]} == {"exactly"}
+    assert {each["verdict"] for each in found["metrics"]} == {"exactly"}
     assert found["differences"] == []
     front = [f"trial {each['number']}" for each in before["front"]]
-    assert [each["subject"] for each in found["figures"] if each["figure"] == "KL (search)"] == front
+    assert [each["subject"] for each in found["metrics"] if each["metric"] == "KL (search)"] == front
     # Both parts of the prompts, candidates and the baseline.
-    figures = {(each["subject"], each["figure"]) for each in found["figures"]}
-    assert ("baseline", "refusals (search)") in figures and ("baseline", "good: broken") in figures
-    assert (front[0], "bad: declined") in figures and (front[0], "KL along answers") in figures
+    metrics = {(each["subject"], each["metric"]) for each in found["metrics"]}
+    assert ("baseline", "refusals (search)") in metrics and ("baseline", "good: broken") in metrics
+    assert (front[0], "bad: declined") in metrics and (front[0], "KL along answers") in metrics
     # A study of its own came of it, of the front alone.
     [journal] = Path("reproduced").glob("*.jsonl")
     assert len(RecordedStudy(journal).trials) == len(front)
@@ -80,8 +80,8 @@ def test_the_recorded_trials_agree_when_they_are_measured_again(
 def test_the_whole_search_is_the_same_from_its_seed(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = reproduced(capsys, str(report), "--search")
     assert status == 0 and found["whole"]
-    assert {each["verdict"] for each in found["figures"]} == {"exactly"}
-    assert sum(each["figure"] == "KL (search)" for each in found["figures"]) == 10
+    assert {each["verdict"] for each in found["metrics"]} == {"exactly"}
+    assert sum(each["metric"] == "KL (search)" for each in found["metrics"]) == 10
 
 
 def test_another_seed_differs_and_the_first_other_trial_is_named(
@@ -93,7 +93,7 @@ def test_another_seed_differs_and_the_first_other_trial_is_named(
     assert main(["reproduce", str(altered(report, change)), "--search"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert re.search(r"The search goes another way from trial \d+ on", printed)
-    assert "The figures do not agree." in printed
+    assert "The metrics do not agree." in printed
 
 
 def refusals_of_the_front(content: Content) -> None:
@@ -109,17 +109,17 @@ def divergence_of_the_front(content: Content) -> None:
 
 
 def declined_at_the_end(content: Content) -> None:
-    figure = content["measured"]["baseline"]["sets"]["bad_heldout_prompts"]["classes"]["declined"]
-    figure |= {"count": 2, "low": 0.028, "high": 0.301}
+    metric = content["measured"]["baseline"]["sets"]["bad_heldout_prompts"]["classes"]["declined"]
+    metric |= {"count": 2, "low": 0.028, "high": 0.301}
 
 
 def divergence_at_the_end(content: Content) -> None:
-    figure = content["measured"]["candidates"][0]["kl_answers"]
-    figure |= {"mean": 0.5, "low": 0.4, "high": 0.6}
+    metric = content["measured"]["candidates"][0]["kl_answers"]
+    metric |= {"mean": 0.5, "low": 0.4, "high": 0.6}
 
 
 @pytest.mark.parametrize(
-    ("change", "figure"),
+    ("change", "metric"),
     [
         (refusals_of_the_front, "refusals (search)"),
         (divergence_of_the_front, "KL (search)"),
@@ -128,11 +128,11 @@ def divergence_at_the_end(content: Content) -> None:
     ],
 )
 def test_an_altered_figure_does_not_agree(
-    report: Path, change: Any, figure: str, capsys: pytest.CaptureFixture[str]
+    report: Path, change: Any, metric: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, found = reproduced(capsys, str(altered(report, change)))
     assert status == 1 and not found["agrees"]
-    assert [each["figure"] for each in found["figures"] if each["verdict"] == "no"] == [figure]
+    assert [each["metric"] for each in found["metrics"] if each["verdict"] == "no"] == [metric]
 
 
 def test_a_figure_within_its_interval_agrees_and_differences_are_shown(
@@ -149,8 +149,8 @@ def test_a_figure_within_its_interval_agrees_and_differences_are_shown(
 
     status, found = reproduced(capsys, str(altered(report, change)))
     assert status == 0
-    [figure] = [each for each in found["figures"] if each["verdict"] != "exactly"]
-    assert (figure["recorded"], figure["now"], figure["verdict"]) == (18, 20, "within the interval")
+    [metric] = [each for each in found["metrics"] if each["verdict"] != "exactly"]
+    assert (metric["recorded"], metric["now"], metric["verdict"]) == (18, 20, "within the interval")
     assert [(each["name"], each["recorded"]) for each in found["differences"]] == [("torch", "1.0"), ("memory", "1 GB")]
 
 
@@ -161,17 +161,17 @@ def test_a_journal_and_an_export_are_records_too(
     assert reproduced(capsys, str(journal))[0] == 0
     # The reproduction that is there is not measured again, nor taken for another study.
     assert main(["reproduce", str(report)]) == 0
-    assert "The figures agree" in capsys.readouterr().out
+    assert "The metrics agree" in capsys.readouterr().out
     files = [f"--model={planted_directory}/planted"]
     for side in ("good", "bad"):
         files += [f"--{side}-prompts={planted_directory}/{side}_direction.txt"]
         files += [f"--{side}-evaluation-prompts={planted_directory}/{side}_search.txt"]
     status, found = reproduced(capsys, str(recorded / "edited"), "--study-checkpoint-dir", "other", *files)
     assert status == 0
-    assert [each["figure"] for each in found["figures"]] == ["refusals (search)", "refusals (search)", "KL (search)"]
+    assert [each["metric"] for each in found["metrics"]] == ["refusals (search)", "refusals (search)", "KL (search)"]
     # The key of the configuration does the same.
     assert main(["--reproduce", str(report), "--study-checkpoint-dir", "third"]) == 0
-    assert "The figures agree" in capsys.readouterr().out
+    assert "The metrics agree" in capsys.readouterr().out
 
 
 def test_an_export_on_the_hub_is_a_record(

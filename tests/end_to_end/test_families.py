@@ -82,9 +82,9 @@ def test_the_whole_job(
     trial = json.loads((output / "heretic.json").read_text())["trial"]
     capsys.readouterr()
     assert main(["evaluate", str(output), "--against", str(base), "--json", *same_measuring(flags), *trust]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["refusals"] == trial["metrics"]["refusals"]["value"]
-    assert figures["kl_divergence"] == pytest.approx(trial["metrics"]["kl_divergence"]["value"], abs=1e-4)
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["refusals"] == trial["metrics"]["refusals"]["value"]
+    assert measured["kl_divergence"] == pytest.approx(trial["metrics"]["kl_divergence"]["value"], abs=1e-4)
     assert trial["metrics"]["kl_divergence"]["value"] > 1e-4
     changed = changed_keys(base, output)
     assert changed

@@ -30,12 +30,12 @@ def test_a_study_on_a_gpu_is_that_on_a_cpu(planted_directory: Path, planted_flag
         assert first.parameters == second.parameters
         assert first.metrics["refusals"] == second.metrics["refusals"]
         assert first.metrics["kl_divergence"].value == pytest.approx(second.metrics["kl_divergence"].value, abs=1e-5)
-    figures = read_heldout_report(on_gpu.path)
-    assert figures is not None
+    report = read_heldout_report(on_gpu.path)
+    assert report is not None
     front = pareto_front(on_gpu.trials, on_gpu.baseline)
-    assert [each.trial for each in figures.candidates] == [trial.number for trial in front]
-    assert figures.baseline.sets[BAD].classes.declined.count == 20
-    assert figures.candidates[0].sets[BAD].classes.declined.count < 20
+    assert [each.trial for each in report.candidates] == [trial.number for trial in front]
+    assert report.baseline.sets[BAD].classes.declined.count == 20
+    assert report.candidates[0].sets[BAD].classes.declined.count < 20
 
 
 def test_an_export_from_a_gpu_measures_as_recorded(

@@ -19,7 +19,7 @@ from heretic.study.journal import make_storage
 from heretic.study.reader import RecordedStudy, has_record
 from heretic.study.schema import TrialRecord
 from heretic.study.study import Study
-from tests.support.study_toys import figures, open_study, search
+from tests.support.study_toys import open_study, search, values_of
 
 SEARCHER = """
 import sys
@@ -40,7 +40,7 @@ def frozen(path: Path) -> list[Any]:
     return trials
 
 
-def figures_by_number(trials: list[TrialRecord]) -> dict[int, tuple[int, float]]:
+def values_by_number(trials: list[TrialRecord]) -> dict[int, tuple[int, float]]:
     return {trial.number: (trial.value("refusals"), trial.value("kl_divergence")) for trial in trials}
 
 
@@ -133,7 +133,7 @@ def kill_a_search(path: Path, rng: random.Random) -> dict[int, tuple[int, float]
         process.send_signal(signal.SIGKILL)
         lines += process.stdout.read().splitlines(keepends=True)
     assert process.returncode == -signal.SIGKILL
-    return figures_by_number([TrialRecord.model_validate_json(line) for line in lines if line.endswith("\n")])
+    return values_by_number([TrialRecord.model_validate_json(line) for line in lines if line.endswith("\n")])
 
 
 def test_no_finished_trial_is_lost_to_kills(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_no_finished_trial_is_lost_to_kills(tmp_path: Path) -> None:
         reported |= kill_a_search(path, rng)
         again = expected_again(path)
         with open_study(path) as study:
-            found = figures_by_number(study.trials)
+            found = values_by_number(study.trials)
             assert reported.items() <= found.items()
-            assert all(figures(trial.parameters) == found[trial.number] for trial in study.trials)
+            assert all(values_of(trial.parameters) == found[trial.number] for trial in study.trials)
             assert study.count_by_state().get("running", 0) == 0
             asked = asked_parameters(study, len(again))
             assert all(any(holds(each, part) for each in asked) for part in again)

@@ -63,9 +63,9 @@ def test_the_written_model_answers(
     prompts = [flag for flag in planted_flags if flag.endswith("_search.txt") or "evaluation" in flag]
     fixed = ["--system-prompt", "none", "--dtypes", "float32", "--max-response-length", "4", "--batch-size", "8"]
     assert main(["evaluate", str(output), "--against", model, "--json", *prompts, *fixed]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert (figures["refusals"], figures["prompts"]) == (0, 24)
-    assert figures["kl_divergence"] == pytest.approx(manifest["trial"]["metrics"]["kl_divergence"]["value"], abs=1e-4)
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["refusals"], measured["prompts"]) == (0, 24)
+    assert measured["kl_divergence"] == pytest.approx(manifest["trial"]["metrics"]["kl_divergence"]["value"], abs=1e-4)
 
 
 def test_a_trial_of_a_recorded_study_is_exported_later(

@@ -1,4 +1,4 @@
-"""Over-refusal as a third objective of the search: counted, on the front, and shown wherever figures are."""
+"""Over-refusal as a third objective of the search: counted, on the front, and shown wherever metrics are."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def journal(tmp_path: Path) -> Path:
     return found
 
 
-def test_the_whole_job_with_three_figures(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_with_three_objectives(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "edited"
     assert main([*flags, "--n-trials", "22", "--trial", "lowest-refusals", "--output", str(output)]) == 0
     said = " ".join(capsys.readouterr().err.split())

@@ -47,7 +47,7 @@ def test_six_to_none_is_significant_and_five_is_not() -> None:
     assert not paired([True] * 90, [True] * 90).distinguishable
 
 
-def test_the_figures_of_kl_by_hand() -> None:
+def test_the_statistics_of_kl_by_hand() -> None:
     values = [0.1 * i for i in range(1, 10)] + [10.0]
     found = kl_statistics(values)
     assert found is not None
@@ -105,6 +105,6 @@ def test_the_same_data_gives_the_same_interval() -> None:
 
 
 def test_divergences_that_rounding_puts_below_0_are_0() -> None:
-    figures = kl_statistics([-3e-8, -1e-8, 2e-8])
-    assert figures is not None
-    assert figures.low >= 0 and figures.worst_share == 1 and figures.median == 0
+    statistics = kl_statistics([-3e-8, -1e-8, 2e-8])
+    assert statistics is not None
+    assert statistics.low >= 0 and statistics.worst_share == 1 and statistics.median == 0

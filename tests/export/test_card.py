@@ -55,8 +55,8 @@ def record(**changes: Any) -> StudyRecord:
 
 def card(trial: TrialRecord = TRIAL, export: str = "merge", base: str = BASE_CARD, **changes: Any) -> tuple[Any, str]:
     """(metadata, text) of the card over a base card."""
-    figures, run = changes.pop("figures", None), changes.pop("run", None)
-    text = model_card(trial, record(**changes), find_format(export), parsed(base), figures, run=run)
+    heldout, run = changes.pop("heldout", None), changes.pop("run", None)
+    text = model_card(trial, record(**changes), find_format(export), parsed(base), heldout, run=run)
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
 
@@ -77,7 +77,7 @@ def classes(declined: int, of: int = 50) -> Classes:
     )
 
 
-def figures(number: int) -> HeldoutReport:
+def heldout_report(number: int) -> HeldoutReport:
     kl = KLStatistics(
         prompts=50,
         infinite=0,
@@ -169,19 +169,19 @@ def test_every_parameter_and_version_stands_in_it() -> None:
         assert value in text
 
 
-def test_the_searchs_figures_have_intervals_and_a_warning() -> None:
+def test_the_searchs_metrics_have_intervals_and_a_warning() -> None:
     _, text = card()
     assert "80/100 (71.1 to 86.7 %)" in text, "Wilson's interval of 80 of 100"
     assert "3/100 (1.0 to 8.5 %)" in text and "0.1234" in text
     assert "optimistic" in text
 
 
-def test_the_report_parts_figures_stand_first_where_they_were_measured() -> None:
-    _, text = card(figures=figures(17))
+def test_heldout_metrics_come_first_if_they_were_measured() -> None:
+    _, text = card(heldout=heldout_report(17))
     assert "41/50 (69.2 to 90.2 %)" in text and "2/50 (1.1 to 13.5 %)" in text
     assert "0.1111 (0.0999 to 0.1333)" in text
     assert text.index("41/50") < text.index("80/100")
-    _, other = card(figures=figures(18))
+    _, other = card(heldout=heldout_report(18))
     assert "41/50" not in other, "those are another trial's"
 
 
@@ -213,7 +213,7 @@ def test_a_base_card_of_any_kind_is_read(tmp_path: Path, content: str) -> None:
     assert content.rpartition("---\n")[2].strip() in text
 
 
-def test_the_written_card_names_the_licences_files_and_the_written_figures(tmp_path: Path) -> None:
+def test_the_written_card_names_the_licences_files_and_the_written_metrics(tmp_path: Path) -> None:
     base, output = tmp_path / "base", tmp_path / "output"
     base.mkdir()
     output.mkdir()

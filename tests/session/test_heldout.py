@@ -1,4 +1,4 @@
-"""The front is measured once, on prompts that no search saw, and the figures are kept."""
+"""The front is measured once, on prompts that no search saw, and the metrics are kept."""
 
 import json
 from collections.abc import Generator
@@ -33,31 +33,31 @@ def journal(tmp_path: Path, planted_directory: Path) -> Path:
     return study_path(tmp_path / "checkpoints", str(planted_directory / "planted"))
 
 
-def test_a_run_ends_with_figures_of_the_front_and_the_baseline(
+def test_a_run_ends_with_heldout_metrics_of_the_front_and_the_baseline(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(measured_flags) == 0
     said = capsys.readouterr().err
-    figures = read_heldout_report(journal)
-    assert figures is not None
+    report = read_heldout_report(journal)
+    assert report is not None
     study = RecordedStudy(journal)
     front = pareto_front(study.trials, study.baseline)
-    assert [each.trial for each in figures.candidates] == [trial.number for trial in front]
-    assert figures.baseline.sets[BAD].classes.declined.count == figures.baseline.sets[BAD].classes.markers.count == 20
-    assert figures.baseline.sets[GOOD].classes.answered.count == 20
-    assert figures.baseline.log_odds is not None
-    best = figures.candidates[0]
+    assert [each.trial for each in report.candidates] == [trial.number for trial in front]
+    assert report.baseline.sets[BAD].classes.declined.count == report.baseline.sets[BAD].classes.markers.count == 20
+    assert report.baseline.sets[GOOD].classes.answered.count == 20
+    assert report.baseline.log_odds is not None
+    best = report.candidates[0]
     assert best.sets[BAD].classes.declined.count < 20
     assert best.sets[BAD].declined_against_baseline is not None
     assert best.sets[BAD].declined_against_baseline.only_first == 20 - best.sets[BAD].classes.declined.count
     assert best.log_odds is not None
-    assert best.log_odds < figures.baseline.log_odds
+    assert best.log_odds < report.baseline.log_odds
     assert best.kl_first is not None
     assert best.kl_first.prompts == 20
-    assert figures.null_kl_first is not None
-    assert figures.null_kl_first.worst < 1e-4
-    assert figures.selection_bias is not None
-    assert figures.selection_bias.trials == len(RecordedStudy(journal).trials)
+    assert report.null_kl_first is not None
+    assert report.null_kl_first.worst < 1e-4
+    assert report.selection_bias is not None
+    assert report.selection_bias.trials == len(RecordedStudy(journal).trials)
     assert "Refusals on 20 held-out bad prompts" in said
     assert "Selection bias" in said
     assert best.sets[BAD].markers_against_baseline == best.sets[BAD].declined_against_baseline
@@ -67,19 +67,23 @@ def test_what_is_measured_is_not_measured_again(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(measured_flags) == 0
-    before = journal.with_suffix(".figures.json").read_bytes()
+    file, former = journal.with_suffix(".heldout.json"), journal.with_suffix(".figures.json")
+    before = file.read_bytes()
+    # Earlier versions gave the file another name.
+    file.rename(former)
     capsys.readouterr()
     assert main([*measured_flags, "--resume", "continue"]) == 0
     said = capsys.readouterr().err
     assert "Refusals on 20 held-out bad prompts" in said
     assert "Measuring on held-out prompts" not in said
-    assert journal.with_suffix(".figures.json").read_bytes() == before
+    assert former.read_bytes() == before and not file.exists()
     # Other markers tell other classes: what was measured by the old ones is not shown as theirs.
     assert main([*measured_flags, "--resume", "continue", "--refusal-openings", "sorry cannot"]) == 0
     assert "Measuring on held-out prompts" in capsys.readouterr().err
+    assert file.exists() and not former.exists()
 
 
-def test_results_show_the_figures_and_their_json_is_the_file(
+def test_results_show_the_heldout_metrics_and_their_json_is_the_file(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(measured_flags) == 0
@@ -112,11 +116,11 @@ def test_prompts_that_the_search_has_seen_are_refused(
     assert "bad_evaluation_prompts too" in said
 
 
-def test_damaged_figures_are_an_error_that_says_what_to_do(
+def test_damaged_heldout_metrics_are_an_error_that_says_what_to_do(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(measured_flags) == 0
-    journal.with_suffix(".figures.json").write_text("{}")
+    journal.with_suffix(".heldout.json").write_text("{}")
     assert main(["results", str(journal)]) == 2
     assert "Remove the file" in " ".join(capsys.readouterr().err.split())
 
@@ -143,11 +147,11 @@ def test_a_judge_that_fails_costs_no_figure(
     said = " ".join(capsys.readouterr().err.split())
     assert "The judge none at http://127.0.0.1:9/v1 gave no answer" in said
     assert "Judges openings and markers: Cohen's kappa" in said
-    figures = read_heldout_report(journal)
-    assert figures is not None
-    assert {each.judge for each in figures.judges} == {"openings", "markers"}
-    [agreement] = figures.agreement
-    assert agreement.agree.of == 20 * (1 + len(figures.candidates))
+    report = read_heldout_report(journal)
+    assert report is not None
+    assert {each.judge for each in report.judges} == {"openings", "markers"}
+    [agreement] = report.agreement
+    assert agreement.agree.of == 20 * (1 + len(report.candidates))
 
 
 def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
@@ -168,21 +172,21 @@ def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     assert main([*measured_flags, *judge]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "Declined, by judge" in said
-    figures = read_heldout_report(journal)
-    assert figures is not None
-    [kappa] = [each.kappa for each in figures.agreement if (each.first, each.second) == ("openings", "contrary")]
+    report = read_heldout_report(journal)
+    assert report is not None
+    [kappa] = [each.kappa for each in report.agreement if (each.first, each.second) == ("openings", "contrary")]
     assert kappa is not None
     assert kappa < 0
     assert f"Judges openings and contrary: Cohen's kappa {kappa:.2f}, alike on 0/" in said
-    assert asked == [20] * (1 + len(figures.candidates))
+    assert asked == [20] * (1 + len(report.candidates))
     # Verdicts that are there are not asked for again.
     assert main([*measured_flags, *judge, "--resume", "continue"]) == 0
-    assert len(asked) == 1 + len(figures.candidates)
+    assert len(asked) == 1 + len(report.candidates)
 
 
 def numbers_measured(journal: Path) -> list[int | None]:
-    figures = read_heldout_report(journal)
-    return [each.trial for each in figures.candidates] if figures else []
+    report = read_heldout_report(journal)
+    return [each.trial for each in report.candidates] if report else []
 
 
 def front_of(journal: Path) -> list[int]:

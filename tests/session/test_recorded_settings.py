@@ -6,7 +6,7 @@ import pytest
 
 from heretic.config import Settings
 from heretic.errors import ConfigError
-from heretic.session.recorded_settings import COMPARED_SETTINGS, FIGURE_SETTINGS, figure_settings, with_recorded
+from heretic.session.recorded_settings import COMPARED_SETTINGS, METRIC_SETTINGS, metric_settings, with_recorded
 from heretic.ui.plain import PlainReporter
 
 NEVER_TAKEN = {
@@ -25,14 +25,14 @@ def taken(recorded: dict[str, object], own: Settings | None = None, **flags: str
 
 
 def test_every_setting_is_either_taken_from_records_or_never() -> None:
-    """Whoever adds a setting decides which: a key belongs to the list only if figures depend on it."""
-    assert len(set(FIGURE_SETTINGS)) == len(FIGURE_SETTINGS)
-    assert set(FIGURE_SETTINGS).isdisjoint(NEVER_TAKEN)
-    assert {*FIGURE_SETTINGS, *NEVER_TAKEN} == set(Settings.model_fields)
-    assert set(COMPARED_SETTINGS) <= set(FIGURE_SETTINGS)
+    """Whoever adds a setting decides which: a key belongs to the list only if metrics depend on it."""
+    assert len(set(METRIC_SETTINGS)) == len(METRIC_SETTINGS)
+    assert set(METRIC_SETTINGS).isdisjoint(NEVER_TAKEN)
+    assert {*METRIC_SETTINGS, *NEVER_TAKEN} == set(Settings.model_fields)
+    assert set(COMPARED_SETTINGS) <= set(METRIC_SETTINGS)
 
 
-def test_a_record_decides_figures_and_the_user_the_rest() -> None:
+def test_a_record_decides_what_metrics_depend_on_and_the_user_the_rest() -> None:
     own = Settings(trust_remote_code=False, seed=1, upload="me/mine")
     settings, printed = taken({"seed": 7, "trust_remote_code": True, "upload": "them/theirs", "moon": "full"}, own)
     assert (settings.seed, settings.trust_remote_code, settings.upload) == (7, False, "me/mine")
@@ -42,7 +42,7 @@ def test_a_record_decides_figures_and_the_user_the_rest() -> None:
 
 def test_what_changes_nothing_is_not_worth_a_warning() -> None:
     assert taken({"trust_remote_code": None, "device_map": "auto", "judges": [], "model": "a/b"})[1] == ""
-    assert taken(figure_settings(Settings()))[1] == ""
+    assert taken(metric_settings(Settings()))[1] == ""
 
 
 def test_flags_count_over_the_record() -> None:

@@ -124,7 +124,7 @@ def test_missing_packages_are_named_with_the_extra(
     assert "'pacmap'" in error and 'pip install "heretic[research]"' in error and "Loading" not in error
 
 
-def test_counted_responses_are_shown_and_the_figures_stay(
+def test_counted_responses_are_shown_and_the_metrics_stay(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fronts = []

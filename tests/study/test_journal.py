@@ -69,7 +69,7 @@ def test_long_names_fit_and_stay_apart(letter: str, tmp_path: Path) -> None:
     first, second = (study_path(tmp_path, f"{start}/{letter * 300}/model") for start in "ab")
     assert first != second
     assert first.name.endswith("--model.jsonl")
-    (tmp_path / f"{first.stem}.2026-01-01T00-00-00-2.figures.json.lock").touch()
+    (tmp_path / f"{first.stem}.2026-01-01T00-00-00-2.heldout.json.lock").touch()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

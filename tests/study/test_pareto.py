@@ -121,12 +121,12 @@ def threefold(seed: int, levels: int = 5) -> list[TrialRecord]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_front_of_three_figures_is_what_no_other_trial_beats(seed: int) -> None:
-    def figures(each: TrialRecord) -> tuple[float, ...]:
+def test_a_front_of_three_metrics_is_what_no_other_trial_beats(seed: int) -> None:
+    def values(each: TrialRecord) -> tuple[float, ...]:
         return each.value("refusals"), each.value("over_refusals"), each.value("kl_divergence")
 
     def beaten(each: TrialRecord, other: TrialRecord) -> bool:
-        ours, theirs = figures(each), figures(other)
+        ours, theirs = values(each), values(other)
         no_worse = all(a <= b for a, b in zip(theirs, ours, strict=True))
         return no_worse and (theirs != ours or other.number < each.number)
 
@@ -134,7 +134,7 @@ def test_a_front_of_three_figures_is_what_no_other_trial_beats(seed: int) -> Non
     naive = [each for each in trials if not any(beaten(each, other) for other in trials)]
     front = front_of(trials, THIRD)
     assert len(naive) < len(trials)
-    assert front == sorted(naive, key=figures)
+    assert front == sorted(naive, key=values)
     assert select(front, THIRD, "lowest-kl").value("kl_divergence") == min(
         each.value("kl_divergence") for each in trials
     )

@@ -27,7 +27,7 @@ def values(trials: Sequence[TrialRecord]) -> list[tuple[int, float, float]]:
     return [(trial.number, trial.value("refusals"), trial.value("kl_divergence")) for trial in trials]
 
 
-def test_its_figures_and_parameters_are_read(golden: Path) -> None:
+def test_its_metrics_and_parameters_are_read(golden: Path) -> None:
     study = RecordedStudy(golden)
     assert values(study.trials) == VALUES
     assert study.count_by_state() == {"complete": 3, "fail": 1, "running": 1}

@@ -15,7 +15,7 @@ from heretic.study.reader import RecordedStudy, has_record
 from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
 from tests.support.learned_trials import learned_parameters
-from tests.support.study_toys import BASELINE, SPACE, figures, measure, metrics, open_study, record, search
+from tests.support.study_toys import BASELINE, SPACE, measure, metrics, open_study, record, search, values_of
 
 RANDOM = SamplerOptions("random")
 
@@ -37,7 +37,7 @@ def test_reported_trials_are_read_by_the_next_process(path: Path) -> None:
         assert resumed.trials == reported
         assert resumed.record == record()
         assert resumed.mended == 0
-    assert [figures(trial.parameters) for trial in reported] == [
+    assert [values_of(trial.parameters) for trial in reported] == [
         (t.value("refusals"), t.value("kl_divergence")) for t in reported
     ]
     assert RecordedStudy(path).trials == reported
@@ -79,7 +79,7 @@ def test_states_are_counted_and_only_measured_trials_are_complete(path: Path) ->
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("place", ["kl", "score"])
-def test_figures_that_are_no_numbers_are_never_recorded(path: Path, bad: float, place: str) -> None:
+def test_metrics_that_are_no_numbers_are_never_recorded(path: Path, bad: float, place: str) -> None:
     with open_study(path) as study:
         candidate = study.ask(1)[0]
         figure, scores = (bad, (0.1, 0.1)) if place == "kl" else (0.1, (bad, 0.1))

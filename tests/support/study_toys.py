@@ -1,4 +1,4 @@
-"""A small space, a study's record, and figures that follow from parameters: what a search needs without a model."""
+"""A small space, a study's record, and metrics that follow from parameters: what a search needs without a model."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def record(**changes: Any) -> StudyRecord:
     return StudyRecord(**fields | changes)
 
 
-def figures(parameters: AblationParameters) -> tuple[int, float]:
+def values_of(parameters: AblationParameters) -> tuple[int, float]:
     """(refusals, KL divergence): stronger kernels near the end refuse less and change more."""
     kernels = parameters.kernels.values()
     strength = sum(kernel.max_weight * kernel.max_weight_position for kernel in kernels)
@@ -66,7 +66,7 @@ def open_study(path: Path, sampler: SamplerName = "random", seed: int = 0, start
 
 
 def measure(study: Study, candidate: Candidate) -> TrialRecord:
-    refusals, kl = figures(candidate.parameters)
+    refusals, kl = values_of(candidate.parameters)
     return study.tell(candidate, metrics(refusals, kl), (kl, refusals / BASELINE.value("refusals")))
 
 

@@ -192,7 +192,7 @@ def place(lines: list[str], mark: str) -> list[tuple[int, int]]:
     return sorted((row, line.index(mark)) for row, line in enumerate(lines) if mark in line)
 
 
-def test_the_plot_has_trials_where_their_figures_say() -> None:
+def test_the_plot_has_trials_where_their_metrics_say() -> None:
     lines = plotted(trial(0, 80, 0.001), trial(1, 40, 0.1), trial(2, 0, 10.0), trial(3, 60, 1.0))
     assert len(lines) == 7 and all(len(line) <= 40 for line in lines)
     assert place(lines, "●") == [(0, 6), (4, 39)]
@@ -202,7 +202,7 @@ def test_the_plot_has_trials_where_their_figures_say() -> None:
     assert "refusals, KL" in wide[-1] and len(wide[-1]) <= 90
 
 
-def test_a_plot_of_extreme_figures_keeps_its_size() -> None:
-    for figures in ((0, 0.0), (100, 1e-12), (100, 1e6)):
-        lines = plotted(trial(0, *figures))
+def test_a_plot_of_extreme_metrics_keeps_its_size() -> None:
+    for metrics in ((0, 0.0), (100, 1e-12), (100, 1e6)):
+        lines = plotted(trial(0, *metrics))
         assert len(lines) == 7 and max(map(len, lines)) <= 40

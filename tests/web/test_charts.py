@@ -1,4 +1,4 @@
-"""The pictures: every trial at its place, whatever the figures are."""
+"""The pictures: every trial at its place, whatever the metrics are."""
 
 import xml.etree.ElementTree as ET
 
@@ -15,7 +15,7 @@ def circles(*trials: object, selected: int | None = None) -> dict[int, dict[str,
     return {int(each.attrib["data-trial"]): dict(each.attrib) for each in root.iter(f"{SVG}circle")}
 
 
-def test_points_are_ordered_as_their_figures_are() -> None:
+def test_points_are_ordered_as_their_metrics_are() -> None:
     given = [toys.trial(0, 60, 0.002), toys.trial(1, 30, 0.05), toys.trial(2, 40, 0.1), toys.trial(3, 0, 2.5)]
     found = circles(*given, selected=1)
     x = [float(found[number]["cx"]) for number in range(4)]
@@ -27,7 +27,7 @@ def test_points_are_ordered_as_their_figures_are() -> None:
     assert "selected" in found[1]["class"] and sum("knee" in each["class"] for each in found.values()) == 1
 
 
-def test_of_three_figures_no_line_is_drawn_that_the_front_is_not_on() -> None:
+def test_of_three_metrics_no_line_is_drawn_that_the_front_is_not_on() -> None:
     third = baseline(over=(3, 10))
     trials = [toys.trial(0, 0, 0.1), toys.trial(1, 20, 0.3)]
     assert "polyline" in front_svg(trials, toys.BASELINE)
@@ -42,7 +42,7 @@ def test_a_pruned_trial_is_no_point() -> None:
     assert set(circles(toys.trial(0, 5, 0.2), bound)) == {0}
 
 
-def test_extreme_figures_stay_within_the_picture() -> None:
+def test_extreme_metrics_stay_within_the_picture() -> None:
     for trial in (toys.trial(0, 0, 0.0), toys.trial(0, 100, 1e-9), toys.trial(0, 100, 900.0)):
         point = circles(trial)[0]
         assert 0 < float(point["cx"]) < 680 and 0 < float(point["cy"]) < 400

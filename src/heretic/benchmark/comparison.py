@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.statistics import mean_interval, paired, rate
-from .figures import DocumentFigure, MetricFigures, TaskFigures
+from .schema import DocumentScores, MetricResult, TaskResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TaskRun:
 
 def compare_runs(
     task: str, name: str, description: str, trial: int, limit: int | None, baseline: TaskRun, candidate: TaskRun
-) -> TaskFigures:
+) -> TaskResult:
     """The candidate's results and the baseline's, on the documents that both have."""
     others = {(each.task, each.number, each.digest): each for each in candidate.documents}
     pairs = [
@@ -42,7 +42,7 @@ def compare_runs(
     names = list(dict.fromkeys(metric for each, _ in pairs for metric in each.scores))
     unfinished = [(bool(a.unfinished), bool(b.unfinished)) for a, b in pairs if a.unfinished is not None]
     first, second = [a for a, _ in unfinished], [b for _, b in unfinished]
-    return TaskFigures(
+    return TaskResult(
         task=task,
         name=name,
         description=description,
@@ -54,7 +54,7 @@ def compare_runs(
         candidate_unfinished=rate(sum(second), len(second)) if second else None,
         unfinished=paired(first, second) if first else None,
         scores=[
-            DocumentFigure(
+            DocumentScores(
                 task=a.task, document=a.number, digest=a.digest, baseline=dict(a.scores), candidate=dict(b.scores)
             )
             for a, b in pairs
@@ -62,13 +62,13 @@ def compare_runs(
     )
 
 
-def compare_metric(metric: str, pairs: Sequence[tuple[Document, Document]], higher_is_better: bool) -> MetricFigures:
+def compare_metric(metric: str, pairs: Sequence[tuple[Document, Document]], higher_is_better: bool) -> MetricResult:
     both = [(a.scores[metric], b.scores[metric]) for a, b in pairs if metric in a.scores and metric in b.scores]
     first, second = np.array([a for a, _ in both], dtype=float), np.array([b for _, b in both], dtype=float)
     binary = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
     test = paired((first == 1).tolist(), (second == 1).tolist()) if binary else None
     low, high = mean_interval(second - first, "percentile")
-    return MetricFigures(
+    return MetricResult(
         metric=metric,
         higher_is_better=higher_is_better,
         documents=len(both),

@@ -17,7 +17,7 @@ VERBS = {
     "ui": "open a study in the browser: front, chats, export",
     "upload": "upload an export to Hugging Face",
     "evaluate": "measure any model like a candidate",
-    "reproduce": "repeat a recorded study and compare the figures",
+    "reproduce": "repeat a recorded study and compare the metrics",
     "inspect": "show the weights of a model that can be edited",
     "split": "split a prompt set into disjoint parts",
     "doctor": "show devices, memory, versions and what fits",

@@ -1,4 +1,4 @@
-"""heretic reproduce: repeats a recorded study and compares the figures."""
+"""heretic reproduce: repeats a recorded study and compares the metrics."""
 
 import argparse
 import sys
@@ -11,10 +11,10 @@ from .parser import Parser
 if TYPE_CHECKING:
     from ..commands.reproduce import ReproduceOptions
     from ..events import Reporter
-    from ..report.agreement import Reproduction
+    from ..report.reproduction import Reproduction
 
 AGREE, DISAGREE, INTERRUPTED = 0, 1, 130
-COLUMNS = ("", "Figure", "Recorded", "Agrees within", "Now", "Agrees")
+COLUMNS = ("", "Metric", "Recorded", "Agrees within", "Now", "Agrees")
 
 SECTIONS = (ModelSettings, PromptSettings, ChatTemplateSettings, HeldoutSettings)
 KEYS = [key for section in SECTIONS for key in section.model_fields] + list(ENGINE)
@@ -22,7 +22,7 @@ KEYS = [key for section in SECTIONS for key in section.model_fields] + list(ENGI
 
 def build_parser() -> Parser:
     parser = Parser(
-        "reproduce", "RECORD", "Repeats what a record says, and compares the figures: status 0 if they agree, else 1."
+        "reproduce", "RECORD", "Repeats what a record says, and compares the metrics: status 0 if they agree, else 1."
     )
     parser.add_argument("record", metavar="RECORD", help="a report's .json, a study's .jsonl, an export, or its hub id")
     parser.add_argument(
@@ -60,13 +60,13 @@ def reproduce_record(
 def show_reproduction(reproduction: "Reproduction", as_json: bool, out: "Reporter") -> None:
     """The table of metrics and the differences in versions and hardware, or JSON."""
     from ..commands.reproduce import first_difference
-    from ..report.agreement import rows_of, summary
+    from ..report.reproduction import rows_of, summary
 
     if as_json:
-        verdicts = [{**each.model_dump(), "verdict": each.verdict} for each in reproduction.figures]
-        print_json({**reproduction.model_dump(), "figures": verdicts, "agrees": reproduction.agrees})
+        verdicts = [{**each.model_dump(), "verdict": each.verdict} for each in reproduction.metrics]
+        print_json({**reproduction.model_dump(), "metrics": verdicts, "agrees": reproduction.agrees})
         return
-    out.table("Recorded and now", COLUMNS, rows_of(reproduction.figures))
+    out.table("Recorded and now", COLUMNS, rows_of(reproduction.metrics))
     if reproduction.differences:
         rows = [(each.name, each.recorded, each.now) for each in reproduction.differences]
         out.table("What differs", ("", "Recorded", "Now"), rows)
@@ -75,7 +75,7 @@ def show_reproduction(reproduction: "Reproduction", as_json: bool, out: "Reporte
     first = first_difference(reproduction) if reproduction.whole else None
     if first is not None:
         out.say(
-            f"The search goes another way from {first} on: a figure that rounding has moved makes the sampler draw "
+            f"The search goes another way from {first} on: a metric that rounding has moved makes the sampler draw "
             "others from there. Without --search, the recorded trials themselves are measured again."
         )
     for line in summary(reproduction):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..benchmark.figures import BenchmarkFigures, TaskFigures
+from ..benchmark.schema import BenchmarkResults, TaskResult
 from ..config import Benchmark
 from ..config.defaults import PACKAGED_BENCHMARKS
 from ..engine.local import LocalEngine
@@ -38,7 +38,7 @@ def run_benchmarks(
     trials: Sequence[TrialRecord],
     benchmarks: Sequence[Benchmark],
     options: BenchmarkOptions = BenchmarkOptions(),
-) -> list[TaskFigures]:
+) -> list[TaskResult]:
     """Results of each benchmark on the baseline and on each trial, written before the next benchmark begins.
 
     Raises:
@@ -82,7 +82,7 @@ def _measure(
     return run
 
 
-def _keep(results: TaskFigures, loaded: LoadedStudy) -> None:
+def _keep(results: TaskResult, loaded: LoadedStudy) -> None:
     """Writes the results next to the journal, in place of earlier ones of the same benchmark and trial."""
     from ..benchmark.harness import harness_version
 
@@ -90,7 +90,7 @@ def _keep(results: TaskFigures, loaded: LoadedStudy) -> None:
     kept = read_benchmarks(path)
     earlier = kept.tasks if kept is not None and kept.model_digest == record.model_digest else []
     others = [each for each in earlier if (each.task, each.trial) != (results.task, results.trial)]
-    whole = BenchmarkFigures(
+    whole = BenchmarkResults(
         model=record.model,
         model_digest=record.model_digest,
         harness=harness_version(),

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..events import Reporter
 from ..files import write_atomically
 from ..report.page import check_page, render
-from ..report.residuals import ResidualFigures, residual_figures
+from ..report.residuals import ResidualMetrics, residual_metrics
 from ..session.context import Session
 from ..session.directions import collect_residuals, read_tensors
 from ..session.prompt_filter import filter_direction_prompts
@@ -23,7 +23,7 @@ from ..study.schema import StudyRecord
 
 
 def write_report(
-    study: RecordedStudy, page: Path | None, measure: Callable[[], ResidualFigures] | None, reporter: Reporter
+    study: RecordedStudy, page: Path | None, measure: Callable[[], ResidualMetrics] | None, reporter: Reporter
 ) -> tuple[Path, Path]:
     """Writes the page and its JSON file; returns both paths. By default they lie next to the journal.
 
@@ -64,7 +64,7 @@ def check_new_page(page: Path) -> None:
             )
 
 
-def kept_residuals(study: RecordedStudy) -> ResidualFigures | None:
+def kept_residuals(study: RecordedStudy) -> ResidualMetrics | None:
     """The residual metrics next to the journal; None if there are none of this model and these prompts.
 
     Raises:
@@ -77,7 +77,7 @@ def kept_residuals(study: RecordedStudy) -> ResidualFigures | None:
     return residuals if same else None
 
 
-def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualFigures:
+def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualMetrics:
     """Loads the model of a recorded study and measures its residuals.
 
     Raises:
@@ -89,14 +89,14 @@ def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporte
     return measure_residuals(session, load_engine(session, study.record), study.record)
 
 
-def measure_residuals(session: Session, engine: LocalEngine, record: StudyRecord) -> ResidualFigures:
+def measure_residuals(session: Session, engine: LocalEngine, record: StudyRecord) -> ResidualMetrics:
     """Runs the direction prompts through the study's model."""
     directions = read_tensors(tensors_path(session.path)).directions
     prompts = filter_direction_prompts(session.prompts, record.telling)
     collected = collect_residuals(session, engine, prompts)
     good, bad = collected.residuals("good"), collected.residuals("bad")
     with session.reporter.step("Geometry and projection of the residuals"):
-        return residual_figures(good, bad, directions, record.model_digest, _digests(record))
+        return residual_metrics(good, bad, directions, record.model_digest, _digests(record))
 
 
 def _digests(record: StudyRecord) -> tuple[str, str]:

@@ -13,8 +13,8 @@ from ..evaluation.rounding import Rounding, kl_rounding
 from ..events import Reporter
 from ..model.loading.checkpoint import find_checkpoint
 from ..prompts.prompt import PromptSet
-from ..report.agreement import (
-    ComparedFigure,
+from ..report.reproduction import (
+    ComparedMetric,
     Reproduction,
     compare_baselines,
     compare_measured,
@@ -23,7 +23,7 @@ from ..report.agreement import (
 )
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded_run import RecordedRun, read_recorded_run
-from ..session.recorded_settings import figure_settings, with_recorded
+from ..session.recorded_settings import METRIC_SETTINGS, with_recorded
 from ..session.records import hardware, versions
 from ..session.sidecars import read_heldout_report
 from ..session.start import FixedCandidates
@@ -42,7 +42,7 @@ NOTHING_WRITTEN = {"trial": None, "export": "none", "output": None, "upload": No
 class ReproduceOptions:
     """Whether to repeat the `whole` search from its seed, or only the trials of the front.
 
-    `flags` are the user's. Those that decide figures override the record.
+    `flags` are the user's. Those that metrics depend on override the record.
     """
 
     whole: bool = False
@@ -53,7 +53,7 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
     """Repeats a recorded run in a new study and compares the metrics; None after Ctrl+C.
 
     Without `whole`, the recorded trials of the front are measured again, with new directions, baseline and held-out
-    metrics; with it, the search runs again too. Only the settings that decide figures come from the record; all others,
+    metrics; with it, the search runs again too. Only the settings that decide metrics come from the record; all others,
     permissions and addresses among them, come from `own`.
 
     Raises:
@@ -77,15 +77,14 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
 
 
 def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings, reporter: Reporter) -> Settings:
-    """The settings of the new run: the record's where figures depend on them, the user's elsewhere.
+    """The settings of the new run: the record's where metrics depend on them, the user's elsewhere.
 
     Raises:
         ConfigError: one of them can't be used, or the record has no search to repeat.
     """
     flags = options.flags
-    # The user's configuration must not change figures.
-    figures = figure_settings(Settings())
-    settings = changed(own, {key: getattr(Settings(), key) for key in figures})
+    # The user's configuration must not change metrics.
+    settings = changed(own, {key: getattr(Settings(), key) for key in METRIC_SETTINGS})
     settings = with_recorded(settings, recorded.settings, recorded.source, reporter, flags)
     changes: dict[str, object] = {"resume": "continue", "time_budget": None, **NOTHING_WRITTEN}
     if "study_checkpoint_dir" not in flags:
@@ -207,7 +206,7 @@ def _measured_numbers(recorded: RecordedRun) -> list[int]:
 
 
 def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reproduction:
-    """Compares the recorded figures with those of the new study."""
+    """Compares the recorded metrics with those of the new study."""
     now = {trial.number: trial for trial in study.trials}
     numbers = (
         {number: number for number in recorded.trials}
@@ -215,17 +214,17 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
         else {number: place for place, number in enumerate(recorded.repeated)}
     )
     rounding = kl_rounding(study.record.dtype, recorded.settings.get("quantization", "none") != "none")
-    figures = compare_baselines(recorded.baseline, study.baseline, rounding)
+    metrics = compare_baselines(recorded.baseline, study.baseline, rounding)
     for number, place in numbers.items():
-        figures += list(_compared(recorded.trials[number], now.get(place), recorded.baseline, rounding))
+        metrics += list(_compared(recorded.trials[number], now.get(place), recorded.baseline, rounding))
     if recorded.measured is not None:
-        figures += compare_measured(recorded.measured, read_heldout_report(study.path), numbers)
+        metrics += compare_measured(recorded.measured, read_heldout_report(study.path), numbers)
     present = versions() | (hardware() if recorded.hardware else {})
     return Reproduction(
         source=recorded.source,
         study=str(study.path),
         whole=whole,
-        figures=figures,
+        metrics=metrics,
         differences=differences({**recorded.versions, **recorded.hardware}, present),
         not_repeated=list(recorded.others),
     )
@@ -233,15 +232,15 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
 
 def _compared(
     trial: TrialRecord, found: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
-) -> Iterator[ComparedFigure]:
-    """The figures of a trial; without new ones if the search drew another candidate under its number."""
+) -> Iterator[ComparedMetric]:
+    """The metrics of a trial; without new ones if the search drew another candidate under its number."""
     same = found is not None and same_parameters(found, trial) and found.pruned == trial.pruned
     yield from compare_trial(trial, found if same else None, baseline, rounding)
 
 
 def first_difference(reproduction: Reproduction) -> str | None:
     """The first trial that is another candidate than recorded, if there is one."""
-    missing = (each for each in reproduction.figures if each.figure.endswith("(search)") and each.now is None)
+    missing = (each for each in reproduction.metrics if each.metric.endswith("(search)") and each.now is None)
     return next((each.subject for each in missing), None)
 
 

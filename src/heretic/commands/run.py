@@ -33,7 +33,7 @@ from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered
 from ..session.learning import LearnedPaths
 from ..session.prompts import load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
-from ..session.recorded_settings import figure_settings
+from ..session.recorded_settings import metric_settings
 from ..session.records import run_record
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
@@ -176,7 +176,7 @@ class _Searches:
         if not self._noted:
             chosen = self._parallelism
             used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
-            self._running.study.note_run(run_record(figure_settings(self._running.loaded.settings) | used))
+            self._running.study.note_run(run_record(metric_settings(self._running.loaded.settings) | used))
         self._noted = True
 
     @functools.cached_property

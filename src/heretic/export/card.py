@@ -41,20 +41,20 @@ def write_card(
     record: StudyRecord,
     form: ExportFormat,
     base: Path,
-    figures: HeldoutReport | None = None,
+    heldout: HeldoutReport | None = None,
     written: Evaluation | None = None,
     run: RunRecord | None = None,
 ) -> None:
     """Writes the card of `trial`, exported in the format `form`, into `directory`.
 
-    `base` is the base model's directory, whose card it takes licence and text from; `figures` are those of the report
-    part, where they were measured, and `written` those of what was written; `run` is the last start of the search.
+    `base` is the base model's directory, whose card it takes licence and text from; `heldout` has the held-out metrics,
+    if they were measured, and `written` those of the exported files; `run` is the last start of the search.
     """
     for name in licence_files(base):
         # An adapter and a GGUF file bring no other files of the base along, but its licence binds them too.
         if not (directory / name).exists():
             shutil.copyfile(base / name, directory / name)
-    text = model_card(trial, record, form, read_base_card(base), figures, written, licence_files(directory), run)
+    text = model_card(trial, record, form, read_base_card(base), heldout, written, licence_files(directory), run)
     (directory / CARD).write_text(text, encoding="utf-8")
 
 
@@ -69,7 +69,7 @@ def model_card(
     record: StudyRecord,
     form: ExportFormat,
     base_card: tuple[dict[str, Any], str],
-    figures: HeldoutReport | None = None,
+    heldout: HeldoutReport | None = None,
     written: Evaluation | None = None,
     licences: Sequence[str] = (),
     run: RunRecord | None = None,
@@ -79,7 +79,7 @@ def model_card(
     parts = [
         _metadata(record, form, metadata),
         _heading(record, form),
-        _figures(trial, record, figures, written),
+        _metrics(trial, record, heldout, written),
         _making(trial, record),
         _reproduction(record, run),
         _licence(metadata, licences),
@@ -121,25 +121,25 @@ def _heading(record: StudyRecord, form: ExportFormat) -> str:
     )
 
 
-def _figures(trial: TrialRecord, record: StudyRecord, figures: HeldoutReport | None, written: Evaluation | None) -> str:
-    candidate = _candidate(trial, figures)
-    if figures is None or candidate is None:
-        return "## Figures\n\n" + _search_table(trial, record, written)
+def _metrics(trial: TrialRecord, record: StudyRecord, heldout: HeldoutReport | None, written: Evaluation | None) -> str:
+    candidate = _candidate(trial, heldout)
+    if heldout is None or candidate is None:
+        return "## Metrics\n\n" + _search_table(trial, record, written)
     return (
-        "## Figures\n\n"
+        "## Metrics\n\n"
         "On held-out prompts, which neither the directions nor the search used, with intervals of 95 %:\n\n"
-        + _heldout_table(figures, candidate)
+        + _heldout_table(heldout, candidate)
         + "\n\nIn the search:\n\n"
         + _search_table(trial, record, written)
     )
 
 
-def _candidate(trial: TrialRecord, figures: HeldoutReport | None) -> ModelMetrics | None:
-    return next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
+def _candidate(trial: TrialRecord, heldout: HeldoutReport | None) -> ModelMetrics | None:
+    return next((each for each in heldout.candidates if each.trial == trial.number), None) if heldout else None
 
 
-def _heldout_table(figures: HeldoutReport, candidate: ModelMetrics) -> str:
-    base = figures.baseline.sets
+def _heldout_table(heldout: HeldoutReport, candidate: ModelMetrics) -> str:
+    base = heldout.baseline.sets
     rows = [
         (title, *(_rate(getattr(sets[name].classes, kind)) for sets in (base, candidate.sets)))
         for name, kind, title in HELDOUT_ROWS

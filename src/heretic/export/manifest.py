@@ -14,9 +14,9 @@ TEMPLATE_KEYS = ("chat_template_arguments", "chat_template_date")
 
 
 class Manifest(Record):
-    """One trial and all that decided its figures; no folder of the machine that wrote it is named.
+    """One trial and all that decided its metrics; no folder of the machine that wrote it is named.
 
-    Version 1 has the baseline's and the trial's figures in fields of their own, which are read as metrics; the first
+    Version 1 has the baseline's and the trial's metrics in fields of their own, which are read as metrics; the first
     of these lack `dtype`, `response_prefix` and `batch_size`.
     """
 

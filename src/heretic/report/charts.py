@@ -12,7 +12,7 @@ from ..evaluation.scorers.registry import heldout_metric
 from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
 from ..study.schema import BASELINE
-from .data import Report, TrialFigures
+from .data import Report, ReportedTrial
 from .tables import model_name
 
 GOOD_COLOR, BAD_COLOR, FRONT, KNEE, PLAIN = "#2a7ab9", "#d1495b", "#d1495b", "#b8860b", "#9aa0a6"
@@ -58,7 +58,7 @@ def front_chart(report: Report) -> go.Figure:
     return styled(figure, across.title, f"{upright.label} (%)" if upright.of else upright.title, 420)
 
 
-def _front_markers(front: Sequence[TrialFigures], knee: int | None) -> dict[str, Any]:
+def _front_markers(front: Sequence[ReportedTrial], knee: int | None) -> dict[str, Any]:
     """Dots, and a star for the knee."""
     return {
         "size": [16 if each.number == knee else 8 for each in front],

@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, model_validator
 
 from ..ablation.methods.registry import AnyParameters
-from ..benchmark.figures import BenchmarkFigures
-from ..evaluation.heldout.schema import Figure, HeldoutReport
+from ..benchmark.schema import BenchmarkResults
+from ..evaluation.heldout.schema import HeldoutReport, StoredValue
 from ..study.history import Failure, failures, hypervolumes, importance, seconds_by_trial
 from ..study.metrics import Metric
 from ..study.pareto import knee, pareto_front
@@ -16,12 +16,12 @@ from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
 from ..study.version1 import upgraded
 from . import version1
-from .residuals import ResidualFigures
+from .residuals import ResidualMetrics
 
 Value = TypeVar("Value", bound=BaseModel)
 
 
-class TrialFigures(Figure):
+class ReportedTrial(StoredValue):
     """One trial; `hypervolume` is that of the front up to it."""
 
     number: int
@@ -38,19 +38,19 @@ class TrialFigures(Figure):
         return self.metrics[name].value
 
 
-class FailedTrial(Figure):
+class FailedTrial(StoredValue):
     number: int
     reason: str
 
 
-class FrontTrial(Figure):
+class FrontTrial(StoredValue):
     """One trial of the front. `strengths`: by component, the ablation weight at each layer."""
 
     number: int
     strengths: dict[str, list[float]]
 
 
-class Report(Figure):
+class Report(StoredValue):
     """All data of one study.
 
     `measured` (held-out metrics), `residuals` and `benchmarks` are None if they were not measured; `knee` and
@@ -63,14 +63,14 @@ class Report(Figure):
     study: StudyRecord
     runs: list[RunRecord]
     states: dict[str, int]
-    trials: list[TrialFigures]
+    trials: list[ReportedTrial]
     failed: list[FailedTrial]
     front: list[FrontTrial]
     knee: int | None
     importance: dict[str, dict[str, float]] | None
     measured: HeldoutReport | None
-    residuals: ResidualFigures | None
-    benchmarks: BenchmarkFigures | None
+    residuals: ResidualMetrics | None
+    benchmarks: BenchmarkResults | None
 
     @model_validator(mode="before")
     @classmethod
@@ -81,7 +81,7 @@ class Report(Figure):
     def baseline(self) -> BaselineRecord:
         return self.study.baseline
 
-    def trial(self, number: int) -> TrialFigures:
+    def trial(self, number: int) -> ReportedTrial:
         return next(each for each in self.trials if each.number == number)
 
 
@@ -90,8 +90,8 @@ def report_of(
     created: str,
     heretic: str,
     measured: HeldoutReport | None,
-    residuals: ResidualFigures | None,
-    benchmarks: BenchmarkFigures | None,
+    residuals: ResidualMetrics | None,
+    benchmarks: BenchmarkResults | None,
 ) -> Report:
     """The report of a study; the home directory of this machine is `~` in it."""
     record, trials = study.record, study.trials
@@ -113,10 +113,10 @@ def report_of(
     )
 
 
-def _trials(study: RecordedStudy, trials: Sequence[TrialRecord], baseline: BaselineRecord) -> list[TrialFigures]:
+def _trials(study: RecordedStudy, trials: Sequence[TrialRecord], baseline: BaselineRecord) -> list[ReportedTrial]:
     seconds = seconds_by_trial(study)
     return [
-        TrialFigures(
+        ReportedTrial(
             number=trial.number,
             metrics=trial.metrics,
             seconds=seconds.get(trial.number),

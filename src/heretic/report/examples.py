@@ -39,14 +39,14 @@ class SetExamples:
     passages: list[Passage]
 
 
-def paired_examples(figures: HeldoutReport, trial: int, most: int = 2) -> list[SetExamples]:
+def paired_examples(heldout: HeldoutReport, trial: int, most: int = 2) -> list[SetExamples]:
     """Every way that responses went, set by set, with at most `most` examples each."""
-    candidate = next(each for each in figures.candidates if each.trial == trial)
+    candidate = next(each for each in heldout.candidates if each.trial == trial)
     found = []
     for name, title in TITLES.items():
-        before, after = figures.baseline.sets.get(name), candidate.sets.get(name)
+        before, after = heldout.baseline.sets.get(name), candidate.sets.get(name)
         if before is not None and after is not None and before.responses:
-            passages = _passages(before.responses, after.responses, figures.prompts[name].texts, most)
+            passages = _passages(before.responses, after.responses, heldout.prompts[name].texts, most)
             found.append(SetExamples(title, len(before.responses), passages))
     return found
 

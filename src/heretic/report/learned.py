@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from ..ablation.methods.learned.parameters import LearnedParameters
 from .charts import SERIES, styled
-from .data import Report, TrialFigures
+from .data import Report, ReportedTrial
 from .parts import Part, Table, Words, chart
 
 
@@ -27,7 +27,7 @@ def learned_parts(report: Report) -> Iterator[Part]:
     yield Table(("Trial", *points[0][1].facts()), rows, folded="The points of the path")
 
 
-def loss_chart(points: list[tuple[TrialFigures, LearnedParameters]]) -> go.Figure:
+def loss_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figure:
     figure, done = go.Figure(), 0
     for number, (trial, parameters) in enumerate(points):
         steps = list(range(done, done + len(parameters.losses)))
@@ -39,7 +39,7 @@ def loss_chart(points: list[tuple[TrialFigures, LearnedParameters]]) -> go.Figur
     return styled(figure, "step", "loss", 320)
 
 
-def cosine_chart(points: list[tuple[TrialFigures, LearnedParameters]]) -> go.Figure:
+def cosine_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figure:
     figure = go.Figure()
     for number, (trial, parameters) in enumerate(points):
         layers = [layer for layer, cosine in enumerate(parameters.cosines) if cosine]

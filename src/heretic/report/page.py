@@ -38,7 +38,7 @@ def render(report: Report) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from .sections import key_figures, sections_of, states_text
+    from .sections import key_metrics, sections_of, states_text
 
     template = (files("heretic.report") / "page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
@@ -47,7 +47,7 @@ def render(report: Report) -> str:
         title=model_name(report.study),
         report=report,
         states=states_text(report),
-        key=key_figures(report),
+        key=key_metrics(report),
         sections=sections_of(report),
         # The library's own code is no text to escape.
         plotly_js=Markup(get_plotlyjs()),

@@ -57,7 +57,7 @@ class Section:
     parts: list[Part] = field(default_factory=list)
 
 
-def chart(figure: "go.Figure | None", caption: str) -> list[Part]:
+def chart(figure: "go.StoredValue | None", caption: str) -> list[Part]:
     """The figure as a part of the page, which holds plotly's code once; nothing for none."""
     if figure is None:
         return []

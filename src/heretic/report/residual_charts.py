@@ -6,10 +6,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .charts import BAD_COLOR, GOOD_COLOR, styled
-from .residuals import ResidualFigures
+from .residuals import ResidualMetrics
 
 
-def geometry_chart(residuals: ResidualFigures) -> go.Figure:
+def geometry_chart(residuals: ResidualMetrics) -> go.Figure:
     """Norms, cosines and separability by layer; the embeddings are at -1."""
     figure = make_subplots(
         3, 1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=("norms", "cosines", "separability")
@@ -33,7 +33,7 @@ def geometry_chart(residuals: ResidualFigures) -> go.Figure:
     return styled(figure, "layer", "", 640)
 
 
-def projection_chart(residuals: ResidualFigures) -> go.Figure:
+def projection_chart(residuals: ResidualMetrics) -> go.Figure:
     """Each prompt's residual on a plane, with a slider over layers that begins at the best separation."""
     best = max(range(len(residuals.points)), key=lambda index: residuals.layers[index + 1].silhouette)
     figure = go.Figure(data=_plane(residuals, best))
@@ -57,7 +57,7 @@ def projection_chart(residuals: ResidualFigures) -> go.Figure:
     return figure
 
 
-def _plane(residuals: ResidualFigures, index: int) -> list[go.Scatter]:
+def _plane(residuals: ResidualMetrics, index: int) -> list[go.Scatter]:
     points = residuals.points[index]
     parts = (
         ("good prompts", GOOD_COLOR, points[: residuals.n_good]),

@@ -1,4 +1,4 @@
-"""Residual geometry and projections of one study: figures, and their form on disk (`NAME.residuals.json`)."""
+"""Residual geometry and projections of one study: metrics, and their form on disk (`NAME.residuals.json`)."""
 
 import math
 from typing import Literal
@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..ablation.directions import Directions
-from ..evaluation.heldout.schema import Figure
+from ..evaluation.heldout.schema import StoredValue
 from .geometry import geometry
 from .projection import LEAST_POINTS, project_layers
 
 
-class LayerFigures(Figure):
+class LayerMetrics(StoredValue):
     """Good and bad residuals at one residual index (0 is the embeddings, l + 1 comes after layer l).
 
     Norms are those of means; `auc` is the probability that a bad residual lies farther along the direction than a good
@@ -30,7 +30,7 @@ class LayerFigures(Figure):
     auc: float
 
 
-class ResidualFigures(Figure):
+class ResidualMetrics(StoredValue):
     """Residuals of the direction prompts, layer by layer.
 
     `points`: by residual index from 1 on, the plane of each prompt, good ones first, in thousandths of the plane's own
@@ -42,21 +42,21 @@ class ResidualFigures(Figure):
     prompt_digests: tuple[str, str]
     n_good: int
     n_bad: int
-    layers: list[LayerFigures]
+    layers: list[LayerMetrics]
     method: Literal["PaCMAP", "principal components"]
     points: list[list[tuple[int, int]]]
 
 
-def residual_figures(
+def residual_metrics(
     good: Float[Tensor, "good residual d_model"],
     bad: Float[Tensor, "bad residual d_model"],
     directions: Directions,
     model_digest: str,
     prompt_digests: tuple[str, str],
-) -> ResidualFigures:
-    """All figures of the residuals of good and bad prompts; PaCMAP where it is installed and has points enough."""
+) -> ResidualMetrics:
+    """All metrics of the residuals of good and bad prompts; PaCMAP where it is installed and has points enough."""
     layers = [
-        LayerFigures(
+        LayerMetrics(
             good_norm=each.good_norm,
             bad_norm=each.bad_norm,
             difference_norm=each.difference_norm,
@@ -71,7 +71,7 @@ def residual_figures(
     residuals = torch.cat([good, bad])[:, 1:]
     enough = len(residuals) >= LEAST_POINTS and pacmap_installed()
     projected = project_layers(residuals) if enough else project_layers(residuals, principal=True)
-    return ResidualFigures(
+    return ResidualMetrics(
         model_digest=model_digest,
         prompt_digests=prompt_digests,
         n_good=len(good),

@@ -48,12 +48,12 @@ def sections_of(report: Report) -> list[Section]:
     return [section for section in sections if section.parts]
 
 
-def key_figures(report: Report) -> list[dict[str, str]]:
+def key_metrics(report: Report) -> list[dict[str, str]]:
     """The few metrics that the page begins with: held-out ones if there are any."""
     best = _best_measured(report)
     if report.measured is not None and best is not None:
         before, after = report.measured.baseline.sets[BAD].classes, best.sets[BAD].classes
-        figures = [
+        values = [
             (rate_text(before.markers), f"refusals of the {BASELINE}, on held-out prompts"),
             (rate_text(after.markers), f"refusals of trial {best.trial}, on held-out prompts"),
             (kl_interval(best.kl_first), "its KL divergence there (nats, first token)"),
@@ -62,7 +62,7 @@ def key_figures(report: Report) -> list[dict[str, str]]:
     else:
         metrics = report.baseline.metrics
         primary = next(iter(metrics))
-        figures = [
+        values = [
             (
                 value_with_interval(metrics[primary], metrics[primary].value),
                 f"{metrics[primary].title}: the {BASELINE}, in the search",
@@ -70,12 +70,12 @@ def key_figures(report: Report) -> list[dict[str, str]]:
         ]
         if report.knee is not None:
             trial = report.trial(report.knee)
-            figures += [
+            values += [
                 (value_with_interval(metric, trial.value(name)), f"{metric.title}: trial {trial.number}, in the search")
                 for name, metric in metrics.items()
             ]
     found = []
-    for value, text in figures:
+    for value, text in values:
         main, _, interval = value.partition(" (")
         found.append({"value": main, "interval": f"({interval}" if interval else "", "text": text})
     return found
@@ -183,7 +183,7 @@ def _side_effects(report: Report) -> Iterator[Part]:
             yield Words("Some ran on a part of their documents: compare the two models by them, but quote no score.")
 
 
-def _over_refusal(figures: HeldoutReport) -> Iterator[Part]:
+def _over_refusal(heldout: HeldoutReport) -> Iterator[Part]:
     rows = [
         (
             model_name(each.trial),
@@ -191,7 +191,7 @@ def _over_refusal(figures: HeldoutReport) -> Iterator[Part]:
             rate_text(over.classes.broken),
             paired_text(over.declined_against_baseline),
         )
-        for each in figures.models
+        for each in heldout.models
         if (over := each.sets.get(OVER_REFUSAL)) is not None
     ]
     if rows:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from ..benchmark.figures import MetricFigures, TaskFigures
+from ..benchmark.schema import MetricResult, TaskResult
 from ..evaluation.heldout.schema import (
     BAD,
     GOOD,
@@ -203,7 +203,7 @@ def _broken(rate: Rate, reasons: Iterable[str]) -> str:
     return f"{rate.count}" + (f" ({', '.join(reasons)})" if rate.count else "")
 
 
-def show_benchmarks(tasks: Sequence[TaskFigures], reporter: Reporter) -> None:
+def show_benchmarks(tasks: Sequence[TaskResult], reporter: Reporter) -> None:
     if not tasks:
         return
     reporter.table(
@@ -218,12 +218,12 @@ def show_benchmarks(tasks: Sequence[TaskFigures], reporter: Reporter) -> None:
         reporter.say(f"Not all documents were used: {', '.join(dict.fromkeys(limited))}. Don't quote these as scores.")
 
 
-def benchmark_rows(tasks: Sequence[TaskFigures]) -> list[tuple[str, ...]]:
+def benchmark_rows(tasks: Sequence[TaskResult]) -> list[tuple[str, ...]]:
     """A row for each metric of each task, under `BENCHMARK_COLUMNS`."""
     return [_benchmark_row(task, metric) for task in tasks for metric in task.metrics]
 
 
-def _benchmark_row(task: TaskFigures, metric: MetricFigures) -> tuple[str, ...]:
+def _benchmark_row(task: TaskResult, metric: MetricResult) -> tuple[str, ...]:
     return (
         f"{task.name} ({metric.documents})",
         metric.metric,
@@ -243,14 +243,14 @@ def _score_text(mean: float, rate: Rate | None) -> str:
     return f"{100 * rate.share:.1f} % ({100 * rate.low:.0f}-{100 * rate.high:.0f})"
 
 
-def _difference_text(metric: MetricFigures) -> str:
+def _difference_text(metric: MetricResult) -> str:
     if metric.paired is None:
         return f"{metric.candidate - metric.baseline:+.4g} ({metric.low:+.4g} to {metric.high:+.4g})"
     points, low, high = (100 * value for value in (metric.candidate - metric.baseline, metric.low, metric.high))
     return f"{points:+.1f} ({low:+.1f} to {high:+.1f}) points"
 
 
-def _verdict_text(metric: MetricFigures) -> str:
+def _verdict_text(metric: MetricResult) -> str:
     """Whether the candidate is better or worse, as far as the test can tell."""
     chance = "p < 0.001" if metric.p_value < 0.001 else f"p = {metric.p_value:.2g}"
     if not metric.distinguishable:
@@ -259,7 +259,7 @@ def _verdict_text(metric: MetricFigures) -> str:
     return f"{'better' if better else 'worse'} ({chance})"
 
 
-def _unfinished_text(task: TaskFigures) -> str:
+def _unfinished_text(task: TaskResult) -> str:
     first, second = task.baseline_unfinished, task.candidate_unfinished
     if first is None or second is None:
         return "-"

@@ -47,7 +47,7 @@ def load_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> 
 def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, prompts: RunPrompts) -> Session:
     """Finds the model that the record names, and settles whether its code may run. It loads nothing.
 
-    The record decides the settings that figures depend on. It grants nothing: permissions, addresses and places are
+    The record decides the settings that metrics depend on. It grants nothing: permissions, addresses and places are
     those of `settings`.
     """
     record = study.record

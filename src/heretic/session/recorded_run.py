@@ -15,7 +15,7 @@ from ..evaluation.heldout.schema import HeldoutReport
 from ..export.manifest import MANIFEST, Manifest
 from ..model.loading.checkpoint import hub_name
 from ..report.data import Report, report_of
-from ..report.residuals import ResidualFigures
+from ..report.residuals import ResidualMetrics
 from ..study.reader import RecordedStudy
 from ..study.schema import BaselineRecord, PromptRecord, TrialRecord
 from .sidecars import read_benchmarks, read_heldout_report
@@ -82,7 +82,7 @@ def read_recorded_run(source: str) -> RecordedRun:
     return _of_report(source, _validated(Report, content, path), TensorStore(journal))
 
 
-def recorded_report(study: RecordedStudy, residuals: ResidualFigures | None = None) -> Report:
+def recorded_report(study: RecordedStudy, residuals: ResidualMetrics | None = None) -> Report:
     """The report of a study, from its journal and the files next to it, with `residuals` if they are given."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     heldout, benchmarks = read_heldout_report(study.path), read_benchmarks(study.path)

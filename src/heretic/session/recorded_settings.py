@@ -1,4 +1,4 @@
-"""The settings that a record may decide: those that figures depend on, and no others.
+"""The settings that a record may decide: those that metrics depend on, and no others.
 
 Journals, reports and manifests come from other people. Permission to run code, addresses, secrets, output paths and
 uploads come from this user's own flags, environment and configuration.
@@ -30,7 +30,7 @@ COMPARED_SETTINGS = (
     "kl_divergence_target",
     "quantization",
 )
-"""Settings that decide the figures of a trial: a study can't be continued under others."""
+"""Settings that decide the metrics of a trial: a study can't be continued under others."""
 
 PROMPT_SETTINGS = (
     *("preset", "good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts"),
@@ -49,7 +49,7 @@ ROUNDING_SETTINGS = (
     ),
     *("packed_weights", "compact_batch", "static_decode"),
 )
-"""Settings whose rounding may move a figure in its last digits, or that decide the order in which trials are asked."""
+"""Settings whose rounding may move a metric in its last digits, or that decide the order in which trials are asked."""
 
 SEARCH_SETTINGS = (
     *(
@@ -65,33 +65,33 @@ SEARCH_SETTINGS = (
     *("prune_dominated", "order_startup_trials", "response_prefix", "chain_of_thought_skips", "measure_thinking"),
     *("refusal_openings", "heldout_trials", "heldout_response_length"),
 )
-FIGURE_SETTINGS = (*COMPARED_SETTINGS, *PROMPT_SETTINGS, *ROUNDING_SETTINGS, *SEARCH_SETTINGS)
+METRIC_SETTINGS = (*COMPARED_SETTINGS, *PROMPT_SETTINGS, *ROUNDING_SETTINGS, *SEARCH_SETTINGS)
 
 NAMED_ELSEWHERE = ("model", "model_commit")
 """Keys that a record repeats: its own fields name the model."""
 
 
-def figure_settings(settings: Settings) -> dict[str, Any]:
+def metric_settings(settings: Settings) -> dict[str, Any]:
     """The settings that a record keeps, as JSON: without the author's permissions, addresses and paths."""
     dumped = settings.model_dump(mode="json")
-    return {key: dumped[key] for key in FIGURE_SETTINGS}
+    return {key: dumped[key] for key in METRIC_SETTINGS}
 
 
 def taken_from(recorded: Mapping[str, Any], source: str, reporter: Reporter) -> dict[str, Any]:
-    """The recorded settings that decide figures, under their present names; one warning lists the others."""
+    """The recorded settings that decide metrics, under their present names; one warning lists the others."""
     named = {key: value for key, value in renamed_keys(recorded).items() if key not in WITHOUT_MEANING}
     defaults = Settings().model_dump(mode="json")
     dropped = [
         f"{key if key.isidentifier() else repr(key)} = {_short(value)}"
         for key, value in named.items()
-        if key not in (*FIGURE_SETTINGS, *NAMED_ELSEWHERE) and (key not in defaults or value != defaults[key])
+        if key not in (*METRIC_SETTINGS, *NAMED_ELSEWHERE) and (key not in defaults or value != defaults[key])
     ]
     if dropped:
         reporter.warn(
-            f"{source} also records {', '.join(dropped)}. This is ignored, because a record decides only what figures "
+            f"{source} also records {', '.join(dropped)}. This is ignored, because a record decides only what metrics "
             "depend on: set it yourself if you want it."
         )
-    return {key: value for key, value in named.items() if key in FIGURE_SETTINGS}
+    return {key: value for key, value in named.items() if key in METRIC_SETTINGS}
 
 
 def with_recorded(
@@ -101,14 +101,14 @@ def with_recorded(
     reporter: Reporter,
     flags: Mapping[str, str | bool] | None = None,
 ) -> Settings:
-    """`settings` with the recorded ones that decide figures in their place, and `flags` over these.
+    """`settings` with the recorded ones that decide metrics in their place, and `flags` over these.
 
     Raises:
         ConfigError: a recorded value can't be used.
     """
     # Records that name no method are from before there was another than the first.
     taken = {"method": "kernel"} | taken_from(recorded, source, reporter)
-    given = {key: value for key, value in (flags or {}).items() if RENAMED.get(key, key) in FIGURE_SETTINGS}
+    given = {key: value for key, value in (flags or {}).items() if RENAMED.get(key, key) in METRIC_SETTINGS}
     read = recorded_settings(taken, source, given)
     keys = {*taken, *(RENAMED.get(key, key) for key in given)}
     return changed(settings, {key: getattr(read, key) for key in sorted(keys)}, source)

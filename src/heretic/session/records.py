@@ -22,18 +22,18 @@ from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .context import Session
 from .prompt_filter import KeptPrompts
 from .prompts import RunPrompts
-from .recorded_settings import COMPARED_SETTINGS, figure_settings
+from .recorded_settings import COMPARED_SETTINGS, metric_settings
 
 
 def identity(session: Session, engine: LocalEngine, space: SearchSpace) -> dict[str, Any]:
     """The fields of StudyRecord in which trials must agree to be comparable."""
     checkpoint = engine.loaded.checkpoint
-    figures = figure_settings(session.settings)
+    kept = metric_settings(session.settings)
     return {
         "model_digest": checkpoint.digest(),
         "dtype": engine.profile.dtype,
         "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(session.prompts).items()},
-        "settings": {key: figures[key] for key in COMPARED_SETTINGS} | template_settings(engine, session.settings),
+        "settings": {key: kept[key] for key in COMPARED_SETTINGS} | template_settings(engine, session.settings),
         "space": space.describe(),
         "inputs": inputs_digest(engine, session.prompts),
     }
@@ -98,11 +98,11 @@ def versions() -> dict[str, str]:
     return {"heretic": __version__, "python": platform.python_version(), **found, "device": device}
 
 
-def run_record(figures: Mapping[str, Any]) -> RunRecord:
-    """The record of this start of the program, with the settings that decide `figures`."""
+def run_record(settings: Mapping[str, Any]) -> RunRecord:
+    """The record of this start of the program; `settings` are those that metrics depend on."""
     return RunRecord(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        settings=dict(figures),
+        settings=dict(settings),
         versions=versions(),
         hardware=hardware(),
     )

@@ -5,12 +5,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..benchmark.figures import BenchmarkFigures
+from ..benchmark.schema import BenchmarkResults
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
 from ..files import write_atomically
-from ..report.residuals import ResidualFigures
-from ..study.journal import benchmarks_path, figures_path, residuals_path
+from ..report.residuals import ResidualMetrics
+from ..study.journal import benchmarks_path, heldout_path, old_heldout_path, residuals_path
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -42,26 +42,29 @@ def read_heldout_report(path: Path) -> HeldoutReport | None:
         StudyError: the file is damaged.
     """
     remedy = ": they are measured again when the study is opened"
-    return read_sidecar(figures_path(path), HeldoutReport, "the held-out metrics of a study", remedy)
+    file = heldout_path(path)
+    found = file if file.exists() else old_heldout_path(path)
+    return read_sidecar(found, HeldoutReport, "the held-out metrics of a study", remedy)
 
 
 def write_heldout_report(path: Path, report: HeldoutReport) -> None:
-    write_sidecar(figures_path(path), report)
+    write_sidecar(heldout_path(path), report)
+    old_heldout_path(path).unlink(missing_ok=True)
 
 
-def read_residuals(path: Path) -> ResidualFigures | None:
+def read_residuals(path: Path) -> ResidualMetrics | None:
     """The residual metrics of the study whose journal is `path`; None before they are measured.
 
     Raises:
         StudyError: the file is damaged.
     """
-    return read_sidecar(residuals_path(path), ResidualFigures, "the metrics of residuals", ": they are measured again")
+    return read_sidecar(residuals_path(path), ResidualMetrics, "the metrics of residuals", ": they are measured again")
 
 
-def read_benchmarks(path: Path) -> BenchmarkFigures | None:
+def read_benchmarks(path: Path) -> BenchmarkResults | None:
     """The benchmark results of the study whose journal is `path`; None where none ran.
 
     Raises:
         StudyError: the file is damaged.
     """
-    return read_sidecar(benchmarks_path(path), BenchmarkFigures, "benchmark results", ", and run them again")
+    return read_sidecar(benchmarks_path(path), BenchmarkResults, "benchmark results", ", and run them again")

@@ -82,7 +82,7 @@ def set_aside(path: Path) -> Path:
         count += 1
         target = path.with_name(f"{path.stem}.{stamp}-{count}.jsonl")
     path.rename(target)
-    for sidecar in (tensors_path, store_path, figures_path, benchmarks_path, residuals_path):
+    for sidecar in (tensors_path, store_path, heldout_path, old_heldout_path, benchmarks_path, residuals_path):
         if sidecar(path).exists():
             sidecar(path).rename(sidecar(target))
     return target
@@ -98,8 +98,13 @@ def store_path(path: Path) -> Path:
     return path.with_suffix(".tensors")
 
 
-def figures_path(path: Path) -> Path:
+def heldout_path(path: Path) -> Path:
     """The file of the held-out report, next to the journal."""
+    return path.with_suffix(".heldout.json")
+
+
+def old_heldout_path(path: Path) -> Path:
+    """The former name of that file, which is still read."""
     return path.with_suffix(".figures.json")
 
 

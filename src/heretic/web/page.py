@@ -104,7 +104,7 @@ def status_text(service: StudyService) -> str:
 
 
 def detail_html(service: StudyService, number: int | None) -> str:
-    """Figures, parameters and kernels of a trial."""
+    """Metrics, parameters and kernels of a trial."""
     study = service.study
     trial = next((each for each in study.trials if each.number == number), None)
     if trial is None:

@@ -106,12 +106,12 @@ class StudyService:
             return [(prompt.text, *comparison.ask(prompt.text)) for prompt in prompts]  # type: ignore[misc]
 
     def _measured_examples(self, trial: TrialRecord) -> list[tuple[str, str, str]]:
-        figures = read_heldout_report(self._path)
-        candidate = next((each for each in figures.candidates if each.trial == trial.number), None) if figures else None
-        texts = figures.prompts[BAD].texts if figures else None
-        if figures is None or candidate is None or texts is None:
+        heldout = read_heldout_report(self._path)
+        candidate = next((each for each in heldout.candidates if each.trial == trial.number), None) if heldout else None
+        texts = heldout.prompts[BAD].texts if heldout else None
+        if heldout is None or candidate is None or texts is None:
             return []
-        unedited, edited = _texts(figures.baseline), _texts(candidate)
+        unedited, edited = _texts(heldout.baseline), _texts(candidate)
         both = [prompt for prompt in unedited if prompt in edited][:EXAMPLES]
         return [(texts[prompt], unedited[prompt], edited[prompt]) for prompt in both]
 
@@ -136,11 +136,11 @@ class StudyService:
             yield "\n".join(said)
 
 
-def _texts(figures: ModelMetrics) -> dict[int, str]:
+def _texts(heldout: ModelMetrics) -> dict[int, str]:
     """Responses to the bad held-out prompts by prompt, shortened."""
     return {
         each.prompt: each.text if len(each.text) <= EXAMPLE_LETTERS else f"{each.text[:EXAMPLE_LETTERS]} ..."
-        for each in figures.sets[BAD].responses
+        for each in heldout.sets[BAD].responses
         if each.text is not None
     }
 

@@ -1,4 +1,4 @@
-"""[Engine] How the model runs: parallelism, caches and kernels. Their effect is speed and memory, not figures."""
+"""[Engine] How the model runs: parallelism, caches and kernels. They change speed and memory, not metrics."""
 
 from pydantic import ConfigDict, Field
 

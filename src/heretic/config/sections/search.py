@@ -67,6 +67,6 @@ class SearchSettings(Section):
     )
     reproduce: Name = Field(
         default=None,
-        description="Repeat what this report, study, export or hub id records, and compare the figures.",
+        description="Repeat what this report, study, export or hub id records, and compare the metrics.",
         examples=["path/to/report.json"],
     )

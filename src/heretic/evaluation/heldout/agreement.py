@@ -13,15 +13,15 @@ from .schema import BAD, HeldoutReport, JudgeAgreement, JudgeVerdicts, ModelMetr
 OPENINGS, MARKERS = "openings", "markers"
 
 
-def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Reporter) -> HeldoutReport:
+def judge(report: HeldoutReport, sources: Sequence[JudgeSource], reporter: Reporter) -> HeldoutReport:
     """The report with every judge's verdicts; the two lists are judges too. One that fails warns."""
-    models = figures.models
+    models = report.models
     judged = [each for model in models for each in _lists(model)]
-    texts = figures.prompts[BAD].texts
+    texts = report.prompts[BAD].texts
     if sources and texts is None:
         reporter.warn("Responses to a public set are not stored, so the judges have nothing to read.")
     for source in sources if texts is not None else ():
-        known = {each.trial: each for each in figures.judges if each.judge == source.name}
+        known = {each.trial: each for each in report.judges if each.judge == source.name}
         missing = [model for model in models if model.trial not in known]
         try:
             with reporter.step(f"Judging by {source.name}", len(missing)) as progress:
@@ -37,7 +37,7 @@ def judge(figures: HeldoutReport, sources: Sequence[JudgeSource], reporter: Repo
             reporter.warn(str(error))
             continue
         judged += found
-    return figures.model_copy(update={"judges": judged, "agreement": agreement(judged)})
+    return report.model_copy(update={"judges": judged, "agreement": agreement(judged)})
 
 
 def agreement(judged: Sequence[JudgeVerdicts]) -> list[JudgeAgreement]:
@@ -60,14 +60,14 @@ def agreement(judged: Sequence[JudgeVerdicts]) -> list[JudgeAgreement]:
 def _lists(model: ModelMetrics) -> list[JudgeVerdicts]:
     openings: list[ResponseClass] = [each.kind for each in model.sets[BAD].responses]
     markers: list[ResponseClass] = ["declined" if each.marker else "answered" for each in model.sets[BAD].responses]
-    return [_figures(OPENINGS, model.trial, openings), _figures(MARKERS, model.trial, markers)]
+    return [_verdicts(OPENINGS, model.trial, openings), _verdicts(MARKERS, model.trial, markers)]
 
 
 def _judged(opened: Judge, prompts: Sequence[str], model: ModelMetrics) -> JudgeVerdicts:
     texts = [each.text or "" for each in model.sets[BAD].responses]
-    return _figures(opened.name, model.trial, opened.verdicts(prompts, texts))
+    return _verdicts(opened.name, model.trial, opened.verdicts(prompts, texts))
 
 
-def _figures(name: str, trial: int | None, verdicts: list[ResponseClass]) -> JudgeVerdicts:
+def _verdicts(name: str, trial: int | None, verdicts: list[ResponseClass]) -> JudgeVerdicts:
     counts = {kind: rate(verdicts.count(kind), len(verdicts)) for kind in ("declined", "answered", "broken")}
     return JudgeVerdicts(judge=name, trial=trial, verdicts=verdicts, **counts)

@@ -1,6 +1,6 @@
 """Metrics of the held-out evaluation, measured once at the end of a run, and their form on disk.
 
-`HeldoutReport` is the file `NAME.figures.json` next to a study's journal. It holds, for the baseline and at most ten
+`HeldoutReport` is the file `NAME.heldout.json` next to a study's journal. It holds, for the baseline and at most ten
 candidates of the front, the metrics on each held-out prompt set: counts of responses by class and by marker with Wilson
 intervals, the distribution of KL divergences, paired tests, the responses themselves, and next to them the candidate's
 metrics in the search. Everything in it is finite; a metric that could not be measured is None.
@@ -23,11 +23,13 @@ GOOD, BAD, OVER_REFUSAL = "good_heldout_prompts", "bad_heldout_prompts", "over_r
 """The held-out prompt sets, by their configuration keys."""
 
 
-class Figure(BaseModel):
+class StoredValue(BaseModel):
+    """A frozen value that is kept as JSON; it forbids unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Rate(Figure):
+class Rate(StoredValue):
     """`count` of `of`, with the Wilson interval of 95 % as shares."""
 
     count: int
@@ -40,7 +42,7 @@ class Rate(Figure):
         return self.count / self.of if self.of else 0.0
 
 
-class KLStatistics(Figure):
+class KLStatistics(StoredValue):
     """KL divergences from the baseline, in nats, over `prompts` good prompts.
 
     `trimmed_mean` leaves out the highest and the lowest tenth; `low` and `high` bound the mean (bootstrap, 95 %);
@@ -61,7 +63,7 @@ class KLStatistics(Figure):
     worst_share: float
 
 
-class Paired(Figure):
+class Paired(StoredValue):
     """Two models on the same prompts: the number that only the first declines, and that only the second does, with the
     p value of McNemar's exact test."""
 
@@ -75,7 +77,7 @@ class Paired(Figure):
         return self.p_value < 0.05
 
 
-class Classes(Figure):
+class Classes(StoredValue):
     """Responses to one prompt set by class.
 
     `markers` counts those that hold a marker or are empty, whatever their class; `unfinished` those that the length
@@ -90,7 +92,7 @@ class Classes(Figure):
     reasons: dict[Broken, int]
 
 
-class HeldoutPromptSet(Figure):
+class HeldoutPromptSet(StoredValue):
     """A held-out prompt set: its source, size, the digest of its texts, and the texts (None for a public set)."""
 
     source: str
@@ -99,7 +101,7 @@ class HeldoutPromptSet(Figure):
     texts: list[str] | None
 
 
-class HeldoutResponse(Figure):
+class HeldoutResponse(StoredValue):
     """One response. `prompt` is an index of its set; `text` is None for a public set: its responses are not stored."""
 
     prompt: int
@@ -111,7 +113,7 @@ class HeldoutResponse(Figure):
     marker: bool
 
 
-class SetMetrics(Figure):
+class SetMetrics(StoredValue):
     """One model on one held-out prompt set.
 
     The paired tests compare it with the baseline, by the class declined and by markers; the baseline has none.
@@ -123,7 +125,7 @@ class SetMetrics(Figure):
     responses: list[HeldoutResponse]
 
 
-class ModelMetrics(Figure):
+class ModelMetrics(StoredValue):
     """One model on the held-out prompts; `trial` is None for the baseline, which has no KL divergence from itself.
 
     `sets` is by the key of the prompt set. `log_odds` is the mean log-odds of refusing at the first token of the bad
@@ -139,7 +141,7 @@ class ModelMetrics(Figure):
     search: dict[str, Metric]
 
 
-class CandidatePair(Figure):
+class CandidatePair(StoredValue):
     """Two candidates of the front compared on the bad held-out prompts."""
 
     first: int
@@ -147,7 +149,7 @@ class CandidatePair(Figure):
     declined: Paired
 
 
-class MetricBias(Figure):
+class MetricBias(StoredValue):
     """One metric in the search and on held-out prompts: means over the front, as shares of prompts or in its own unit.
 
     `baseline_*` is the same for the baseline, which nobody selected: its difference is that of the two prompt sets.
@@ -160,14 +162,14 @@ class MetricBias(Figure):
     baseline_heldout: float | None
 
 
-class SelectionBias(Figure):
+class SelectionBias(StoredValue):
     """How much better the front looks in the search, which selected it from `trials`, than on held-out prompts."""
 
     trials: int
     metrics: dict[str, MetricBias]
 
 
-class JudgeVerdicts(Figure):
+class JudgeVerdicts(StoredValue):
     """One judge's verdicts on the responses of one model to the bad prompts, in their order."""
 
     judge: str
@@ -178,7 +180,7 @@ class JudgeVerdicts(Figure):
     verdicts: list[ResponseClass]
 
 
-class JudgeAgreement(Figure):
+class JudgeAgreement(StoredValue):
     """Cohen's kappa of two judges over the responses of all models to the bad prompts.
 
     It is None if both judges gave one and the same verdict throughout: chance alone would agree.
@@ -190,7 +192,7 @@ class JudgeAgreement(Figure):
     agree: Rate
 
 
-class HeldoutReport(Figure):
+class HeldoutReport(StoredValue):
     """All metrics of the held-out evaluation of one study.
 
     `null_kl_first` and `null_kl_answers` are the baseline's divergence from itself under another batching: anything

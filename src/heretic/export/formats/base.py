@@ -109,5 +109,5 @@ class ExportFormat(Protocol):
         """The model that was written, as its users load it."""
 
     def tolerance(self, searched: Tolerance) -> Tolerance:
-        """What the written figures may differ by, given what rounding as in the search explains."""
+        """What the written metrics may differ by, given what rounding as in the search explains."""
         return searched

@@ -4,7 +4,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, Figure, HeldoutReport, KLStatistics, ModelMetrics, Rate
+from ..evaluation.heldout.schema import (
+    BAD,
+    GOOD,
+    OVER_REFUSAL,
+    HeldoutReport,
+    KLStatistics,
+    ModelMetrics,
+    Rate,
+    StoredValue,
+)
 from ..evaluation.rounding import Rounding
 from ..evaluation.statistics import rate
 from ..study.metrics import BaselineMetric
@@ -18,14 +27,14 @@ SAME = 1e-9
 """Relative difference that writing a number as decimals and reading it again can make."""
 
 
-class ComparedFigure(Figure):
+class ComparedMetric(StoredValue):
     """One metric as recorded and as measured now; None if it could not be measured.
 
     To agree, it must lie from `low` to `high`: within the recorded value's interval, or within rounding.
     """
 
     subject: str
-    figure: str
+    metric: str
     recorded: float | None
     now: float | None
     low: float | None
@@ -42,7 +51,7 @@ class ComparedFigure(Figure):
         return "within the interval" if inside else "no"
 
 
-class Difference(Figure):
+class Difference(StoredValue):
     """A version, a device or the like that differs from the recorded one."""
 
     name: str
@@ -50,29 +59,29 @@ class Difference(Figure):
     now: str
 
 
-class Reproduction(Figure):
+class Reproduction(StoredValue):
     """The outcome of a repeated run. `whole`: the search was repeated too, rather than the recorded trials alone.
 
     `not_repeated` names parts of the record that were not measured again.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     source: str
     study: str
     whole: bool
-    figures: list[ComparedFigure]
+    metrics: list[ComparedMetric]
     differences: list[Difference]
     not_repeated: list[str]
 
     @property
     def agrees(self) -> bool:
-        return bool(self.figures) and all(each.verdict != "no" for each in self.figures)
+        return bool(self.metrics) and all(each.verdict != "no" for each in self.metrics)
 
     def count(self, verdict: Verdict) -> int:
-        return sum(each.verdict == verdict for each in self.figures)
+        return sum(each.verdict == verdict for each in self.metrics)
 
 
-def compare_baselines(recorded: BaselineRecord, now: BaselineRecord, rounding: Rounding) -> list[ComparedFigure]:
+def compare_baselines(recorded: BaselineRecord, now: BaselineRecord, rounding: Rounding) -> list[ComparedMetric]:
     """The baseline's metrics in the search; distances from the baseline are left out."""
     return [
         _compare_metric(
@@ -85,7 +94,7 @@ def compare_baselines(recorded: BaselineRecord, now: BaselineRecord, rounding: R
 
 def compare_trial(
     recorded: TrialRecord, now: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
-) -> list[ComparedFigure]:
+) -> list[ComparedMetric]:
     """A trial's metrics in the search: counts within their Wilson interval, real numbers within rounding."""
     return [
         _compare_metric(
@@ -101,20 +110,20 @@ def compare_trial(
 
 def _compare_metric(
     subject: str, metric: BaselineMetric, recorded: float, now: float | None, rounding: Rounding
-) -> ComparedFigure:
-    figure = f"{metric.label} (search)"
+) -> ComparedMetric:
+    title = f"{metric.label} (search)"
     if metric.of is not None:
         after = None if now is None else rate(int(now), metric.of)
-        return _count(subject, figure, rate(int(recorded), metric.of), after)
+        return _count(subject, title, rate(int(recorded), metric.of), after)
     allowed = rounding[0] + rounding[1] * abs(recorded)
-    return ComparedFigure(
-        subject=subject, figure=figure, recorded=recorded, now=now, low=recorded - allowed, high=recorded + allowed
+    return ComparedMetric(
+        subject=subject, metric=title, recorded=recorded, now=now, low=recorded - allowed, high=recorded + allowed
     )
 
 
 def compare_measured(
     recorded: HeldoutReport, now: HeldoutReport | None, numbers: Mapping[int, int]
-) -> list[ComparedFigure]:
+) -> list[ComparedMetric]:
     """Held-out metrics; `numbers` are the present numbers of the recorded trials."""
     found = {each.trial: each for each in now.models} if now else {}
     compared = []
@@ -125,8 +134,8 @@ def compare_measured(
 
 
 def _compare_models(
-    recorded: ModelMetrics, now: ModelMetrics | None, figures: HeldoutReport
-) -> Iterator[ComparedFigure]:
+    recorded: ModelMetrics, now: ModelMetrics | None, report: HeldoutReport
+) -> Iterator[ComparedMetric]:
     subject = model_name(recorded.trial)
     for name, title in SETS.items():
         before, after = recorded.sets.get(name), now.sets.get(name) if now is not None else None
@@ -136,8 +145,8 @@ def _compare_models(
                 yield _count(subject, f"{title}: {kind}", getattr(before.classes, kind), counted)
     if recorded.trial is not None:
         for title, name, null in (
-            ("KL (held-out)", "kl_first", figures.null_kl_first),
-            ("KL along answers", "kl_answers", figures.null_kl_answers),
+            ("KL (held-out)", "kl_first", report.null_kl_first),
+            ("KL along answers", "kl_answers", report.null_kl_answers),
         ):
             divergence: KLStatistics | None = getattr(recorded, name)
             if divergence is not None:
@@ -146,14 +155,14 @@ def _compare_models(
 
 def _divergence(
     subject: str, title: str, recorded: KLStatistics, now: KLStatistics | None, null: KLStatistics | None
-) -> ComparedFigure:
+) -> ComparedMetric:
     """A mean within its bootstrap interval, widened by the divergence that rounding alone gives the baseline."""
     # If another number of prompts is infinite, the means are over different prompts.
     comparable = now is not None and now.infinite == recorded.infinite
     slack = 0.0 if null is None else null.high
-    return ComparedFigure(
+    return ComparedMetric(
         subject=subject,
-        figure=title,
+        metric=title,
         recorded=recorded.mean,
         now=now.mean if now is not None and comparable else None,
         low=recorded.low - slack,
@@ -161,10 +170,10 @@ def _divergence(
     )
 
 
-def _count(subject: str, title: str, recorded: Rate, now: Rate | None) -> ComparedFigure:
-    return ComparedFigure(
+def _count(subject: str, title: str, recorded: Rate, now: Rate | None) -> ComparedMetric:
+    return ComparedMetric(
         subject=subject,
-        figure=title,
+        metric=title,
         recorded=recorded.count,
         now=now.count if now is not None and now.of == recorded.of else None,
         low=recorded.low * recorded.of,
@@ -187,36 +196,36 @@ def summary(reproduction: Reproduction) -> list[str]:
     """The outcome in sentences."""
     exactly, within, no = (reproduction.count(verdict) for verdict in ("exactly", "within the interval", "no"))
     lines = [
-        f"Of {len(reproduction.figures)} figures, {exactly} agree exactly, {within} within the interval, {no} do not."
+        f"Of {len(reproduction.metrics)} metrics, {exactly} agree exactly, {within} within the interval, {no} do not."
     ]
     if reproduction.not_repeated:
         lines.append(f"In the record and not measured again: {', '.join(reproduction.not_repeated)}.")
-    lines.append("The figures agree." if reproduction.agrees else "The figures do not agree.")
+    lines.append("The metrics agree." if reproduction.agrees else "The metrics do not agree.")
     return lines
 
 
-def figure_text(figure: ComparedFigure, value: float | None) -> str:
+def value_text(metric: ComparedMetric, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.0f}/{figure.of}" if figure.of is not None else f"{value:.6f}"
+    return f"{value:.0f}/{metric.of}" if metric.of is not None else f"{value:.6f}"
 
 
-def interval_text(figure: ComparedFigure) -> str:
-    if figure.low is None or figure.high is None:
+def interval_text(metric: ComparedMetric) -> str:
+    if metric.low is None or metric.high is None:
         return "-"
-    low, high = max(0.0, figure.low), figure.high
-    return f"{low:.1f}-{high:.1f}" if figure.of is not None else f"{low:.4f}-{high:.4f}"
+    low, high = max(0.0, metric.low), metric.high
+    return f"{low:.1f}-{high:.1f}" if metric.of is not None else f"{low:.4f}-{high:.4f}"
 
 
-def rows_of(figures: Sequence[ComparedFigure]) -> list[tuple[str, ...]]:
+def rows_of(metrics: Sequence[ComparedMetric]) -> list[tuple[str, ...]]:
     return [
         (
             each.subject,
-            each.figure,
-            figure_text(each, each.recorded),
+            each.metric,
+            value_text(each, each.recorded),
             interval_text(each),
-            figure_text(each, each.now),
+            value_text(each, each.now),
             each.verdict,
         )
-        for each in figures
+        for each in metrics
     ]

@@ -1,16 +1,16 @@
 """Results of benchmarks, as they are stored.
 
-`BenchmarkFigures` is the file `NAME.benchmarks.json` next to a study's journal: for each task and each candidate, its
+`BenchmarkResults` is the file `NAME.benchmarks.json` next to a study's journal: for each task and each candidate, its
 scores and the baseline's on the same documents. It has the score of each document, but neither questions nor
 responses, because most data sets should not be redistributed.
 """
 
 from typing import Any, Literal
 
-from ..evaluation.heldout.schema import Figure, Paired, Rate
+from ..evaluation.heldout.schema import Paired, Rate, StoredValue
 
 
-class MetricFigures(Figure):
+class MetricResult(StoredValue):
     """One metric of one task, on the same documents.
 
     Means with intervals of 95 %: Wilson's where every document scores 0 or 1 (`paired` then is the exact McNemar test,
@@ -36,7 +36,7 @@ class MetricFigures(Figure):
         return self.p_value < 0.05
 
 
-class DocumentFigure(Figure):
+class DocumentScores(StoredValue):
     """One document (`task` is a subtask where the benchmark is a group): its scores by metric."""
 
     task: str
@@ -46,7 +46,7 @@ class DocumentFigure(Figure):
     candidate: dict[str, float]
 
 
-class TaskFigures(Figure):
+class TaskResult(StoredValue):
     """One benchmark of one candidate. `unfinished` are answers that the length limit cut off; None where none are
     generated. `limit`: how many documents of each task at most; None for all."""
 
@@ -56,14 +56,14 @@ class TaskFigures(Figure):
     trial: int
     limit: int | None
     documents: int
-    metrics: list[MetricFigures]
+    metrics: list[MetricResult]
     baseline_unfinished: Rate | None
     candidate_unfinished: Rate | None
     unfinished: Paired | None
-    scores: list[DocumentFigure]
+    scores: list[DocumentScores]
 
 
-class BenchmarkFigures(Figure):
+class BenchmarkResults(StoredValue):
     """All benchmarks of one study. `settings`: what both models were run with."""
 
     version: Literal[1] = 1
@@ -71,4 +71,4 @@ class BenchmarkFigures(Figure):
     model_digest: str
     harness: str
     settings: dict[str, Any]
-    tasks: list[TaskFigures]
+    tasks: list[TaskResult]
