@@ -86,6 +86,8 @@ def test_settings_cannot_be_changed() -> None:
         ("good_prompts", {"dataset": ""}),
         ("chain_of_thought_skips", [["<think>"]]),
         ("benchmarks", [{"task": "mmlu"}]),
+        ("base_model", "models"),
+        ("base_model", "/home/me/models/mine"),
     ],
 )
 def test_values_out_of_range_are_refused(key: str, value: object) -> None:

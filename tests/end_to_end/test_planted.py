@@ -49,16 +49,18 @@ def test_the_written_model_answers(
     model = str(planted_directory / "planted")
     output = tmp_path / "edited"
     flags = ["--trial", "lowest-refusals", "--export", export, "--output", str(output)]
-    assert main([model, *planted_flags, *flags]) == 0
+    named = ["--base-model", "owner/planted"] if export == "adapter" else []
+    assert main([model, *planted_flags, *flags, *named]) == 0
     table = capsys.readouterr().err
     assert "searched" in table and "written" in table
     manifest = json.loads((output / "heretic.json").read_text())
     assert manifest["trial"]["metrics"]["refusals"]["value"] == 0
-    assert manifest["base_model"] == "planted"
+    assert manifest["base_model"] == ("owner/planted" if named else "planted")
     for name in ("heretic.json", "README.md"):
         assert str(planted_directory) not in (output / name).read_text(), "a folder of this machine would be uploaded"
     if export == "adapter":
-        assert json.loads((output / "adapter_config.json").read_text())["use_dora"]
+        adapter = json.loads((output / "adapter_config.json").read_text())
+        assert (adapter["use_dora"], adapter["base_model_name_or_path"]) == (True, "owner/planted")
         return
     prompts = [flag for flag in planted_flags if flag.endswith("_search.txt") or "evaluation" in flag]
     fixed = ["--system-prompt", "none", "--dtypes", "float32", "--max-response-length", "4", "--batch-size", "8"]

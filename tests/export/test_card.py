@@ -14,6 +14,8 @@ from heretic.export.base_card import read_base_card
 from heretic.export.card import _toml, model_card, write_card
 from heretic.export.formats.merge import Merge
 from heretic.export.formats.registry import find_format
+from heretic.export.manifest import manifest_of
+from heretic.export.public_names import public_model
 from heretic.study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
 from tests.support import study_toys as toys
 from tests.support.scorers import evaluation
@@ -267,3 +269,15 @@ def test_settings_are_written_as_toml_that_parses(value: object) -> None:
         return [known(one) for one in each if one is not None] if isinstance(each, list) else each
 
     assert tomllib.loads(f"key = {_toml(value)}") == {"key": known(value)}
+
+
+def test_the_card_names_the_base_model_that_the_user_gives() -> None:
+    local = record(model="models/mine", model_path="/home/me/models/mine", model_revision=None)
+    model = public_model(local, "owner/name")
+    text = model_card(TRIAL, local, find_format("adapter"), parsed(BASE_CARD), model=model)
+    metadata = yaml.safe_load(text.split("---\n", 2)[1])
+    assert (metadata["base_model"], metadata["base_model_relation"]) == ("owner/name", "adapter")
+    assert "[owner/name](https://huggingface.co/owner/name)" in text
+    assert "heretic owner/name\n" in text
+    assert "mine" not in text
+    assert manifest_of(TRIAL, local, model).base_model == "owner/name"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from heretic.export.public_names import dataset_name, hub_id, model_name
+from heretic.export.public_names import PublicModel, dataset_name, hub_id, model_name, public_model
 from heretic.study.schema import PromptRecord
 from tests.support import study_toys as toys
 
@@ -26,6 +26,18 @@ def test_a_local_directory_is_known_by_its_last_part(model: str) -> None:
 @pytest.mark.parametrize("model", [".", ".."])
 def test_a_directory_without_a_name_is_named_as_its_resolved_path(model: str) -> None:
     assert model_name(toys.record(model=model, model_path="/home/me/base", model_revision=None)) == "base"
+
+
+def test_a_local_model_is_named_as_the_user_says() -> None:
+    local = toys.record(model="models/mine", model_revision=None)
+    assert public_model(local) == PublicModel("mine", None, None)
+    assert public_model(local, "owner/name") == PublicModel("owner/name", "owner/name", None)
+
+
+def test_a_commit_belongs_to_the_repository_that_was_downloaded() -> None:
+    downloaded = toys.record(model="owner/name", model_revision="abc")
+    assert public_model(downloaded, "owner/name") == PublicModel("owner/name", "owner/name", "abc")
+    assert public_model(downloaded, "first/source") == PublicModel("first/source", "first/source", None)
 
 
 def prompts(dataset: str, **changes: Any) -> PromptRecord:

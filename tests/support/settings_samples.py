@@ -65,6 +65,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "export": ("none", "none", "none"),
     "output": ("edited", "edited", Path("edited")),
     "upload": ("me/model", "me/model", "me/model"),
+    "base_model": ("owner/name", "owner/name", "owner/name"),
     "upload_public": (True, "true", True),
     "gguf_type": ("Q8_0", "Q8_0", "Q8_0"),
     "max_shard_size": ("500MB", "500MB", "500MB"),

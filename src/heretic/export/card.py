@@ -15,7 +15,7 @@ from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
 from .base_card import kept_metadata, read_base_card, without_pictures
 from .card_strengths import strengths, table
 from .formats.base import ExportFormat
-from .public_names import dataset_name, hub_id, model_name, prompt_source
+from .public_names import PublicModel, dataset_name, prompt_source, public_model
 
 CARD = "README.md"
 TAGS = ("heretic", "uncensored", "decensored", "abliterated")
@@ -44,17 +44,20 @@ def write_card(
     heldout: HeldoutReport | None = None,
     written: Evaluation | None = None,
     run: RunRecord | None = None,
+    model: PublicModel | None = None,
 ) -> None:
     """Writes the card of `trial`, exported in the format `form`, into `directory`.
 
     `base` is the base model's directory, whose card it takes licence and text from; `heldout` has the held-out metrics,
     if they were measured, and `written` those of the exported files; `run` is the last start of the search.
+    `model` names the base model, by default as the record does.
     """
     for name in licence_files(base):
         # An adapter and a GGUF file bring no other files of the base along, but its licence binds them too.
         if not (directory / name).exists():
             shutil.copyfile(base / name, directory / name)
-    text = model_card(trial, record, form, read_base_card(base), heldout, written, licence_files(directory), run)
+    licences = licence_files(directory)
+    text = model_card(trial, record, form, read_base_card(base), heldout, written, licences, run, model)
     (directory / CARD).write_text(text, encoding="utf-8")
 
 
@@ -73,15 +76,17 @@ def model_card(
     written: Evaluation | None = None,
     licences: Sequence[str] = (),
     run: RunRecord | None = None,
+    model: PublicModel | None = None,
 ) -> str:
     """The card's text, metadata first."""
     metadata, base_text = base_card
+    model = model or public_model(record)
     parts = [
-        _metadata(record, form, metadata),
-        _heading(record, form),
+        _metadata(model, form, metadata),
+        _heading(model, form, record.versions["heretic"]),
         _metrics(trial, record, heldout, written),
         _making(trial, record),
-        _reproduction(record, run),
+        _reproduction(record, run, model),
         _licence(metadata, licences),
     ]
     text = without_pictures(base_text).strip()
@@ -90,23 +95,22 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _metadata(record: StudyRecord, form: ExportFormat, base: dict[str, Any]) -> str:
+def _metadata(model: PublicModel, form: ExportFormat, base: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
     kept = kept_metadata(base)
     tags = [*(tag for tag in kept.pop("tags", None) or [] if tag not in TAGS), *TAGS]
-    base_model = hub_id(record)
-    if base_model is not None:
-        kept["base_model"] = base_model
+    if model.repository is not None:
+        kept["base_model"] = model.repository
         kept["base_model_relation"] = "adapter" if form.needs_base else "finetune"
     data = ModelCardData(**kept, library_name=form.library, tags=tags)
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _heading(record: StudyRecord, form: ExportFormat) -> str:
-    name, repository = model_name(record), hub_id(record)
-    shown = f"[{name}](https://huggingface.co/{repository})" if repository else name
-    revision = f", revision `{record.model_revision}`" if record.model_revision else ""
+def _heading(model: PublicModel, form: ExportFormat, version: str) -> str:
+    name = model.name
+    shown = f"[{name}](https://huggingface.co/{model.repository})" if model.repository else name
+    revision = f", revision `{model.revision}`" if model.revision else ""
     whole = f"This is {shown}{revision}, edited so that the model declines less."
     part = f"An adapter ({form.library}) for {shown}{revision}. It edits the model so that it declines less."
     return (
@@ -114,7 +118,7 @@ def _heading(record: StudyRecord, form: ExportFormat) -> str:
         f"{part if form.needs_base else whole} The direction in the residual "
         "stream that tells prompts that it declines from prompts that it answers was ablated from the weights that "
         "write to the stream; nothing was trained. The ablation was searched for with "
-        f"heretic {record.versions['heretic']}: as few refusals, and as little other change, as it could find.\n\n"
+        f"heretic {version}: as few refusals, and as little other change, as it could find.\n\n"
         "It follows requests that the base model declines, harmful ones among them, and cannot tell the two apart. "
         "What it says is not more true or better for that. Whoever runs it, shares it or builds on it answers for "
         "what it does."
@@ -203,16 +207,16 @@ def _making(trial: TrialRecord, record: StudyRecord) -> str:
     )
 
 
-def _reproduction(record: StudyRecord, run: RunRecord | None) -> str:
+def _reproduction(record: StudyRecord, run: RunRecord | None, model: PublicModel) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    revision = f" --model-commit {record.model_revision}" if record.model_revision else ""
+    revision = f" --model-commit {model.revision}" if model.revision else ""
     return (
         "## Reproducing it\n\n"
         "`heretic.json` next to this card has all of it: the digest of the base model's files, the prompts and their "
         "digests, settings, markers, and the parameters without rounding. To repeat the search, use this "
         "`config.toml`:\n\n"
         f"```toml\n{_configuration(record, run)}\n```\n\n"
-        f"```sh\nheretic {model_name(record)}{revision}\n```\n\n"
+        f"```sh\nheretic {model.name}{revision}\n```\n\n"
         f"Versions: {versions}."
     )
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ..config.renamed import CurrentKeys
 from ..study.schema import BaselineRecord, PromptRecord, Record, StudyRecord, TrialRecord
-from .public_names import model_name, prompt_source
+from .public_names import PublicModel, prompt_source, public_model
 
 MANIFEST = "heretic.json"
 TEMPLATE_KEYS = ("chat_template_arguments", "chat_template_date")
@@ -34,12 +34,13 @@ class Manifest(Record):
     versions: dict[str, str]
 
 
-def manifest_of(trial: TrialRecord, record: StudyRecord) -> Manifest:
-    """The manifest of an export of `trial`."""
+def manifest_of(trial: TrialRecord, record: StudyRecord, model: PublicModel | None = None) -> Manifest:
+    """The manifest of an export of `trial`; `model` names the base model, by default as the record does."""
+    model = model or public_model(record)
     prompts = {name: each.model_copy(update={"source": prompt_source(each)}) for name, each in record.prompts.items()}
     return Manifest(
-        base_model=model_name(record),
-        base_model_revision=record.model_revision,
+        base_model=model.name,
+        base_model_revision=model.revision,
         base_model_digest=record.model_digest,
         trial=trial,
         baseline=record.baseline,

@@ -5,6 +5,7 @@ repository may have the same name.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,23 @@ from ..study.schema import PromptRecord, StudyRecord
 
 CACHED = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/")
 """Where the hub's own cache keeps a repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicModel:
+    """A base model as others know it: by `name`, and by `repository` and `revision` where it is on the hub."""
+
+    name: str
+    repository: str | None
+    revision: str | None
+
+
+def public_model(record: StudyRecord, base_model: str | None = None) -> PublicModel:
+    """The study's model, or the hub repository `base_model` that the user says it comes from."""
+    if base_model is None or base_model == hub_id(record):
+        return PublicModel(model_name(record), hub_id(record), record.model_revision)
+    # The recorded commit is one of another repository.
+    return PublicModel(base_model, base_model, None)
 
 
 def hub_id(record: StudyRecord) -> str | None:

@@ -19,7 +19,7 @@ from ..export.edits import edit_from
 from ..export.formats.base import Export, ExportFormat, Tolerance, Written
 from ..export.formats.registry import find_format
 from ..export.manifest import MANIFEST, manifest_of, write_manifest
-from ..export.public_names import model_name
+from ..export.public_names import public_model
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
 from ..report.text import number_text, value_text
@@ -54,25 +54,27 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     """
     study, checkpoint, settings = RecordedStudy(session.path), session.checkpoint, session.settings
     record, heldout = study.record, read_heldout_report(session.path)
+    model = public_model(record, settings.base_model)
     tensors = read_tensors(tensors_path(session.path))
     export = Export(
         reader=export_reader(session),
         sites=[Site.from_plain(site) for site in record.sites],
         edit_of=edit_from(trial.parameters, tensors, settings.row_normalization),
-        base_model=model_name(record),
-        revision=record.model_revision,
+        base_model=model.name,
+        revision=model.revision,
         settings=settings,
         reporter=session.reporter,
     )
     scored: list[Evaluation] = []
 
     def check(directory: Path) -> None:
-        write_manifest(directory, manifest_of(trial, record))
+        write_manifest(directory, manifest_of(trial, record, model))
         copy_tensors(trial.parameters, tensors.store, directory / MANIFEST)
         scored.append(_score(_load_written(directory, target.form, session, runtime_of(record)), session, baseline))
         tolerance = target.form.tolerance(rounding_tolerance(settings, checkpoint, record.dtype))
         compare(trial, scored[0], record.baseline, tolerance, session.reporter)
-        write_card(directory, trial, record, target.form, checkpoint.directory, heldout, scored[0], study.last_run)
+        base, last = checkpoint.directory, study.last_run
+        write_card(directory, trial, record, target.form, base, heldout, scored[0], last, model)
 
     target.form.write(export, target.output, check)
     session.reporter.say(f"Saved {target.output}")

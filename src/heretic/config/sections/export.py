@@ -1,12 +1,26 @@
 """[Export] Which trial is kept, and in which form."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from ..types import EmptyIsNone, ExportName, GgufType, InHome, Metavar, Name, Rule, Size
 from .base import Section
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def check_repository(value: str | None) -> str | None:
+    """The id of a repository.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    if value is not None and _REPOSITORY.fullmatch(value) is None:
+        raise ValueError("expected the id of a Hugging Face repository, OWNER/NAME")
+    return value
 
 
 class ExportSettings(Section):
@@ -36,6 +50,12 @@ class ExportSettings(Section):
         examples=["path/to/edited-model"],
     )
     max_shard_size: Size = Field(default="5GB", description="Largest size of one file of weights.")
+    base_model: Annotated[str | None, EmptyIsNone, AfterValidator(check_repository), Metavar("OWNER/NAME")] = Field(
+        default=None,
+        description="Hugging Face repository that the model comes from, for the card, heretic.json and the metadata "
+        "of an export. Set it for local files, whose origin can't be known.",
+        examples=["OWNER/NAME"],
+    )
     upload: Name = Field(
         default=None,
         description="Hugging Face repository to upload the export to, new or existing.",
