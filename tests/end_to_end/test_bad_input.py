@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from heretic.cli import main
@@ -90,6 +91,15 @@ def test_an_output_that_exists(said, planted_directory: Path, planted_flags: lis
     message = said(str(planted_directory / "planted"), *planted_flags, "--output", str(tmp_path / "there"))
     assert "exists already" in message
     assert not (tmp_path / "checkpoints").exists(), "refused before any work"
+
+
+def test_an_adapter_that_can_not_be(said, model_copy: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    weights = load_file(model_copy / "model.safetensors")
+    weights["model.layers.2.self_attn.o_proj.weight"][3:6] = 0
+    save_file(weights, model_copy / "model.safetensors", metadata={"format": "pt"})
+    flags = [*planted_flags, "--export", "adapter", "--output", str(tmp_path / "out")]
+    assert "3 rows of model.layers.2.self_attn.o_proj.weight" in said(str(model_copy), *flags)
+    assert not list((tmp_path / "checkpoints").glob("*.safetensors")), "refused before directions are made"
 
 
 def test_a_study_of_another_model(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]

@@ -38,7 +38,7 @@ from ..session.records import run_record
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
 from ..session.response_log import counting_evaluator
-from ..session.save import check_export, wanted_format
+from ..session.save import check_export, check_sites, wanted_format
 from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
 from ..study.journal import SingleWriter, repair, set_aside, study_path
 from ..study.pareto import pareto_front, select
@@ -66,6 +66,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         session, part = _open_session(settings, path, reporter)
         profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
         engine = open_engine(session, profile)
+        if (form := wanted_format(settings)) is not None:
+            check_sites(session, form, engine.sites)
         if part is not None:
             check_heldout_prompts(session, engine, part)
         method = find_method(session.settings.method)

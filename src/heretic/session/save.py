@@ -1,5 +1,6 @@
 """Exports a trial: writes the model, measures it, and only then gives it its name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..export.formats.base import Export, ExportFormat, Tolerance, Written
 from ..export.formats.registry import find_format
 from ..export.manifest import MANIFEST, manifest_of, write_manifest
 from ..export.public_names import public_model
+from ..export.readers.base import open_checkpoint
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
 from ..report.text import number_text, value_text
@@ -95,6 +97,18 @@ def check_export(session: Session, form: ExportFormat) -> None:
     """
     form.check(session.checkpoint)
     check_full_precision(session)
+
+
+def check_sites(session: Session, form: ExportFormat, sites: Sequence[Site]) -> None:
+    """Makes sure that edits of these sites can be written in a format, before hours are spent on them.
+
+    Raises:
+        ExportError: they can't, or the checkpoint lacks a site's weight.
+    """
+    settings = session.settings
+    source = full_precision_of(settings, session.checkpoint)
+    if source is not None:
+        form.check_sites(open_checkpoint(source.directory, source.gguf_file), sites, settings.row_normalization)
 
 
 def _load_written(directory: Path, form: ExportFormat, session: Session, profile: RuntimeProfile) -> LocalEngine:

@@ -1,6 +1,7 @@
 """The adapter on the base model is the merged model, in every row normalisation."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from heretic.ablation.edit import SiteEdit
 from heretic.ablation.methods.tensors import StudyTensors
-from heretic.ablation.sites import Site
+from heretic.ablation.sites import FusedExpertsSite, Site
 from heretic.errors import ExportError
 from heretic.export.edits import edit_from
-from heretic.export.formats.adapter import write_adapter
-from heretic.export.formats.merge import merge
+from heretic.export.formats.adapter import Adapter, write_adapter
+from heretic.export.formats.merge import Merge, merge
 from heretic.export.readers.base import open_checkpoint
 from tests.support.tiny_checkpoints import MODES, SITES, candidate, directions, logits, saved
 
@@ -107,6 +108,24 @@ def test_a_zero_row_is_refused_under_full_only(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="merged model"):
         adapt(tmp_path / "base", tmp_path / "full", "llama", "full")
     assert not (tmp_path / "full").exists()
+    reader = open_checkpoint(tmp_path / "base")
+    Adapter().check_sites(reader, SITES["llama"], "pre")
+    with pytest.raises(ExportError, match="1 rows of model.layers.2.mlp.down_proj.weight are zero"):
+        Adapter().check_sites(reader, SITES["llama"], "full")
+
+
+def test_fused_experts_are_refused_from_the_sites_alone(tmp_path: Path) -> None:
+    fused = FusedExpertsSite(0, "mlp.experts.down_proj", "mlp.experts", "mlp.experts.down", n_experts=4, block="mlp")
+    with pytest.raises(ExportError, match="4 experts as one parameter"):
+        Adapter().check_layout([*SITES["llama"], fused])
+
+
+def test_a_checkpoint_without_a_sites_weight_is_refused_before_the_search(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "base")
+    other = replace(SITES["llama"][0], key="model.layers.0.mixer.out_proj.weight")
+    for form in (Merge(), Adapter()):
+        with pytest.raises(ExportError, match="holds no weight"):
+            form.check_sites(open_checkpoint(tmp_path / "base"), [other], "pre")
 
 
 def test_no_edit_makes_no_adapter(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...ablation.edit import SiteEdit, edit_weight
+from ...ablation.parameters import RowNormalization
 from ...ablation.sites import FusedExpertsSite, Site
 from ...errors import ExportError
 from ..directory import check_output, new_directory
@@ -35,6 +36,15 @@ class Adapter(ExportFormat):
     suffix = "-adapter"
     library = "peft"
     needs_base = True
+
+    def check_layout(self, sites: Sequence[Site]) -> None:
+        _check_layout(sites)
+
+    def check_sites(self, reader: CheckpointReader, sites: Sequence[Site], row_normalization: RowNormalization) -> None:
+        self.check_layout(sites)
+        for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
+            if row_normalization == "full":
+                _check_rows(owner.matrices(reader.read(key)).float().norm(dim=1), owner.site)
 
     def write(self, export: Export, output: Path, check: Check) -> None:
         named = export.base_model, export.revision
@@ -78,14 +88,10 @@ def write_adapter(
             has a zero row under `full`.
     """
     check_output(output)
+    _check_layout(sites)
     factors = []
     for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
         site, weight = owner.site, owner.matrices(reader.read(key)).float()
-        if isinstance(site, FusedExpertsSite):
-            raise ExportError(
-                f"{site.key} holds {site.n_experts} experts as one parameter, and an adapter has a place for the "
-                "weights of linear modules only: write the merged model instead"
-            )
         edit = edit_of(site, weight)
         if edit is not None:
             magnitude = None if edit.scale is None else _magnitude(edit, weight, site)
@@ -99,16 +105,35 @@ def write_adapter(
             check(directory)
 
 
+def _check_layout(sites: Sequence[Site]) -> None:
+    """Raises:
+    ExportError: a site is no linear module.
+    """
+    fused = next((site for site in sites if isinstance(site, FusedExpertsSite)), None)
+    if fused is not None:
+        raise ExportError(
+            f"{fused.key} holds {fused.n_experts} experts as one parameter, and an adapter has a place for the "
+            "weights of linear modules only: write the merged model instead (--export merge)"
+        )
+
+
 def _magnitude(edit: SiteEdit, weight: Tensor, site: Site) -> Tensor:
     """Row norms of the edited weight: for `full`, those of the original."""
     norms: Tensor = edit_weight(edit, weight).norm(dim=1)
+    _check_rows(norms, site)
+    return norms
+
+
+def _check_rows(norms: Tensor, site: Site) -> None:
+    """Raises:
+    ExportError: a row is zero.
+    """
     zeros = int((norms == 0).sum())
     if zeros:
         raise ExportError(
             f"{zeros} rows of {site.key} are zero, and a DoRA adapter divides by their norm: "
-            "write the merged model instead, or search with row_normalization none or pre"
+            "write the merged model instead (--export merge), or search with row_normalization none or pre"
         )
-    return norms
 
 
 def _config(factors: Sequence[LoraFactors], base_model_name: str, revision: str | None) -> "LoraConfig":

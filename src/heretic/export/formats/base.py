@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from ...ablation.edit import SiteEdit
+from ...ablation.parameters import RowNormalization
 from ...ablation.sites import Site
 from ...config import ExportName, ExportSettings, ModelSettings
 from ...events import Reporter
 from ...model.loading.checkpoint import Checkpoint
+from ..matching import match_sites
 from ..readers.base import CheckpointReader
 
 if TYPE_CHECKING:
@@ -97,6 +99,23 @@ class ExportFormat(Protocol):
             ExportError: it can't.
         """
         return
+
+    def check_layout(self, sites: Sequence[Site]) -> None:
+        """Makes sure that the format has a place for the weights of these sites.
+
+        Raises:
+            ExportError: it has none.
+        """
+        return
+
+    def check_sites(self, reader: CheckpointReader, sites: Sequence[Site], row_normalization: RowNormalization) -> None:
+        """Makes sure that any edit of these sites of a checkpoint can be written, before a search looks for one.
+
+        Raises:
+            ExportError: some can't.
+        """
+        self.check_layout(sites)
+        match_sites(sites, reader.tensors(), reader.directory)
 
     def write(self, export: Export, output: Path, check: Check) -> None:
         """Writes the new directory `output`, complete or not at all.
