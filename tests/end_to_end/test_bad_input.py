@@ -111,6 +111,19 @@ def test_a_study_of_another_model(said, model_copy: Path, planted_flags: list[st
     assert main([str(model_copy), *planted_flags, "--resume", "restart"]) == 0
 
 
+def test_weights_exchanged_in_the_middle_of_a_file(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """The quick digest reads the ends of large files alone."""
+    weights = load_file(model_copy / "model.safetensors") | {"unused": torch.zeros(1 << 20)}
+    save_file(weights, model_copy / "model.safetensors", metadata={"format": "pt"})
+    assert main([str(model_copy), *planted_flags]) == 0
+    weights["unused"][1 << 19] = 1.0
+    save_file(weights, model_copy / "model.safetensors", metadata={"format": "pt"})
+    message = said(str(model_copy), *planted_flags)
+    assert "another files_digest" in message and "--resume restart" in message
+    study = planted_flags[planted_flags.index("--study-checkpoint-dir") + 1]
+    assert "weights, config.json or code have changed" in said("export", study, "--output", f"{study}/new")
+
+
 def test_a_study_with_other_prompts(said, planted_directory: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     model = str(planted_directory / "planted")
     assert main([model, *planted_flags]) == 0

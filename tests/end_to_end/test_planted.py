@@ -31,7 +31,7 @@ def test_planted_behaviour_is_found_and_removed(
     # From the planted layer on, the residual holds the direction; below it, it must not.
     assert (vectors[PLANTED_LAYER + 1 :] @ planted).min() > 0.99
     assert (vectors[1 : PLANTED_LAYER + 1] @ planted).abs().max() < 0.5
-    capsys.readouterr()
+    assert f"heretic export {study_of(tmp_path)}" in capsys.readouterr().err, "how to go on from here"
     assert main(["results", str(study_of(tmp_path)), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert (results["baseline"]["refusals"], results["baseline"]["prompts"]) == (24, 24)
@@ -53,6 +53,7 @@ def test_the_written_model_answers(
     assert main([model, *planted_flags, *flags, *named]) == 0
     table = capsys.readouterr().err
     assert "searched" in table and "written" in table
+    assert "No model was written" not in table
     manifest = json.loads((output / "heretic.json").read_text())
     assert manifest["trial"]["metrics"]["refusals"]["value"] == 0
     assert manifest["base_model"] == ("owner/planted" if named else "planted")

@@ -36,6 +36,8 @@ def run_menu(
     while True:
         action = chooser.next_action(pareto_front(study.trials, study.record.baseline), study.record.baseline)
         if action.kind == "leave":
+            if not chooser.asks and not written:
+                _say_next_steps(running)
             return 0
         if action.kind == "more":
             finished = search(study.n_finished() + action.n_trials)
@@ -63,6 +65,16 @@ def show_front(study: Study, reporter: Reporter) -> None:
     bounds = study.space.on_bounds(trial.parameters for trial in front)
     if bounds:
         reporter.say(f"The front lies on bounds of the search space: {'; '.join(bounds)}.")
+
+
+def _say_next_steps(running: RunningStudy) -> None:
+    """After a run that wrote no model and was not told to write none: the commands that go on from here."""
+    path = running.study.path
+    if running.loaded.settings.export is None and running.study.trials:
+        running.reporter.say(
+            f"No model was written. Write the knee with: heretic export {path} --output DIRECTORY. Other commands on "
+            f"this study: heretic chat {path}, heretic report {path}."
+        )
 
 
 def _evaluate(evaluate_front: Callable[[], None], chooser: Chooser, reporter: Reporter) -> None:

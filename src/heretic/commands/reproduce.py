@@ -22,6 +22,7 @@ from ..report.reproduction import (
     differences,
 )
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
+from ..session.files_digest import check_files
 from ..session.recorded_run import RecordedRun, read_recorded_run
 from ..session.recorded_settings import METRIC_SETTINGS, with_recorded
 from ..session.records import hardware, versions
@@ -64,7 +65,7 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
     journal = study_path(settings.study_checkpoint_dir, str(settings.model))
     # Printed before anything is downloaded or loaded.
     reporter.say(_plan(recorded, options.whole, journal, settings, settings.judges))
-    check_same_ingredients(recorded, settings)
+    check_same_ingredients(recorded, settings, reporter)
     _check_place(journal, source, recorded, options.whole)
     fixed = None
     if not options.whole:
@@ -119,7 +120,7 @@ def _model_of(recorded: RecordedRun) -> str:
     return recorded.model
 
 
-def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
+def check_same_ingredients(recorded: RecordedRun, settings: Settings, reporter: Reporter) -> None:
     """Makes sure that model and prompts are those of the record.
 
     Raises:
@@ -137,6 +138,7 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings) -> None:
             f"Expected the model that {recorded.source} was made with (digest {recorded.model_digest}), but "
             f"{settings.model} has the digest {checkpoint.digest()}. Give its path with --model."
         )
+    check_files(checkpoint, recorded.files_digest, recorded.source, reporter)
     prompts = load_run_prompts(settings, settings.over_refusal_objective)
     wanted = {name: each.digest for name, each in recorded.prompts.items()}
     found: dict[str, PromptSet] = prompts.sets()

@@ -16,14 +16,16 @@ TEMPLATE_KEYS = ("chat_template_arguments", "chat_template_date")
 class Manifest(Record):
     """One trial and all that decided its metrics; no folder of the machine that wrote it is named.
 
-    Version 1 has the baseline's and the trial's metrics in fields of their own, which are read as metrics; the first
-    of these lack `dtype`, `response_prefix` and `batch_size`.
+    `base_model_files_digest` is the SHA-256 of all bytes of the base model's weights, config.json and code;
+    `base_model_digest` covers config.json, and of each weight file its size and its first and last MiB. Version 1 has
+    the baseline's and the trial's metrics in fields of their own, which are read as metrics; the first of these lack `dtype`, `response_prefix` and `batch_size`.
     """
 
     version: Literal[1, 2] = 2
     base_model: str
     base_model_revision: str | None
     base_model_digest: str
+    base_model_files_digest: str | None = None
     trial: TrialRecord
     baseline: BaselineRecord
     prompts: dict[str, PromptRecord]
@@ -42,6 +44,7 @@ def manifest_of(trial: TrialRecord, record: StudyRecord, model: PublicModel | No
         base_model=model.name,
         base_model_revision=model.revision,
         base_model_digest=record.model_digest,
+        base_model_files_digest=record.files_digest,
         trial=trial,
         baseline=record.baseline,
         prompts=prompts,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..config import Settings
 from ..export.public_names import dataset_name, model_name
-from ..study.schema import PromptRecord
+from ..study.schema import PromptRecord, StudyRecord
 from .data import Report
 from .parts import Part, Table, Words
 
@@ -16,7 +16,7 @@ def what_was_run(report: Report) -> Iterator[Part]:
     rows = [
         ("Model", model_name(study)),
         ("Revision", study.model_revision or "none: local files"),
-        ("Digest of its files", study.model_digest),
+        _digest(study),
         ("Loaded as", f"{study.dtype}, quantization {study.settings['quantization']}"),
         ("Edited weights", f"{len(study.sites)}, of {len({site['layer'] for site in study.sites})} layers"),
         ("Response prefix", repr(study.response_prefix) if study.response_prefix else "none"),
@@ -51,6 +51,13 @@ def what_was_run(report: Report) -> Iterator[Part]:
         yield Table(
             ("Setting", "Value"), [(k, _shown(v)) for k, v in run.settings.items()], folded="All settings", long=True
         )
+
+
+def _digest(study: StudyRecord) -> tuple[str, str]:
+    """The digest of the model's files, with what it covers."""
+    if study.files_digest is not None:
+        return "SHA-256 of its weights, config.json and code, every byte", study.files_digest
+    return "Digest of config.json and of each weight file's size, first and last MiB", study.model_digest
 
 
 def _template(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

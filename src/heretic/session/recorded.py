@@ -23,6 +23,7 @@ from ..study.schema import StudyRecord, TrialRecord
 from .context import LoadedStudy, Session
 from .directions import read_tensors, stats_from_checkpoint
 from .engine import open_engine
+from .files_digest import check_files
 from .full_precision import full_precision_of
 from .prompts import NO_PROMPTS, OVER_REFUSAL_EVALUATION, RunPrompts
 from .recorded_settings import with_recorded
@@ -55,6 +56,7 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
     place = f"revision {record.model_revision} on the hub" if record.model_revision else record.model_path
     reporter.say(f"{study.path} was recorded with the model {record.model!r} ({place!r}).")
     checkpoint = checkpoint_of(record)
+    check_files(checkpoint, record.files_digest, str(study.path), reporter)
     settings = settle_trust(settings, checkpoint, reporter)
     return Session(settings, prompts, checkpoint, reporter, study.path)
 

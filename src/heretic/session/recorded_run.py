@@ -38,6 +38,7 @@ class RecordedRun:
     model_path: str | None
     model_revision: str | None
     model_digest: str
+    files_digest: str | None
     dtype: str | None
     prompts: Mapping[str, PromptRecord]
     settings: Mapping[str, Any]
@@ -148,6 +149,7 @@ def _of_report(source: str, report: Report, tensors: TensorStore) -> RecordedRun
         model_path=study.model_path,
         model_revision=study.model_revision,
         model_digest=study.model_digest,
+        files_digest=study.files_digest,
         dtype=study.dtype,
         prompts=study.prompts,
         settings=settings,
@@ -179,6 +181,7 @@ def _of_manifest(source: str, manifest: Manifest, tensors: TensorStore) -> Recor
         model_path=None,
         model_revision=manifest.base_model_revision,
         model_digest=manifest.base_model_digest,
+        files_digest=manifest.base_model_files_digest,
         dtype=manifest.dtype,
         prompts=manifest.prompts,
         settings=settings,

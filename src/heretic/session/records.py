@@ -20,6 +20,7 @@ from ..engine.local import LocalEngine
 from ..model.accelerator import accelerator, device_name, devices
 from ..study.schema import BaselineRecord, PromptRecord, RunRecord, StudyRecord
 from .context import Session
+from .files_digest import files_digest
 from .prompt_filter import KeptPrompts
 from .prompts import RunPrompts
 from .recorded_settings import COMPARED_SETTINGS, metric_settings
@@ -31,6 +32,7 @@ def identity(session: Session, engine: LocalEngine, space: SearchSpace) -> dict[
     kept = metric_settings(session.settings)
     return {
         "model_digest": checkpoint.digest(),
+        "files_digest": files_digest(checkpoint, session.reporter),
         "dtype": engine.profile.dtype,
         "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(session.prompts).items()},
         "settings": {key: kept[key] for key in COMPARED_SETTINGS} | template_settings(engine, session.settings),

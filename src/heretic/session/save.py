@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..ablation.methods.registry import find_method
 from ..ablation.sites import Site
 from ..config import ExportSettings, ModelSettings
 from ..config.changes import changed
@@ -32,6 +33,7 @@ from ..study.schema import BaselineRecord, TrialRecord
 from .context import Session
 from .directions import read_tensors
 from .engine import make_evaluator, release, wrap_engine
+from .files_digest import check_files, files_digest
 from .full_precision import check_full_precision, export_reader, full_precision_of
 from .recorded import runtime_of
 from .sidecars import read_heldout_report
@@ -57,6 +59,9 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     study, checkpoint, settings = RecordedStudy(session.path), session.checkpoint, session.settings
     record, heldout = study.record, read_heldout_report(session.path)
     model = public_model(record, settings.base_model)
+    check_files(checkpoint, record.files_digest, str(session.path), session.reporter)
+    # Studies of earlier versions have none: that of the files that the export is made from.
+    record = record.model_copy(update={"files_digest": files_digest(checkpoint, session.reporter)})
     tensors = read_tensors(tensors_path(session.path))
     export = Export(
         reader=export_reader(session),
@@ -108,7 +113,9 @@ def check_sites(session: Session, form: ExportFormat, sites: Sequence[Site]) -> 
     settings = session.settings
     source = full_precision_of(settings, session.checkpoint)
     if source is not None:
-        form.check_sites(open_checkpoint(source.directory, source.gguf_file), sites, settings.row_normalization)
+        # Only a method that reads row norms can rescale rows.
+        mode = settings.row_normalization if find_method(settings.method).needs_weights else "none"
+        form.check_sites(open_checkpoint(source.directory, source.gguf_file), sites, mode)
 
 
 def _load_written(directory: Path, form: ExportFormat, session: Session, profile: RuntimeProfile) -> LocalEngine:

@@ -27,7 +27,7 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {key: record[key] for key in ("model_digest", "dtype") if key in record}
+    fields: dict[str, Any] = {key: record[key] for key in ("model_digest", "files_digest", "dtype") if key in record}
     for name, prompts in record.get("prompts", {}).items():
         fields[name] = f"{prompts['count']} prompts with digest {prompts['digest']}"
     fields |= record.get("settings", {})

@@ -49,7 +49,9 @@ class StudyRecord(Record):
     """All that must be equal for trials to be comparable, and all that an export needs besides the weights.
 
     `telling`: by prompt set, the places of those that the directions were made from, where not all were
-    (`filter_direction_prompts`). `inputs` is the digest of the prompts as tokens, which earlier records lack.
+    (`filter_direction_prompts`). `inputs` is the digest of the prompts as tokens. `files_digest` is the SHA-256 of all
+    bytes of the weights, config.json and code; `model_digest` covers config.json, and of each weight file its size and
+    its first and last MiB. Earlier records lack the former two.
     """
 
     version: Literal[2] = 2
@@ -69,6 +71,7 @@ class StudyRecord(Record):
     versions: dict[str, str]
     telling: dict[str, tuple[int, ...]] | None = None
     inputs: str | None = None
+    files_digest: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -80,9 +83,8 @@ class StudyRecord(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_was_not_done(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {
-            key: value for key, value in handler(self).items() if value is not None or key not in ("telling", "inputs")
-        }
+        optional = ("telling", "inputs", "files_digest")
+        return {key: value for key, value in handler(self).items() if value is not None or key not in optional}
 
 
 class RunRecord(Record):
