@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..ablation.sites import Site
 from ..config import Settings
 from ..evaluation.evaluator import Baseline
 from ..events import Reporter

@@ -21,8 +21,8 @@ from ..report.reproduction import (
     compare_trial,
     differences,
 )
-from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.files_digest import check_files
+from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded_run import RecordedRun, read_recorded_run
 from ..session.recorded_settings import METRIC_SETTINGS, with_recorded
 from ..session.records import hardware, versions

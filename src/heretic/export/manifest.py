@@ -18,7 +18,8 @@ class Manifest(Record):
 
     `base_model_files_digest` is the SHA-256 of all bytes of the base model's weights, config.json and code;
     `base_model_digest` covers config.json, and of each weight file its size and its first and last MiB. Version 1 has
-    the baseline's and the trial's metrics in fields of their own, which are read as metrics; the first of these lack `dtype`, `response_prefix` and `batch_size`.
+    the baseline's and the trial's metrics in fields of their own, which are read as metrics; the first of these lack
+    `dtype`, `response_prefix` and `batch_size`.
     """
 
     version: Literal[1, 2] = 2

@@ -110,7 +110,7 @@ def test_a_zero_row_is_refused_under_full_only(tmp_path: Path) -> None:
     assert not (tmp_path / "full").exists()
     reader = open_checkpoint(tmp_path / "base")
     Adapter().check_sites(reader, SITES["llama"], "pre")
-    with pytest.raises(ExportError, match="1 rows of model.layers.2.mlp.down_proj.weight are zero"):
+    with pytest.raises(ExportError, match=r"1 rows of .*down_proj\.weight are zero"):
         Adapter().check_sites(reader, SITES["llama"], "full")
 
 

@@ -96,7 +96,7 @@ def _keep(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
     """Adds `new` digests to the cache; where it can't be written, files are read again the next time."""
     if all(kept.get(key) == value for key, value in new.items()):
         return
-    entries = dict(_without(kept, new)) | new
+    entries = dict(_without(kept, new)) | dict(new)
     with suppress(OSError):
         write_atomically(_kept_path(), json.dumps(dict(list(entries.items())[-MOST_FILES:]), indent=0).encode())
 
