@@ -28,7 +28,7 @@ LAYERS = (
     ("prompts", "events"),
     ("study",),
     ("config",),
-    ("ablation", "errors", "files", "printable"),
+    ("ablation", "errors", "files", "installing", "printable"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # The package's own front door is above everything: it re-exports the API and holds the version.

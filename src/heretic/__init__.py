@@ -1,6 +1,8 @@
 """Finds the direction along which a language model refuses, and the ablation that removes it.
 
 From Python: `search` runs the main job, `open_study` reads a recorded one; both give a `Study`.
+
+An installed wheel has this package as `heretic_lab` and as `heretic`: see src/heretic_lab/__init__.py.
 """
 
 from importlib import import_module

@@ -111,7 +111,7 @@ def test_without_the_harness_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["benchmark", str(study)]) == 2
-    assert 'pip install "heretic[benchmark]"' in capsys.readouterr().err
+    assert 'pip install "lm-eval>=' in capsys.readouterr().err
 
 
 def test_a_task_that_the_harness_refuses_is_an_error(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,5 +58,5 @@ def holds(response: str, answer: str) -> bool:
 def _documents(name: str) -> Any:
     from datasets import Dataset
 
-    lines = (files("heretic.benchmark") / "sets" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (files(__package__) / "sets" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return {"test": Dataset.from_list([json.loads(line) for line in lines])}

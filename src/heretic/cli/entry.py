@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..errors import UserError, system_paragraph
+from ..installing import clash
 from ..printable import printable
 from .registry import VERBS, module_of
 from .signals import ending_signals, status_of
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb = given[0] if given and given[0] in VERBS else ""
         module = module_of(verb)
         namespace = module.build_parser().parse_args(given[1:] if verb else given)
+        if (line := clash()) is not None:
+            print(f"Warning: {line}", file=sys.stderr)
         return status_of(_run(lambda: module.run(namespace)))
 
 

@@ -11,6 +11,7 @@ from ..config import Benchmark
 from ..config.defaults import PACKAGED_BENCHMARKS
 from ..engine.local import LocalEngine
 from ..errors import BenchmarkError
+from ..installing import install_command
 from ..model.hooks.edits import edited_model
 from ..session.context import LoadedStudy
 from ..session.sidecars import read_benchmarks, write_sidecar
@@ -122,7 +123,7 @@ def check_harness() -> None:
     if importlib.util.find_spec("lm_eval") is None:
         raise BenchmarkError(
             "Expected EleutherAI's lm-evaluation-harness, which runs the benchmarks, but it is not installed. Install "
-            'it with: pip install "heretic[benchmark]"'
+            f"it with: {install_command('benchmark')}"
         )
 
 

@@ -14,6 +14,7 @@ import torch
 
 from .. import __version__
 from ..engine.memory_plan import LINEAR_BYTES, ModelShape, plan_memory, shape_of
+from ..installing import install_command
 from ..model.accelerator import accelerator, devices
 from ..model.layers import text_config
 from ..model.loading.checkpoint import WEIGHT_SUFFIXES
@@ -64,7 +65,7 @@ def _versions() -> Iterator[Finding]:
         yield Finding("Versions", name, importlib.metadata.version(name))
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        state = f'without {", ".join(missing)}: pip install "heretic[{extra}]"' if missing else "installed"
+        state = f"without {', '.join(missing)}: {install_command(extra)}" if missing else "installed"
         yield Finding("Versions", f"extra {extra}", state)
 
 

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-from heretic.errors import ConfigError
-
+from ..errors import ConfigError
 from .errors import bad_values, nearest, paragraph, shortened, unknown_key
 from .origins import KeyPath, Layer, line_of, merge, place_of
 from .parsing import decode, means_none

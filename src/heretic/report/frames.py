@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..evaluation.statistics import rate
+from ..installing import install_command
 from ..study.pareto import pareto_front
 from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 
@@ -66,7 +67,7 @@ def front_figure(frame: "pd.DataFrame", best: TrialRecord | None, baseline: Base
         import plotly.graph_objects as go
     except ImportError as error:
         raise ConfigError(
-            f'Expected plotly, which draws the front, but {error}. Install it with: pip install "heretic[notebook]"'
+            f"Expected plotly, which draws the front, but {error}. Install it with: {install_command('notebook')}"
         ) from error
     y, x = list(baseline.metrics)[:2]
     upright, across = baseline.metrics[y], baseline.metrics[x]

@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from ..errors import ConfigError
 from ..export.public_names import model_name
+from ..installing import install_command
 from ..printable import printable
 from .data import Report
 
@@ -18,7 +19,7 @@ def check_page() -> None:
     except ImportError as error:
         raise ConfigError(
             f"Expected plotly, which draws the report's charts, but {error}. Install it with: "
-            'pip install "heretic[report]"'
+            f"{install_command('report')}"
         ) from error
 
 
@@ -40,7 +41,7 @@ def render(report: Report) -> str:
 
     from .sections import key_metrics, sections_of, states_text
 
-    template = (files("heretic.report") / "page.html").read_text(encoding="utf-8")
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_printable)
     environment.filters["together"] = together
     return environment.from_string(template).render(

@@ -12,6 +12,7 @@ from ..ablation.directions import Directions
 from ..config import PlotSettings, PromptSource, PromptSources
 from ..errors import ConfigError
 from ..files import write_atomically
+from ..installing import install_command
 from ..report.geometry import GEOMETRY_COLUMNS, GEOMETRY_TITLE, geometry, geometry_rows
 from ..report.plots import PlotStyle, animate, draw
 from ..report.projection import LEAST_POINTS, project_layers
@@ -97,7 +98,7 @@ def check_plots(settings: PlotSettings, sources: PromptSources) -> None:
     except ImportError as error:
         raise ConfigError(
             f"Expected the packages that plot_residuals draws with, but {error}. "
-            'Install them with: pip install "heretic[research]"'
+            f"Install them with: {install_command('research')}"
         ) from error
     style = plot_style(settings, sources.good_prompts, sources.bad_prompts)
     _check_style_sheet(style.sheet)

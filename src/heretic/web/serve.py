@@ -11,6 +11,7 @@ from pathlib import Path
 from ..config import Settings
 from ..errors import ConfigError
 from ..events import Reporter
+from ..installing import install_command
 
 HOST = "127.0.0.1"
 LAST_PORT = 65535
@@ -28,7 +29,7 @@ def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Re
         import uvicorn
     except ImportError as error:
         raise ConfigError(
-            f'Expected Gradio, which shows the page, but {error}. Install it with: pip install "heretic[ui]"'
+            f"Expected Gradio, which shows the page, but {error}. Install it with: {install_command('ui')}"
         ) from error
     from fastapi import FastAPI
 
