@@ -33,15 +33,18 @@ def test_a_model_that_does_not_fit_is_a_problem(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    use_accelerator(monkeypatch, None)
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(10**12)  # a hole: it takes no room
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "model.gguf").write_bytes(b"x" * 1000)
-    big = findings(capsys, str(tmp_path))[str(tmp_path)]
-    assert "1000.0 GB of weights" in big["value"] and "bnb_4bit" in str(big["problem"])
-    small = findings(capsys, str(tmp_path / "small"))[str(tmp_path / "small")]
-    assert small["problem"] is None and "at most" in small["value"]
-    assert "no weights" in findings(capsys, "org/model")["org/model"]["value"]
+    big = findings(capsys, str(tmp_path))
+    assert "about 500 billion parameters, 1000.0 GB on disk" in big["size"]["value"]
+    assert "does not fit" in big["memory in 4 bits"]["value"] and "no quantization" in str(big["advice"]["problem"])
+    small = findings(capsys, str(tmp_path / "small"))
+    assert "advice" not in small and "fits" in small["memory in 4 bits"]["value"]
+    assert "200 trials: about 10 s" in small["time"]["value"]
+    assert "no weights" in findings(capsys, "org/model")["size"]["value"]
 
 
 def test_it_tells_who_is_logged_in_and_never_the_token(

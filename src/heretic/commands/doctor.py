@@ -13,12 +13,15 @@ import psutil
 import torch
 
 from .. import __version__
+from ..config import Settings
 from ..engine.memory_plan import LINEAR_BYTES, ModelShape, plan_memory, shape_of
 from ..installing import install_command
 from ..model.accelerator import accelerator, devices
 from ..model.layers import text_config
-from ..model.loading.checkpoint import WEIGHT_SUFFIXES
 from ..model.loading.load import auto_class, fastest_cpu_dtype
+from ..model.loading.size import model_size
+from ..session.forecast import BITS, BYTES, ROOM, expected_time, forecast
+from ..session.forecast import gigabytes as _gb
 
 PACKAGES = ("torch", "transformers", "optuna", "huggingface_hub", "peft", "safetensors", "datasets")
 EXTRAS = {
@@ -29,10 +32,7 @@ EXTRAS = {
     "research": ("matplotlib", "pacmap", "PIL"),
     "ui": ("gradio",),
 }
-ROOM = 1.2
-"""Memory for each byte of weights: a fifth more for caches, residuals and what the libraries take."""
-BYTES = {"4 bits": 0.6, "16 bits": 2.0, "32 bits": 4.0}
-"""Bytes a parameter; in 4 bits, embeddings stay as they are and each block has its scale."""
+BYTES_A_PARAMETER = {"4 bits": BYTES["bnb_4bit"], "16 bits": 2.0, "32 bits": 4.0}
 PROMPTS, PROMPT_LENGTH, RESPONSE_LENGTH = 100, 50, 100
 """A search of which it is said how many candidates fit: about that of the defaults."""
 HUB_SECONDS = 5.0
@@ -54,7 +54,7 @@ def examine(model: str | None = None) -> list[Finding]:
     memory = _memory_for_models()
     findings.extend(_fits(memory))
     if model is not None:
-        findings.append(_model_fits(model, memory))
+        findings.extend(_model_fits(model))
         findings.extend(_candidates_fit(model))
     return findings
 
@@ -124,25 +124,29 @@ def _memory_for_models() -> float:
 
 
 def _fits(memory: float) -> Iterator[Finding]:
-    for name, each in BYTES.items():
+    for name, each in BYTES_A_PARAMETER.items():
         yield Finding("What fits", name, f"models up to about {memory / ROOM / each / 1e9:.1f} billion parameters")
 
 
-def _model_fits(model: str, memory: float) -> Finding:
-    """By the size of the files, which are what is loaded unless they are quantised."""
-    path = Path(model).expanduser()
-    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    size = sum(each.stat().st_size for each in files if each.suffix in WEIGHT_SUFFIXES)
-    if not size:
-        return Finding("What fits", model, "unknown: no weights at this path")
-    # A GGUF file is dequantised: its 4 to 8 bits become 16.
-    gguf = all(each.suffix == ".gguf" for each in files if each.suffix in WEIGHT_SUFFIXES)
-    need = size * ROOM * (4 if gguf else 1)
-    value = f"{_gb(size)} of weights, about {_gb(need)} of memory{' at most' if gguf else ''}"
-    problem = (
-        None if need <= memory else f"needs about {_gb(need)}, {_gb(memory)} are free: try quantization = bnb_4bit"
+def _model_fits(model: str) -> Iterator[Finding]:
+    """By the files here, or by what the hub says about those that a run would download."""
+    size = model_size(model)
+    if size is None:
+        yield Finding(model, "size", "unknown: no weights here, and the hub does not know it or was not reached")
+        return
+    found = forecast(size)
+    fetched = f", {_gb(size.missing)} to fetch" if size.missing else ""
+    exact = "" if size.exact else "about "
+    yield Finding(
+        model, "size", f"{exact}{size.parameters / 1e9:.3g} billion parameters, {_gb(size.stored)} on disk{fetched}"
     )
-    return Finding("What fits", model, value, problem)
+    for name, need in found.needed.items():
+        fits = f"{'fits' if found.fits(name) else 'does not fit'} {_gb(found.free)} of free {found.place}"
+        yield Finding(model, f"memory {BITS[name]}", f"about {_gb(need)}: {fits}")
+    if (advice := found.advice("none")) is not None:
+        yield Finding(model, "advice", advice, advice)
+    trials, prompts = Settings().n_trials, (PROMPTS, PROMPTS)
+    yield Finding(model, "time", f"{trials} trials: {expected_time(size, trials, prompts, RESPONSE_LENGTH)}")
 
 
 def _candidates_fit(model: str) -> Iterator[Finding]:
@@ -174,7 +178,3 @@ def _shape(directory: Path) -> ModelShape | None:
     # What is wrong with it is told by loading it.
     except Exception:  # noqa: BLE001
         return None
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -50,7 +50,7 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     prompts = load_run_prompts(settings, settings.over_refusal_objective)
     for note in prompts.notes:
         reporter.warn(note)
-    checkpoint = find_checkpoint(model)
+    checkpoint = find_checkpoint(model, reporter=reporter)
     # An export gets the template settings of its study.
     given = {key for key in TEMPLATE_KEYS if getattr(settings, key)}
     recorded = recorded_template(checkpoint.directory)
@@ -58,7 +58,7 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     session = _session(settings, checkpoint, prompts, reporter)
     baseline = None
     if base is not None:
-        base_checkpoint = find_checkpoint(base, settings.model_commit)
+        base_checkpoint = find_checkpoint(base, settings.model_commit, reporter)
         baseline, chat_format = _baseline(_session(settings, base_checkpoint, prompts, reporter))
         # First tokens are compared at the same position: where the responses of the base begin.
         session = replace(session, settings=changed(session.settings, chat_format))

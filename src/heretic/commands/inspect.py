@@ -67,7 +67,7 @@ def inspect_model(settings: Settings, reporter: Reporter) -> Inspection:
     """
     if settings.model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id.")
-    checkpoint = find_checkpoint(settings.model, settings.model_commit)
+    checkpoint = find_checkpoint(settings.model, settings.model_commit, reporter)
     settings = settle_trust(settings, checkpoint, reporter)
     with reporter.step(f"Loading {checkpoint.name}"):
         model = load_decoder(checkpoint, settings, reporter.say)

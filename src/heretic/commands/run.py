@@ -1,6 +1,7 @@
 """The main command: searches for ablations of a model, and exports the chosen trial."""
 
 import functools
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..search.process_pool import ProcessPool, workers
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.engine import open_engine
+from ..session.forecast import keep_speed, say_forecast
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
 from ..session.learning import LearnedPaths
 from ..session.prompts import load_heldout_prompts, load_run_prompts
@@ -129,7 +131,8 @@ def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[S
     part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
     if part is None and settings.heldout_trials:
         reporter.say("No held-out evaluation: good_heldout_prompts and bad_heldout_prompts are not given.")
-    checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
+    say_forecast(settings, prompts, reporter)
+    checkpoint = find_checkpoint(str(settings.model), settings.model_commit, reporter)
     session = Session(settings, prompts, checkpoint, reporter, path)
     if (form := wanted_format(settings)) is not None:
         check_export(session, form)
@@ -214,7 +217,9 @@ class _Searches:
         with workers(parallelism.processes, alone) as measurer:
             learned = self._learned_points(measurer)
             search = Search(running, measurer, missing, self._statistics, self._heldout_cost(), learned)
+            before, started = running.study.n_finished(), time.monotonic()
             finished = search.run(n_trials)
+        keep_speed(running.loaded, running.study.n_finished() - before, time.monotonic() - started)
         self._statistics = search.statistics
         return finished
 

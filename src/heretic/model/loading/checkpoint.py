@@ -4,9 +4,12 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ModelError
+
+if TYPE_CHECKING:
+    from ...events import Reporter
 
 SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
@@ -51,8 +54,10 @@ class Checkpoint:
         return digest.hexdigest()[:16]
 
 
-def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+def find_checkpoint(name: str, revision: str | None = None, reporter: "Reporter | None" = None) -> Checkpoint:
     """The checkpoint that `name` means; a hub id (or OWNER/NAME/FILE.gguf) is downloaded into the hub's own cache.
+
+    The reporter shows the download.
 
     The revision of a checkpoint from the hub is the commit that was downloaded: a branch may be another one tomorrow.
 
@@ -72,9 +77,9 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     from .hub import download_file, download_model
 
     if on_hub.file is not None:
-        file, commit = download_file(on_hub.repository, on_hub.file, revision)
+        file, commit = download_file(on_hub.repository, on_hub.file, revision, reporter)
         return replace(_gguf(name, file), revision=commit)
-    directory, commit = download_model(name, revision)
+    directory, commit = download_model(name, revision, reporter)
     return Checkpoint(name, directory, None, commit)
 
 

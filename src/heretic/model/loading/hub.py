@@ -3,9 +3,15 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import ModelError
+from .download import shown_download
+
+if TYPE_CHECKING:
+    from ...events import Reporter
 
 # The same weights in other formats, some as large as the model.
 OTHER_FORMATS = (
@@ -15,7 +21,7 @@ OTHER_FORMATS = (
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def download_model(name: str, revision: str | None) -> tuple[Path, str | None]:
+def download_model(name: str, revision: str | None, reporter: "Reporter | None" = None) -> tuple[Path, str | None]:
     """Directory and commit of a downloaded model; only safetensors where there are `.bin` weights too.
 
     Raises:
@@ -25,10 +31,8 @@ def download_model(name: str, revision: str | None) -> tuple[Path, str | None]:
 
     with _hub_errors(name, revision):
         files = _files(name, revision)
-        ignored = list(OTHER_FORMATS)
-        if any(file.endswith(".safetensors") for file in files):
-            ignored.append("*.bin")
-        directory = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
+        with shown_download(name, name, revision, reporter):
+            directory = Path(snapshot_download(name, revision=revision, ignore_patterns=_ignored(files)))
     ggufs = sorted(file for file in files if file.endswith(".gguf"))
     if ggufs and not (directory / "config.json").exists():
         raise ModelError(
@@ -38,7 +42,18 @@ def download_model(name: str, revision: str | None) -> tuple[Path, str | None]:
     return directory, _commit(directory)
 
 
-def download_file(name: str, file: str, revision: str | None) -> tuple[Path, str | None]:
+def wanted_files(files: list[str]) -> list[str]:
+    """Those of a repository's files that are downloaded."""
+    return [file for file in files if not any(fnmatch(file, pattern) for pattern in _ignored(files))]
+
+
+def _ignored(files: list[str]) -> list[str]:
+    return [*OTHER_FORMATS, *(["*.bin"] if any(file.endswith(".safetensors") for file in files) else [])]
+
+
+def download_file(
+    name: str, file: str, revision: str | None, reporter: "Reporter | None" = None
+) -> tuple[Path, str | None]:
     """Path and commit of one file of a repository.
 
     Raises:
@@ -46,7 +61,7 @@ def download_file(name: str, file: str, revision: str | None) -> tuple[Path, str
     """
     from huggingface_hub import hf_hub_download
 
-    with _hub_errors(name, revision, file):
+    with _hub_errors(name, revision, file), shown_download(f"{name}/{file}", name, revision, reporter):
         path = Path(hf_hub_download(name, file, revision=revision))
     return path, _commit(path)
 

@@ -1,0 +1,138 @@
+"""What a search of a model will take, before the model is downloaded or loaded: memory, quantisation, minutes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+
+from ..config import Settings
+from ..engine.memory_plan import LINEAR_BYTES
+from ..events import Reporter
+from ..model.accelerator import accelerator, devices
+from ..model.loading.load import fastest_cpu_dtype
+from ..model.loading.size import ModelSize, model_size
+from ..report.text import duration
+from .context import LoadedStudy
+from .prompts import RunPrompts
+from .speed import product_rate, record_search, recorded_rate, work_of
+
+ROOM = 1.2
+"""Memory for each byte of weights: a fifth more for caches, residuals and what the libraries take."""
+BYTES = {"bnb_4bit": 0.6, "bnb_8bit": 1.1, "none": 2.0}
+"""Bytes a parameter by `quantization`, on a GPU; embeddings stay in 16 bits, and each block has its scale."""
+BITS = {"none": "without quantization", "bnb_8bit": "in 8 bits", "bnb_4bit": "in 4 bits"}
+SMALL = 50_000_000
+"""Parameters of a model of which nothing need be said: it fits, and takes seconds."""
+
+
+TELLING_TRIALS = 10
+"""Trials of a search whose speed is kept: the first ones are slower than the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Of one model on this machine: bytes needed by `quantization`, and bytes free on `place`."""
+
+    size: ModelSize
+    needed: dict[str, float]
+    free: float
+    place: Literal["GPU memory", "memory"]
+
+    def fits(self, quantization: str) -> bool:
+        return self.needed.get(quantization, self.needed["none"]) <= self.free
+
+    @property
+    def fitting(self) -> str | None:
+        """The quantisation of most bits that fits."""
+        return next((name for name in LINEAR_BYTES if name in self.needed and self.fits(name)), None)
+
+    def advice(self, quantization: str) -> str | None:
+        """What to do where the model does not fit with this quantisation; None where it does."""
+        if self.fits(quantization):
+            return None
+        name, need = self.size.name, self.needed.get(quantization, self.needed["none"])
+        lacking = f"{name} needs about {gigabytes(need)} of {self.place}, and {gigabytes(self.free)} are free. "
+        if self.fitting is not None:
+            return f"{lacking}It fits {BITS[self.fitting]} (--quantization {self.fitting}), in about " + (
+                f"{gigabytes(self.needed[self.fitting])}."
+            )
+        return (
+            lacking
+            + "It fits in no quantization. What does not fit is read again in each forward: take a "
+            + ("smaller model or a larger machine, or expect many times the time.")
+        )
+
+
+def forecast(size: ModelSize, on_cpu: bool = False) -> Forecast:
+    """The memory that a model needs and this machine has; `on_cpu` where it has a GPU that is not used."""
+    on_cpu = on_cpu or accelerator() is None
+    free = psutil.virtual_memory().available if on_cpu else sum(each.free for each in devices())
+    if size.quantized is not None:
+        needed = {"none": ROOM * size.stored}
+    else:
+        needed = {name: ROOM * size.parameters * each for name, each in BYTES.items()}
+        if on_cpu:
+            needed = {"none": ROOM * size.parameters * fastest_cpu_dtype().itemsize, "bnb_4bit": needed["bnb_4bit"]}
+    return Forecast(size, needed, float(free), "memory" if on_cpu else "GPU memory")
+
+
+def expected_time(size: ModelSize, trials: int, prompts: tuple[int, int], response_length: int) -> str:
+    """About how long so many trials take on this machine, and what that is based on."""
+    work = trials * work_of(size.parameters, prompts, response_length)
+    measured = recorded_rate()
+    if measured is not None:
+        return f"about {rough(work / measured)} (from the last search on this machine)"
+    dtype = fastest_cpu_dtype() if accelerator() is None else torch.float16
+    return f"about {rough(work / product_rate(dtype))} (computed from this machine's speed)"
+
+
+def lines(found: Forecast, quantization: str, trials: int, prompts: tuple[int, int], length: int) -> Iterator[str]:
+    """Size, memory and time in lines of their own."""
+    size = found.size
+    count = f"{size.parameters / 1e9:.3g} billion parameters"
+    fetched = f"; {gigabytes(size.missing)} to fetch" if size.missing else ""
+    yield f"{size.name}: {'' if size.exact else 'about '}{count}, {gigabytes(size.stored)} on disk{fetched}."
+    need = found.needed.get(quantization, found.needed["none"])
+    yield f"Memory: about {gigabytes(need)} {BITS[quantization]}; {gigabytes(found.free)} of {found.place} are free."
+    yield f"Time: {trials} trials take {expected_time(size, trials, prompts, length)}, loading not counted."
+
+
+def say_forecast(settings: Settings, prompts: RunPrompts, reporter: Reporter) -> None:
+    """Says size, memory and time before anything is downloaded or loaded, and warns where the model does not fit."""
+    size = model_size(str(settings.model), settings.model_commit)
+    if size is None or size.parameters < SMALL:
+        return
+    found = forecast(size, on_cpu=str(settings.device_map).startswith("cpu"))
+    counts = _counts(prompts)
+    for line in lines(found, settings.quantization, settings.n_trials, counts, settings.max_response_length):
+        reporter.say(line)
+    if (advice := found.advice(settings.quantization)) is not None:
+        reporter.warn(advice)
+
+
+def keep_speed(loaded: LoadedStudy, trials: int, seconds: float) -> None:
+    """Keeps the speed of a search that was long enough to tell, for the forecasts of later ones."""
+    parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
+    if trials < TELLING_TRIALS or parameters < SMALL:
+        return
+    work = work_of(parameters, _counts(loaded.session.prompts), loaded.settings.max_response_length)
+    record_search(trials * work, seconds)
+
+
+def _counts(prompts: RunPrompts) -> tuple[int, int]:
+    """Prompts of a trial of which the first token is needed, and those that get responses."""
+    return len(prompts.good_evaluation), len(prompts.bad_evaluation) + len(prompts.over)
+
+
+def gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def rough(seconds: float) -> str:
+    """Seconds in words, without more digits than an estimate has."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    minutes = seconds / 60
+    return duration(60 * (round(minutes) if minutes < 20 else round(minutes / 5) * 5))

@@ -1,0 +1,86 @@
+"""The speed of this machine: of earlier searches if there were any, else of a matrix product."""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+
+from ..files import write_atomically
+from ..model.accelerator import accelerator, device_name
+
+SHARE_OF_PRODUCTS = 1.0
+"""Rate of a search, as if all its trials were fully evaluated, by that of large matrix products. Where nothing ends
+early it is 0.6 on an H100; on two CPU cores, responses that end early make it 1.3, pruned trials 3 (docs/speed.md)."""
+PROMPT_LENGTH = 50
+"""Tokens of a prompt in its chat template, about."""
+SIDE = {"cpu": 1024}
+OTHER_SIDE = 4096
+SECONDS = 0.2
+MAX_DEVICES = 20
+
+
+def device_key() -> str:
+    """The device that models are loaded on, by name."""
+    kind = accelerator()
+    if kind is None:
+        return f"cpu {platform.machine()}, {os.cpu_count()} cores"
+    return device_name(torch.device(kind, 0))
+
+
+def work_of(parameters: int, prompts: tuple[int, int], response_length: int) -> float:
+    """Floating-point operations of a fully evaluated trial: two a parameter and token.
+
+    `prompts` counts those of which only the first token is needed, and those that get responses.
+    """
+    first, responses = prompts
+    tokens = first * PROMPT_LENGTH + responses * (PROMPT_LENGTH + response_length)
+    return 2.0 * parameters * tokens
+
+
+def record_search(work: float, seconds: float) -> None:
+    """Keeps the rate of a search whose trials would have taken so much work in full."""
+    path = _path()
+    entries = _read(path)
+    entries.pop(device_key(), None)
+    newest = dict(list({**entries, device_key(): work / seconds}.items())[-MAX_DEVICES:])
+    write_atomically(path, json.dumps(newest, indent=1).encode())
+
+
+def recorded_rate() -> float | None:
+    """Floating-point operations a second of the last search on this device; pruned trials count as full ones."""
+    return _read(_path()).get(device_key())
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """The rate that a search would reach by that of a matrix product, measured now in a fraction of a second."""
+    kind = accelerator() or "cpu"
+    side = SIDE.get(kind, OTHER_SIDE)
+    x = torch.ones(side, side, dtype=dtype, device=kind)
+    done, started = -1, time.perf_counter()
+    while done < 1 or time.perf_counter() - started < SECONDS:
+        torch.mm(x, x)
+        if kind != "cpu":
+            torch.accelerator.synchronize()
+        done += 1
+        if done == 0:
+            # The first product warms up.
+            started = time.perf_counter()
+    return SHARE_OF_PRODUCTS * done * 2.0 * side**3 / (time.perf_counter() - started)
+
+
+def _path() -> Path:
+    return user_cache_path("heretic") / "speed.json"
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {str(key): float(value) for key, value in entries.items() if isinstance(value, int | float) and value > 0}

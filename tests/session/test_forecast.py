@@ -1,0 +1,57 @@
+"""What is said of a search before its model is downloaded or loaded."""
+
+import pytest
+import torch
+
+from heretic.model.loading.size import ModelSize
+from heretic.session import forecast as module
+from heretic.session.forecast import expected_time, forecast, lines, rough
+
+EIGHT = ModelSize("owner/name", 16 * 10**9, 8 * 10**9, exact=True, missing=16 * 10**9)
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, gigabytes: float) -> None:
+    """A CPU with so much free memory, which is faster in float32."""
+    monkeypatch.setattr(module, "accelerator", lambda: None)
+    monkeypatch.setattr(module, "fastest_cpu_dtype", lambda: torch.float32)
+    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: type("", (), {"available": gigabytes * 1e9}))
+
+
+def test_the_quantisation_that_fits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 12)
+    found = forecast(EIGHT)
+    assert found.needed == {"none": pytest.approx(38.4e9), "bnb_4bit": pytest.approx(5.76e9)}
+    advice = str(found.advice("none"))
+    assert "needs about 38.4 GB of memory, and 12.0 GB are free" in advice
+    assert "(--quantization bnb_4bit), in about 5.8 GB" in advice
+    assert found.advice("bnb_4bit") is None
+
+
+def test_what_fits_in_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 2)
+    assert "fits in no quantization" in str(forecast(EIGHT).advice("none"))
+
+
+def test_weights_that_are_quantised_already_are_as_large_as_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 2)
+    packed = ModelSize("a", 10**9, 2 * 10**9, exact=False, quantized="gptq")
+    assert forecast(packed).needed == {"none": pytest.approx(1.2e9)}
+
+
+def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 50)
+    monkeypatch.setattr(module, "recorded_rate", lambda: 1e12)
+    monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
+    assert expected_time(EIGHT, 1, (100, 100), 100) == "about 5 min (from the last search on this machine)"
+    monkeypatch.setattr(module, "recorded_rate", lambda: None)
+    size, memory, time = lines(forecast(EIGHT), "none", 200, (100, 100), 100)
+    assert size == "owner/name: 8 billion parameters, 16.0 GB on disk; 16.0 GB to fetch."
+    assert memory == "Memory: about 38.4 GB without quantization; 50.0 GB of memory are free."
+    assert time.startswith("Time: 200 trials take about 1 h 45 min (computed from this machine's speed)")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3, "10 s"), (64, "60 s"), (130, "2 min"), (1630, "25 min"), (9000, "2 h 30 min")]
+)
+def test_estimates_are_rounded(seconds: float, text: str) -> None:
+    assert rough(seconds) == text

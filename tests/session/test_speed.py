@@ -1,0 +1,40 @@
+"""The speed of a machine, kept from search to search."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from heretic.session import speed
+from heretic.session.speed import product_rate, record_search, recorded_rate, work_of
+
+
+@pytest.fixture
+def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(speed, "user_cache_path", lambda _: tmp_path)
+    return tmp_path / "speed.json"
+
+
+def test_the_last_search_on_a_device_is_kept(path: Path) -> None:
+    assert recorded_rate() is None
+    record_search(100.0, 10.0)
+    record_search(300.0, 10.0)
+    assert recorded_rate() == 30.0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_damaged_file_counts_as_none(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert recorded_rate() is None
+    record_search(100.0, 10.0)
+    assert recorded_rate() == 10.0
+
+
+def test_a_trial_costs_two_operations_a_parameter_and_token() -> None:
+    assert work_of(10, (3, 2), 7) == 2 * 10 * (3 * 50 + 2 * 57)
+
+
+def test_products_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setitem(speed.SIDE, "cpu", 64)
+    assert product_rate(torch.float32) > 0
