@@ -114,3 +114,10 @@ def test_a_switch_may_have_a_word_as_in_heretic_llm(words: str | None, value: bo
     namespace = build_parser("").parse_args([*given, "m"])
     assert namespace.name == "m"
     assert given_flags(namespace) == {"orthogonalize_direction": value}
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_fits_80_columns(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for flag in ("--help", "--help-all") if verb in ("", "evaluate") else ("--help",):
+        assert max(map(len, shown(verb, flag, capsys).splitlines())) <= 80

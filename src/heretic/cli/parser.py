@@ -14,6 +14,8 @@ from ..config.parsing import table_of
 from ..config.renamed import RENAMED, WITHOUT_MEANING
 
 STATUSES = "Exit status: 0 success, 2 bad input, 130 interrupted by Ctrl+C."
+WIDTH = 79
+"""Of descriptions, which argparse leaves as they are."""
 TRUTH = {"true": True, "false": False}
 DOTTED = re.compile(r"--([a-z][a-z0-9-]*)\.([\w-]+)(?:=(.*))?", re.DOTALL)
 TABLES = {
@@ -48,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"heretic {verb}".strip(),
             usage=" ".join(["heretic", *filter(None, (verb, arguments)), "[options]"]),
-            description=description,
+            description=textwrap.fill(description, WIDTH),
             epilog=f"{epilog}\n\n{STATUSES}".strip(),
             formatter_class=HelpFormatter,
             allow_abbrev=False,

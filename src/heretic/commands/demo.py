@@ -44,13 +44,7 @@ def run_demo(settings: Settings, reporter: Reporter) -> int:
         f"runs {Settings().n_trials} trials without a time limit, on the same prompts and response length."
     )
     settings = changed(settings, {"model": settings.model or str(model)})
-    status = run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)
-    if status == 0:
-        reporter.say(
-            f"The edited model is in {settings.output}. Chat with it: "
-            f"heretic chat {settings.model} --study-checkpoint-dir {settings.study_checkpoint_dir}"
-        )
-    return status
+    return run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)
 
 
 def _free_output(output: Path | None) -> Path:

@@ -16,10 +16,11 @@ from ..study.study import Study
 from .benchmark import run_benchmarks
 from .chat import chat
 from .compare import compare
+from .ending import say_ending
 from .report import measure_residuals, write_report
 from .upload import check_upload, upload_directory
 
-Written = set[tuple[int, ExportName, Path]]
+Written = list[tuple[int, ExportName, Path]]
 """Exports of this run, by trial, format and directory: an upload does not write them again."""
 
 
@@ -36,8 +37,7 @@ def run_menu(
     while True:
         action = chooser.next_action(pareto_front(study.trials, study.record.baseline), study.record.baseline)
         if action.kind == "leave":
-            if not chooser.asks and not written:
-                _say_next_steps(running)
+            say_ending(running, written, chooser.asks)
             return 0
         if action.kind == "more":
             finished = search(study.n_finished() + action.n_trials)
@@ -65,16 +65,6 @@ def show_front(study: Study, reporter: Reporter) -> None:
     bounds = study.space.on_bounds(trial.parameters for trial in front)
     if bounds:
         reporter.say(f"The front lies on bounds of the search space: {'; '.join(bounds)}.")
-
-
-def _say_next_steps(running: RunningStudy) -> None:
-    """After a run that wrote no model and was not told to write none: the commands that go on from here."""
-    path = running.study.path
-    if running.loaded.settings.export is None and running.study.trials:
-        running.reporter.say(
-            f"No model was written. Write the knee with: heretic export {path} --output DIRECTORY. Other commands on "
-            f"this study: heretic chat {path}, heretic report {path}."
-        )
 
 
 def _evaluate(evaluate_front: Callable[[], None], chooser: Chooser, reporter: Reporter) -> None:
@@ -110,10 +100,10 @@ def _write(running: RunningStudy, action: Action, written: Written) -> None:
     if action.repository is not None:
         check_upload(action.repository)
     target = ExportTarget(find_format(action.export), Path(action.output))
-    key = (action.trial.number, action.export, target.output.absolute())
+    key = (action.trial.number, action.export, target.output)
     if action.kind == "save" or key not in written or not target.output.is_dir():
         save_trial(running.loaded.session, action.trial, target, running.baseline)
-        written.add(key)
+        written.append(key)
     if action.repository is not None:
         upload_directory(target.output, action.repository, action.public, running.reporter)
 

@@ -56,7 +56,7 @@ class ExportSettings(Section):
         "of an export. Set it for local files, whose origin can't be known.",
         examples=["OWNER/NAME"],
     )
-    upload: Name = Field(
+    upload: Annotated[Name, Metavar("OWNER/NAME")] = Field(
         default=None,
         description="Hugging Face repository to upload the export to, new or existing.",
         examples=["OWNER/NAME"],

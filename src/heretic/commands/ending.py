@@ -1,0 +1,62 @@
+"""The last lines of a run: what happened, and the commands that go on."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import Settings
+from ..events import Reporter
+from ..export.formats.registry import find_format
+from ..report.text import metrics_text
+from ..session.context import RunningStudy
+from ..study.pareto import knee, pareto_front
+from ..ui.flags import default_output
+
+DIRECTORY = Path(str(Settings().study_checkpoint_dir))
+"""Where commands look for a study without being told."""
+
+
+def say_ending(running: RunningStudy, written: Sequence[tuple[int, str, Path]], asks: bool) -> None:
+    """Says what happened; after a run without questions, also how to go on with its study.
+
+    `written` has the exports of the run: trial, format, directory.
+    """
+    study, reporter = running.study, running.reporter
+    baseline = study.record.baseline
+    front = pareto_front(study.trials, baseline)
+    session = running.loaded.session
+    if front and not asks:
+        chosen = knee(front, baseline).number if not written else written[-1][0]
+        _say_commands(session.settings, session.path, chosen, written, reporter)
+    counted = f"{study.n_finished()} trials, {len(front)} of them on the front"
+    if not written:
+        best = knee(front, baseline) if front else None
+        shown = "" if best is None else f"; the knee is trial {best.number} ({metrics_text(best, baseline)})"
+        reporter.say(f"Done: {counted}{shown}. The study is {session.path}.")
+        return
+    number, form, directory = written[-1]
+    trial = next(each for each in study.trials if each.number == number)
+    reporter.say(
+        f"Done: {counted}. Trial {number} ({metrics_text(trial, baseline)}) is written as {find_format(form).label} to "
+        f"{directory}."
+    )
+
+
+def _say_commands(
+    settings: Settings, path: Path, trial: int, written: Sequence[tuple[int, str, Path]], reporter: Reporter
+) -> None:
+    model = str(settings.model)
+    name = model if settings.study_checkpoint_dir == DIRECTORY else str(path)
+    study = shlex.quote(name)
+    lines = [] if written else [(f"export {study} --trial {trial} -o {shlex.quote(default_output(model))}", "write it")]
+    lines += [
+        (f"chat {study} --trial {trial}", "talk to it"),
+        (f"compare {study} --trial {trial}", "its answers next to the baseline's"),
+        (f"report {study}", "a web page about the study"),
+    ]
+    if written:
+        directory = shlex.quote(str(written[-1][2]))
+        lines += [(f"upload {directory} OWNER/NAME", "share it, privately unless --public")]
+    reporter.say("Next:")
+    for command, what in lines:
+        reporter.say(f"  heretic {command}    # {what}")
