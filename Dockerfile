@@ -19,20 +19,20 @@ RUN if ! command -v python3 > /dev/null; then \
     fi
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python3 -m venv /opt/venv
 # torch by itself: it changes less often than the program, and so this layer is kept.
 # hadolint ignore=DL3013
-RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+RUN python3 -m venv /opt/venv && \
+    /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 
 WORKDIR /opt/source
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY src src
 RUN /opt/venv/bin/pip install ".[${EXTRAS}]"
 
-RUN useradd --create-home --uid 1000 heretic 2> /dev/null || useradd --create-home heretic; \
+RUN (useradd --create-home --uid 1000 heretic || true) && \
     mkdir -p /cache /work && chmod 1777 /cache /work
 ENV PATH=/opt/venv/bin:$PATH HF_HOME=/cache/huggingface XDG_CACHE_HOME=/cache HOME=/cache
-USER heretic
+USER 1000
 VOLUME ["/cache"]
 WORKDIR /work
 ENTRYPOINT ["heretic"]

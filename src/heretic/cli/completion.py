@@ -9,10 +9,11 @@ from .registry import build_parser as parser_of
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 PATHS = {"MODEL", "BASE", "STUDY", "DIRECTORY", "DIR", "FILE"}
-INSTALL = """bash:  heretic completion bash > ~/.local/share/bash-completion/completions/heretic
-zsh:   heretic completion zsh > DIRECTORY/_heretic     (a directory of $fpath; then: compinit)
-fish:  heretic completion fish > ~/.config/fish/completions/heretic.fish
-tcsh:  heretic completion tcsh >> ~/.tcshrc"""
+INSTALL = """where its output goes:
+  bash   ~/.local/share/bash-completion/completions/heretic
+  zsh    _heretic in a directory of $fpath; then: compinit
+  fish   ~/.config/fish/completions/heretic.fish
+  tcsh   the end of ~/.tcshrc"""
 
 
 def build_parser() -> Parser:
