@@ -10,7 +10,7 @@ BIN := .venv/bin
 GPU_TESTS := tests/engine tests/model/hooks tests/evaluation/heldout tests/end_to_end/test_gpu.py \
   tests/end_to_end/test_planted.py tests/end_to_end/test_static_decode.py
 
-.PHONY: demo test test-gpu lint install model clean
+.PHONY: demo test test-gpu lint site install model clean
 
 demo: install
 	$(BIN)/heretic demo $(DEMO)
@@ -25,6 +25,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) site
+
+# The documents as web pages, in build/site; a broken link or an unknown name in the reference is an error.
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 install: .venv/installed
 

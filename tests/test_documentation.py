@@ -17,12 +17,12 @@ from heretic.ablation.methods.kernel.space import (
 )
 from heretic.cli.registry import VERBS, build_parser
 from heretic.commands.demo import demo_flags
-from heretic.commands.doctor import BYTES, ROOM
 from heretic.config import PromptSource, Settings, given_flags, load_settings
 from heretic.config.parsing import choices
 from heretic.config.renamed import RENAMED, WITHOUT_MEANING
 from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
+from heretic.session.forecast import BYTES, ROOM
 from heretic.study.schema import TrialRecord
 from tests.support.pages import FENCE, PAGES, ROOT, TOLD_TO_USERS, command_lines, fenced, inline
 
@@ -230,8 +230,8 @@ def test_the_readme_computes_memory_as_doctor_does() -> None:
     rows = re.findall(r"^\| (\d+) billion \| ([\d.]+) GB \| ([\d.]+) GB \|$", readme, re.MULTILINE)
     assert len(rows) > 3
     for billions, half, quarter in rows:
-        assert half == f"{float(billions) * BYTES['16 bits'] * ROOM:.1f}"
-        assert quarter == f"{float(billions) * BYTES['4 bits'] * ROOM:.1f}"
+        assert half == f"{float(billions) * BYTES['none'] * ROOM:.1f}"
+        assert quarter == f"{float(billions) * BYTES['bnb_4bit'] * ROOM:.1f}"
 
 
 def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -> None:

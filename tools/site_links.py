@@ -1,4 +1,4 @@
-"""A hook of mkdocs: pages of the root become pages of the site, and links to other files of the repository become text."""
+"""A hook of mkdocs: pages of the root become pages of the site, and links to other files become text."""
 
 import re
 from pathlib import Path
