@@ -80,6 +80,8 @@ def forecast(size: ModelSize, on_cpu: bool = False) -> Forecast:
 
 def expected_time(size: ModelSize, trials: int, prompts: tuple[int, int], response_length: int) -> str:
     """About how long so many trials take on this machine, and what that is based on."""
+    if size.parameters < SMALL:
+        return "under a minute"
     work = trials * work_of(size.parameters, prompts, response_length)
     measured = recorded_rate()
     if measured is not None:
