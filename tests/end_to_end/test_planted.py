@@ -53,7 +53,7 @@ def test_the_written_model_answers(
     assert main([model, *planted_flags, *flags, *named]) == 0
     table = capsys.readouterr().err
     assert "searched" in table and "written" in table
-    assert "No model was written" not in table
+    assert "  heretic upload " in table and table.splitlines()[-1].startswith("Done: ")
     manifest = json.loads((output / "heretic.json").read_text())
     assert manifest["trial"]["metrics"]["refusals"]["value"] == 0
     assert manifest["base_model"] == ("owner/planted" if named else "planted")
