@@ -87,7 +87,7 @@ def test_outputs_are_edited_as_weights_are(mode: str) -> None:
 
 
 def test_a_post_norms_gain_is_taken_into_account() -> None:
-    """Behind a gain, it is the stream that must lose the direction, not the site."""
+    """With a gain after the site, the stream must lose the direction, not the output of the site."""
     weight, gain, direction = random(D_MODEL, D_IN), random(D_MODEL, seed=3), unit_directions().vectors[2]
     plain = edit_weight(compiled(weight, candidate(1.0), "none"), weight)
     gained = edit_weight(compiled(weight, candidate(1.0), "none", gain), weight)

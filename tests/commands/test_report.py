@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("plotly")
 
 from heretic.cli import main
-from heretic.config import Settings
+from heretic.config import ExportSettings
 from heretic.events import Action
 from heretic.report.data import Report, without_home
 from heretic.study.reader import RecordedStudy
@@ -120,8 +120,8 @@ def test_no_model_is_loaded_where_none_is_wanted_or_needed(
 class AsksForReport(FlagChooser):
     """Somebody who chooses a report in the menu, twice, and leaves."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, "continue", str(settings.model))
+    def __init__(self, model: str, export: ExportSettings, *_: object) -> None:
+        super().__init__(export, "continue", model)
         self._left = 2
 
     def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heretic.commands.run import _check_settings
+from heretic.commands.run import _check_target
 from heretic.config import Settings
 from heretic.errors import ExportError
 
@@ -22,9 +22,9 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_output_that_is_taken_is_refused_at_once(settings: Settings) -> None:
     with pytest.raises(ExportError):
-        _check_settings(settings.model_copy(update={"model": "some/model"}))
+        _check_target("some/model", settings)
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(export="none"), Settings(export="merge", output="free")])
 def test_others_are_not(settings: Settings) -> None:
-    assert _check_settings(settings.model_copy(update={"model": "some/model"})).suffix == ".jsonl"
+    assert _check_target("some/model", settings) == "some/model"

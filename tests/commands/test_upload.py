@@ -76,7 +76,7 @@ def test_in_the_menu_nothing_is_written_without_a_login(
             self._done = True
             return Action("upload", front[0], "merge", str(output), repository=REPOSITORY)
 
-    monkeypatch.setattr("heretic.cli.search._chooser", lambda settings: Uploads(settings, None, str(settings.model)))
+    monkeypatch.setattr("heretic.cli.search._chooser", lambda model, export, *_: Uploads(export, None, model))
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert main([str(planted_directory / "planted"), *planted_flags, "--n-trials", "2"]) == 0
     printed = capsys.readouterr().err

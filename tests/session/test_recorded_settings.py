@@ -5,8 +5,9 @@ import io
 import pytest
 
 from heretic.config import Settings
+from heretic.config.changes import changed, values_as_json
 from heretic.errors import ConfigError
-from heretic.session.recorded_settings import COMPARED_SETTINGS, METRIC_SETTINGS, metric_settings, with_recorded
+from heretic.session.recorded_settings import COMPARED_SETTINGS, METRIC_SETTINGS, recorded_values
 from heretic.ui.plain import PlainReporter
 
 NEVER_TAKEN = {
@@ -20,8 +21,8 @@ NEVER_TAKEN = {
 
 def taken(recorded: dict[str, object], own: Settings | None = None, **flags: str) -> tuple[Settings, str]:
     printed = io.StringIO()
-    settings = with_recorded(own or Settings(), recorded, "a.jsonl", PlainReporter(printed), flags)
-    return settings, " ".join(printed.getvalue().split())
+    values = recorded_values(recorded, "a.jsonl", PlainReporter(printed), flags)
+    return changed(own or Settings(), values), " ".join(printed.getvalue().split())
 
 
 def test_every_setting_is_either_taken_from_records_or_never() -> None:
@@ -42,7 +43,7 @@ def test_a_record_decides_what_metrics_depend_on_and_the_user_the_rest() -> None
 
 def test_what_changes_nothing_is_not_worth_a_warning() -> None:
     assert taken({"trust_remote_code": None, "device_map": "auto", "judges": [], "model": "a/b"})[1] == ""
-    assert taken(metric_settings(Settings()))[1] == ""
+    assert taken(values_as_json(Settings(), METRIC_SETTINGS))[1] == ""
 
 
 def test_flags_count_over_the_record() -> None:

@@ -18,6 +18,7 @@ from heretic.study.reader import RecordedStudy
 from heretic.study.sampler import SamplerOptions
 from heretic.study.schema import StudyRecord
 from heretic.study.study import Study
+from tests.support.study_toys import metrics
 
 pytest.importorskip("gradio")
 CHROMIUM = next(
@@ -131,7 +132,7 @@ def add_trials(path: Path, count: int) -> None:
     space = KernelSpace(tuple(record.space["components"]), record.space["last_layer"])
     with Study(path, space, SamplerOptions("random", seed=5)) as study:
         for number, candidate in enumerate(study.ask(count), 1):
-            study.tell(candidate, 5 * number, 0.3 * number, (0.3 * number, 0.2 * number))
+            study.tell(candidate, metrics(5 * number, 0.3 * number), (0.3 * number, 0.2 * number))
 
 
 def test_points_are_clicked_and_trials_appear_while_a_search_runs(page: Any, study: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..config import EngineSettings, Settings, given_flags, load_settings
+from ..config import EngineSettings, ExportSettings, Settings, given_flags, load_settings
 from ..errors import ConfigError
 from .parser import Parser
 
@@ -75,7 +75,7 @@ def prepare(
         flags["model"] = model
     config = getattr(namespace, "config", None)
     settings, warnings = load_settings(flags, Path(config) if config else None)
-    reporter = make_reporter(sys.stderr, may_ask(settings))
+    reporter = make_reporter(sys.stderr, may_ask(settings, settings.resume))
     for warning in warnings:
         reporter.warn(warning)
     if not config:
@@ -85,9 +85,9 @@ def prepare(
     return settings, reporter
 
 
-def may_ask(settings: Settings) -> bool:
+def may_ask(export: ExportSettings, resume: str | None) -> bool:
     """Whether questions can be asked: on a terminal, unless a flag has answered them."""
-    answers = (settings.trial, settings.export, settings.output, settings.resume, settings.upload)
+    answers = (export.trial, export.export, export.output, resume, export.upload)
     return sys.stdin.isatty() and sys.stderr.isatty() and all(answer is None for answer in answers)
 
 

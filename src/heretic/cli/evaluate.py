@@ -3,13 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from ..config import ChatTemplateSettings, EvaluationSettings, ModelSettings, PromptSettings, Settings
+from ..config import ChatTemplateSettings, EvaluationSettings, ModelSettings, PromptSettings
 from ..printable import printable
 from .common import ENGINE, MODEL_HELP, add_json, prepare, print_json
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..events import Reporter
+    from ..commands.evaluate import ModelEvaluation
 
 UNUSED = {
     *("full_precision_model", "experts", "evaluate_model", "benchmarks", "kl_divergence_scale", "kl_divergence_target"),
@@ -34,14 +34,15 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace, model=namespace.name)
-    return print_evaluation(settings, namespace.name, namespace.against, namespace.json, reporter)
-
-
-def print_evaluation(settings: Settings, model: str, base: str | None, as_json: bool, reporter: "Reporter") -> int:
     from ..commands.evaluate import evaluate_model
+
+    return print_evaluation(evaluate_model(settings, namespace.name, namespace.against, reporter), namespace.json)
+
+
+def print_evaluation(found: "ModelEvaluation", as_json: bool) -> int:
+    """Prints the metrics in a line, or as JSON; returns the exit status."""
     from ..report.text import value_text
 
-    found = evaluate_model(settings, model, base, reporter)
     if as_json:
         print_json(found.plain())
         return 0

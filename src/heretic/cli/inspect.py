@@ -44,7 +44,7 @@ def show(inspection: "Inspection", reporter: "Reporter") -> None:
         f"{inspection.model}: {inspection.model_class}, {count(inspection.parameters)} parameters, "
         f"{inspection.dtype}, d_model {inspection.d_model}, {inspection.n_layers} layers ({inspection.layer_list})"
     )
-    columns = ["Layers", "Class", "Component", "Module", "Shape", "Behind"]
+    columns = ["Layers", "Class", "Component", "Module", "Shape", "Post-norm"]
     rows = []
     for kind in inspection.kinds:
         first = [ranges(kind.layers), kind.layer_class]

@@ -1,9 +1,13 @@
 """heretic report: a study as a web page and as JSON."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .common import LOADING, add_study, given_study, prepare, user_path
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from ..report.residuals import ResidualMetrics
 
 
 def build_parser() -> Parser:
@@ -24,8 +28,13 @@ def build_parser() -> Parser:
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
     from ..commands.report import load_and_measure, write_report
+    from ..session.recorded import open_session, recorded_prompts
 
     study = given_study(namespace)
-    measure = None if namespace.no_model else lambda: load_and_measure(study, settings, reporter)
-    write_report(study, namespace.page, measure, reporter)
+
+    def measure() -> "ResidualMetrics":
+        session = open_session(study, settings, reporter, recorded_prompts(study.record))
+        return load_and_measure(session, study.record)
+
+    write_report(study, namespace.page, None if namespace.no_model else measure, reporter)
     return 0

@@ -4,12 +4,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from ..config import ChatTemplateSettings, HeldoutSettings, ModelSettings, PromptSettings, Settings, given_flags
+from ..config import ChatTemplateSettings, HeldoutSettings, ModelSettings, PromptSettings, given_flags
 from .common import ENGINE, make_reporter, prepare, print_json
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..commands.reproduce import ReproduceOptions
     from ..events import Reporter
     from ..report.reproduction import Reproduction
 
@@ -38,19 +37,14 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.reproduce import ReproduceOptions
+    from ..commands.reproduce import ReproduceOptions, reproduce
 
     options = ReproduceOptions(namespace.search, given_flags(namespace))
-    return reproduce_record(namespace.record, options, settings, reporter, namespace.json)
+    return print_reproduction(reproduce(namespace.record, options, settings, reporter), namespace.json)
 
 
-def reproduce_record(
-    record: str, options: "ReproduceOptions", settings: Settings, reporter: "Reporter", as_json: bool
-) -> int:
-    """Repeats the record and prints the comparison; returns the exit status."""
-    from ..commands.reproduce import reproduce
-
-    reproduction = reproduce(record, options, settings, reporter)
+def print_reproduction(reproduction: "Reproduction | None", as_json: bool) -> int:
+    """Prints the comparison, which is None after Ctrl+C; returns the exit status."""
     if reproduction is None:
         return INTERRUPTED
     show_reproduction(reproduction, as_json, make_reporter(sys.stdout))

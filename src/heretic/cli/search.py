@@ -1,11 +1,12 @@
 """heretic MODEL: searches for the ablation of a model, and exports the chosen trial."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..config import Settings, given_flags
+from ..config import Benchmark, ExportSettings, Settings, given_flags
 from ..config.errors import nearest
 from ..errors import ConfigError
 from .common import MODEL_HELP, may_ask, prepare
@@ -82,20 +83,23 @@ def run(namespace: argparse.Namespace) -> int:
     _check_name(namespace.name)
     settings, reporter = prepare(namespace, model=namespace.name)
     if settings.reproduce is not None:
-        from ..commands.reproduce import ReproduceOptions
-        from .reproduce import reproduce_record
+        from ..commands.reproduce import ReproduceOptions, reproduce
+        from .reproduce import print_reproduction
 
         flags = given_flags(namespace)
         if settings.model is not None:
             flags["model"] = settings.model
-        return reproduce_record(settings.reproduce, ReproduceOptions(False, flags), settings, reporter, False)
+        options = ReproduceOptions(False, flags)
+        return print_reproduction(reproduce(settings.reproduce, options, settings, reporter), as_json=False)
     if settings.evaluate_model is not None:
+        from ..commands.evaluate import evaluate_model
         from .evaluate import print_evaluation
 
-        return print_evaluation(settings, settings.evaluate_model, settings.model, False, reporter)
+        return print_evaluation(evaluate_model(settings, settings.evaluate_model, settings.model, reporter), False)
     from ..commands.run import run as search
 
-    return search(settings, _chooser(settings), reporter)
+    chooser = _chooser(str(settings.model), settings, settings.resume, settings.benchmarks)
+    return search(settings, chooser, reporter)
 
 
 def _check_name(name: str | None) -> None:
@@ -114,12 +118,12 @@ def _check_name(name: str | None) -> None:
         )
 
 
-def _chooser(settings: Settings) -> "Chooser":
+def _chooser(model: str, export: ExportSettings, resume: str | None, benchmarks: Sequence[Benchmark]) -> "Chooser":
     """Asks on a terminal, unless a flag has answered."""
-    if may_ask(settings):
+    if may_ask(export, resume):
         from ..ui.menus import MenuChooser
 
-        return MenuChooser(str(settings.model), settings.benchmarks)
+        return MenuChooser(model, benchmarks)
     from ..ui.flags import FlagChooser
 
-    return FlagChooser(settings, settings.resume, str(settings.model))
+    return FlagChooser(export, resume, model)

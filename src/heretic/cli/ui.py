@@ -18,6 +18,8 @@ def build_parser() -> Parser:
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
     from ..web.serve import serve
+    from ..web.service import StudyService
 
-    serve(given_study(namespace).path, settings, namespace.port, not namespace.no_browser, reporter)
+    service = StudyService(given_study(namespace).path, settings, reporter)
+    serve(service, namespace.port, not namespace.no_browser, reporter)
     return 0

@@ -13,7 +13,7 @@ from ..export.manifest import MANIFEST, TEMPLATE_KEYS, recorded_template
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
 from ..session.context import ModelSession
 from ..session.engine import make_evaluator, open_engine, release
-from ..session.prompts import RunPrompts, load_run_prompts
+from ..session.prompts import load_run_prompts
 from ..session.remote_code import settle_trust
 from ..session.response_log import counting_evaluator
 from ..study.metrics import BaselineMetric
@@ -55,19 +55,21 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     given = {key for key in TEMPLATE_KEYS if getattr(settings, key)}
     recorded = recorded_template(checkpoint.directory)
     settings = changed(settings, {key: value for key, value in recorded.items() if key not in given}, MANIFEST)
-    session = _session(settings, checkpoint, prompts, reporter)
+    unsettled = ModelSession(settings, prompts, checkpoint, reporter)
+    session = _for_checkpoint(unsettled, checkpoint)
     baseline = None
     if base is not None:
         base_checkpoint = find_checkpoint(base, settings.model_commit, reporter)
-        baseline, chat_format = _baseline(_session(settings, base_checkpoint, prompts, reporter))
+        baseline, chat_format = _baseline(_for_checkpoint(unsettled, base_checkpoint))
         # First tokens are compared at the same position: where the responses of the base begin.
         session = replace(session, settings=changed(session.settings, chat_format))
     return ModelEvaluation(model, base, _metrics(session, baseline))
 
 
-def _session(settings: Settings, checkpoint: Checkpoint, prompts: RunPrompts, reporter: Reporter) -> ModelSession:
-    """The session of one of the two models; permission to run code is asked for each."""
-    return ModelSession(settle_trust(settings, checkpoint, reporter), prompts, checkpoint, reporter)
+def _for_checkpoint(session: ModelSession, checkpoint: Checkpoint) -> ModelSession:
+    """The session of one of the two models; permission to run code is settled for each."""
+    settings = settle_trust(session.settings, checkpoint, session.reporter)
+    return replace(session, checkpoint=checkpoint, settings=settings)
 
 
 def _baseline(session: ModelSession) -> tuple[Baseline, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..ablation.sites import FusedExpertsSite, MeasuredGain, PostNorm, Site, components_of
-from ..config import Settings
+from ..config import ModelSettings
 from ..errors import ConfigError
 from ..events import Reporter
 from ..model.layers import decoder_layers, width
@@ -59,7 +59,7 @@ class Inspection:
     kinds: tuple[LayerKind, ...]
 
 
-def inspect_model(settings: Settings, reporter: Reporter) -> Inspection:
+def inspect_model(settings: ModelSettings, reporter: Reporter) -> Inspection:
     """Loads the model, without tokenizer and chat template, finds its sites and proves them.
 
     Raises:

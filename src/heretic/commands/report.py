@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config import Settings
 from ..engine.local import LocalEngine
 from ..errors import ConfigError
 from ..events import Reporter
@@ -14,7 +13,7 @@ from ..report.residuals import ResidualMetrics, residual_metrics
 from ..session.context import Session
 from ..session.directions import collect_residuals, read_tensors
 from ..session.prompt_filter import filter_direction_prompts
-from ..session.recorded import load_engine, open_session, recorded_prompts
+from ..session.recorded import load_engine
 from ..session.recorded_run import recorded_report
 from ..session.sidecars import read_residuals, write_sidecar
 from ..study.journal import residuals_path, tensors_path
@@ -77,16 +76,13 @@ def kept_residuals(study: RecordedStudy) -> ResidualMetrics | None:
     return residuals if same else None
 
 
-def load_and_measure(study: RecordedStudy, settings: Settings, reporter: Reporter) -> ResidualMetrics:
+def load_and_measure(session: Session, record: StudyRecord) -> ResidualMetrics:
     """Loads the model of a recorded study and measures its residuals.
 
     Raises:
         ModelError: the model can't be loaded.
-        ExportError: the model's files have changed since.
-        PromptError: the prompts have changed since.
     """
-    session = open_session(study, settings, reporter, recorded_prompts(study.record))
-    return measure_residuals(session, load_engine(session, study.record), study.record)
+    return measure_residuals(session, load_engine(session, record), record)
 
 
 def measure_residuals(session: Session, engine: LocalEngine, record: StudyRecord) -> ResidualMetrics:

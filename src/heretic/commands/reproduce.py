@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import JudgeSource, ModelSettings, Settings
+from ..config import EvaluationSettings, HeldoutSettings, JudgeSource, ModelSettings, PromptSettings, Settings
 from ..config.changes import changed
 from ..errors import ConfigError, ExportError, ModelError, PromptError, StudyError
 from ..evaluation.rounding import Rounding, kl_rounding
@@ -22,9 +22,9 @@ from ..report.reproduction import (
     differences,
 )
 from ..session.files_digest import check_files
-from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
+from ..session.prompts import load_heldout_prompts, load_run_prompts
 from ..session.recorded_run import RecordedRun, read_recorded_run
-from ..session.recorded_settings import METRIC_SETTINGS, with_recorded
+from ..session.recorded_settings import METRIC_SETTINGS, recorded_values
 from ..session.records import hardware, versions
 from ..session.sidecars import read_heldout_report
 from ..session.start import FixedCandidates
@@ -65,7 +65,8 @@ def reproduce(source: str, options: ReproduceOptions, own: Settings, reporter: R
     journal = study_path(settings.study_checkpoint_dir, str(settings.model))
     # Printed before anything is downloaded or loaded.
     reporter.say(_plan(recorded, options.whole, journal, settings, settings.judges))
-    check_same_ingredients(recorded, settings, reporter)
+    check_same_model(recorded, settings, reporter)
+    check_same_prompts(recorded, _prompt_sets(settings, settings, settings, recorded.measured is not None))
     _check_place(journal, source, recorded, options.whole)
     fixed = None
     if not options.whole:
@@ -86,7 +87,8 @@ def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings
     flags = options.flags
     # The user's configuration must not change metrics.
     settings = changed(own, {key: getattr(Settings(), key) for key in METRIC_SETTINGS})
-    settings = with_recorded(settings, recorded.settings, recorded.source, reporter, flags)
+    values = recorded_values(recorded.settings, recorded.source, reporter, flags)
+    settings = changed(settings, values, recorded.source)
     changes: dict[str, object] = {"resume": "continue", "time_budget": None, **NOTHING_WRITTEN}
     if "study_checkpoint_dir" not in flags:
         changes["study_checkpoint_dir"] = PLACE
@@ -120,13 +122,12 @@ def _model_of(recorded: RecordedRun) -> str:
     return recorded.model
 
 
-def check_same_ingredients(recorded: RecordedRun, settings: Settings, reporter: Reporter) -> None:
-    """Makes sure that model and prompts are those of the record.
+def check_same_model(recorded: RecordedRun, settings: ModelSettings, reporter: Reporter) -> None:
+    """Makes sure that the model is that of the record.
 
     Raises:
         ModelError: the model is missing.
         ExportError: it is another one.
-        PromptError: prompts are missing, or differ.
     """
     try:
         checkpoint = find_checkpoint(str(settings.model), settings.model_commit)
@@ -139,11 +140,16 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings, reporter: 
             f"{settings.model} has the digest {checkpoint.digest()}. Give its path with --model."
         )
     check_files(checkpoint, recorded.files_digest, recorded.source, reporter)
-    prompts = load_run_prompts(settings, settings.over_refusal_objective)
+
+
+def check_same_prompts(recorded: RecordedRun, found: Mapping[str, PromptSet]) -> None:
+    """Makes sure that the prompt sets, by key, are those of the record.
+
+    Raises:
+        PromptError: one is missing, or differs.
+    """
     wanted = {name: each.digest for name, each in recorded.prompts.items()}
-    found: dict[str, PromptSet] = prompts.sets()
     if recorded.measured is not None:
-        found |= _report_sets(settings, prompts)
         wanted |= {name: each.digest for name, each in recorded.measured.prompts.items()}
     for name, digest in wanted.items():
         if name not in found or found[name].digest != digest:
@@ -154,9 +160,13 @@ def check_same_ingredients(recorded: RecordedRun, settings: Settings, reporter: 
             )
 
 
-def _report_sets(settings: Settings, prompts: RunPrompts) -> dict[str, PromptSet]:
-    part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
-    return part.sets() if part is not None else {}
+def _prompt_sets(
+    run: PromptSettings, evaluation: EvaluationSettings, heldout: HeldoutSettings, measured: bool
+) -> dict[str, PromptSet]:
+    """The prompt sets of the settings by key; with the held-out ones if the record has them `measured`."""
+    prompts = load_run_prompts(run, evaluation.over_refusal_objective)
+    part = load_heldout_prompts(heldout, run, evaluation.is_about_refusals, prompts) if measured else None
+    return prompts.sets() | (part.sets() if part is not None else {})
 
 
 def _check_place(journal: Path, source: str, recorded: RecordedRun, whole: bool) -> None:

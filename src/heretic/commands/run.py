@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..ablation.methods.registry import find_method
 from ..ablation.sites import components_of
-from ..config import SearchSettings, Settings, resolve_prompts
+from ..config import ExportSettings, HeldoutSettings, PromptSettings, SearchSettings, Settings, resolve_prompts
+from ..config.changes import values_as_json
 from ..engine.local import LocalEngine
 from ..errors import ConfigError, StudyError
 from ..evaluation.evaluator import Evaluator
@@ -33,9 +34,9 @@ from ..session.engine import open_engine
 from ..session.forecast import keep_speed, say_forecast
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
 from ..session.learning import LearnedPaths
-from ..session.prompts import load_heldout_prompts, load_run_prompts
+from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
-from ..session.recorded_settings import metric_settings
+from ..session.recorded_settings import METRIC_SETTINGS
 from ..session.records import run_record
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
@@ -61,11 +62,17 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     Raises:
         UserError: a setting or an input has to change; all recorded trials stay.
     """
-    path = _check_settings(settings)
+    model = _check_target(settings.model, settings)
+    check_plots(settings, resolve_prompts(settings))
+    path = study_path(settings.study_checkpoint_dir, model)
     # Locked before the journal is repaired: another process may be writing an unfinished line.
     with SingleWriter(path) as writer:
         searching = _settle_existing(path, settings, chooser, reporter)
-        session, part = _open_session(settings, path, reporter)
+        prompts = load_run_prompts(settings, settings.over_refusal_objective)
+        part = _heldout_prompts(settings, settings, settings.is_about_refusals, prompts, reporter)
+        say_forecast(settings, prompts, reporter)
+        checkpoint = find_checkpoint(model, settings.model_commit, reporter)
+        session = _checked(Session(settings, prompts, checkpoint, reporter, path))
         profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
         engine = open_engine(session, profile)
         if (form := wanted_format(settings)) is not None:
@@ -89,16 +96,20 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
             return run_menu(running, chooser, searches.run, searches.evaluate_front)
 
 
-def _check_settings(settings: Settings) -> Path:
-    """Checks what needs neither the model's files nor prompts; returns the path of the study."""
-    if settings.model is None:
+def _check_target(model: str | None, export: ExportSettings) -> str:
+    """The model that is named, after checks of the export's target that need no files of the model.
+
+    Raises:
+        ConfigError: no model is named.
+        ExportError: the output exists, or the upload is impossible.
+    """
+    if model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
-    if settings.output is not None or settings.export not in (None, "none") or settings.upload is not None:
-        check_output(settings.output or Path(default_output(settings.model)))
-    if settings.upload is not None:
-        check_upload(settings.upload)
-    check_plots(settings, resolve_prompts(settings))
-    return study_path(settings.study_checkpoint_dir, settings.model)
+    if export.output is not None or export.export not in (None, "none") or export.upload is not None:
+        check_output(export.output or Path(default_output(model)))
+    if export.upload is not None:
+        check_upload(export.upload)
+    return model
 
 
 def _settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:
@@ -123,20 +134,27 @@ def _settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, rep
     return choice == "continue"
 
 
-def _open_session(settings: Settings, path: Path, reporter: Reporter) -> tuple[Session, HeldoutPrompts | None]:
-    """Prompts and model files, checked; and the held-out prompts, if there are any."""
-    prompts = load_run_prompts(settings, settings.over_refusal_objective)
+def _heldout_prompts(
+    settings: HeldoutSettings, run: PromptSettings, refusals: bool, prompts: RunPrompts, reporter: Reporter
+) -> HeldoutPrompts | None:
+    """The held-out prompts, if there are any. Notes on the `prompts` of the search are shown first."""
     for note in prompts.notes:
         reporter.warn(note)
-    part = load_heldout_prompts(settings, settings, settings.is_about_refusals, prompts)
+    part = load_heldout_prompts(settings, run, refusals, prompts)
     if part is None and settings.heldout_trials:
         reporter.say("No held-out evaluation: good_heldout_prompts and bad_heldout_prompts are not given.")
-    say_forecast(settings, prompts, reporter)
-    checkpoint = find_checkpoint(str(settings.model), settings.model_commit, reporter)
-    session = Session(settings, prompts, checkpoint, reporter, path)
-    if (form := wanted_format(settings)) is not None:
+    return part
+
+
+def _checked(session: Session) -> Session:
+    """The session, once it is settled whether its model's code may run.
+
+    Raises:
+        ExportError: the wanted export can't be made from its model.
+    """
+    if (form := wanted_format(session.settings)) is not None:
         check_export(session, form)
-    return replace(session, settings=settle_trust(settings, checkpoint, reporter)), part
+    return replace(session, settings=settle_trust(session.settings, session.checkpoint, session.reporter))
 
 
 def _begin(session: Session, engine: LocalEngine, study: Study, evaluator: Evaluator) -> RunningStudy:
@@ -181,7 +199,8 @@ class _Searches:
         if not self._noted:
             chosen = self._parallelism
             used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
-            self._running.study.note_run(run_record(metric_settings(self._running.loaded.settings) | used))
+            kept = values_as_json(self._running.loaded.settings, METRIC_SETTINGS)
+            self._running.study.note_run(run_record(kept | used))
         self._noted = True
 
     @functools.cached_property

@@ -1,6 +1,6 @@
-"""Settings with some values replaced: validated, which pydantic's own `model_copy` does not do."""
+"""Settings with some values replaced, and some of their values as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -13,8 +13,16 @@ from .sections import Section
 S = TypeVar("S", bound=Section)
 
 
+def values_as_json(settings: Section, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of `keys`, in that order."""
+    dumped = settings.model_dump(mode="json", include=set(keys))
+    return {key: dumped[key] for key in keys}
+
+
 def changed(settings: S, changes: Mapping[str, Any], place: str = "the program") -> S:
-    """`settings` with `changes` in their place; `place` names where these come from.
+    """`settings` with `changes` in their place, validated (pydantic's own `model_copy` does not validate).
+
+    `place` names where the changes come from.
 
     What was not set stays not set (`model_fields_set`).
 

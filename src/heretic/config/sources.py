@@ -1,7 +1,7 @@
 """Reads the settings: config.toml, then HERETIC_ variables, then flags; later ones win."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,12 @@ def load_settings(flags: Mapping[str, str | bool], config_file: Path | None = No
     settings, layers = _settle(
         (_file(config_file), _environment(notes), _Source(flags, _read_text, _flag_place)), notes
     )
-    return settings, [*notes.warnings, *_without_effect(settings, layers)]
+    without_effect = (
+        f"{key} ({place_of(layers, [key])}) has no effect in this release: {instead}."
+        for key, instead in WITHOUT_EFFECT.items()
+        if getattr(settings, key) != Settings.model_fields[key].default
+    )
+    return settings, [*notes.warnings, *without_effect]
 
 
 def recorded_settings(recorded: Mapping[str, Any], name: str, flags: Mapping[str, str | bool]) -> Settings:
@@ -76,14 +81,6 @@ def _settle(sources: Sequence[_Source], notes: _Notes) -> tuple[Settings, list[L
     if notes.problems:
         raise ConfigError(paragraph(notes.problems))
     return settings, layers
-
-
-def _without_effect(settings: Settings, layers: Sequence[Layer]) -> Iterator[str]:
-    """A warning for each key that has another value than its default but no effect."""
-    defaults = Settings()
-    for key, instead in WITHOUT_EFFECT.items():
-        if getattr(settings, key) != getattr(defaults, key):
-            yield f"{key} ({place_of(layers, [key])}) has no effect in this release: {instead}."
 
 
 def _layer(source: _Source, notes: _Notes) -> Layer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from ..config.changes import values_as_json
 from ..engine.local import LocalEngine
 from ..errors import CandidateError
 from ..evaluation.heldout.agreement import judge
@@ -176,8 +177,7 @@ class HeldoutEvaluation:
         return report if same and report.settings == self._classified_by() else None
 
     def _classified_by(self) -> dict[str, object]:
-        dumped = self.loaded.settings.model_dump(mode="json")
-        return {key: dumped[key] for key in CLASSIFIED_BY}
+        return values_as_json(self.loaded.settings, CLASSIFIED_BY)
 
 
 def numbered(trials: Sequence[TrialRecord], numbers: Sequence[int]) -> list[TrialRecord]:

@@ -9,6 +9,7 @@ from ..ablation.methods.registry import find_method
 from ..ablation.methods.tensors import StudyTensors
 from ..ablation.weight_stats import WeightStats
 from ..config import PromptSource, Settings
+from ..config.changes import changed
 from ..engine.local import LocalEngine
 from ..engine.protocol import RuntimeProfile
 from ..errors import ExportError, PromptError, StudyError
@@ -26,7 +27,7 @@ from .engine import open_engine
 from .files_digest import check_files
 from .full_precision import full_precision_of
 from .prompts import NO_PROMPTS, OVER_REFUSAL_EVALUATION, RunPrompts
-from .recorded_settings import with_recorded
+from .recorded_settings import recorded_values
 from .remote_code import settle_trust
 
 
@@ -52,7 +53,7 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
     those of `settings`.
     """
     record = study.record
-    settings = with_recorded(settings, record.settings, str(study.path), reporter)
+    settings = changed(settings, recorded_values(record.settings, str(study.path), reporter), str(study.path))
     place = f"revision {record.model_revision} on the hub" if record.model_revision else record.model_path
     reporter.say(f"{study.path} was recorded with the model {record.model!r} ({place!r}).")
     checkpoint = checkpoint_of(record)

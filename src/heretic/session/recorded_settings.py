@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import Settings, recorded_settings
-from ..config.changes import changed
 from ..config.renamed import RENAMED, WITHOUT_MEANING, renamed_keys
 from ..events import Reporter
 
@@ -38,43 +37,22 @@ PROMPT_SETTINGS = (
     *("over_refusal_heldout_prompts", "chat_template_arguments", "chat_template_date"),
 )
 ROUNDING_SETTINGS = (
-    *(
-        "dtypes",
-        "batch_size",
-        "candidates_per_forward",
-        "n_workers",
-        "share_prefix",
-        "cache_lower_layers",
-        "fast_attention",
-    ),
-    *("packed_weights", "compact_batch", "static_decode"),
+    *("dtypes", "batch_size", "candidates_per_forward", "n_workers", "share_prefix", "cache_lower_layers"),
+    *("fast_attention", "packed_weights", "compact_batch", "static_decode"),
 )
 """Settings whose rounding may move a metric in its last digits, or that decide the order in which trials are asked."""
 
 SEARCH_SETTINGS = (
-    *(
-        "n_trials",
-        "n_startup_trials",
-        "literature_trials",
-        "warm_start",
-        "time_budget",
-        "sampler",
-        "n_ei_candidates",
-        "seed",
-    ),
+    *("n_trials", "n_startup_trials", "literature_trials", "warm_start", "time_budget", "sampler"),
+    *("n_ei_candidates", "seed"),
     *("prune_dominated", "order_startup_trials", "response_prefix", "chain_of_thought_skips", "measure_thinking"),
     *("refusal_openings", "heldout_trials", "heldout_response_length"),
 )
 METRIC_SETTINGS = (*COMPARED_SETTINGS, *PROMPT_SETTINGS, *ROUNDING_SETTINGS, *SEARCH_SETTINGS)
+"""The settings that a record keeps: without the author's permissions, addresses and paths."""
 
 NAMED_ELSEWHERE = ("model", "model_commit")
 """Keys that a record repeats: its own fields name the model."""
-
-
-def metric_settings(settings: Settings) -> dict[str, Any]:
-    """The settings that a record keeps, as JSON: without the author's permissions, addresses and paths."""
-    dumped = settings.model_dump(mode="json")
-    return {key: dumped[key] for key in METRIC_SETTINGS}
 
 
 def taken_from(recorded: Mapping[str, Any], source: str, reporter: Reporter) -> dict[str, Any]:
@@ -94,14 +72,10 @@ def taken_from(recorded: Mapping[str, Any], source: str, reporter: Reporter) -> 
     return {key: value for key, value in named.items() if key in METRIC_SETTINGS}
 
 
-def with_recorded(
-    settings: Settings,
-    recorded: Mapping[str, Any],
-    source: str,
-    reporter: Reporter,
-    flags: Mapping[str, str | bool] | None = None,
-) -> Settings:
-    """`settings` with the recorded ones that decide metrics in their place, and `flags` over these.
+def recorded_values(
+    recorded: Mapping[str, Any], source: str, reporter: Reporter, flags: Mapping[str, str | bool] | None = None
+) -> dict[str, Any]:
+    """The values of the recorded settings that decide metrics, validated; `flags` override them.
 
     Raises:
         ConfigError: a recorded value can't be used.
@@ -111,7 +85,7 @@ def with_recorded(
     given = {key: value for key, value in (flags or {}).items() if RENAMED.get(key, key) in METRIC_SETTINGS}
     read = recorded_settings(taken, source, given)
     keys = {*taken, *(RENAMED.get(key, key) for key in given)}
-    return changed(settings, {key: getattr(read, key) for key in sorted(keys)}, source)
+    return {key: getattr(read, key) for key in sorted(keys)}
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ import torch
 from .. import __version__
 from ..ablation.methods.base import SearchSpace
 from ..config import ChatTemplateSettings
+from ..config.changes import values_as_json
 from ..engine.decoding import end_tokens
 from ..engine.local import LocalEngine
 from ..model.accelerator import accelerator, device_name, devices
@@ -23,19 +24,19 @@ from .context import Session
 from .files_digest import files_digest
 from .prompt_filter import KeptPrompts
 from .prompts import RunPrompts
-from .recorded_settings import COMPARED_SETTINGS, metric_settings
+from .recorded_settings import COMPARED_SETTINGS
 
 
 def identity(session: Session, engine: LocalEngine, space: SearchSpace) -> dict[str, Any]:
     """The fields of StudyRecord in which trials must agree to be comparable."""
     checkpoint = engine.loaded.checkpoint
-    kept = metric_settings(session.settings)
+    compared = values_as_json(session.settings, COMPARED_SETTINGS)
     return {
         "model_digest": checkpoint.digest(),
         "files_digest": files_digest(checkpoint, session.reporter),
         "dtype": engine.profile.dtype,
         "prompts": {name: each.model_dump(mode="json") for name, each in prompt_records(session.prompts).items()},
-        "settings": {key: kept[key] for key in COMPARED_SETTINGS} | template_settings(engine, session.settings),
+        "settings": compared | template_settings(engine, session.settings),
         "space": space.describe(),
         "inputs": inputs_digest(engine, session.prompts),
     }

@@ -6,18 +6,17 @@ import secrets
 import socket
 import threading
 import webbrowser
-from pathlib import Path
 
-from ..config import Settings
 from ..errors import ConfigError
 from ..events import Reporter
 from ..installing import install_command
+from .service import StudyService
 
 HOST = "127.0.0.1"
 LAST_PORT = 65535
 
 
-def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Reporter) -> None:
+def serve(service: StudyService, port: int, browser: bool, reporter: Reporter) -> None:
     """Serves the study's page; port 0 takes any that is free.
 
     Raises:
@@ -35,13 +34,12 @@ def serve(path: Path, settings: Settings, port: int, browser: bool, reporter: Re
 
     from .guard import OwnPageOnly
     from .page import build_page
-    from .service import StudyService
 
     listener = _listen(port)
     port = listener.getsockname()[1]
     # `httpx` logs every request at this level, including Gradio's own.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    page = build_page(StudyService(path, settings, reporter))
+    page = build_page(service)
     # Fonts of the system: the default ones come from another machine.
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     app = gr.mount_gradio_app(
