@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import Settings
-from ..events import Reporter
 from ..export.formats.registry import find_format
 from ..report.text import metrics_text
-from ..session.context import RunningStudy
+from ..session.context import RunningStudy, Session
 from ..study.pareto import knee, pareto_front
 from ..ui.flags import default_output
 
@@ -27,7 +26,7 @@ def say_ending(running: RunningStudy, written: Sequence[tuple[int, str, Path]], 
     session = running.loaded.session
     if front and not asks:
         chosen = knee(front, baseline).number if not written else written[-1][0]
-        _say_commands(session.settings, session.path, chosen, written, reporter)
+        _say_commands(session, chosen, written)
     counted = f"{study.n_finished()} trials, {len(front)} of them on the front"
     if not written:
         best = knee(front, baseline) if front else None
@@ -42,11 +41,9 @@ def say_ending(running: RunningStudy, written: Sequence[tuple[int, str, Path]], 
     )
 
 
-def _say_commands(
-    settings: Settings, path: Path, trial: int, written: Sequence[tuple[int, str, Path]], reporter: Reporter
-) -> None:
-    model = str(settings.model)
-    name = model if settings.study_checkpoint_dir == DIRECTORY else str(path)
+def _say_commands(session: Session, trial: int, written: Sequence[tuple[int, str, Path]]) -> None:
+    model = str(session.settings.model)
+    name = model if session.settings.study_checkpoint_dir == DIRECTORY else str(session.path)
     study = shlex.quote(name)
     lines = [] if written else [(f"export {study} --trial {trial} -o {shlex.quote(default_output(model))}", "write it")]
     lines += [
@@ -57,6 +54,6 @@ def _say_commands(
     if written:
         directory = shlex.quote(str(written[-1][2]))
         lines += [(f"upload {directory} OWNER/NAME", "share it, privately unless --public")]
-    reporter.say("Next:")
+    session.reporter.say("Next:")
     for command, what in lines:
-        reporter.say(f"  heretic {command}    # {what}")
+        session.reporter.say(f"  heretic {command}    # {what}")

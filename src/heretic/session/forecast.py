@@ -7,7 +7,7 @@ from typing import Literal
 import psutil
 import torch
 
-from ..config import Settings
+from ..config import ModelSettings
 from ..engine.memory_plan import LINEAR_BYTES
 from ..events import Reporter
 from ..model.accelerator import accelerator, devices
@@ -101,14 +101,15 @@ def lines(found: Forecast, quantization: str, trials: int, prompts: tuple[int, i
     yield f"Time: {trials} trials take {expected_time(size, trials, prompts, length)}, loading not counted."
 
 
-def say_forecast(settings: Settings, prompts: RunPrompts, reporter: Reporter) -> None:
+def say_forecast(
+    settings: ModelSettings, trials: int, response_length: int, prompts: RunPrompts, reporter: Reporter
+) -> None:
     """Says size, memory and time before anything is downloaded or loaded, and warns where the model does not fit."""
     size = model_size(str(settings.model), settings.model_commit)
     if size is None or size.parameters < SMALL:
         return
     found = forecast(size, on_cpu=str(settings.device_map).startswith("cpu"))
-    counts = _counts(prompts)
-    for line in lines(found, settings.quantization, settings.n_trials, counts, settings.max_response_length):
+    for line in lines(found, settings.quantization, trials, _counts(prompts), response_length):
         reporter.say(line)
     if (advice := found.advice(settings.quantization)) is not None:
         reporter.warn(advice)
