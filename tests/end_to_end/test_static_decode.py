@@ -46,4 +46,4 @@ def test_trials_are_equal_with_and_without(
     assert not replays
     captured = study(tmp_path / "captured", [*flags, "--static-decode", "on"], planted_directory / "planted")
     assert captured == plain
-    assert len(set(replays)) > 4
+    assert len(set(replays)) > 1

@@ -118,7 +118,7 @@ def test_a_shared_prefix_changes_no_result(family: str) -> None:
     edits = [{}, some_edit(shared, 4)]
     tokens = [shared.chat.tokens(prompt) for prompt in many]
     order = sorted(range(len(many)), key=lambda index: len(tokens[index]))
-    plan = ForwardPlan(1, lambda _: None, n_reserved=8)
+    plan = ForwardPlan((0,), lambda _: None, n_reserved=8)
     with torch.inference_mode():
         assert len(list(shared.prefill.slices(tokens, order, plan))) > 2
         for engine in (plain, shared):
@@ -136,7 +136,7 @@ def test_a_short_sliding_window_uses_the_cache_of_transformers() -> None:
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     engine = LocalEngine(loaded, chat_format(tokenizer, "word1 word2 word3 word4 word5", "tiny"), 1)
     tokens = [engine.chat.tokens(prompt) for prompt in PROMPTS[:1]]
-    assert next(engine.prefill.slices(tokens, [0], ForwardPlan(1, lambda _: None))).n_shared == 0
+    assert next(engine.prefill.slices(tokens, [0], ForwardPlan((0,), lambda _: None))).n_shared == 0
     texts = [r.text for r in engine.generate(PROMPTS, [{}], 8, None, no_progress)[0]]
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = torch.tensor([engine.chat.tokens(prompt)])
@@ -166,7 +166,7 @@ def test_fast_attention_differs_by_rounding_alone(family: str) -> None:
 def decoded_log_probabilities(engine: LocalEngine) -> torch.Tensor:
     """Log-probabilities after each of some given tokens; half of the rows leave halfway."""
     tokens = [engine.chat.tokens(prompt) for prompt in PROMPTS]
-    plan = ForwardPlan(1, lambda _: None, n_reserved=90)
+    plan = ForwardPlan((0,), lambda _: None, n_reserved=90)
     seen = []
     with torch.inference_mode():
         [start] = engine.prefill.batches(tokens, 64, plan)

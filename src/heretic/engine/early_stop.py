@@ -51,10 +51,6 @@ class EarlyStopper:
         self._n_settled = [0] * len(prune_at)
         self.pruned: set[int] = set()
 
-    @property
-    def all_pruned(self) -> bool:
-        return len(self.pruned) == len(self._prune_at)
-
     def __call__(self, rows: Sequence[RowState], step: int, last: bool) -> None:
         """Ends rows that need no token after number `step`; `last`: no more tokens follow anyway."""
         if self._is_settled is None:

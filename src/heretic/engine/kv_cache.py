@@ -65,6 +65,17 @@ class PreallocatedLayer(DynamicLayer):
         """An empty layer of this kind."""
         return PreallocatedLayer(bool(self.is_sliding), self.transposed)
 
+    def over(self, keys: Tensor, values: Tensor) -> "PreallocatedLayer":
+        """An empty layer of this kind that writes to these buffers, (rows, heads, positions, head_dim).
+
+        Positions that are not written yet must be finite. Keys are not stored transposed.
+        """
+        assert not self.transposed, "buffers of transposed keys have another shape"
+        layer = self.empty_like()
+        layer.lazy_initialization(keys, values)
+        layer._set(keys, values, 0)
+        return layer
+
     def batch_select_indices(self, indices: Tensor) -> None:
         if self._buffers is not None:
             # Layers may be on several devices.
@@ -184,13 +195,15 @@ def _selected(value: Any, n_rows: int, index: Tensor) -> Any:
     return [_selected(each, n_rows, index) for each in value] if type(value) is list else value
 
 
-def copy_rows(cache: KVCache, repeats: int) -> KVCache:
-    """A new cache with each row of `cache` `repeats` times."""
-    copied: Any = Cache(layers=[layer.empty_like() for layer in cache.layers])
-    for new, old in zip(copied.layers, cache.layers, strict=True):
+def spread_rows(cache: KVCache, index: Int[Tensor, " row"], into: KVCache | None = None) -> KVCache:
+    """The rows of `cache` at `index`, which may repeat, in an empty cache: `into`, or a new one."""
+    target: Any = Cache(layers=[layer.empty_like() for layer in cache.layers]) if into is None else into
+    for new, old in zip(target.layers, cache.layers, strict=True):
         if old.get_seq_length():
-            new.update(old.keys.repeat_interleave(repeats, dim=0), old.values.repeat_interleave(repeats, dim=0))
-    return copied
+            # Layers may be on several devices.
+            own = index.to(old.keys.device)
+            new.update(old.keys[own], old.values[own])
+    return target
 
 
 def join_rows(caches: Sequence[KVCache], n_shared: int) -> KVCache:

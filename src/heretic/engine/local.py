@@ -24,17 +24,16 @@ from ..model.sites.feature_gain import measured_gain
 from ..model.sites.find import site_weight
 from ..prompts.prompt import Prompt
 from .cuda_graphs.capture import GraphCapturer, capturer_for
-from .cuda_graphs.decoder import StaticDecoder
+from .cuda_graphs.decoder import Generation, StaticDecoder
 from .cuda_graphs.runner import CudaGraphRunner
-from .cuda_graphs.static_batch import BatchCapacity
-from .decoding import GreedyDecoder, end_tokens
+from .decoding import GreedyDecoder, OnToken, end_tokens
 from .early_stop import CHECK_INTERVAL, EarlyStopper, RowState
 from .forward import Forward
 from .layer_cache import LowerLayerCache
 from .options import DEFAULT, EngineOptions
 from .padding import padding_is_neutral
 from .prefill import AssignCandidates, ForwardPlan, Prefill, Prefilled
-from .protocol import IsSettled, Progress, Response, RuntimeProfile
+from .protocol import IsSettled, Progress, Response, RuntimeProfile, no_progress
 from .residual_stream import captured_residuals
 from .teacher_forcing import AnswerScorer
 
@@ -158,10 +157,8 @@ class LocalEngine:
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
         with self.without_layer_cache(), edited_model(self.loaded.model, edits, self.sites) as edit_hooks:
-            plan = self.plan(edits, edit_hooks.assign, n_tokens)
-            decoder = self._decoder([], tokens, n_tokens, edits, edit_hooks)
-            for start in self.prefill.batches(tokens, self._batch_size, plan):
-                decoder.run(start, n_tokens, lambda *_: times.append(time.perf_counter()), edit_hooks.assign)
+            wanted = self._generation(tokens, edits, edit_hooks, n_tokens)
+            self._decode(wanted, [], lambda *_: times.append(time.perf_counter()), set(), no_progress)
         # The first steps may warm up caches, and tokens of graphs arrive several at a time.
         counted = len(times) - CHECK_INTERVAL
         return n_candidates * len(prompts) * counted / (times[-1] - times[CHECK_INTERVAL - 1])
@@ -172,7 +169,7 @@ class LocalEngine:
     ) -> Iterator[tuple[list[int], Float[Tensor, "prompt residual d_model"]]]:
         layers, d_model = self.loaded.layers, self.loaded.d_model
         with captured_residuals(layers) as captured:
-            for start in self._prefilled(prompts, ForwardPlan(1, _unedited)):
+            for start in self._prefilled(prompts, ForwardPlan((0,), _unedited)):
                 rows, positions = len(start.prompts), start.mask.shape[1] - start.n_shared
                 states = [residual(captured[n], rows, positions, d_model)[:, -1] for n in range(len(layers) + 1)]
                 yield start.prompts, torch.stack([state.float().cpu() for state in states], dim=1)
@@ -242,44 +239,44 @@ class LocalEngine:
         ends = end_tokens(self.loaded.model, self._chat.tokenizer)
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
         with edited_model(self.loaded.model, edits, self.sites) as edit_hooks:
-            decoder = self._decoder(ends, tokens, max_new_tokens, edits, edit_hooks)
-            plan = self.plan(edits, edit_hooks.assign, max_new_tokens)
-            for start in self.prefill.batches(tokens, self._batch_size, plan):
-                rows = decoder.run(start, max_new_tokens, stopper, edit_hooks.assign)
-                texts = self._chat.decode([row.tokens for row in rows])
-                for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-                    candidate, place = divmod(number, len(start.prompts))
-                    responses[candidate][start.prompts[place]] = _response(row, text)
-                progress(len(start.prompts))
-                if stopper.all_pruned:
-                    break
+            wanted = self._generation(tokens, edits, edit_hooks, max_new_tokens)
+            rows = self._decode(wanted, ends, stopper, stopper.pruned, progress)
+        texts = self._chat.decode([row.tokens for row in rows.values()])
+        for ((candidate, prompt), row), text in zip(rows.items(), texts, strict=True):
+            responses[candidate][prompt] = _response(row, text)
         return responses
+
+    def _generation(
+        self, tokens: Sequence[Sequence[int]], edits: Sequence[ModelEdit], edit_hooks: EditHooks, max_new_tokens: int
+    ) -> Generation:
+        plan = self.plan(edits, edit_hooks.assign, max_new_tokens)
+        return Generation(tokens, edits, edit_hooks, plan, max_new_tokens)
+
+    def _decode(
+        self, wanted: Generation, ends: Sequence[int], on_token: OnToken, pruned: set[int], progress: Progress
+    ) -> Mapping[tuple[int, int], RowState]:
+        """Rows by candidate and prompt; those of a candidate in `pruned`, which `on_token` may fill, end."""
+        if self.graphs is not None and wanted.prompts:
+            static = StaticDecoder(self.prefill, self.graphs, ends, self._batch_size)
+            decoded = static.run(wanted, on_token, pruned, progress)
+            if decoded is not None:
+                return decoded
+        rows: dict[tuple[int, int], RowState] = {}
+        decoder = GreedyDecoder(self.forward, ends, self._compact_batch)
+        for start in self.prefill.batches(wanted.prompts, self._batch_size, wanted.plan):
+            batch = decoder.run(start, wanted.max_new_tokens, on_token, wanted.plan.assign)
+            for number, row in enumerate(batch):
+                rows[row.candidate, start.prompts[number % len(start.prompts)]] = row
+            progress(len(start.prompts))
+            if len(pruned) == len(wanted.edits):
+                break
+        return rows
 
     def plan(self, edits: Sequence[ModelEdit], assign: AssignCandidates, n_reserved: int = 0) -> ForwardPlan:
         """The plan of a prefill under `edits`, followed by `n_reserved` positions."""
         edited = {module for edit in edits for module in edit}
         layers = [site.layer for site in self.sites if site.module in edited]
-        return ForwardPlan(len(edits), assign, min(layers, default=len(self.loaded.layers)), n_reserved)
-
-    def _decoder(
-        self,
-        ends: Sequence[int],
-        tokens: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        edits: Sequence[ModelEdit],
-        edit_hooks: EditHooks,
-    ) -> GreedyDecoder | StaticDecoder:
-        plain = GreedyDecoder(self.forward, ends, self._compact_batch)
-        if self.graphs is None or not tokens:
-            return plain
-        needed = BatchCapacity(
-            rows=min(len(tokens) * len(edits), max(len(edits), self._batch_size)),
-            positions=max(map(len, tokens)) + max_new_tokens,
-            tokens=max_new_tokens,
-            candidates=len(edits),
-            rank=max((each.rank for edit in edits for each in edit.values()), default=1),
-        )
-        return StaticDecoder(plain, self.graphs, ends, needed, edits, edit_hooks)
+        return ForwardPlan(range(len(edits)), assign, min(layers, default=len(self.loaded.layers)), n_reserved)
 
     def _release_graphs(self) -> None:
         if self.graphs is not None:

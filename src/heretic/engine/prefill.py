@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .forward import Forward
-from .kv_cache import KVCache, copy_rows, is_kv_only, is_preallocated, join_rows, make_cache, stretch_mask
+from .kv_cache import KVCache, is_kv_only, is_preallocated, join_rows, make_cache, spread_rows, stretch_mask
 from .layer_cache import BatchKeys, LowerLayerCache
 
 MIN_PREFIX = 4
@@ -43,15 +43,36 @@ class Prefilled:
     n_shared: int
 
 
+RowCache = Callable[[int], KVCache | None]
+"""Called with the number of rows of a slice: an empty cache over the memory in which they will be decoded, or None."""
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardPlan:
-    """What a prefill is for: `n_candidates`, whose rows `assign` tells apart and none of which edits the first
+    """What a prefill is for: the `candidates`, whose rows `assign` tells apart and none of which edits the first
     `n_unedited` layers, and `n_reserved` positions to follow the prompts (0: nothing follows)."""
 
-    n_candidates: int
+    candidates: Sequence[int]
     assign: AssignCandidates
     n_unedited: int = 0
     n_reserved: int = 0
+
+    @property
+    def n_candidates(self) -> int:
+        return len(self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The first `n_shared` positions of several prompts, a row for each of `candidates`; an empty cache for 0.
+
+    `divisible`: the prompts' rows may run in slices that are joined later.
+    """
+
+    cache: KVCache
+    n_shared: int
+    candidates: Sequence[int]
+    divisible: bool
 
 
 class Prefill:
@@ -99,35 +120,64 @@ class Prefill:
         """
         for batch in self.split(prompts, max(1, max_rows // plan.n_candidates)):
             slices = list(self.slices(prompts, batch, plan))
-            yield slices[0] if len(slices) == 1 else _join(slices, plan.n_candidates)
+            joined = slices[0] if len(slices) == 1 else _join(slices, plan.n_candidates)
+            # The slices' own caches are not kept while the batch is decoded.
+            del slices
+            yield joined
+            del joined
 
-    def slices(self, prompts: Sequence[Sequence[int]], batch: Sequence[int], plan: ForwardPlan) -> Iterator[Prefilled]:
-        """The prompts of `batch`, which ascend in length, a slice of similar lengths at a time."""
-        max_positions = len(prompts[batch[-1]]) + plan.n_reserved
-        prefix = make_cache(self._config, max_positions)
-        divisible = is_kv_only(prefix, max_positions)
+    def slices(
+        self,
+        prompts: Sequence[Sequence[int]],
+        batch: Sequence[int],
+        plan: ForwardPlan,
+        prefix: Prefix | None = None,
+        row_cache: RowCache | None = None,
+    ) -> Iterator[Prefilled]:
+        """The prompts of `batch`, which ascend in length, a slice of similar lengths at a time.
+
+        `prefix` is that of these prompts, and of more if it ran before, for at least the candidates of the plan. Keys
+        and values are written to the cache that `row_cache` returns.
+        """
+        prefix = prefix or self.prefix(prompts, batch, plan)
+        lengths = [len(prompt) - prefix.n_shared for prompt in prompts]
+        for part in _similar_lengths(batch, lengths) if prefix.divisible else [list(batch)]:
+            yield self._slice([prompts[index] for index in part], part, prefix, plan, row_cache)
+
+    def prefix(self, prompts: Sequence[Sequence[int]], batch: Sequence[int], plan: ForwardPlan) -> Prefix:
+        """The common prefix of the prompts of `batch`, run once for each candidate."""
+        max_positions = max(len(prompts[index]) for index in batch) + plan.n_reserved
+        cache = make_cache(self._config, max_positions)
+        divisible = is_kv_only(cache, max_positions)
         n_shared = common_prefix_length([prompts[index] for index in batch]) if self._share_prefix and divisible else 0
         if n_shared < MIN_PREFIX:
-            n_shared = 0
-        if n_shared:
-            shared = tuple(prompts[batch[0]][:n_shared])
-            plan.assign(torch.arange(plan.n_candidates))
-            ids = torch.tensor([shared] * plan.n_candidates, device=self._device)
-            keys = BatchKeys([shared], [n_shared], plan.n_candidates, fills_cache=True)
-            self._run(keys, ids, torch.ones_like(ids), prefix, plan)
-        lengths = [len(prompt) - n_shared for prompt in prompts]
-        for part in _similar_lengths(batch, lengths) if divisible else [list(batch)]:
-            yield self._slice([prompts[index] for index in part], part, prefix, n_shared, plan)
+            return Prefix(cache, 0, plan.candidates, divisible)
+        shared = tuple(prompts[batch[0]][:n_shared])
+        plan.assign(torch.tensor(plan.candidates))
+        ids = torch.tensor([shared] * plan.n_candidates, device=self._device)
+        keys = BatchKeys([shared], [n_shared], plan.n_candidates, fills_cache=True)
+        self._run(keys, ids, torch.ones_like(ids), cache, plan)
+        return Prefix(cache, n_shared, plan.candidates, divisible)
 
     def _slice(
-        self, rows: list[Sequence[int]], part: list[int], prefix: KVCache, n_shared: int, plan: ForwardPlan
+        self,
+        rows: list[Sequence[int]],
+        part: list[int],
+        prefix: Prefix,
+        plan: ForwardPlan,
+        row_cache: RowCache | None,
     ) -> Prefilled:
-        longest = max(map(len, rows))
+        longest, n_shared = max(map(len, rows)), prefix.n_shared
         ids = [[self._pad] * (longest - len(row)) + list(row[n_shared:]) for row in rows] * plan.n_candidates
         mask = [[1] * n_shared + [0] * (longest - len(row)) + [1] * (len(row) - n_shared) for row in rows]
-        candidates = torch.arange(plan.n_candidates).repeat_interleave(len(rows))
-        # An empty cache is copied with the kinds of its layers.
-        cache = copy_rows(prefix, len(rows)) if n_shared else copy.deepcopy(prefix)
+        candidates = torch.tensor(plan.candidates).repeat_interleave(len(rows))
+        cache = None if row_cache is None else row_cache(len(candidates))
+        if n_shared:
+            of_candidate = [prefix.candidates.index(candidate) for candidate in plan.candidates]
+            cache = spread_rows(prefix.cache, torch.tensor(of_candidate).repeat_interleave(len(rows)), cache)
+        elif cache is None:
+            # An empty cache is copied with the kinds of its layers.
+            cache = copy.deepcopy(prefix.cache)
         tokens = torch.tensor(ids, device=self._device)
         attended = torch.tensor(mask * plan.n_candidates, device=self._device)
         plan.assign(candidates)

@@ -47,14 +47,12 @@ def test_responses_are_those_of_plain_forwards(family: str, monkeypatch: pytest.
     for number, (count, rank) in enumerate([(5, 2), (5, 2), (3, 1)]):
         edits = edits_of(plain, number, count, rank)
         expected = answers(plain, edits)
-        # The first two are compared with plain forwards.
-        sizes.clear()
         assert answers(fast, edits) == expected
         seen |= {response.tokens for row in expected for response in row}
     assert fast.uses_cuda_graphs and fast.graphs is not None
     assert len(seen) > 20
     # Captured once for each size; the model's own code never ran again.
-    assert len(forwards) == len(fast.graphs.batch.capacity.graph_sizes)
+    assert len(forwards) == len({args[0] for args in sizes})
     assert len({args[0] for args in sizes}) >= 2
 
 
@@ -70,6 +68,29 @@ def test_cuda_graphs_give_the_responses_of_plain_forwards(family: str, monkeypat
         assert answers(fast, edits) == answers(plain, edits)
     assert fast.uses_cuda_graphs
     assert sizes
+
+
+@pytest.mark.usefixtures("two_reads")
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_rows_are_independent_of_the_batch_that_they_share(family: str) -> None:
+    """Rows of random lengths in 12 places, which take turns; and each candidate alone, with a place for every row."""
+    plain = engine_for(family, 12)
+    fast = captured(plain)
+    edits = edits_of(plain, 7, 4, 2)
+    draw = torch.Generator().manual_seed(3)
+    settled_at = {f"word{n}": int(torch.randint(1, 30, (), generator=draw)) for n in range(60)}
+
+    def is_settled(text: str) -> bool:
+        words = text.split()
+        return bool(words) and len(words) >= settled_at.get(words[0], 30)
+
+    responses = [each.generate(PROMPTS, edits, 30, is_settled, no_progress) for each in (fast, plain)]
+    assert responses[0] == responses[1]
+    assert len({response.n_tokens for row in responses[0] for response in row}) > 3
+    with fast.with_batch_size(64):
+        alone = [fast.generate(PROMPTS, [edit], 30, is_settled, no_progress)[0] for edit in edits]
+    assert alone == responses[0]
+    assert fast.uses_cuda_graphs
 
 
 def test_one_capture_serves_other_prompts_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

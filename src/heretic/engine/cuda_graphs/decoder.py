@@ -1,78 +1,148 @@
-"""Greedy decoding by CUDA graphs: one launch a token, read every few tokens while the next ones are chosen."""
+"""Greedy decoding by CUDA graphs: one launch a token, in a batch that waiting rows keep full."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ...ablation.edit import ModelEdit
 from ...model.hooks.edits import EditHooks
-from ..decoding import GreedyDecoder, OnToken, append_tokens
-from ..early_stop import CHECK_INTERVAL, RowState
-from ..prefill import AssignCandidates, Prefilled
-from .runner import CudaGraphRunner
-from .static_batch import AsyncTokens, BatchCapacity
+from ..decoding import OnToken
+from ..early_stop import RowState
+from ..kv_cache import KVCache, is_preallocated
+from ..prefill import ForwardPlan, Prefill, Prefix
+from ..row_scheduler import Admitted, RowScheduler
+from .runner import CudaGraphRunner, GraphsUnusable
+from .static_batch import CHECK_STEPS, AsyncTokens, BatchCapacity
 
 READS_IN_FLIGHT = {"cuda": 2}
-"""Reads started before the first one is waited for, by device type (others: 1): while the host reads tokens, the device
-chooses the next ones. Tokens that a finished row gets meanwhile are dropped."""
+"""Reads started before the first one is waited for, by device type (others: 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What is decoded: the tokens of prompts under the edits of candidates, with `max_new_tokens` for each response."""
+
+    prompts: Sequence[Sequence[int]]
+    edits: Sequence[ModelEdit]
+    hooks: EditHooks
+    plan: ForwardPlan
+    max_new_tokens: int
 
 
 class StaticDecoder:
-    """Decodes by CUDA graphs where they can be used, and by `plain` otherwise, with the same result."""
+    """Decodes by CUDA graphs, with the results of plain forwards."""
 
-    def __init__(
-        self,
-        plain: GreedyDecoder,
-        runner: CudaGraphRunner,
-        end_tokens: Sequence[int],
-        needed: BatchCapacity,
-        edits: Sequence[ModelEdit],
-        hooks: EditHooks,
-    ) -> None:
-        self._plain = plain
+    def __init__(self, prefill: Prefill, runner: CudaGraphRunner, end_tokens: Sequence[int], max_rows: int) -> None:
+        self._prefill = prefill
         self._runner = runner
         self._end_tokens = frozenset(end_tokens)
-        self._needed = needed
-        self._edits = edits
-        self._hooks = hooks
+        self._max_rows = max_rows
 
-    def run(self, start: Prefilled, max_new_tokens: int, on_token: OnToken, assign: AssignCandidates) -> list[RowState]:
-        """Rows of at most `max_new_tokens`."""
-        first = start.logits.max(dim=-1).indices
-        if not self._runner.load(start, first, self._needed, self._edits, self._hooks):
-            return self._plain.run(start, max_new_tokens, on_token, assign)
-        rows = [RowState(candidate) for candidate in start.candidates.tolist()]
-        self._decode(rows, max_new_tokens, on_token)
-        return rows
+    def run(
+        self, wanted: Generation, on_token: OnToken, pruned: set[int], progress: Callable[[int], None]
+    ) -> dict[tuple[int, int], RowState] | None:
+        """Rows by candidate and prompt; those of a candidate in `pruned`, which `on_token` may fill, end.
 
-    def _decode(self, rows: list[RowState], max_new_tokens: int, on_token: OnToken) -> None:
-        in_batch = list(range(len(rows)))
-        size = self._runner.size_for(len(rows))
-        n_reads = READS_IN_FLIGHT.get(self._runner.batch.ids.device.type, 1)
-        n_chosen = n_read = 0
-        reads: list[tuple[list[int], AsyncTokens]] = []
-        while n_read < max_new_tokens:
-            while n_chosen < max_new_tokens and len(reads) < n_reads:
-                until = min(max_new_tokens, n_chosen + CHECK_INTERVAL)
-                # The first token was chosen from the logits of the prefill.
-                for _ in range(until - max(n_chosen, 1)):
-                    self._runner.replay(size)
-                reads.append((in_batch, self._runner.batch.read_async(n_chosen, until, len(in_batch))))
-                n_chosen = until
-            indices, read = reads.pop(0)
-            for tokens in read.tokens():
-                n_read += 1
-                append_tokens(rows, indices, tokens, self._end_tokens)
-                on_token(rows, n_read, n_read == max_new_tokens)
-                if not any(row.active for row in rows):
-                    return
-            size, in_batch = self._compacted(size, rows, in_batch)
+        None, before any token: plain forwards must decode.
+        """
+        n_candidates = len(wanted.edits)
+        needed = BatchCapacity(
+            rows=min(len(wanted.prompts) * n_candidates, max(n_candidates, self._max_rows)),
+            positions=max(map(len, wanted.prompts)) + wanted.max_new_tokens,
+            candidates=n_candidates,
+            rank=max((each.rank for edit in wanted.edits for each in edit.values()), default=1),
+        )
+        order = sorted(range(len(wanted.prompts)), key=lambda index: len(wanted.prompts[index]))
+        if wanted.max_new_tokens < CHECK_STEPS or not self._runner.begin(needed, wanted.edits):
+            return None
+        prefix = self._prefill.prefix(wanted.prompts, order, wanted.plan)
+        if not is_preallocated(prefix.cache):
+            return None
+        batch = _Rows(self._runner, self._prefill, wanted, prefix, needed.rows)
+        n_reads = READS_IN_FLIGHT.get(self._runner.device.type, 1)
+        scheduler = RowScheduler(batch, self._end_tokens, wanted.max_new_tokens, on_token, pruned, n_reads)
+        try:
+            return scheduler.run(order, range(n_candidates), progress)
+        except GraphsUnusable:
+            return None
+        except torch.OutOfMemoryError:
+            # The caller tries again with fewer rows: their buffers may be smaller.
+            self._runner.release()
+            raise
 
-    def _compacted(self, size: int, rows: Sequence[RowState], in_batch: list[int]) -> tuple[int, list[int]]:
-        """The batch size to continue with and its rows: only the active ones, where they fit a smaller graph."""
-        active = [place for place, index in enumerate(in_batch) if rows[index].active]
-        smaller = self._runner.size_for(len(active))
-        if not self._runner.compact_batch or smaller == size:
-            return size, in_batch
-        self._runner.batch.compact(torch.tensor(active, device=self._runner.batch.ids.device))
-        return smaller, [in_batch[place] for place in active]
+
+class _Rows:
+    """The rows of a generation in the slots of the runner's batch."""
+
+    def __init__(
+        self, runner: CudaGraphRunner, prefill: Prefill, wanted: Generation, prefix: Prefix, n_rows: int
+    ) -> None:
+        self._runner = runner
+        self._prefill = prefill
+        self._wanted = wanted
+        self._prefix = prefix
+        self._size = runner.size_for(n_rows)
+        self._verified = False
+
+    @property
+    def n_slots(self) -> int:
+        return self._size
+
+    def admit(self, prompts: Sequence[int], candidates: Sequence[int], free: Sequence[int]) -> Admitted:
+        """Raises:
+        GraphsUnusable: before the first token, if captured steps can't be used.
+        """
+        slots, taken, in_place = _Slots(free), list[int](), False
+
+        def row_cache(n_rows: int) -> KVCache | None:
+            nonlocal taken, in_place
+            taken = slots.take(n_rows)
+            side_by_side = self._runner.has_batch and taken[-1] - taken[0] == n_rows - 1
+            cache = self._runner.batch.cache_over(taken[0], n_rows) if side_by_side else None
+            in_place = cache is not None
+            return cache
+
+        plan = replace(self._wanted.plan, candidates=candidates)
+        rows: list[tuple[int, int, int]] = []
+        tokens: list[Tensor] = []
+        for start in self._prefill.slices(self._wanted.prompts, prompts, plan, self._prefix, row_cache):
+            tokens.append(start.logits.max(dim=-1).indices)
+            self._runner.load(start, tokens[-1], taken, in_place)
+            rows += zip(start.prompts * len(candidates), start.candidates.tolist(), taken, strict=True)
+        if not self._verified:
+            self._runner.verify(self._size, self._wanted.edits, self._wanted.hooks, [slot for *_, slot in rows])
+        self._verified = True
+        prompts_of, candidates_of, slots_of = (list(each) for each in zip(*rows, strict=True))
+        return Admitted(prompts_of, candidates_of, slots_of, AsyncTokens(torch.cat(tokens)[None]))
+
+    def advance(self, n_tokens: int) -> AsyncTokens:
+        for _ in range(n_tokens):
+            self._runner.replay(self._size)
+        return self._runner.batch.read_async(n_tokens)
+
+    def shrink(self, active: Sequence[int]) -> dict[int, int] | None:
+        size = self._runner.size_for(len(active))
+        if size >= self._size or not self._runner.compact_batch:
+            return None
+        kept = sorted(active)
+        self._runner.batch.compact(kept)
+        if self._runner.add_size(size, self._wanted.hooks, range(len(kept))):
+            self._size = size
+        return {slot: number for number, slot in enumerate(kept)}
+
+
+class _Slots:
+    """Free slots of a batch, ascending: side by side where enough of them are."""
+
+    def __init__(self, free: Sequence[int]) -> None:
+        self._free = list(free)
+
+    def take(self, count: int) -> list[int]:
+        starts = range(len(self._free) - count + 1)
+        # Numbers that ascend are side by side if the last one is as far from the first as their count.
+        run = next((n for n in starts if self._free[n + count - 1] - self._free[n] == count - 1), 0)
+        taken = self._free[run : run + count]
+        del self._free[run : run + count]
+        return taken

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...ablation.edit import ModelEdit, SiteEdit, edit_rows, stack_edits
 from ...ablation.sites import Site
+from ...model.kernels.gpu_kernels import gpu_kernels
 from ...model.layers import hooks
 
 
@@ -20,6 +21,7 @@ class StaticEdits:
     def __init__(self, model: nn.Module, sites: Sequence[Site], n_candidates: int, rank: int, d_model: int) -> None:
         self._modules = {site.module: model.get_submodule(site.module) for site in sites}
         device = next(model.parameters()).device
+        self._kernel = gpu_kernels(device, model.dtype).edit
         # (site, candidate, rank, d_model): the factors of all candidates are one matrix without a copy.
         shape = (len(self._modules), n_candidates, rank, d_model)
         self._left, self._right = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
@@ -66,8 +68,10 @@ class StaticEdits:
         self, site: int, candidates: Int[Tensor, " row"], module: nn.Module, _: Any, output: Float[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
         edit = SiteEdit(self._left[site].mT, self._right[site].mT, self._scale[site])
-        written = output.reshape(len(candidates), -1).float()
         bias = getattr(module, "bias", None)
+        if self._kernel is not None:
+            return self._kernel(edit, candidates, output.reshape(len(candidates), 1, -1), bias).view(output.shape)
+        written = output.reshape(len(candidates), -1).float()
         if isinstance(bias, Tensor):
             return (edit_rows(edit, candidates, written - bias.float()) + bias.float()).to(output.dtype).view_as(output)
         return edit_rows(edit, candidates, written).to(output.dtype).view_as(output)

@@ -5,11 +5,13 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...ablation.edit import ModelEdit, SiteEdit, edit_of_matrices, edit_output, stack_edits
 from ...ablation.sites import ExpertSite, FusedExpertsSite, Site
+from ..kernels.gpu_kernels import FusedEdit, gpu_kernels
 from ..layers import hooks
 from ..placement import bias_of, device_of
 from .routed_experts import RoutedBlock
@@ -35,6 +37,9 @@ class EditHooks:
         self._biases = {name: bias_of(module) for name, module in self.modules.items()}
         self._rows: dict[str, SiteEdit] = self._stacked
         self._n_candidates = len(edits)
+        devices = {edit.left.device for edit in self._stacked.values()}
+        self._candidates = {device: torch.arange(len(edits), device=device) for device in devices}
+        self._kernel = _kernel(model)
         self.ran: set[str] = set()
         self._paused = False
 
@@ -44,8 +49,10 @@ class EditHooks:
             return
         plain = {name: edit for name, edit in self._stacked.items() if name not in self._routed}
         # One copy for each device, not for each site: the host waits for each.
-        moved = {device: candidates.to(device) for device in {edit.left.device for edit in plain.values()}}
-        self._rows = {name: edit_of_matrices(edit, moved[edit.left.device]) for name, edit in plain.items()}
+        moved = {device: candidates.to(device) for device in self._candidates}
+        if self._kernel is None:
+            self._rows = {name: edit_of_matrices(edit, moved[edit.left.device]) for name, edit in plain.items()}
+        self._candidates = moved
         for block, _ in self._blocks:
             block.rows = candidates
 
@@ -79,6 +86,11 @@ class EditHooks:
         if self._paused:
             return None
         self.ran.add(name)
+        if self._kernel is not None and name not in self._routed:
+            stacked = self._stacked[name]
+            candidates = self._candidates[stacked.left.device]
+            rows = output.reshape(len(candidates), -1, output.shape[-1])
+            return self._kernel(stacked, candidates, rows, self._biases[name]).view(output.shape)
         edit = self._routed[name].edit(name) if name in self._routed else self._rows[name]
         # Some families (OPT) flatten rows and positions before the module.
         batched = output if output.dim() == 3 else _by_row(output, edit)
@@ -89,6 +101,13 @@ class EditHooks:
             edited = edited + bias.float()
         # Back to the dtype that the next module expects.
         return edited.to(output.dtype).view(output.shape)
+
+
+def _kernel(model: nn.Module) -> FusedEdit | None:
+    """The edit in one pass, where all weights are on one device that has such a kernel."""
+    computing = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+    devices = {parameter.device for parameter in computing}
+    return gpu_kernels(devices.pop(), computing[0].dtype).edit if len(devices) == 1 else None
 
 
 def _by_row(output: Float[Tensor, "position d_model"], edit: SiteEdit) -> Float[Tensor, "row _ d_model"]:

@@ -1,9 +1,12 @@
-"""Attention of one new position, for bfloat16 on a CPU: two matrix products over keys stored transposed.
+"""Attention of one new position: for bfloat16 on a CPU two matrix products over keys stored transposed, on a GPU the
+kernel of masked_attention.py.
 
-torch's kernel for this case converts and repacks keys and values at each token. With keys stored as (rows, heads,
-head_dim, positions), the scores are a plain product, and the query heads of a group share one product.
+On a CPU, torch's kernel for this case converts and repacks keys and values at each token. With keys stored as (rows,
+heads, head_dim, positions), the scores are a plain product, and the query heads of a group share one product.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,33 +14,72 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .gpu_kernels import MaskedAttention, gpu_kernels
+
 NAME = "heretic_decode"
+GPU_NAME = "heretic_masked"
+MAX_HEAD_DIM = 256
+"""Of the kernel of a GPU, which holds a block of keys in registers."""
 
 
 def use_decode_attention(model: Any) -> bool:
-    """Sets this attention on a model that uses `sdpa`; False, and no change, where it is of no use."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    """Sets a faster attention of one new position on a model that uses `sdpa`; False, and no change, where there is
+    none for its device and dtype."""
+    attends = getattr(model.config, "_attn_implementation", None)
+    if attends not in ("sdpa", NAME, GPU_NAME) or not model._can_set_attn_implementation():
+        return False
+    if model.device.type == "cpu" and model.dtype == torch.bfloat16:
+        _set(model, NAME, _attention_on_cpu)
+        return True
+    kernel = gpu_kernels(model.device, model.dtype).attention
+    if kernel is not None:
+        _set(model, GPU_NAME, partial(_attention_on_gpu, kernel))
+    return kernel is not None
+
+
+def _set(model: Any, name: str, attention: Callable[..., Any]) -> None:
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    attends = getattr(model.config, "_attn_implementation", None)
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or attends not in ("sdpa", NAME):
-        return False
-    if not model._can_set_attn_implementation():
-        return False
+    ALL_ATTENTION_FUNCTIONS.register(name, attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    model.set_attn_implementation(name)
 
-    def attention(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-    ) -> tuple[Tensor, Any]:
-        special = any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "s_aux", "cache"))
-        if query.shape[-2] != 1 or not stored_transposed(key) or special:
-            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-        return decode_attention(query, key, value, attention_mask, kwargs.get("scaling")), None
 
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    model.set_attn_implementation(NAME)
-    return True
+def _attention_on_cpu(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Any]:
+    if query.shape[-2] != 1 or not stored_transposed(key) or _is_special(kwargs):
+        return _library_attention(module, query, key, value, attention_mask, **kwargs)
+    return decode_attention(query, key, value, attention_mask, kwargs.get("scaling")), None
+
+
+def _attention_on_gpu(
+    kernel: MaskedAttention,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, Any]:
+    mask = attention_mask
+    # A mask to add, one for each row and for all heads: that of a recorded step.
+    fits = mask is not None and mask.is_floating_point() and mask.shape[:3] == (len(query), 1, 1)
+    if query.shape[-2] != 1 or not fits or max(key.shape[-1], value.shape[-1]) > MAX_HEAD_DIM or _is_special(kwargs):
+        return _library_attention(module, query, key, value, mask, **kwargs)
+    assert mask is not None
+    return kernel(query, key, value, mask, kwargs.get("scaling")), None
+
+
+def _library_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    return sdpa_attention_forward(*args, **kwargs)
+
+
+def _is_special(kwargs: dict[str, Any]) -> bool:
+    return any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "s_aux", "cache"))
 
 
 def stored_transposed(key: Tensor) -> bool:

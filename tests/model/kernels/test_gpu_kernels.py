@@ -1,0 +1,120 @@
+"""Kernels of a GPU agree with the plain path: here in Triton's interpreter, where Triton is installed, and by
+stand-ins."""
+
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from heretic.ablation.edit import SiteEdit, edit_rows
+from heretic.engine.protocol import no_progress
+from heretic.model.kernels.decode_attention import GPU_NAME
+from heretic.model.kernels.gpu_kernels import NO_KERNELS, GpuKernels, gpu_kernels
+from tests.support.captured_engines import answers, captured, edits_of
+from tests.support.engines import PROMPTS, engine_for
+
+CPU = torch.device("cpu")
+
+
+def edited(edit: SiteEdit, candidates: Tensor, output: Tensor, bias: Tensor | None) -> Tensor:
+    """What the kernel computes, in three dimensions."""
+    positions = output.shape[1]
+    added = 0.0 if bias is None else bias.float()
+    written = (output.float() - added).flatten(0, 1)
+    return (edit_rows(edit, candidates.repeat_interleave(positions), written) + added).to(output.dtype).view_as(output)
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
+    share = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling).transpose(1, 2)
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton runs kernels on a CPU, statement by statement. It must know so when it is imported."""
+    if "triton" in sys.modules:
+        pytest.skip("Triton was imported to compile for a GPU")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    pytest.importorskip("triton")
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.filterwarnings("ignore::UserWarning:triton")
+def test_the_kernels_agree_with_the_plain_path() -> None:
+    """Not in bfloat16, in which the interpreter has no matrix product."""
+    for dtype in (torch.float32, torch.float16):
+        compare_in(dtype)
+
+
+def compare_in(dtype: torch.dtype) -> None:
+    kernels = gpu_kernels.__wrapped__(CPU, dtype)
+    assert kernels.edit is not None and kernels.attention is not None
+    draw = torch.Generator().manual_seed(4)
+    for rank, has_scale, has_bias in ((1, False, False), (3, True, True), (2, False, True)):
+        left, right = (torch.randn(3, 96, rank, generator=draw) / 10 for _ in range(2))
+        edit = SiteEdit(left.mT.contiguous().mT, right, torch.rand(3, 96, generator=draw) if has_scale else None)
+        candidates = torch.tensor([0, 2, 2, 1, 0])
+        output = torch.randn(5, 2, 96, generator=draw).to(dtype)
+        bias = torch.randn(96, generator=draw).to(dtype) if has_bias else None
+        close(kernels.edit(edit, candidates, output, bias), edited(edit, candidates, output, bias), dtype)
+    query = torch.randn(3, 8, 1, 20, generator=draw).to(dtype)
+    key, value = (torch.randn(3, 2, 100, 20, generator=draw).to(dtype) for _ in range(2))
+    mask = torch.full((3, 1, 1, 100), torch.finfo(dtype).min, dtype=dtype)
+    mask[0, ..., 40:45], mask[1, ..., 0], mask[2] = 0, 0, 0
+    # What the mask excludes is not read: a block of leftovers may hold anything.
+    key[1, :, 64:], value[1, :, 64:] = float("nan"), float("nan")
+    found = kernels.attention(query, key, value, mask, 0.3)
+    key[1, :, 64:], value[1, :, 64:] = 0, 0
+    close(found, attended(query, key, value, mask, 0.3), dtype)
+
+
+def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    assert found.dtype == dtype and found.shape == expected.shape
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    assert (found.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_gpu_runs_the_kernels(dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    kernels = gpu_kernels(torch.device("cuda:0"), dtype)
+    assert kernels.edit is not None and kernels.attention is not None
+
+
+def test_a_cpu_and_a_kernel_that_is_wrong_keep_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_kernels.__wrapped__(CPU, torch.float32) is NO_KERNELS
+    monkeypatch.setattr("heretic.model.kernels.gpu_kernels._agrees", lambda *_: False)
+    # No such device here: an error of the driver counts as a kernel that can't be used.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    assert gpu_kernels.__wrapped__(torch.device("cuda:0"), torch.float32) == GpuKernels()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_models_use_the_kernels_with_the_same_responses(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several candidates of several ranks; GPT-2 has biases at the sites, OPT flattens rows and positions. Plain and
+    recorded steps."""
+    plain = engine_for(family, 64)
+    wanted = [edits_of(plain, 3, 4, 2), edits_of(plain, 5, 1)]
+    expected = [answers(plain, edits) for edits in wanted]
+    logits = plain.first_token_log_probabilities(PROMPTS, wanted[0], no_progress)
+    calls: list[str] = []
+
+    def edit(*arguments: Tensor) -> Tensor:
+        calls.append("edit")
+        return edited(*arguments)  # type: ignore[arg-type]
+
+    def attention(*arguments: Tensor) -> Tensor:
+        calls.append("attention")
+        return attended(*arguments)  # type: ignore[arg-type]
+
+    for module in ("model.hooks.edits", "engine.cuda_graphs.static_edits", "model.kernels.decode_attention"):
+        monkeypatch.setattr(f"heretic.{module}.gpu_kernels", lambda *_: GpuKernels(edit, attention))
+    fast = captured(plain)
+    assert fast.loaded.model.config._attn_implementation == GPU_NAME
+    assert [answers(fast, edits) for edits in wanted] == expected
+    assert fast.uses_cuda_graphs and {"edit", "attention"} <= set(calls)
+    found = fast.first_token_log_probabilities(PROMPTS, wanted[0], no_progress)
+    assert torch.allclose(found, logits, atol=1e-5)
