@@ -31,6 +31,10 @@ class BenchmarkError(UserError):
     """A benchmark is unknown, its data can't be had, or the harness is not installed."""
 
 
+class ClusterError(UserError):
+    """A cluster can't be joined, has no room for the model, or its last actor is gone."""
+
+
 class CandidateError(Exception):
     """One candidate could not be measured (NaN logits, say): its trial fails with this reason, the search goes on."""
 

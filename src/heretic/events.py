@@ -12,9 +12,23 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One actor of a cluster: its name, what it does now, and how many tasks it has finished."""
+
+    name: str
+    doing: str
+    finished: int
+
+
+def no_workers() -> Sequence[WorkerState]:
+    """This process measures by itself."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
 class SearchState:
     """The progress of a search. `best` is the knee of the front, `trials` has all complete ones, `under_way` is the
-    number of requested trials without a result. Times are in seconds."""
+    number of requested trials without a result. Times are in seconds. `workers` gives the actors at any time."""
 
     finished: int
     wanted: int
@@ -25,6 +39,7 @@ class SearchState:
     remaining: float | None
     trials: Sequence[TrialRecord] = ()
     under_way: int = 1
+    workers: Callable[[], Sequence[WorkerState]] = no_workers
 
 
 class SearchView(Protocol):

@@ -8,6 +8,7 @@ from ..errors import BenchmarkError, ConfigError, ExportError
 from ..events import Action, Chooser, Reporter
 from ..export.formats.registry import find_format
 from ..report.tables import show_benchmarks
+from ..search.cluster.open import with_weights
 from ..session.context import LoadedStudy, RunningStudy
 from ..session.save import ExportTarget, save_trial
 from ..study.pareto import knee, pareto_front
@@ -48,11 +49,13 @@ def run_menu(
         elif action.kind in ("save", "upload"):
             _export(running, action, written, may_fail=chooser.asks)
         elif action.kind == "benchmark":
-            _benchmark(running.loaded, action)
+            with with_weights(running.loaded) as loaded:
+                _benchmark(loaded, action)
         elif action.kind == "report":
             _report(running.loaded)
         else:
-            _talk(running.loaded, action, chooser)
+            with with_weights(running.loaded) as loaded:
+                _talk(loaded, action, chooser)
 
 
 def show_front(study: Study, reporter: Reporter) -> None:

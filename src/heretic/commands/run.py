@@ -1,9 +1,10 @@
 """The main command: searches for ablations of a model, and exports the chosen trial."""
 
-import functools
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from ..ablation.methods.registry import find_method
@@ -22,15 +23,17 @@ from ..events import Chooser, Reporter
 from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
 from ..report.tables import show_heldout
+from ..search.cluster.engine import RemoteEngine
+from ..search.cluster.measurer import ActorHeldout, open_measurer
+from ..search.cluster.open import search_engine
 from ..search.heldout_pool import heldout_measurer
 from ..search.learned_points import LearnedPoints
 from ..search.loop import Search
-from ..search.measurer import InProcessMeasurer, Measurer
+from ..search.measurer import Measurer
 from ..search.parallelism import Parallelism, choose_parallelism, heldout_parallelism
-from ..search.process_pool import ProcessPool, workers
+from ..search.process_pool import ProcessPool
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
-from ..session.engine import open_engine
 from ..session.forecast import keep_speed, say_forecast
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
 from ..session.learning import LearnedPaths
@@ -66,7 +69,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     check_plots(settings, resolve_prompts(settings))
     path = study_path(settings.study_checkpoint_dir, model)
     # Locked before the journal is repaired: another process may be writing an unfinished line.
-    with SingleWriter(path) as writer:
+    with SingleWriter(path) as writer, ExitStack() as opened:
         searching = _settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings, settings.over_refusal_objective)
         part = _heldout_prompts(settings, settings, settings.is_about_refusals, prompts, reporter)
@@ -74,7 +77,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         checkpoint = find_checkpoint(model, settings.model_commit, reporter)
         session = _checked(Session(settings, prompts, checkpoint, reporter, path))
         profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
-        engine = open_engine(session, profile)
+        engine = opened.enter_context(search_engine(session, profile))
         if (form := wanted_format(settings)) is not None:
             check_sites(session, form, engine.sites)
         if part is not None:
@@ -190,20 +193,24 @@ class _Searches:
         self._statistics: PruningStatistics | None = None
         self._noted = False
 
-    @functools.cached_property
+    @cached_property
     def _parallelism(self) -> Parallelism:
+        engine = self._running.loaded.engine
+        if isinstance(engine, RemoteEngine):
+            return Parallelism(1, engine.facts.candidates)
         return choose_parallelism(self._running.loaded, vocabulary_size(self._running.baseline))
 
-    def _note_run(self) -> None:
+    def _note_run(self, measurer: Measurer) -> None:
         """Records the parallelism at the first search: the order in which trials are requested depends on it."""
         if not self._noted:
             chosen = self._parallelism
             used = {"n_workers": chosen.processes, "candidates_per_forward": chosen.candidates}
+            used["open_candidates"] = measurer.ahead
             kept = values_as_json(self._running.loaded.settings, METRIC_SETTINGS)
             self._running.study.note_run(run_record(kept | used))
         self._noted = True
 
-    @functools.cached_property
+    @cached_property
     def _paths(self) -> LearnedPaths | None:
         """Of a method whose candidates are learned; None where a sampler draws them, or they are fixed."""
         loaded = self._running.loaded
@@ -227,13 +234,11 @@ class _Searches:
         if self._paths is not None and self._running.study.n_finished() < n_trials:
             self._paths.prepare()
         running, parallelism = self._running, self._parallelism
-        self._note_run()
         # Fixed candidates are in the queue already.
         first = [] if self._fixed else first_candidates(running.study.space, running.loaded.settings)
         missing = [each for each in first if not running.study.holds(each)]
-        compiled = running.loaded.compile
-        alone = InProcessMeasurer(running.evaluator, running.baseline, compiled, parallelism.candidates)
-        with workers(parallelism.processes, alone) as measurer:
+        with open_measurer(running, parallelism) as measurer:
+            self._note_run(measurer)
             learned = self._learned_points(measurer)
             search = Search(running, measurer, missing, self._statistics, self._heldout_cost(), learned)
             before, started = running.study.n_finished(), time.monotonic()
@@ -269,6 +274,9 @@ class _Searches:
             show_heldout(evaluation.run(chosen, measurer, selected), baseline, running.reporter)
 
     def _heldout_measurer(self, part: HeldoutPrompts) -> HeldoutMeasurer:
+        engine = self._running.loaded.engine
+        if isinstance(engine, RemoteEngine):
+            return ActorHeldout(engine)
         vocab = vocabulary_size(self._running.baseline)
         return heldout_measurer(heldout_parallelism(self._running.loaded, part, self._parallelism, vocab))
 

@@ -6,6 +6,7 @@ from .renamed import renamed_keys
 from .sections import (
     SECTIONS,
     ChatTemplateSettings,
+    ClusterSettings,
     DirectionSettings,
     EngineSettings,
     EvaluationSettings,
@@ -25,6 +26,7 @@ __all__ = [
     "SECTIONS",
     "Benchmark",
     "ChatTemplateSettings",
+    "ClusterSettings",
     "DirectionSettings",
     "EngineSettings",
     "EvaluationSettings",

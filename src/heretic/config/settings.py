@@ -4,6 +4,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from .sections import (
     ChatTemplateSettings,
+    ClusterSettings,
     DirectionSettings,
     EngineSettings,
     EvaluationSettings,
@@ -27,6 +28,7 @@ class Settings(
     ExportSettings,
     PlotSettings,
     EngineSettings,
+    ClusterSettings,
     BaseSettings,
 ):
     """Every setting. `load_settings` reads the world; constructing this reads nothing."""

@@ -98,20 +98,10 @@ class Prefill:
         self._pad = pad
         self._share_prefix = share_prefix
         self.layer_cache = layer_cache
-        self._pads = pads
+        self.pads = pads
 
     def split(self, prompts: Sequence[Sequence[int]], max_prompts: int) -> Iterator[list[int]]:
-        """Indices of all prompts, shortest first, `max_prompts` at a time; of equal length where rows can't be
-        padded."""
-        batch: list[int] = []
-        for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
-            apart = not self._pads and batch and len(prompts[index]) != len(prompts[batch[0]])
-            if apart or len(batch) == max_prompts:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+        return split_prompts(prompts, max_prompts, self.pads)
 
     def batches(self, prompts: Sequence[Sequence[int]], max_rows: int, plan: ForwardPlan) -> Iterator[Prefilled]:
         """All prompts, shortest first, `max_rows` rows (prompts times candidates) a batch.
@@ -204,6 +194,19 @@ class Prefill:
         if self.layer_cache is None or not is_preallocated(cache):
             return forward()
         return self.layer_cache.run(keys, plan.n_unedited, cache, forward)
+
+
+def split_prompts(prompts: Sequence[Sequence[int]], max_prompts: int, pads: bool) -> Iterator[list[int]]:
+    """Indices of all prompts, shortest first, `max_prompts` at a time; of equal length where rows can't be padded."""
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
+        apart = not pads and batch and len(prompts[index]) != len(prompts[batch[0]])
+        if apart or len(batch) == max_prompts:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def common_prefix_length(prompts: Sequence[Sequence[int]]) -> int:

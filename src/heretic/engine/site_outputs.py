@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, singledispatch
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from ..prompts.prompt import Prompt
 from .local import LocalEngine
 
 
+# An engine whose model is elsewhere has a way of its own.
+@singledispatch
 @torch.inference_mode()
 def site_outputs(
     engine: LocalEngine, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]

@@ -8,7 +8,7 @@ from ..ablation.parameters import AblationParameters
 from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Evaluation, Limit
 from ..evaluation.pruning.statistics import PruningStatistics
-from ..events import SearchState, SearchView
+from ..events import SearchState, SearchView, no_workers
 from ..session.context import RunningStudy
 from ..study.pareto import knee, pareto_front, pruning_limit
 from ..study.study import Candidate
@@ -122,8 +122,13 @@ class Search:
         if outcome.declined_at is not None:
             self.statistics = self.statistics.learn(outcome.declined_at)
         scores = self._evaluator.scores(outcome, self._baseline)
-        trial = self._study.tell(candidate, outcome.recorded(), scores)
+        trial = self._study.tell(candidate, outcome.recorded(), scores, self._measured_by(candidate.number))
         view.complete(trial, self._state(n_trials, clock))
+
+    def _measured_by(self, number: int) -> str | None:
+        """The actor that measured a trial; None for this process and its forks."""
+        named = getattr(self._measurer, "measured_by", None)
+        return None if named is None else named(number)
 
     def _limit(self) -> Limit | None:
         """Maps a candidate's other metrics to the number of refusals at which the trials so far dominate it."""
@@ -157,6 +162,7 @@ class Search:
             remaining=clock.remaining,
             trials=trials,
             under_way=len(self._open) + self._study.n_waiting() + len(self._startup),
+            workers=getattr(self._measurer, "workers", no_workers),
         )
 
 

@@ -11,6 +11,7 @@ from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Known, Limit
 from ..evaluation.pruning.preview import Preview
 from ..evaluation.pruning.statistics import PruningStatistics
+from ..events import WorkerState
 
 Compile = Callable[[AblationParameters], ModelEdit]
 Outcome = Evaluation | Preview | CandidateError
@@ -47,47 +48,79 @@ class Measurer(Protocol):
         ...
 
 
-class InProcessMeasurer:
-    """Measures up to `ahead` candidates in the same forwards."""
+class ClusterMeasurer(Measurer, Protocol):
+    """A measurer whose actors have names."""
 
-    def __init__(self, evaluator: Evaluator, baseline: Baseline, compile_edit: Compile, ahead: int = 1) -> None:
+    def workers(self) -> Sequence[WorkerState]:
+        """What each actor does now."""
+        ...
+
+    def measured_by(self, number: int) -> str | None:
+        """The actor that measured a trial."""
+        ...
+
+
+class InProcessMeasurer:
+    """Measures `candidates` in the same forwards; `open_candidates` may be requested (by default as many)."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        baseline: Baseline,
+        compile_edit: Compile,
+        candidates: int = 1,
+        open_candidates: int = 0,
+    ) -> None:
         self._evaluator = evaluator
         self._baseline = baseline
         self._compile = compile_edit
         self._open: list[EvaluationRequest] = []
-        self.ahead = ahead
+        self._candidates = candidates
+        self._open_candidates = open_candidates
+
+    @property
+    def ahead(self) -> int:
+        return self._open_candidates or self._candidates
 
     def submit(self, job: EvaluationRequest) -> None:
         self._open.append(job)
 
     def outcomes(self, progress: Progress) -> list[EvaluationResult]:
         """Outcomes of as many requests as fit a forward pass; previews and trials are never open together."""
-        jobs, self._open = self._open[: self.ahead], self._open[self.ahead :]
+        jobs, self._open = self._open[: self._candidates], self._open[self._candidates :]
         return self.measure(jobs, progress)
 
     def measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
-        """Outcomes of requests of one kind. When memory runs out, halves the candidates, then the rows of a forward
-        pass.
+        """Outcomes of requests of one kind, in the same forwards. When memory runs out, halves the candidates, then the
+        rows of a forward pass.
 
         Raises:
             ModelError: not even one row of one candidate fits.
         """
-        try:
-            return list(zip(jobs, self._measure(jobs, progress), strict=True))
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        if len(jobs) > 1:
-            self.ahead = max(1, len(jobs) // 2)
-            return self.measure(jobs[: self.ahead], progress) + self.measure(jobs[self.ahead :], progress)
-        if not self._evaluator.engine.halve_batch_size():
-            raise ModelError("A candidate needs more memory than there is, even row by row. Set quantization.")
-        return self.measure(jobs, progress)
+        results: list[EvaluationResult] = []
+        left = list(jobs)
+        while left:
+            part = left[: self._candidates]
+            try:
+                results += zip(part, self._measure(part, jobs[0], progress), strict=True)
+                del left[: len(part)]
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                self._use_less(len(part))
+        return results
 
-    def _measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> Sequence[Outcome]:
+    def _use_less(self, candidates: int) -> None:
+        if candidates > 1:
+            self._candidates = candidates // 2
+        elif not self._evaluator.engine.halve_batch_size():
+            raise ModelError("A candidate needs more memory than there is, even row by row. Set quantization.")
+
+    def _measure(
+        self, jobs: Sequence[EvaluationRequest], first: EvaluationRequest, progress: Progress
+    ) -> Sequence[Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
         # The limit of the first request holds for all: it is the oldest, and what it dominates stays dominated.
-        first = jobs[0]
         if first.preview:
             return self._evaluator.preview(edits, self._baseline, progress, first.statistics)
         numbers, known = [job.number for job in jobs], [job.known for job in jobs]

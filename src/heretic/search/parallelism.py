@@ -14,7 +14,7 @@ from ..engine.protocol import no_progress
 from ..evaluation.heldout.evaluate import HeldoutPrompts
 from ..prompts.prompt import Prompt
 from ..session.autotune import measured_once, tuning_key
-from ..session.context import LoadedStudy
+from ..session.context import LoadedStudy, Session
 from ..session.heldout import response_length
 from .process_pool import can_fork, simultaneous_seconds
 
@@ -79,21 +79,29 @@ def _processes(loaded: LoadedStudy, vocab: int) -> int:
 
 def _candidates(loaded: LoadedStudy) -> int:
     """Candidates per forward pass; the engine's batch size is enlarged to hold them."""
-    engine, settings, bad = loaded.engine, loaded.settings, _bad(loaded)
+    count = choose_candidates(loaded.session, loaded.engine)
+    loaded.engine.set_batch_size(batch_size_for(count, loaded.engine.batch_size, len(_bad(loaded))))
+    return count
+
+
+def batch_size_for(candidates: int, batch_size: int, prompts: int) -> int:
+    """Rows that hold `candidates` with all their prompts; of one candidate, the batch size itself."""
+    return max(batch_size, candidates * prompts) if candidates > 1 else batch_size
+
+
+def choose_candidates(session: Session, engine: LocalEngine) -> int:
+    """Candidates per forward pass, as the settings say or as it is fastest."""
+    settings, bad = session.settings, session.prompts.bad_evaluation.prompts
 
     def measure() -> int:
-        with loaded.session.reporter.step("Finding the number of candidates per forward pass") as progress:
+        with session.reporter.step("Finding the number of candidates per forward pass") as progress:
             return find_candidates(engine, bad, lambda _: progress(1))
 
-    count = settings.candidates_per_forward
-    if not count:
-        # If a batch of all prompts is not the fastest, more rows are no faster.
-        fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
-        key = tuning_key(engine, loaded.session)
-        count = measured_once(key, f"candidates of {len(bad)}", measure) if fastest else 1
-    if count > 1:
-        engine.set_batch_size(max(engine.batch_size, count * len(bad)))
-    return count
+    if settings.candidates_per_forward:
+        return settings.candidates_per_forward
+    # If a batch of all prompts is not the fastest, more rows are no faster.
+    fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
+    return measured_once(tuning_key(engine, session), f"candidates of {len(bad)}", measure) if fastest else 1
 
 
 def _experts_keep_cache(engine: LocalEngine) -> bool:

@@ -44,8 +44,9 @@ class MeasuresJobs(Protocol[Job, Result]):
 class ProcessPool(Generic[Job, Result]):
     """Evaluates candidates in forked processes. If one of them runs out of memory, the others take its request over."""
 
-    def __init__(self, count: int, alone: MeasuresJobs[Job, Result]) -> None:
+    def __init__(self, count: int, alone: MeasuresJobs[Job, Result], open_jobs: int = 0) -> None:
         self._alone = alone
+        self._open_jobs = open_jobs
         self._queue: deque[Job] = deque()
         self._busy: dict[Connection, Job] = {}
         self._processes: dict[Connection, Any] = {}
@@ -56,7 +57,7 @@ class ProcessPool(Generic[Job, Result]):
 
     @property
     def ahead(self) -> int:
-        return max(1, AHEAD * len(self._processes))
+        return self._open_jobs or max(1, AHEAD * len(self._processes))
 
     def submit(self, job: Job) -> None:
         self._queue.append(job)
@@ -120,13 +121,14 @@ class ProcessPool(Generic[Job, Result]):
 
 @contextmanager
 def workers(
-    count: int, alone: InProcessMeasurer
+    count: int, alone: InProcessMeasurer, open_candidates: int = 0
 ) -> Iterator[ProcessPool[EvaluationRequest, Outcome] | InProcessMeasurer]:
-    """A pool of `count` processes; `alone` itself for fewer than two."""
+    """A pool of `count` processes, with `open_candidates` requested (0: twice the processes); `alone` itself for fewer
+    than two."""
     if count < 2:
         yield alone
         return
-    forked = ProcessPool(count, alone)
+    forked = ProcessPool(count, alone, open_candidates)
     try:
         yield forked
     finally:

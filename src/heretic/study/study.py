@@ -23,6 +23,7 @@ from .schema import RunRecord, StudyRecord, TrialRecord
 FAILURE = "failure"
 KNOWN = "known metrics"
 PARAMETERS = "parameters"
+MEASURED_BY = "measured by"
 OBJECTIVES = ("KL score", "refusals score")
 _PARAMETERS: TypeAdapter[AblationParameters] = TypeAdapter(AnyParameters)
 
@@ -154,8 +155,11 @@ class Study:
             candidates.append(Candidate(trial.number, parameters, trial, _known_of(trial)))
         return candidates
 
-    def tell(self, candidate: Candidate, metrics: Mapping[str, Metric], scores: Sequence[float]) -> TrialRecord:
-        """Records a measured candidate: metrics first, then the state that makes them count.
+    def tell(
+        self, candidate: Candidate, metrics: Mapping[str, Metric], scores: Sequence[float], by: str | None = None
+    ) -> TrialRecord:
+        """Records a measured candidate: metrics first, then the state that makes them count. `by` names the actor that
+        measured it.
 
         For a pruned candidate one metric is a lower bound, and `scores` were computed from its estimate.
 
@@ -166,6 +170,8 @@ class Study:
         if not all(map(math.isfinite, (*values.values(), *scores))):
             raise ValueError(f"expected finite metrics, got {values} and scores {scores}: use `fail`")
         record = TrialRecord(number=candidate.number, parameters=candidate.parameters, metrics=dict(metrics))
+        if by is not None:
+            candidate.trial.set_user_attr(MEASURED_BY, by)
         candidate.trial.set_user_attr("trial", record.model_dump(mode="json"))
         self._optuna.tell(candidate.trial, list(scores))
         return record

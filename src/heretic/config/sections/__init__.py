@@ -2,6 +2,7 @@
 
 from .base import Section
 from .chat_template import ChatTemplateSettings
+from .cluster import ClusterSettings
 from .directions import DirectionSettings
 from .engine import EngineSettings
 from .evaluation import EvaluationSettings
@@ -23,11 +24,13 @@ SECTIONS: tuple[type[Section], ...] = (
     ExportSettings,
     PlotSettings,
     EngineSettings,
+    ClusterSettings,
 )
 
 __all__ = [
     "SECTIONS",
     "ChatTemplateSettings",
+    "ClusterSettings",
     "DirectionSettings",
     "EngineSettings",
     "EvaluationSettings",

@@ -1,6 +1,7 @@
 """KL divergences of candidates from the baseline, prompt by prompt: at the first token, and along its answers."""
 
 from collections.abc import Sequence
+from functools import singledispatch
 from itertools import chain
 
 import torch
@@ -53,6 +54,8 @@ def _forced(answer: Response) -> tuple[int, ...]:
     return answer.tokens[: max(0, min(chosen, ANSWER_POSITIONS) - 1)]
 
 
+# An engine whose model is elsewhere has a way of its own: it would have to send all log-probabilities.
+@singledispatch
 def null_divergences(
     engine: Engine, prompts: Sequence[Prompt], answers: Sequence[Response]
 ) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:

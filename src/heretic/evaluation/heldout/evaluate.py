@@ -1,8 +1,9 @@
 """The held-out evaluation: the baseline and candidates on prompts that neither directions nor search have used."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
@@ -68,6 +69,11 @@ class HeldoutEvaluator:
         self._prompts = prompts
         self._classifier = classifier
         self._length = length
+
+    def elsewhere(self) -> Callable[[Engine], "HeldoutEvaluator"]:
+        """Makes the same evaluator of another engine; can be sent to another process, unlike this one's engine."""
+        prompts, classifier, length = self._prompts, self._classifier, self._length
+        return partial(HeldoutEvaluator, prompts=prompts, classifier=classifier, length=length)
 
     def baseline(self, progress: Progress = no_progress) -> HeldoutBaseline:
         """The unmodified model.

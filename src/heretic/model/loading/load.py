@@ -172,6 +172,18 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     return model.eval(), info
 
 
+def load_skeleton(
+    checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype, tokenizer: Any, sites: tuple[Site, ...]
+) -> LoadedModel:
+    """The model without weights: its structure, on no device, with the `tokenizer` and `sites` of a loaded one."""
+    configuration = _configuration(checkpoint, settings)
+    kind = auto_class(configuration)
+    with torch.device("meta"):
+        trust = settings.trust_remote_code or False
+        model = kind.from_config(configuration, dtype=dtype, trust_remote_code=trust).requires_grad_(False)
+    return LoadedModel(checkpoint, model.eval(), tokenizer, sites)
+
+
 def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     from transformers import AutoConfig
 

@@ -1,0 +1,1 @@
+"""Measuring by actors, on the GPUs of one machine or of several."""

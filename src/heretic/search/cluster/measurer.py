@@ -1,0 +1,126 @@
+"""Measures candidates of a search, and those of a held-out evaluation, on actors."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+from ...engine.protocol import Progress
+from ...errors import CandidateError
+from ...evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, HeldoutRequest
+from ...evaluation.heldout.measurer import HeldoutResult, SharedForwards
+from ...events import WorkerState
+from ...session.context import RunningStudy
+from ..measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer, Measurer
+from ..parallelism import Parallelism, batch_size_for
+from ..process_pool import AHEAD, workers
+from . import calls
+from .engine import RemoteEngine
+from .pool import ActorPool
+from .tasks import Task, TaskOutcome
+from .worker import StudyState
+
+
+@contextmanager
+def open_measurer(running: RunningStudy, parallelism: Parallelism) -> Iterator[Measurer]:
+    """What measures the candidates of a study: actors, several processes, or this one."""
+    loaded = running.loaded
+    engine, settings = loaded.engine, loaded.settings
+    candidates, open_candidates = parallelism.candidates, settings.open_candidates
+    if isinstance(engine, RemoteEngine):
+        engine.pool.begin(StudyState(loaded.record, loaded.tensors, loaded.stats))
+        prompts = len(loaded.session.prompts.bad_evaluation)
+        batch_size = batch_size_for(candidates, engine.batch_size, prompts)
+        yield ActorMeasurer(engine.pool, batch_size, candidates, open_candidates)
+        return
+    alone = InProcessMeasurer(running.evaluator, running.baseline, loaded.compile, candidates, open_candidates)
+    with workers(parallelism.processes, alone, open_candidates) as measurer:
+        yield measurer
+
+
+class ActorMeasurer:
+    """Sends requests to actors in groups of `candidates`, which share an actor's forwards.
+
+    Groups are consecutive requests, whichever actor is free, so that a study does not depend on the number of actors:
+    only on how many requests are open. `open_candidates` fixes that number; by default it is twice what all actors
+    measure at once, and grows with them.
+    """
+
+    def __init__(self, pool: ActorPool, batch_size: int, candidates: int = 1, open_candidates: int = 0) -> None:
+        self._pool = pool
+        self._batch_size = batch_size
+        self._candidates = candidates
+        self._open_candidates = open_candidates
+        self._group: list[EvaluationRequest] = []
+        self._measured_by: dict[int, str] = {}
+
+    @property
+    def ahead(self) -> int:
+        return self._open_candidates or AHEAD * self._candidates * max(1, self._pool.size)
+
+    def workers(self) -> Sequence[WorkerState]:
+        return self._pool.workers
+
+    def measured_by(self, number: int) -> str | None:
+        return self._measured_by.pop(number, None)
+
+    def submit(self, job: EvaluationRequest) -> None:
+        if self._group and self._group[0].preview != job.preview:
+            self._send()
+        self._group.append(job)
+        if len(self._group) == self._candidates:
+            self._send()
+
+    def outcomes(self, progress: Progress) -> list[EvaluationResult]:
+        # Nothing more is requested before one of these is reported.
+        self._send()
+        results: list[EvaluationResult] = []
+        for outcome in self._pool.outcomes(progress):
+            results += self._results(outcome)
+        return results
+
+    def _send(self) -> None:
+        group, self._group = self._group, []
+        if group:
+            self._pool.submit(Task("measure", (group, self._batch_size), _title(group)))
+
+    def _results(self, outcome: TaskOutcome) -> list[EvaluationResult]:
+        requests: Sequence[EvaluationRequest] = outcome.task.arguments[0]
+        if outcome.lost is not None:
+            error = CandidateError(f"every actor that measured it died ({outcome.lost})")
+            return [(request, error) for request in requests]
+        for request in requests:
+            if not request.preview:
+                self._measured_by[request.number] = outcome.actor
+        return [(request, each) for request, (_, each) in zip(requests, outcome.value, strict=True)]
+
+
+class ActorHeldout:
+    """Splits the prompts of the baseline over all actors, and then measures each candidate on one."""
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self._engine = engine
+
+    def measure(
+        self, evaluator: HeldoutEvaluator, requests: Sequence[HeldoutRequest], progress: Progress
+    ) -> Generator[HeldoutBaseline | HeldoutResult, None, None]:
+        [baseline] = SharedForwards().measure(evaluator, [], progress)
+        assert isinstance(baseline, HeldoutBaseline)
+        yield baseline
+        pool = self._engine.pool
+        shared, tasks = pool.share(baseline), {}
+        for request in requests:
+            title = f"held-out prompts of trial {request.trial}"
+            task = self._engine.task(title, calls.heldout, evaluator.elsewhere(), [request], shared)
+            tasks[task] = request
+            pool.submit(task)
+        while tasks:
+            for outcome in pool.outcomes(progress):
+                request = tasks.pop(outcome.task)
+                lost = CandidateError(f"every actor that measured it died ({outcome.lost})")
+                yield HeldoutResult(request, outcome.value[0] if outcome.lost is None else lost)
+
+
+def _title(group: Sequence[EvaluationRequest]) -> str:
+    first, last = group[0].number, group[-1].number
+    if group[0].preview:
+        return "previews"
+    return f"trial {first}" if first == last else f"trials {first} to {last}"

@@ -1,0 +1,180 @@
+"""Opens the engine of a search: in this process, or on the actors of a cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...config.changes import changed
+from ...engine.local import LocalEngine
+from ...engine.protocol import RuntimeProfile
+from ...errors import ConfigError
+from ...model.accelerator import accelerator, devices
+from ...model.loading.checkpoint import Checkpoint
+from ...model.loading.load import load_skeleton
+from ...session.context import LoadedStudy, Session
+from ...session.engine import open_engine, release
+from ...session.records import versions
+from .checkpoint_files import file_source, read_piece
+from .engine import RemoteEngine
+from .pool import ActorPool
+from .ray_system import ActorNeeds, RaySystem, file_reader, is_installed, ray_cluster
+from .system import ActorFacts
+from .worker import ModelFacts, ModelWorker, WorkerSpec
+
+PATIENCE = 30.0
+"""Seconds to wait for a node once no actor is left: nodes that restart are back by then."""
+ROOM = 1.2
+"""Memory of a model on a GPU as a multiple of its files: caches and activations come on top."""
+OVERHEAD = 512 << 20
+"""Bytes of a process with torch and transformers, without a model."""
+COMPARED = ("torch", "transformers")
+"""Packages whose releases decide the last digits of figures."""
+
+
+@contextmanager
+def search_engine(session: Session, known: RuntimeProfile | None) -> Iterator[LocalEngine]:
+    """The engine that measures this session's model; a cluster's actors end with the block.
+
+    Raises:
+        ClusterError: the cluster can't be joined, or has no room for the model.
+        ModelError: the model can't be loaded.
+    """
+    if not uses_cluster(session):
+        yield open_engine(session, known)
+        return
+    with ray_cluster(session.settings) as ray:
+        pool = ActorPool(
+            _system(ray, session), session.reporter, Versions(session), session.settings.max_actors, PATIENCE
+        )
+        try:
+            yield remote_engine(pool, session, known)
+        finally:
+            pool.close()
+
+
+def uses_cluster(session: Session) -> bool:
+    """Whether candidates are measured by actors: as the settings say, or because several GPUs each hold the model.
+
+    Raises:
+        ConfigError: the settings ask for it with a method that learns in this process.
+    """
+    settings, reporter = session.settings, session.reporter
+    asked = settings.ray if settings.ray is not None else (settings.ray_address is not None or None)
+    if settings.method == "learned":
+        if asked:
+            raise ConfigError(
+                "Expected method kernel or oblique with ray, got learned: it learns its directions in this process. "
+                "Leave ray out."
+            )
+        return False
+    if asked is not None:
+        return asked
+    count = idle_gpus(session)
+    if count < 2:
+        return False
+    if not is_installed():
+        reporter.say(
+            f"This machine has {count} GPUs, of which one is used. Install Ray to use all: pip install 'heretic[ray]'."
+        )
+        return False
+    reporter.say(f"All {count} GPUs of this machine are used, each by a model of its own (--no-ray uses one).")
+    return True
+
+
+def idle_gpus(session: Session) -> int:
+    """GPUs that could each hold the model; 0 where the model needs several, or the settings choose its devices."""
+    settings = session.settings
+    if accelerator() not in ("cuda", "xpu") or settings.device_map != "auto" or settings.max_memory:
+        return 0
+    size = ROOM * _size(session.checkpoint)
+    return sum(device.free > size for device in devices())
+
+
+def remote_engine(pool: ActorPool, session: Session, known: RuntimeProfile | None) -> RemoteEngine:
+    """An engine on the pool's actors; the first of them measures the profile that all others are given."""
+    reporter = session.reporter
+    with reporter.step("Starting actors, and loading the model"):
+        facts = pool.open(lambda found: found.model.profile, known)
+    found: ModelFacts = facts.model
+    for note in found.notes:
+        reporter.say(note)
+    reporter.say(f"Actors measure the candidates; the first runs on {facts.host} ({facts.device}).")
+    dtype = getattr(torch, found.profile.dtype)
+    skeleton = load_skeleton(session.checkpoint, session.settings, dtype, found.chat.tokenizer, found.sites)
+    model: Any = skeleton.model
+    model.generation_config = found.generation_config
+    return RemoteEngine(pool, found, skeleton)
+
+
+@contextmanager
+def with_weights(loaded: LoadedStudy) -> Iterator[LoadedStudy]:
+    """The study with the model in this process, for what actors don't do; actors end first, and start again when they
+    are needed."""
+    engine = loaded.engine
+    if not isinstance(engine, RemoteEngine):
+        yield loaded
+        return
+    engine.pool.close()
+    local = open_engine(loaded.session, engine.profile)
+    try:
+        yield replace(loaded, engine=local)
+    finally:
+        release(local)
+
+
+class Versions:
+    """Compares an actor's packages with the driver's: another release is named once for each machine."""
+
+    def __init__(self, session: Session) -> None:
+        self._reporter = session.reporter
+        self._ours = versions()
+        self._named: set[str] = set()
+
+    def __call__(self, facts: ActorFacts) -> str | None:
+        """Why the actor can't be used; None where it can."""
+        theirs = facts.versions
+        if theirs["heretic"] != self._ours["heretic"]:
+            return (
+                f"expected heretic {self._ours['heretic']} on {facts.host}, as the driver has, found "
+                f"{theirs['heretic']}. Install that version there."
+            )
+        others = [
+            f"{name} {theirs[name]} (here {self._ours[name]})" for name in COMPARED if theirs[name] != self._ours[name]
+        ]
+        if others and facts.host not in self._named:
+            self._named.add(facts.host)
+            self._reporter.warn(
+                f"{facts.host} has {' and '.join(others)}: figures of its actors may differ in their last digits. "
+                "Install the same releases for a study that can be repeated."
+            )
+        return None
+
+
+def _system(ray: Any, session: Session) -> RaySystem:
+    settings, checkpoint = session.settings, session.checkpoint
+    on_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    needs = ActorNeeds(
+        gpus=settings.gpus_per_model if on_gpus else 0,
+        cpus=1 if on_gpus else settings.threads_per_model,
+        # On a CPU the weights are in RAM, possibly as float32 where the files have 16 bits.
+        memory=OVERHEAD + (0 if on_gpus else 2 * _size(checkpoint)),
+    )
+    source = file_source(checkpoint, file_reader(ray, partial(read_piece, checkpoint.directory)))
+    # An actor grants nothing that the user did not: its settings are the driver's, with permissions settled.
+    spec = WorkerSpec(
+        settings=changed(settings, {"ray": False, "ray_address": None}),
+        prompts=session.prompts,
+        model=source,
+        threads=None if on_gpus else settings.threads_per_model,
+        gpus=needs.gpus,
+        journal=session.path.name,
+    )
+    return RaySystem(ray, needs, partial(ModelWorker, spec))
+
+
+def _size(checkpoint: Checkpoint) -> int:
+    return sum((checkpoint.directory / name).stat().st_size for name in checkpoint.weight_files())

@@ -1,0 +1,297 @@
+"""A pool of actors: keeps as many alive as there is room for, and loses no task."""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...engine.protocol import Progress, no_progress
+from ...errors import ClusterError, ModelError
+from ...events import Reporter, WorkerState
+from .system import ActorFacts, ActorLost, ActorSystem, Answer, Refused, Status
+from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, nobody_left
+
+POLL = 1.0
+"""Seconds between two looks at the nodes, and at what actors are doing."""
+SLOW = 2.0
+"""Multiple of the usual duration after which an idle actor begins a task a second time."""
+FEWEST_FOR_SLOW = 0.5
+"""Seconds below which no task counts as slow."""
+
+
+class ActorPool:
+    """Tasks for actors. An actor that dies leaves its task to the others and is replaced if there is room.
+
+    `check` returns why an actor with these facts can't be used (None: it can). The pool waits `patience` seconds for
+    nodes once no actor is left.
+    """
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        reporter: Reporter,
+        check: Callable[[ActorFacts], str | None] = lambda _: None,
+        most: int = 0,
+        patience: float = 30.0,
+    ) -> None:
+        self._system = system
+        self._reporter = reporter
+        self._check = check
+        self._most = most
+        self._patience = patience
+        self._actors: list[Actor] = []
+        self._calls: dict[Any, tuple[Actor, str]] = {}
+        self._queue: deque[Task] = deque()
+        self._outcomes: list[TaskOutcome] = []
+        self._known: Any = None
+        self._state: Any = None
+        self._edition = 0
+        self._banned: dict[str, str] = {}
+        self._durations: deque[float] = deque(maxlen=64)
+        self._count = self._failed_starts = 0
+        self._looked = self._alive = time.monotonic()
+        self._reason = ""
+        self.facts: ActorFacts | None = None
+
+    def open(self, profile_of: Callable[[ActorFacts], Any], known: Any = None) -> ActorFacts:
+        """Starts actors and waits for the first model; its profile (or a `known` one) goes to all the others.
+
+        Raises:
+            ClusterError: there is no room for an actor.
+            ModelError: the model can't be loaded.
+        """
+        self._known, self._profile_of = known, profile_of
+        self._alive = time.monotonic()
+        self._look(no_progress, at_once=True)
+        while self.facts is None:
+            self._turn(no_progress)
+        return self.facts
+
+    def begin(self, state: Any) -> None:
+        """All actors receive the state of a study before their next task."""
+        self._state, self._edition = self._system.share(state), self._edition + 1
+        for actor in self._actors:
+            if actor.ready and actor.task is None and not self._is_called(actor):
+                self._advance(actor)
+
+    def share(self, value: Any) -> Any:
+        """The value as an argument that is sent to each node once."""
+        return self._system.share(value)
+
+    @property
+    def size(self) -> int:
+        """Actors that are alive or starting."""
+        return len(self._actors)
+
+    @property
+    def workers(self) -> list[WorkerState]:
+        """What each actor does."""
+        return [WorkerState(each.name, each.doing, each.finished) for each in list(self._actors)]
+
+    def submit(self, task: Task) -> None:
+        self._queue.append(task)
+        self._hand_out()
+
+    def outcomes(self, progress: Progress) -> list[TaskOutcome]:
+        """Waits for at least one of the tasks."""
+        while not self._outcomes:
+            self._turn(progress)
+        found, self._outcomes = self._outcomes, []
+        return found
+
+    def map(self, tasks: Sequence[Task], progress: Progress) -> list[Any]:
+        """The results of all tasks, in their order; no others may be open.
+
+        Raises:
+            ClusterError: a task killed every actor that tried it.
+        """
+        for task in tasks:
+            self.submit(task)
+        found: dict[Task, Any] = {}
+        while len(found) < len(tasks):
+            for outcome in self.outcomes(progress):
+                if outcome.lost is not None:
+                    raise ClusterError(
+                        f"Expected an answer to {outcome.task.title!r}, but {MOST_LOSSES} actors died of it (the last: "
+                        f"{outcome.lost}). Give actors more memory, or lower batch_size."
+                    )
+                found[outcome.task] = outcome.value
+        return [found[task] for task in tasks]
+
+    def close(self) -> None:
+        """Ends all actors; tasks that were not answered are dropped."""
+        for actor in self._actors:
+            self._system.end(actor.handle)
+        self._actors, self._calls, self._queue = [], {}, deque()
+
+    def _turn(self, progress: Progress) -> None:
+        """Waits for one call, or for the time of the next look."""
+        self._hand_out()
+        for call in self._system.wait(list(self._calls), POLL):
+            actor, kind = self._calls.pop(call)
+            try:
+                self._receive(actor, kind, self._system.result(call), progress)
+            except ActorLost as error:
+                self._lose(actor, str(error))
+        self._look(progress)
+
+    def _receive(self, actor: Actor, kind: str, result: Any, progress: Progress) -> None:
+        if isinstance(result, Refused):
+            self._refuse(actor, result.reason)
+        elif isinstance(result, Status):
+            if actor.task is not None or not actor.ready:
+                actor.doing = result.doing
+            if actor.task is not None:
+                progress(max(0, result.rows - actor.rows))
+                actor.rows = max(actor.rows, result.rows)
+        elif isinstance(result, ActorFacts):
+            self._admit(actor, result)
+        elif isinstance(result, Answer):
+            self._settle(actor, result, progress)
+        elif kind == "begin":
+            actor.holds = result
+            self._advance(actor)
+
+    def _admit(self, actor: Actor, facts: ActorFacts) -> None:
+        reason = self._check(facts)
+        if reason is not None:
+            self._refuse(actor, reason)
+            return
+        actor.ready, actor.doing, actor.host = True, "idle", facts.host
+        self._failed_starts = 0
+        if self.facts is None:
+            self.facts = facts
+            self._known = self._profile_of(facts)
+            for other in self._actors:
+                if not other.ready and not self._is_called(other):
+                    self._call(other, "open", self._known)
+        self._advance(actor)
+
+    def _advance(self, actor: Actor) -> None:
+        """Sends a ready actor the study's state, if it lacks it, or a task."""
+        if actor.holds != self._edition:
+            self._call(actor, "begin", self._edition, self._state)
+        else:
+            self._hand_out()
+
+    def _settle(self, actor: Actor, answer: Answer, progress: Progress) -> None:
+        task, actor.task, actor.doing = actor.task, None, "idle"
+        assert task is not None
+        task.running -= 1
+        for note in answer.notes:
+            self._reporter.say(note)
+        if not task.done and not answer.cancelled:
+            progress(max(0, answer.rows - actor.rows))
+            actor.finished += 1
+            self._durations.append(time.monotonic() - task.begun)
+            self._finish(TaskOutcome(task, answer.value, actor.name))
+        self._advance(actor)
+
+    def _finish(self, outcome: TaskOutcome) -> None:
+        outcome.task.done = True
+        self._outcomes.append(outcome)
+        for other in self._actors:
+            if other.task is outcome.task:
+                # Its answer would be the same.
+                self._system.call(other.handle, "cancel", outcome.task.number)
+
+    def _hand_out(self) -> None:
+        for actor in self._actors:
+            if not actor.ready or actor.task is not None or actor.holds != self._edition:
+                continue
+            task = self._queue.popleft() if self._queue else self._slow_task()
+            if task is None:
+                return
+            task.begun = task.begun if task.running else time.monotonic()
+            task.running += 1
+            actor.task, actor.doing, actor.rows = task, task.title, 0
+            self._call(actor, "perform", task.number, task.method, task.title, *task.arguments)
+
+    def _slow_task(self) -> Task | None:
+        """The oldest task that takes much longer than usual on its only actor: an idle one does it too."""
+        if not self._durations:
+            return None
+        limit = time.monotonic() - max(FEWEST_FOR_SLOW, SLOW * statistics.median(self._durations))
+        running = (actor.task for actor in self._actors if actor.task is not None)
+        slow = [task for task in running if task.running == 1 and task.begun < limit and not task.done]
+        return min(slow, key=lambda task: task.begun, default=None)
+
+    def _is_called(self, actor: Actor) -> bool:
+        return any(other is actor and kind != "status" for other, kind in self._calls.values())
+
+    def _call(self, actor: Actor, method: str, *arguments: Any) -> None:
+        self._calls[self._system.call(actor.handle, method, *arguments)] = actor, method
+
+    def _look(self, progress: Progress, at_once: bool = False) -> None:
+        """At intervals: starts actors where there is room, and asks the busy ones how far they are."""
+        now = time.monotonic()
+        # A thousand actors are asked every ten seconds, so that asking stays cheap.
+        if now - self._looked < max(POLL, len(self._actors) / 100) and not at_once:
+            return
+        self._looked = now
+        asked = {actor.number for actor, kind in self._calls.values() if kind == "status"}
+        for actor in self._actors:
+            if actor.number not in asked and (actor.task is not None or not actor.ready):
+                self._call(actor, "status")
+        self._fill()
+        if self._actors:
+            self._alive = now
+        elif now - self._alive > self._patience:
+            raise ClusterError(nobody_left(self._banned, self.facts is None, self._reason))
+
+    def _fill(self) -> None:
+        places = [node for node in self._system.room() if node not in self._banned]
+        if self._most:
+            places = places[: max(0, self._most - len(self._actors))]
+        for node in places:
+            self._count += 1
+            actor = Actor(self._count, node, self._system.name(node), self._system.start(node))
+            self._actors.append(actor)
+            # One model is measured, and all others are loaded as it was.
+            if self._known is not None or len(self._actors) == 1:
+                self._call(actor, "open", self._known)
+
+    def _lose(self, actor: Actor, reason: str) -> None:
+        """Removes a dead actor; its task goes to the others, first."""
+        if actor not in self._actors:
+            return
+        self._reason = reason
+        self._remove(actor)
+        task = actor.task
+        if not actor.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_LOSSES:
+                raise ModelError(
+                    f"Expected actors that load the model, but {MOST_LOSSES} in a row died of it (the last, on "
+                    f"{actor.host}: {reason}). It may need more memory: lower max_actors, or set quantization."
+                )
+        self._reporter.warn(f"Actor {actor.name} is gone ({reason})." + (_handed_over(task) if task else ""))
+        if task is not None:
+            task.running -= 1
+            task.losses += 1
+            if task.done or task.running:
+                return
+            if task.losses >= MOST_LOSSES:
+                self._finish(TaskOutcome(task, None, actor.name, lost=reason))
+            else:
+                self._queue.appendleft(task)
+
+    def _refuse(self, actor: Actor, reason: str) -> None:
+        """Removes an actor that can't be used, and uses its node no more."""
+        self._remove(actor)
+        self._banned[actor.node] = reason
+        if not self._actors and self.facts is None and not set(self._system.room()) - set(self._banned):
+            raise ModelError(reason)
+        self._reporter.warn(f"{actor.host} is not used: {reason}")
+
+    def _remove(self, actor: Actor) -> None:
+        self._actors.remove(actor)
+        self._calls = {call: each for call, each in self._calls.items() if each[0] is not actor}
+        self._system.end(actor.handle)
+        if self._known is None and self._actors and not any(map(self._is_called, self._actors)):
+            self._call(self._actors[0], "open", None)
+
+
+def _handed_over(task: Task) -> str:
+    return f" {task.title[:1].upper()}{task.title[1:]} goes to another."

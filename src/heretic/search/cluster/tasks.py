@@ -1,0 +1,70 @@
+"""Tasks of a pool, its actors, and the outcomes of tasks."""
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_LOSSES = 3
+"""Actors that may die of one task, or while they load the model, before that counts as its fault."""
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A call of an actor that any of them may answer. `losses` are actors that died of it."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    title: str
+    losses: int = 0
+    running: int = 0
+    done: bool = False
+    begun: float = 0.0
+    number: int = field(default_factory=itertools.count().__next__)
+
+
+@dataclass(eq=False, slots=True)
+class Actor:
+    """One actor, as the pool sees it."""
+
+    number: int
+    node: str
+    host: str
+    handle: Any
+    doing: str = "starting"
+    ready: bool = False
+    holds: int = 0
+    task: Task | None = None
+    rows: int = 0
+    finished: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        return f"{self.number} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """A task's result, and the name of the actor that gave it; `lost` if it killed every actor that tried."""
+
+    task: Task
+    value: Any
+    actor: str
+    lost: str | None = None
+
+
+def nobody_left(banned: Mapping[str, str], never_began: bool, reason: str) -> str:
+    """Why there is no actor: none of the nodes could be used, none has room, or the last one is gone."""
+    if banned and never_began:
+        return next(iter(banned.values()))
+    if never_began:
+        return (
+            "Expected a cluster with room for one model, found none. Lower gpus_per_model or threads_per_model, or add "
+            "nodes; ray status shows what there is."
+        )
+    return (
+        f"The last actor is gone ({reason}), and the cluster has no room for another. All finished trials are kept: "
+        "run the same command again to continue."
+    )
