@@ -16,6 +16,7 @@ NEVER_TAKEN = {
     *("study_checkpoint_dir", "resume", "reproduce", "trial", "export", "gguf_type", "output", "max_shard_size"),
     *("upload", "upload_public", "print_residual_geometry", "plot_residuals", "residual_plot_path"),
     *("residual_plot_title", "residual_plot_style"),
+    *("ray", "ray_address", "gpus_per_model", "threads_per_model", "max_actors"),
 }
 
 

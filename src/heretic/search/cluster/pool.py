@@ -1,8 +1,7 @@
 """A pool of actors: keeps as many alive as there is room for, and loses no task."""
 
 import statistics
-import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,14 +9,10 @@ from ...engine.protocol import Progress, no_progress
 from ...errors import ClusterError, ModelError
 from ...events import Reporter, WorkerState
 from .system import ActorFacts, ActorLost, ActorSystem, Answer, Refused, Status
-from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, nobody_left
+from .tasks import FEWEST_FOR_SLOW, MOST_LOSSES, SLOW, Actor, Task, TaskOutcome, nobody_left
 
 POLL = 1.0
 """Seconds between two looks at the nodes, and at what actors are doing."""
-SLOW = 2.0
-"""Multiple of the usual duration after which an idle actor begins a task a second time."""
-FEWEST_FOR_SLOW = 0.5
-"""Seconds below which no task counts as slow."""
 
 
 class ActorPool:
@@ -46,11 +41,11 @@ class ActorPool:
         self._outcomes: list[TaskOutcome] = []
         self._known: Any = None
         self._state: Any = None
-        self._edition = 0
+        self._edition = self._count = 0
         self._banned: dict[str, str] = {}
         self._durations: deque[float] = deque(maxlen=64)
-        self._count = self._failed_starts = 0
-        self._looked = self._alive = time.monotonic()
+        self._failed_starts: Counter[str] = Counter()
+        self._looked = self._alive = self._system.now()
         self._reason = ""
         self.facts: ActorFacts | None = None
 
@@ -62,7 +57,7 @@ class ActorPool:
             ModelError: the model can't be loaded.
         """
         self._known, self._profile_of = known, profile_of
-        self._alive = time.monotonic()
+        self._alive = self._system.now()
         self._look(no_progress, at_once=True)
         while self.facts is None:
             self._turn(no_progress)
@@ -129,6 +124,9 @@ class ActorPool:
         """Waits for one call, or for the time of the next look."""
         self._hand_out()
         for call in self._system.wait(list(self._calls), POLL):
+            if call not in self._calls:
+                # Its actor is known to be gone by another call.
+                continue
             actor, kind = self._calls.pop(call)
             try:
                 self._receive(actor, kind, self._system.result(call), progress)
@@ -159,7 +157,7 @@ class ActorPool:
             self._refuse(actor, reason)
             return
         actor.ready, actor.doing, actor.host = True, "idle", facts.host
-        self._failed_starts = 0
+        self._failed_starts.pop(actor.node, None)
         if self.facts is None:
             self.facts = facts
             self._known = self._profile_of(facts)
@@ -184,7 +182,7 @@ class ActorPool:
         if not task.done and not answer.cancelled:
             progress(max(0, answer.rows - actor.rows))
             actor.finished += 1
-            self._durations.append(time.monotonic() - task.begun)
+            self._durations.append(self._system.now() - task.begun)
             self._finish(TaskOutcome(task, answer.value, actor.name))
         self._advance(actor)
 
@@ -203,7 +201,7 @@ class ActorPool:
             task = self._queue.popleft() if self._queue else self._slow_task()
             if task is None:
                 return
-            task.begun = task.begun if task.running else time.monotonic()
+            task.begun = task.begun if task.running else self._system.now()
             task.running += 1
             actor.task, actor.doing, actor.rows = task, task.title, 0
             self._call(actor, "perform", task.number, task.method, task.title, *task.arguments)
@@ -212,7 +210,7 @@ class ActorPool:
         """The oldest task that takes much longer than usual on its only actor: an idle one does it too."""
         if not self._durations:
             return None
-        limit = time.monotonic() - max(FEWEST_FOR_SLOW, SLOW * statistics.median(self._durations))
+        limit = self._system.now() - max(FEWEST_FOR_SLOW, SLOW * statistics.median(self._durations))
         running = (actor.task for actor in self._actors if actor.task is not None)
         slow = [task for task in running if task.running == 1 and task.begun < limit and not task.done]
         return min(slow, key=lambda task: task.begun, default=None)
@@ -225,7 +223,7 @@ class ActorPool:
 
     def _look(self, progress: Progress, at_once: bool = False) -> None:
         """At intervals: starts actors where there is room, and asks the busy ones how far they are."""
-        now = time.monotonic()
+        now = self._system.now()
         # A thousand actors are asked every ten seconds, so that asking stays cheap.
         if now - self._looked < max(POLL, len(self._actors) / 100) and not at_once:
             return
@@ -260,13 +258,17 @@ class ActorPool:
         self._remove(actor)
         task = actor.task
         if not actor.ready:
-            self._failed_starts += 1
-            if self._failed_starts >= MOST_LOSSES:
-                raise ModelError(
+            self._failed_starts[actor.node] += 1
+            if self._failed_starts[actor.node] >= MOST_LOSSES:
+                self._refuse_node(
+                    actor,
                     f"Expected actors that load the model, but {MOST_LOSSES} in a row died of it (the last, on "
-                    f"{actor.host}: {reason}). It may need more memory: lower max_actors, or set quantization."
+                    f"{actor.host}: {reason}). It may need more memory: lower max_actors, or set quantization.",
                 )
-        self._reporter.warn(f"Actor {actor.name} is gone ({reason})." + (_handed_over(task) if task else ""))
+        self._reporter.warn(
+            f"Actor {actor.name} is gone ({reason})."
+            + ("" if task is None else f" Its task ({task.title}) goes to another.")
+        )
         if task is not None:
             task.running -= 1
             task.losses += 1
@@ -280,6 +282,9 @@ class ActorPool:
     def _refuse(self, actor: Actor, reason: str) -> None:
         """Removes an actor that can't be used, and uses its node no more."""
         self._remove(actor)
+        self._refuse_node(actor, reason)
+
+    def _refuse_node(self, actor: Actor, reason: str) -> None:
         self._banned[actor.node] = reason
         if not self._actors and self.facts is None and not set(self._system.room()) - set(self._banned):
             raise ModelError(reason)
@@ -291,7 +296,3 @@ class ActorPool:
         self._system.end(actor.handle)
         if self._known is None and self._actors and not any(map(self._is_called, self._actors)):
             self._call(self._actors[0], "open", None)
-
-
-def _handed_over(task: Task) -> str:
-    return f" {task.title[:1].upper()}{task.title[1:]} goes to another."

@@ -1,6 +1,8 @@
 """Actors in a Ray cluster: one that runs already, or one that is started on this machine for this run."""
 
+import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,6 +76,9 @@ class RaySystem:
     def call(self, actor: Any, method: str, *arguments: Any) -> Any:
         return getattr(actor, method).remote(*arguments)
 
+    def now(self) -> float:
+        return time.monotonic()
+
     def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
         if not calls:
             time.sleep(seconds)
@@ -130,10 +135,12 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[Any]:
     mine = not ray.is_initialized()
     if mine:
         _connect(ray, settings)
+    _silence()
     try:
         yield ray
     finally:
         if mine:
+            # Actors end with the connection, wherever they run.
             ray.shutdown()
 
 
@@ -158,6 +165,20 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
             f"Expected a Ray cluster at {address!r}, could not join it ({first}). Start one with ray start --head, "
             "check ray status, or leave ray_address out: Ray is then started here."
         ) from error
+
+
+def _silence() -> None:
+    """Ray prints a paragraph on standard output when a process dies, whatever it is told about logs; the pool says it
+    in a line."""
+    from ray._private import worker
+
+    # In a release of Ray that prints in another way, its paragraphs are shown.
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = _drop
+
+
+def _drop(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    logging.getLogger(__name__).debug("%s", data)
 
 
 def _actor_class(ray: Any) -> Any:
@@ -205,7 +226,10 @@ def _actor_class(ray: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     """The first sentence of Ray's error that says something of its own."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [
+        re.split(r"[.:]? *(Worker exit detail|Some common causes)", line.strip())[0] for line in str(error).splitlines()
+    ]
+    lines = [line for line in lines if line]
     telling = [
         line
         for line in lines

@@ -28,6 +28,10 @@ class ActorSystem(Protocol):
         """Begins a call. Calls of one actor run one by one, except for `status` and `cancel`, which don't wait."""
         ...
 
+    def now(self) -> float:
+        """Seconds on the system's clock."""
+        ...
+
     def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
         """The calls that have ended; waits for the first, but no longer than that."""
         ...

@@ -1,13 +1,16 @@
 """Tasks of a pool, its actors, and the outcomes of tasks."""
 
 import itertools
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 MOST_LOSSES = 3
 """Actors that may die of one task, or while they load the model, before that counts as its fault."""
+SLOW = 2.0
+"""Multiple of the usual duration after which an idle actor begins a task a second time."""
+FEWEST_FOR_SLOW = 0.5
+"""Seconds below which no task counts as slow."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +41,6 @@ class Actor:
     task: Task | None = None
     rows: int = 0
     finished: int = 0
-    since: float = field(default_factory=time.monotonic)
 
     @property
     def name(self) -> str:
