@@ -23,14 +23,12 @@ from ..events import Chooser, Reporter
 from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
 from ..report.tables import show_heldout
-from ..search.cluster.engine import RemoteEngine
-from ..search.cluster.measurer import ActorHeldout, open_measurer
+from ..search.cluster.measurer import chosen_parallelism, open_heldout, open_measurer
 from ..search.cluster.open import search_engine
-from ..search.heldout_pool import heldout_measurer
 from ..search.learned_points import LearnedPoints
 from ..search.loop import Search
 from ..search.measurer import Measurer
-from ..search.parallelism import Parallelism, choose_parallelism, heldout_parallelism
+from ..search.parallelism import Parallelism
 from ..search.process_pool import ProcessPool
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
@@ -195,10 +193,7 @@ class _Searches:
 
     @cached_property
     def _parallelism(self) -> Parallelism:
-        engine = self._running.loaded.engine
-        if isinstance(engine, RemoteEngine):
-            return Parallelism(1, engine.facts.candidates)
-        return choose_parallelism(self._running.loaded, vocabulary_size(self._running.baseline))
+        return chosen_parallelism(self._running.loaded, vocabulary_size(self._running.baseline))
 
     def _note_run(self, measurer: Measurer) -> None:
         """Records the parallelism at the first search: the order in which trials are requested depends on it."""
@@ -274,11 +269,8 @@ class _Searches:
             show_heldout(evaluation.run(chosen, measurer, selected), baseline, running.reporter)
 
     def _heldout_measurer(self, part: HeldoutPrompts) -> HeldoutMeasurer:
-        engine = self._running.loaded.engine
-        if isinstance(engine, RemoteEngine):
-            return ActorHeldout(engine)
         vocab = vocabulary_size(self._running.baseline)
-        return heldout_measurer(heldout_parallelism(self._running.loaded, part, self._parallelism, vocab))
+        return open_heldout(self._running.loaded, part, self._parallelism, vocab)
 
     @property
     def _only_selected(self) -> bool:

@@ -13,6 +13,7 @@ from ..events import Reporter
 from ..model.accelerator import accelerator, devices
 from ..model.loading.load import fastest_cpu_dtype
 from ..model.loading.size import ModelSize, model_size
+from ..model.placement import META
 from ..report.text import duration
 from .context import LoadedStudy
 from .prompts import RunPrompts
@@ -119,6 +120,9 @@ def keep_speed(loaded: LoadedStudy, trials: int, seconds: float) -> None:
     """Keeps the speed of a search that was long enough to tell, for the forecasts of later ones."""
     parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
     if trials < TELLING_TRIALS or parameters < SMALL:
+        return
+    if loaded.engine.loaded.device == META:
+        # The speed of a cluster is not this machine's.
         return
     work = work_of(parameters, _counts(loaded.session.prompts), loaded.settings.max_response_length)
     record_search(trials * work, seconds)

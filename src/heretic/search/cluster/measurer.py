@@ -5,18 +5,33 @@ from contextlib import contextmanager
 
 from ...engine.protocol import Progress
 from ...errors import CandidateError
-from ...evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, HeldoutRequest
-from ...evaluation.heldout.measurer import HeldoutResult, SharedForwards
+from ...evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, HeldoutPrompts, HeldoutRequest
+from ...evaluation.heldout.measurer import HeldoutMeasurer, HeldoutResult, SharedForwards
 from ...events import WorkerState
-from ...session.context import RunningStudy
+from ...session.context import LoadedStudy, RunningStudy
+from ..heldout_pool import heldout_measurer
 from ..measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer, Measurer
-from ..parallelism import Parallelism, batch_size_for
+from ..parallelism import Parallelism, batch_size_for, choose_parallelism, heldout_parallelism
 from ..process_pool import AHEAD, workers
 from . import calls
 from .engine import RemoteEngine
 from .pool import ActorPool
 from .tasks import Task, TaskOutcome
 from .worker import StudyState
+
+
+def chosen_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
+    """That of this process, or of one actor; what is open is measured once and recorded."""
+    if isinstance(loaded.engine, RemoteEngine):
+        return Parallelism(1, loaded.engine.facts.candidates)
+    return choose_parallelism(loaded, vocab)
+
+
+def open_heldout(loaded: LoadedStudy, part: HeldoutPrompts, search: Parallelism, vocab: int) -> HeldoutMeasurer:
+    """What measures the models of a held-out evaluation after the `search`."""
+    if isinstance(loaded.engine, RemoteEngine):
+        return ActorHeldout(loaded.engine)
+    return heldout_measurer(heldout_parallelism(loaded, part, search, vocab))
 
 
 @contextmanager
