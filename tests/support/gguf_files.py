@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
+from heretic.export.ggml.blocks import quantize
 from tests.support.families import tiny
 
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -13,11 +14,18 @@ QUANTISED = {"attn_q": Type.Q4_1, "attn_k": Type.Q8_0, "ffn_down": Type.Q4_0, "t
 
 
 def write_gguf(
-    path: Path, matrices: dict[str, Type], others: Type = Type.F32, tied: bool = True, feed_forward: int = 64
+    path: Path,
+    matrices: dict[str, Type],
+    others: Type = Type.F32,
+    tied: bool = True,
+    feed_forward: int = 64,
+    parts: int = 1,
 ) -> None:
-    """A llama of the tests' usual size as llama.cpp would store it; `matrices` types by part of the name."""
+    """A llama of the tests' usual size as llama.cpp would store it, in one file or several; `matrices` types by part of
+    the name."""
     model = tiny("llama", tie_word_embeddings=tied, intermediate_size=feed_forward)
-    writer = gguf.GGUFWriter(path, "llama")
+    # 30 tensors.
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=0 if parts == 1 else -(-30 // parts))
     add_metadata(writer, feed_forward)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 3)
     for key, tensor in model.state_dict().items():
@@ -27,23 +35,13 @@ def write_gguf(
         assert name is not None
         usual = others if tensor.dim() == 2 else Type.F32
         kind = next((kind for part, kind in matrices.items() if part in name), usual)
-        writer.add_tensor(name, blocks(tensor.numpy(), kind), raw_dtype=kind)
+        writer.add_tensor(name, quantize(tensor.float().numpy(), kind), raw_dtype=kind)
     # llama.cpp stores it for some models; transformers computes it.
     writer.add_tensor("rope_freqs.weight", np.ones(4, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def blocks(weight: np.ndarray, kind: Type) -> np.ndarray:
-    """The weight in the blocks of a type; random blocks where the gguf package can't write it."""
-    if kind != Type.Q4_K:
-        return gguf.quantize(weight.astype(np.float32), kind)
-    random = np.random.default_rng(5).integers(0, 256, (*weight.shape[:-1], weight.shape[-1] // 256 * 144), np.uint8)
-    # Scale and minimum of a block are half floats: not every bit pattern is a finite one.
-    random.reshape(-1, 144)[:, :4] = np.array([0.01, 0.05], np.float16).view(np.uint8)
-    return random
 
 
 def add_metadata(writer: gguf.GGUFWriter, feed_forward: int) -> None:

@@ -74,6 +74,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "base_model": ("owner/name", "owner/name", "owner/name"),
     "upload_public": (True, "true", True),
     "gguf_type": ("Q8_0", "Q8_0", "Q8_0"),
+    "imatrix": ("imatrix.dat", "imatrix.dat", Path("imatrix.dat")),
     "max_shard_size": ("500MB", "500MB", "500MB"),
     "print_responses": (True, "true", True),
     "filter_direction_prompts": (True, "true", True),

@@ -6,7 +6,10 @@ from ..config import ExportSettings
 from .common import LOADING, add_study, given_study, prepare
 from .parser import Parser
 
-SHOWN = ("trial", "export", "output", "gguf_type", "base_model", "upload", "upload_public", "full_precision_model")
+SHOWN = (
+    *("trial", "export", "output", "gguf_type", "imatrix", "base_model", "upload", "upload_public"),
+    "full_precision_model",
+)
 
 
 def build_parser() -> Parser:

@@ -16,7 +16,37 @@ Objective = Literal["markers", "log-odds", "both"]
 Sampler = Literal["tpe", "tpe-multivariate", "random"]
 Resume = Literal["continue", "restart"]
 Rule = Literal["knee", "lowest-kl", "lowest-refusals"]
-GgufType = Literal["same", "Q8_0", "F16"]
+GgufType = Literal[
+    "same",
+    "F32",
+    "F16",
+    "BF16",
+    "Q8_0",
+    "Q6_K",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q5_1",
+    "Q5_0",
+    "Q4_K_M",
+    "Q4_K_S",
+    "Q4_1",
+    "Q4_0",
+    "IQ4_NL",
+    "IQ4_XS",
+    "Q3_K_L",
+    "Q3_K_M",
+    "Q3_K_S",
+    "IQ3_M",
+    "IQ3_S",
+    "IQ3_XS",
+    "IQ3_XXS",
+    "Q2_K",
+    "IQ2_M",
+    "IQ2_S",
+    "IQ2_XS",
+    "IQ2_XXS",
+]
+"""Names of the types of files in export/ggml/file_types.py."""
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _EXPERTS = re.compile(r"(?:(?:\d+:|\*:)?\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*(?:;(?!$)|$))+")

@@ -14,26 +14,17 @@ import torch
 from gguf import GGMLQuantizationType
 from torch import Tensor
 
+from .ggml.blocks import FLOATS, quantize, writable
+
 MOST_PASSES = 8
-FLOATS = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
 ENOUGH = 0.02
 """Share of the edit that may be lost without another pass."""
-
-
-def writable(kind: GGMLQuantizationType) -> bool:
-    """Whether the gguf package can quantise to this type: it reads many more than it writes."""
-    block, _ = gguf.GGML_QUANT_SIZES[kind]
-    try:
-        gguf.quantize(np.zeros((1, block), dtype=np.float32), kind)
-    except NotImplementedError:
-        return False
-    return True
 
 
 def type_for(kind: GGMLQuantizationType, width: int, wanted: str = "same") -> GGMLQuantizationType:
     """The type that an edited tensor of rows of `width` is written as: its own, else Q8_0, else F16.
 
-    With another type `wanted` (Q8_0, F16), a quantised one becomes that.
+    With another type `wanted` (Q8_0, F16, Q6_K), a quantised one becomes that.
     """
     if wanted != "same" and kind not in FLOATS:
         kind = GGMLQuantizationType[wanted]
@@ -72,13 +63,15 @@ class Pack:
         kind: GGMLQuantizationType,
         stored: Callable[[Tensor], Tensor] = lambda weight: weight,
         loaded: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        importance: np.ndarray | None = None,
     ) -> None:
         self.kind = kind
+        self._importance = importance
         self._stored = stored
         self._loaded = loaded
 
     def blocks(self, weight: Tensor) -> np.ndarray:
-        return gguf.quantize(self._stored(weight).contiguous().numpy(), self.kind)
+        return quantize(self._stored(weight).contiguous().numpy(), self.kind, self._importance)
 
     def weight(self, blocks: np.ndarray) -> Tensor:
         return self._loaded(torch.from_numpy(gguf.dequantize(blocks, self.kind)))

@@ -71,6 +71,7 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
         revision=model.revision,
         settings=settings,
         reporter=session.reporter,
+        repository=model.repository,
     )
     scored: list[Evaluation] = []
 
@@ -100,7 +101,7 @@ def check_export(session: Session, form: ExportFormat) -> None:
     Raises:
         ExportError: it can't.
     """
-    form.check(session.checkpoint)
+    form.check(session.checkpoint, session.settings)
     check_full_precision(session)
 
 

@@ -41,8 +41,15 @@ class ExportSettings(Section):
     )
     gguf_type: GgufType = Field(
         default="same",
-        description="Type of the edited tensors in a .gguf file: their own (same), or one that loses less and takes "
-        "more space.",
+        description="Type of a .gguf file that is written, such as Q4_K_M: of the whole file if the model is of full "
+        "precision, of the edited tensors (Q8_0, Q6_K, F16) if it is a quantised .gguf file. The types of the model by "
+        "default (same).",
+    )
+    imatrix: Annotated[Path | None, EmptyIsNone, InHome, Metavar("FILE")] = Field(
+        default=None,
+        description="Importance matrix of the model (.dat or .gguf, from llama-imatrix) for what is quantised in a "
+        ".gguf file.",
+        examples=["path/to/imatrix.gguf"],
     )
     output: Annotated[Path | None, EmptyIsNone, InHome, Metavar("DIR")] = Field(
         default=None,

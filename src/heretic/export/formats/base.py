@@ -30,7 +30,7 @@ Check = Callable[[Path], None]
 class Export:
     """One model to write: the original's tensors, its sites and their edits.
 
-    `base_model` is the original's public name, and `revision` its commit on the hub.
+    `base_model` is the original's public name; `repository` and `revision` are its id and commit on the hub.
     """
 
     reader: CheckpointReader
@@ -40,6 +40,7 @@ class Export:
     revision: str | None
     settings: ExportSettings
     reporter: Reporter
+    repository: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class ExportFormat(Protocol):
         """Whether a menu offers it for a model that the user named so."""
         return True
 
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Makes sure that the checkpoint can be written in this format, before hours are spent on it.
+    def check(self, checkpoint: Checkpoint, settings: ExportSettings) -> None:
+        """Makes sure that the checkpoint can be written in this format, before it is loaded.
 
         Raises:
             ExportError: it can't.

@@ -1,43 +1,45 @@
-"""A GGUF file in which only the edited tensors differ: whoever runs the original with llama.cpp runs this one.
+"""GGUF files for llama.cpp and the programs built on it, of a model that came as one.
 
-Metadata, the order of tensors and every tensor without an edit are copied byte for byte. An edited tensor is
-dequantised, edited in fp32 and quantised to its own type again, where the gguf package can write that type.
+Every tensor without an edit is copied byte for byte. An edited one is dequantised, edited in fp32 and quantised to its
+own type again.
 """
 
 import shutil
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-import gguf
 import torch
-from gguf import GGMLQuantizationType, ReaderTensor
-from torch import Tensor
+from gguf import GGMLQuantizationType
 
 from ...ablation.sites import Site
+from ...config import ExportSettings
 from ...errors import ExportError
 from ...model.loading.chat_templates import FILE as CHAT_TEMPLATE
-from ...model.loading.checkpoint import Checkpoint, find_checkpoint
-from ..directory import check_output, check_space, new_directory
-from ..matching import Owner, match_sites
+from ...model.loading.checkpoint import Checkpoint, find_checkpoint, is_projector
+from ...model.loading.fast_gguf import open_gguf
+from ..directory import check_output, new_directory
+from ..ggml.about import about, general_keys
+from ..ggml.blocks import INSTALL, writable
+from ..ggml.edited_file import EditedFile, Retyped, is_quantised
+from ..ggml.file_types import FILE_TYPES
+from ..ggml.header import Value
+from ..ggml.imatrix import ImportanceMatrix, read_imatrix
+from ..ggml.library import find_ggml
+from ..matching import match_sites
 from ..readers.base import CheckpointReader
 from ..readers.gguf import GGUFCheckpointReader
-from ..requantize import Pack, requantize, type_for
 from .base import Check, EditOf, Export, ExportFormat, Tolerance, Written
 
 if TYPE_CHECKING:
     from ...model.loading.load import LoadedModel
 
-Retyped = dict[tuple[str, str], int]
-"""How many tensors are written as another type, by their type in the file and the one written."""
-
 OTHER_FORMAT = "Write the merged model (--export merge), and convert it with llama.cpp's convert_hf_to_gguf.py"
 
 
 class Gguf(ExportFormat):
-    """Another GGUF file, of a model that came as one."""
+    """A GGUF file."""
 
     name = "gguf"
     label = "a GGUF file (for llama.cpp)"
@@ -48,12 +50,21 @@ class Gguf(ExportFormat):
         path = Path(model).expanduser()
         return path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists())
 
-    def check(self, checkpoint: Checkpoint) -> None:
+    def check(self, checkpoint: Checkpoint, settings: ExportSettings) -> None:
         if checkpoint.gguf_file is None:
             raise ExportError(f"Expected a GGUF file for --export gguf, but {checkpoint.name} is none. {OTHER_FORMAT}.")
+        check_type(settings)
+        plain = settings.gguf_type in ("same", *GGMLQuantizationType.__members__)
+        if not plain and is_quantised(open_gguf(checkpoint.directory / checkpoint.gguf_file)):
+            raise ExportError(
+                f"{checkpoint.name} is quantised already, and rounding all of it again to {settings.gguf_type} would "
+                "lose more. Keep its types (--gguf-type same), give the edited tensors another one (Q8_0, Q6_K), or "
+                "start from the model's safetensors or a BF16 file."
+            )
 
     def write(self, export: Export, output: Path, check: Check) -> None:
-        wanted, reporter = export.settings.gguf_type, export.reporter
+        settings, reporter = export.settings, export.reporter
+        importance = None if settings.imatrix is None else read_imatrix(settings.imatrix)
         with ExitStack() as writing:
             progress = writing.enter_context(reporter.step(f"Writing {output}", len(export.reader.tensors())))
 
@@ -61,11 +72,20 @@ class Gguf(ExportFormat):
                 # The progress bar ends before `check` has output of its own.
                 writing.close()
                 for (before, after), count in retyped.items():
-                    why = "" if after == wanted else f": the gguf package can't write {before}"
-                    reporter.warn(f"{count} edited tensors of type {before} are written as {after}{why}.")
+                    if not writable(GGMLQuantizationType[before]):
+                        reporter.warn(
+                            f"{count} edited tensors of type {before} are written as {after}: only ggml can write "
+                            f"{before}. Install it with: {INSTALL}"
+                        )
                 check(directory)
 
-            write_gguf(export.reader, output, export.sites, export.edit_of, wanted, progress, finish)
+            assert isinstance(export.reader, GGUFCheckpointReader)
+            changes = about(export, general_keys(export.reader.file))
+            write_gguf(
+                *(export.reader, output, export.sites, export.edit_of, settings.gguf_type, progress, finish),
+                importance=importance,
+                changes=changes,
+            )
 
     def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
         from ...model.loading.load import load_model
@@ -77,14 +97,30 @@ class Gguf(ExportFormat):
         return Tolerance(0.1, 0.05, 0.25, "in GGUF blocks")
 
 
-def _largest_size(reader: GGUFCheckpointReader, owners: Mapping[str, tuple[str, Owner]], wanted: str) -> int:
-    """Bytes of the new file if every site is edited."""
-    size = reader.path.stat().st_size
-    for tensor in reader.file.tensors:
-        if tensor.name in owners:
-            block, block_bytes = gguf.GGML_QUANT_SIZES[type_for(tensor.tensor_type, int(tensor.shape[0]), wanted)]
-            size += int(tensor.n_elements) // block * block_bytes - int(tensor.n_bytes) + int(reader.file.alignment)
-    return size
+def check_type(settings: ExportSettings) -> None:
+    """Makes sure that the type of `gguf_type` can be written here, and that the importance matrix can be read.
+
+    Raises:
+        ExportError: it can't.
+    """
+    if settings.imatrix is not None:
+        read_imatrix(settings.imatrix)
+        if find_ggml() is None:
+            raise ExportError(f"An importance matrix (--imatrix) needs ggml. Install it with: {INSTALL}")
+    if settings.gguf_type == "same":
+        return
+    file_type = FILE_TYPES[settings.gguf_type]
+    kinds = {file_type.base, file_type.output, *(kind for rules in file_type.rules.values() for _, kind in rules)}
+    if not all(map(writable, kinds)):
+        raise ExportError(
+            f"Only ggml can write files of type {settings.gguf_type}, and no installed package contains it. Install "
+            f"one with: {INSTALL}. Or choose Q8_0 (--gguf-type Q8_0)."
+        )
+    if file_type.few_bits and settings.imatrix is None:
+        raise ExportError(
+            f"A file of type {settings.gguf_type} is of no use without an importance matrix: give the one of this "
+            "model (--imatrix FILE, from llama-imatrix), or choose IQ3_XXS or more bits."
+        )
 
 
 @torch.inference_mode()
@@ -96,10 +132,13 @@ def write_gguf(
     wanted: str = "same",
     progress: Callable[[int], None] | None = None,
     check: Callable[[Path, Retyped], None] | None = None,
+    importance: ImportanceMatrix | None = None,
+    changes: Mapping[str, Value] | None = None,
 ) -> None:
     """Writes the edited GGUF file into the new directory `output`, named after the original, followed by -heretic.
 
-    Edited tensors of quantised types become `wanted` ones (Q8_0, F16) instead of their own.
+    Edited tensors of quantised types become `wanted` ones (Q8_0, F16) instead of their own; `importance` weighs the
+    columns of what is quantised, and `changes` are keys of the metadata.
 
     `progress` is called once for each tensor; `check` sees the complete directory and what has changed its type, and
     if it raises, nothing is left.
@@ -116,101 +155,18 @@ def write_gguf(
     for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
         for source in reader.sources(key):
             owners[source.name] = (key, owner)
+    edited = EditedFile(reader, owners, edit_of, wanted, importance, changes)
     with new_directory(output) as directory:
-        check_space(directory, _largest_size(reader, owners, wanted))
-        name = f"{Path(reader.path.name).stem}-heretic.gguf"
-        retyped: Retyped = {}
-        with reader.path.open("rb") as source_file, (directory / name).open("w+b") as file:
-            _Copy(reader, source_file, file, owners, edit_of, retyped, wanted).run(progress or (lambda _: None))
-        template = reader.path.parent / CHAT_TEMPLATE
-        if template.is_file():
-            # It takes the place of the file's own there, and so it must here.
-            shutil.copyfile(template, directory / CHAT_TEMPLATE)
+        edited.check_space(directory)
+        edited.write(directory, progress or (lambda _: None))
+        _copy_others(reader.paths[0].parent, directory)
         if check is not None:
-            check(directory, retyped)
+            check(directory, edited.retyped)
 
 
-class _Copy:
-    """One file on its way into another."""
-
-    def __init__(
-        self,
-        reader: GGUFCheckpointReader,
-        source: BinaryIO,
-        file: BinaryIO,
-        owners: Mapping[str, tuple[str, Owner]],
-        edit_of: EditOf,
-        retyped: Retyped,
-        wanted: str,
-    ) -> None:
-        self._reader = reader
-        self._source = source
-        self._file = file
-        self._owners = owners
-        self._edit_of = edit_of
-        self._retyped = retyped
-        self._wanted = wanted
-
-    def run(self, progress: Callable[[int], None]) -> None:
-        """Header first, tensors in the order they lie in, then their types and places into the header."""
-        original = self._reader.file
-        start, alignment = int(original.data_offset), int(original.alignment)
-        ordered = sorted(original.tensors, key=lambda tensor: tensor.data_offset)
-        self._file.write(self._bytes(0, start))
-        entries = []
-        for tensor in ordered:
-            self._file.write(bytes(-self._file.tell() % alignment))
-            begin = self._file.tell()
-            kind, content = self._content(tensor)
-            self._file.write(content)
-            entries.append((tensor, kind, begin - start))
-            progress(1)
-        # Bytes after the last tensor, usually padding.
-        end = int(ordered[-1].data_offset) + int(ordered[-1].n_bytes)
-        self._file.write(self._bytes(end, self._reader.path.stat().st_size - end))
-        for tensor, kind, offset in entries:
-            # Name (length and text), number of dimensions, dimensions, type, offset: GGUF, "File Structure".
-            name_length, name, n_dims, dims = tensor.field.parts[:4]
-            self._file.seek(tensor.field.offset + sum(part.nbytes for part in (name_length, name, n_dims, dims)))
-            self._file.write(struct.pack("<IQ", kind, offset))
-
-    def _content(self, tensor: ReaderTensor) -> tuple[GGMLQuantizationType, bytes | memoryview]:
-        """The tensor's type and bytes in the new file."""
-        unchanged = tensor.tensor_type, self._bytes(int(tensor.data_offset), int(tensor.n_bytes))
-        if tensor.name not in self._owners:
-            return unchanged
-        key, owner = self._owners[tensor.name]
-        stored = self._reader.read_exact(key)
-        original = owner.matrices(stored)
-        edit = self._edit_of(owner.site, original)
-        if edit is None:
-            return unchanged
-        kind = type_for(tensor.tensor_type, int(tensor.shape[0]), self._wanted)
-        if kind != tensor.tensor_type:
-            change = (tensor.tensor_type.name, kind.name)
-            self._retyped[change] = self._retyped.get(change, 0) + 1
-        in_file = tuple(reversed(tensor.shape.tolist()))
-        pack = _pack(self._reader.order(key), owner, kind, in_file, tuple(stored.shape))
-        edited = owner.matrices(owner.edited(stored, edit))
-        return kind, requantize(original, edited, edit.left, pack).tobytes()
-
-    def _bytes(self, start: int, length: int) -> bytes:
-        self._source.seek(start)
-        return self._source.read(length)
-
-
-def _pack(
-    order: Tensor | None, owner: Owner, kind: GGMLQuantizationType, in_file: Sequence[int], in_model: Sequence[int]
-) -> Pack:
-    """Between the matrices of a site and the file's tensor; the shapes are as they are stored."""
-    back = None if order is None else order.argsort()
-
-    def stored(matrices: Tensor) -> Tensor:
-        flat = (matrices.mT if owner.transposed else matrices).reshape(-1)
-        return (flat if back is None else flat[back]).reshape(tuple(in_file))
-
-    def loaded(tensor: Tensor) -> Tensor:
-        flat = tensor.reshape(-1)
-        return owner.matrices((flat if order is None else flat[order]).reshape(tuple(in_model)))
-
-    return Pack(kind, stored, loaded)
+def _copy_others(source: Path, output: Path) -> None:
+    """Copies what belongs to the file: a chat template, which takes the place of the file's own, and projectors."""
+    others = [path for path in source.glob("*.gguf") if is_projector(path.name)]
+    for path in (source / CHAT_TEMPLATE, *others):
+        if path.is_file():
+            shutil.copyfile(path, output / path.name)

@@ -19,8 +19,8 @@ from transformers.modeling_utils import PreTrainedModel
 
 from ...errors import ExportError
 from ...model.loading.chat_templates import settle_chat_template
-from ...model.loading.checkpoint import Checkpoint
-from ...model.loading.fast_gguf import FastGGUFReader, fast_gguf
+from ...model.loading.checkpoint import Checkpoint, gguf_parts
+from ...model.loading.fast_gguf import SplitGGUFReader, fast_gguf, open_gguf
 from .tensors import TensorInfo
 
 # transformers converts these by other tables, which work on whole models only.
@@ -36,6 +36,7 @@ class GGUFCheckpointReader:
         self._directory = directory
         self._gguf_file = gguf_file
         self.path = directory / gguf_file
+        self.paths = gguf_parts(self.path)
         self.file = _open(self.path)
         with fast_gguf():
             self._config, self._model = _empty_model(directory, gguf_file)
@@ -52,6 +53,11 @@ class GGUFCheckpointReader:
             self._names: dict[str, str] = get_gguf_hf_weights_map(self._model, self._processor)
         self._dtype = _stored_dtype(self.file)
         self._sources = self._find_sources(architecture)
+
+    @property
+    def parts(self) -> list[gguf.GGUFReader]:
+        """A reader of each part of a split file; else the one of the file."""
+        return self.file.parts if isinstance(self.file, SplitGGUFReader) else [self.file]
 
     def tensors(self) -> tuple[TensorInfo, ...]:
         shapes = self._model.state_dict()
@@ -127,7 +133,7 @@ def _open(path: Path) -> gguf.GGUFReader:
     if not path.is_file():
         raise ExportError(f"{path} should be a GGUF file and is not there: name a file of that directory")
     try:
-        return FastGGUFReader(path)
+        return open_gguf(path)
     except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
         raise ExportError(
             f"{path} should be a GGUF file and can't be read as one ({error}): it is damaged or was not downloaded to "

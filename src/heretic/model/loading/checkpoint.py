@@ -11,14 +11,15 @@ from ...errors import ModelError
 if TYPE_CHECKING:
     from ...events import Reporter
 
-SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+"""The end of the name of one part of a split GGUF file: its number and how many there are."""
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model on disk. `name` is as the user typed it; `gguf_file` is set when the weights are one GGUF file, and
-    `revision`, the commit, when it came from the hub."""
+    """A model on disk. `name` is as the user typed it; `gguf_file` is set when the weights are a GGUF file (the first
+    part of a split one), and `revision`, the commit, when it came from the hub."""
 
     name: str
     directory: Path
@@ -33,7 +34,7 @@ class Checkpoint:
     def weight_files(self) -> list[str]:
         """Names of the files that hold weights, in order."""
         if self.gguf_file:
-            return [self.gguf_file]
+            return [path.name for path in gguf_parts(self.directory / self.gguf_file)]
         return sorted(path.name for path in self.directory.iterdir() if path.suffix in WEIGHT_SUFFIXES)
 
     def digest(self) -> str:
@@ -100,21 +101,39 @@ def hub_name(name: str) -> HubName | None:
     return HubName("/".join(parts[:2]), "/".join(parts[2:])) if name.endswith(".gguf") else None
 
 
-def _gguf(name: str, path: Path) -> Checkpoint:
+def gguf_parts(path: Path) -> list[Path]:
+    """The files of a GGUF model, in order: `path`, or all parts of the split file that it belongs to."""
     split = SPLIT.search(path.name)
-    if split and int(split[1]) > 1:
+    if split is None:
+        return [path]
+    stem, count = path.name.removesuffix(split[0]), int(split[2])
+    return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+
+
+def is_projector(name: str) -> bool:
+    """Whether a GGUF file of this name turns images or sound into a model's input, and is none itself.
+
+    llama.cpp's converter gives it the name mmproj-MODEL.gguf.
+    """
+    return "mmproj" in name.lower()
+
+
+def _gguf(name: str, path: Path) -> Checkpoint:
+    parts = gguf_parts(path)
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
         raise ModelError(
-            f"Expected a whole GGUF file, but {path.name} is one of the {int(split[1])} parts of a split one, which "
-            "transformers can't read. Join them with llama.cpp: llama-gguf-split --merge FIRST-PART whole.gguf."
+            f"Expected all {len(parts)} parts of the split GGUF file {path.name}, but {len(missing)} are not next to "
+            f"it ({', '.join(missing[:3])}). Download them into the same directory."
         )
-    return Checkpoint(name, path.parent, path.name)
+    return Checkpoint(name, path.parent, parts[0].name)
 
 
 def _local_directory(name: str, path: Path) -> Checkpoint:
     if (path / "config.json").exists():
         return Checkpoint(name, path)
-    ggufs = sorted(path.glob("*.gguf"))
-    if len(ggufs) == 1 or (ggufs and all(SPLIT.search(each.name) for each in ggufs)):
+    ggufs = sorted(each for each in path.glob("*.gguf") if not is_projector(each.name))
+    if len({gguf_parts(each)[0] for each in ggufs}) == 1:
         return _gguf(name, ggufs[0])
     found = f"{len(ggufs)} .gguf files" if ggufs else "neither config.json nor a .gguf file"
     raise ModelError(

@@ -16,6 +16,8 @@ import gguf
 import numpy as np
 from gguf import GGUFReader, GGUFValueType
 
+from .checkpoint import gguf_parts
+
 Parts = tuple[int, list[Any], list[int], list[GGUFValueType]]
 
 
@@ -61,14 +63,33 @@ class FastGGUFReader(GGUFReader):
         return parts, start
 
 
+class SplitGGUFReader(FastGGUFReader):
+    """A reader of the first part of a split file, with the tensors of all parts.
+
+    The parts are read one by one: `parts` has a reader for each, with its own header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        files = [FastGGUFReader(part) for part in gguf_parts(path)[1:]]
+        self.parts: list[GGUFReader] = [FastGGUFReader(path), *files]
+        self.tensors = [tensor for part in self.parts for tensor in part.tensors]
+
+
+def open_gguf(path: Path) -> GGUFReader:
+    """A reader of a GGUF file, or of the split file whose first part it is."""
+    return FastGGUFReader(path) if len(gguf_parts(path)) == 1 else SplitGGUFReader(path)
+
+
 @contextmanager
 def fast_gguf() -> Iterator[None]:
-    """Makes transformers open each GGUF file once, and build each table of names once, inside the `with` block."""
+    """Makes transformers open each GGUF file once, with all its parts, and build each table of names once, inside the
+    `with` block."""
     if gguf.GGUFReader is not GGUFReader:
         # Already open.
         yield
         return
-    read = cache(FastGGUFReader)
+    read = cache(open_gguf)
 
     def reader(path: str | PathLike[str], mode: Any = "r") -> GGUFReader:
         return read(Path(path).resolve()) if mode == "r" else GGUFReader(path, mode)
