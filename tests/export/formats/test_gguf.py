@@ -209,8 +209,9 @@ def test_a_projector_is_no_model_and_is_copied(tmp_path: Path) -> None:
 
 def test_the_metadata_says_what_was_edited(tmp_path: Path) -> None:
     reader = base(tmp_path / "base")
-    reporter = PlainReporter(sys.stderr)
-    export = Export(reader, [], lambda *_: None, "owner/tiny", None, ExportSettings(), reporter, "owner/tiny")
+    export = Export(
+        reader, [], lambda *_: None, "owner/tiny", None, ExportSettings(), PlainReporter(sys.stderr), "owner/tiny"
+    )
     changes = about(export, general_keys(reader.file))
     write_edited(reader, tmp_path / "out", LLAMA_SITES, lambda site, weight: None, changes=changes)
     written = opened(tmp_path / "out/tiny-heretic.gguf")

@@ -16,12 +16,13 @@ from gguf import GGMLQuantizationType
 from ...ablation.sites import Site
 from ...config import ExportSettings
 from ...errors import ExportError
+from ...installing import install_command
 from ...model.loading.chat_templates import FILE as CHAT_TEMPLATE
 from ...model.loading.checkpoint import Checkpoint, find_checkpoint, is_projector
 from ...model.loading.fast_gguf import open_gguf
 from ..directory import check_output, new_directory
 from ..ggml.about import about, general_keys
-from ..ggml.blocks import INSTALL, writable
+from ..ggml.blocks import EXTRA, writable
 from ..ggml.edited_file import EditedFile, Retyped, is_quantised
 from ..ggml.file_types import FILE_TYPES
 from ..ggml.header import Value
@@ -75,7 +76,7 @@ class Gguf(ExportFormat):
                     if not writable(GGMLQuantizationType[before]):
                         reporter.warn(
                             f"{count} edited tensors of type {before} are written as {after}: only ggml can write "
-                            f"{before}. Install it with: {INSTALL}"
+                            f"{before}. Install it with: {install_command(EXTRA)}"
                         )
                 check(directory)
 
@@ -106,7 +107,7 @@ def check_type(settings: ExportSettings) -> None:
     if settings.imatrix is not None:
         read_imatrix(settings.imatrix)
         if find_ggml() is None:
-            raise ExportError(f"An importance matrix (--imatrix) needs ggml. Install it with: {INSTALL}")
+            raise ExportError(f"An importance matrix (--imatrix) needs ggml. Install it with: {install_command(EXTRA)}")
     if settings.gguf_type == "same":
         return
     file_type = FILE_TYPES[settings.gguf_type]
@@ -114,12 +115,12 @@ def check_type(settings: ExportSettings) -> None:
     if not all(map(writable, kinds)):
         raise ExportError(
             f"Only ggml can write files of type {settings.gguf_type}, and no installed package contains it. Install "
-            f"one with: {INSTALL}. Or choose Q8_0 (--gguf-type Q8_0)."
+            f"one with: {install_command(EXTRA)}. Or choose Q8_0 (--gguf-type Q8_0)."
         )
     if file_type.few_bits and settings.imatrix is None:
         raise ExportError(
             f"A file of type {settings.gguf_type} is of no use without an importance matrix: give the one of this "
-            "model (--imatrix FILE, from llama-imatrix), or choose IQ3_XXS or more bits."
+            "model (--imatrix FILE, from llama-imatrix), or choose IQ3_S or more bits."
         )
 
 

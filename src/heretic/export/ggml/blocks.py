@@ -7,9 +7,10 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 
 from ...errors import ExportError
+from ...installing import install_command
 from .library import PACKAGES, find_ggml
 
-INSTALL = 'pip install "heretic[gguf-quants]"'
+EXTRA = "gguf-quants"
 FLOATS = frozenset({Type.F32, Type.F16, Type.BF16})
 BY_GGML = frozenset(
     {Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K}
@@ -67,7 +68,7 @@ def quantize(values: np.ndarray, kind: Type, importance: np.ndarray | None = Non
     if ggml is None:
         raise ExportError(
             f"Expected a package with ggml ({', '.join(PACKAGES)}), which quantises to {kind.name}, and found none. "
-            f"Install one with: {INSTALL}"
+            f"Install one with: {install_command(EXTRA)}"
         )
     columns = values.shape[-1]
     if importance is None and ggml.needs_importance(kind):

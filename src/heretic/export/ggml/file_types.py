@@ -44,7 +44,7 @@ class FileType:
     output: Type = Type.Q6_K
     rules: Mapping[str, Rules] = field(default_factory=dict)
     few_bits: bool = False
-    """Too few to be of use without an importance matrix."""
+    """So few that llama-quantize refuses it without an importance matrix."""
 
 
 def _always(place: Place) -> bool:
@@ -71,6 +71,10 @@ def _first(parts: int) -> Condition:
 
 def _layers(count: int) -> Condition:
     return lambda place: place.layer < count
+
+
+def _more_bits_of_eight(place: Place) -> bool:
+    return place.model.experts == 8 and _more_bits(place)
 
 
 def _middle(place: Place) -> bool:
@@ -150,7 +154,7 @@ FILE_TYPES: Mapping[str, FileType] = {
         _File.MOSTLY_IQ3_M,
         rules={
             "value": ((_always, Type.Q4_K),),
-            "down": ((_first(8), Type.Q4_K),),
+            "down": ((_first(8), Type.Q4_K), (_more_bits_of_eight, Type.Q4_K)),
             "attention": ((_always, Type.Q4_K),),
         },
     ),
@@ -167,13 +171,13 @@ FILE_TYPES: Mapping[str, FileType] = {
         _File.MOSTLY_IQ3_XXS,
         Type.Q5_K,
         rules={
-            "value": (*_GROUPED_V, (_unweighted(_always), Type.IQ3_S)),
+            "value": _GROUPED_V,
             "query": ((_always, Type.IQ2_S),),
             "key": ((_always, Type.IQ2_S),),
-            "down": ((_unweighted(_first(8)), Type.Q4_K), (_unweighted(_always), Type.Q3_K)),
             "attention": ((_always, Type.IQ3_S),),
             "embedding": ((_always, Type.IQ3_S),),
         },
+        few_bits=True,
     ),
     "Q2_K": FileType(
         Type.Q2_K,
@@ -217,8 +221,9 @@ FALLBACKS = {
 }
 """Types in blocks of 32 for rows that are no multiple of 256."""
 
-EIGHT_EXPERTS = {"value": Type.Q8_0, "key": Type.Q8_0}
-"""Small in a mixture of eight, where all experts share them."""
+LARGER = frozenset({_File.MOSTLY_Q5_K_M, _File.MOSTLY_Q5_K_S, _File.MOSTLY_Q6_K, _File.MOSTLY_Q3_K_L})
+OLDER = frozenset({_File.MOSTLY_Q4_0, _File.MOSTLY_Q4_1, _File.MOSTLY_Q5_0, _File.MOSTLY_Q5_1})
+"""Files in which the attention's output has the base type in a mixture of eight too; in all others, Q5_K."""
 
 
 def quantised(name: str, dimensions: int) -> bool:
@@ -242,8 +247,8 @@ def tensor_type(name: str, columns: int, file_type: FileType, model: Model) -> T
 def _by_rules(kind: str, name: str, file_type: FileType, model: Model) -> Type:
     if file_type.base in (Type.Q8_0, Type.F32, Type.F16, Type.BF16):
         return file_type.base
-    if model.experts == 8 and kind in EIGHT_EXPERTS:
-        return EIGHT_EXPERTS[kind]
+    if model.experts == 8 and kind in ("value", "key", "attention"):
+        return _of_eight(kind, file_type)
     number = re.match(r"blk\.(\d+)\.", name)
     place = Place(int(number[1]) if number else 0, model)
     found = (chosen for condition, chosen in file_type.rules.get(kind, ()) if condition(place))
@@ -251,6 +256,11 @@ def _by_rules(kind: str, name: str, file_type: FileType, model: Model) -> Type:
     # Of 80 layers with grouped values these are an eighth of the queries: more bits cost next to nothing.
     if kind == "value" and model.layers == 80 and model.grouped >= 4 and chosen in (Type.Q3_K, Type.Q4_K):
         return Type.Q5_K
-    if kind == "attention" and model.experts == 8 and chosen in (Type.Q3_K, Type.Q4_K, Type.IQ3_S, Type.IQ4_XS):
-        return Type.Q5_K
     return chosen
+
+
+def _of_eight(kind: str, file_type: FileType) -> Type:
+    """The type of a weight of the attention in a mixture of eight experts."""
+    if kind == "attention":
+        return file_type.base if file_type.number in LARGER | OLDER else Type.Q5_K
+    return Type.Q4_K if file_type.base in (Type.IQ2_XXS, Type.IQ2_XS, Type.IQ2_S) else Type.Q8_0
