@@ -147,12 +147,27 @@ def test_brackets_are_shown_as_they_are(console: Console) -> None:
 
 
 def test_no_figure_is_cut_off(console: Console) -> None:
-    """Where a table does not fit, each of its rows becomes a text."""
+    """Where a table fits neither way, each of its cells becomes a line."""
     columns = ["Trial", *(f"column {number}" for number in range(8))]
-    LiveReporter(console).table("KL", columns, [["17", *["0.1234 (0.1111-0.2222)"] * 8]])
+    rows = [[str(number), *["0.1234 (0.1111-0.2222)"] * 8] for number in range(12)]
+    LiveReporter(console).table("KL", columns, rows)
     said = folded(shown(console))
-    assert said.startswith("KL 17 column 0 0.1234 (0.1111-0.2222) · column 1 ")
-    assert said.count("0.1234 (0.1111-0.2222)") == 8
+    assert said.startswith("KL 0 column 0 0.1234 (0.1111-0.2222) column 1 0.1234")
+    assert said.count("0.1234 (0.1111-0.2222)") == 96
+
+
+def test_a_table_that_is_too_wide_is_turned_where_that_fits(console: Console) -> None:
+    columns = ["Trial", *["a heading of some length"] * 6]
+    LiveReporter(console).table("KL", columns, [["17", *["0.1234"] * 6], ["18", *["0.9999"] * 6]])
+    lines = shown(console)
+    heading = next(line for line in lines if "Trial" in line)
+    assert "17" in heading and "18" in heading
+    assert sum("a heading" in line and "0.1234" in line and "0.9999" in line for line in lines) == 6
+
+
+def test_names_and_values_have_no_heading(console: Console) -> None:
+    LiveReporter(console).table("Devices", ("", ""), [("CPU", "2 cores"), ("GPU", "none")])
+    assert shown(console) == ["Devices", "  CPU  2 cores", "  GPU  none"]
 
 
 def test_colons_make_no_pictures(console: Console) -> None:

@@ -20,7 +20,7 @@ from ..model.accelerator import accelerator, devices
 from ..model.layers import text_config
 from ..model.loading.load import auto_class, fastest_cpu_dtype
 from ..model.loading.size import model_size
-from ..session.forecast import BITS, BYTES, ROOM, expected_time, forecast
+from ..session.forecast import BITS, BYTES, ROOM, expected_time, forecast, parameters_text
 from ..session.forecast import gigabytes as _gb
 
 PACKAGES = ("torch", "transformers", "optuna", "huggingface_hub", "peft", "safetensors", "datasets")
@@ -136,10 +136,7 @@ def _model_fits(model: str) -> Iterator[Finding]:
         return
     found = forecast(size)
     fetched = f", {_gb(size.missing)} to fetch" if size.missing else ""
-    exact = "" if size.exact else "about "
-    yield Finding(
-        model, "size", f"{exact}{size.parameters / 1e9:.3g} billion parameters, {_gb(size.stored)} on disk{fetched}"
-    )
+    yield Finding(model, "size", f"{parameters_text(size)}, {_gb(size.stored)} on disk{fetched}")
     for name, need in found.needed.items():
         fits = f"{'fits' if found.fits(name) else 'does not fit'} {_gb(found.free)} of free {found.place}"
         yield Finding(model, f"memory {BITS[name]}", f"about {_gb(need)}: {fits}")

@@ -158,7 +158,7 @@ def selection_bias_text(bias: SelectionBias, baseline: BaselineRecord, measured:
         parts.append(text)
     return (
         f"Selection bias: the front is the best of {bias.trials} trials by their metrics in the search, so these are "
-        f"optimistic. Means over {measured} trials of it: {'; '.join(parts)}."
+        f"optimistic. Means over {measured} trial{'' if measured == 1 else 's'} of it: {'; '.join(parts)}."
     )
 
 

@@ -94,9 +94,8 @@ def expected_time(size: ModelSize, trials: int, prompts: tuple[int, int], respon
 def lines(found: Forecast, quantization: str, trials: int, prompts: tuple[int, int], length: int) -> Iterator[str]:
     """Size, memory and time in lines of their own."""
     size = found.size
-    count = f"{size.parameters / 1e9:.3g} billion parameters"
     fetched = f"; {gigabytes(size.missing)} to fetch" if size.missing else ""
-    yield f"{size.name}: {'' if size.exact else 'about '}{count}, {gigabytes(size.stored)} on disk{fetched}."
+    yield f"{size.name}: {parameters_text(size)}, {gigabytes(size.stored)} on disk{fetched}."
     need = found.needed.get(quantization, found.needed["none"])
     yield f"Memory: about {gigabytes(need)} {BITS[quantization]}; {gigabytes(found.free)} of {found.place} are free."
     yield f"Time: {trials} trials take {expected_time(size, trials, prompts, length)}, loading not counted."
@@ -131,6 +130,13 @@ def keep_speed(loaded: LoadedStudy, trials: int, seconds: float) -> None:
 def _counts(prompts: RunPrompts) -> tuple[int, int]:
     """Prompts of a trial of which the first token is needed, and those that get responses."""
     return len(prompts.good_evaluation), len(prompts.bad_evaluation) + len(prompts.over)
+
+
+def parameters_text(size: ModelSize) -> str:
+    """8 billion parameters; with "about" where they are not counted."""
+    count = size.parameters
+    number = f"{count / 1e9:.3g} billion" if count >= 1e9 else f"{count / 1e6:.0f} million"
+    return f"{'' if size.exact else 'about '}{number} parameters"
 
 
 def gigabytes(size: float) -> str:

@@ -73,15 +73,17 @@ class LiveReporter:
         self._console.print(_front_table(front, best, baseline))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=shown(title), title_justify="left")
-        for column in columns:
-            table.add_column(shown(column))
-        for row in rows:
-            table.add_row(*map(shown, row))
-        # Cells are never cut off: half a number is wrong.
-        wide = self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE))
-        fits = wide.minimum <= self._console.width
-        self._console.print(table if fits else _records(title, columns, rows))
+        if not any(columns):
+            self._console.print(_pairs(title, rows))
+            return
+        # The first that fits as a whole: cells are never cut off, since half a number is wrong.
+        ways = (_table(title, columns, rows), _table(title, *_turned(columns, rows)))
+        fitting = (each for each in ways if self._width(each) <= self._console.width)
+        self._console.print(next(fitting, _records(title, columns, rows)))
+
+    def _width(self, table: Table) -> int:
+        """The least width of a table whose cells break at spaces alone."""
+        return self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE)).minimum
 
 
 class _LiveSearch:
@@ -161,14 +163,40 @@ def _around(best: TrialRecord | None, front: Sequence[TrialRecord], rows: int) -
     return front[start : start + rows]
 
 
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=shown(title), title_justify="left")
+    for column in columns:
+        table.add_column(shown(column))
+    for row in rows:
+        table.add_row(*map(shown, row))
+    return table
+
+
+def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Columns and rows of the same table with its rows as columns."""
+    first, *others = zip(columns, *rows, strict=True)
+    return first, others
+
+
+def _pairs(title: str, rows: Sequence[Sequence[str]]) -> Group:
+    """Names and values without a heading."""
+    pairs = Table.grid(padding=(0, 2))
+    for style in ("dim", *[""] * (len(rows[0]) - 1 if rows else 0)):
+        pairs.add_column(style=style, overflow="fold")
+    for row in rows:
+        pairs.add_row(*map(shown, (f"  {row[0]}", *row[1:])))
+    return Group(shown(title, style="bold"), pairs)
+
+
 def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    """A table for a narrow terminal: the first column, and next to it all others in one cell."""
+    """A table for a narrow terminal: a line for each cell, with the name of its column; none for empty cells."""
     records = Table.grid(padding=(0, 2))
-    records.add_column(style="bold", overflow="fold")
-    records.add_column(overflow="fold")
+    for style in ("bold", "dim", ""):
+        records.add_column(style=style, overflow="fold")
     for first, *others in rows:
-        cells = (f"{column} {cell}" for column, cell in zip(columns[1:], others, strict=True))
-        records.add_row(shown(first), shown(" · ".join(cells)))
+        cells = [pair for pair in zip(columns[1:], others, strict=True) if pair[1]]
+        for place, (column, cell) in enumerate(cells):
+            records.add_row(*map(shown, ("" if place else first, column, cell)))
     return Group(shown(title, style="italic"), records)
 
 

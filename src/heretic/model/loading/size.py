@@ -10,7 +10,7 @@ from typing import Any
 from .checkpoint import WEIGHT_SUFFIXES, HubName, hub_name
 
 HUB_SECONDS = 5.0
-GGUF_TYPE = re.compile(r"(?:^|[-._])(?:BF|F|I?Q)(\d+)(?:_|\.|-|$)", re.IGNORECASE)
+GGUF_TYPE = re.compile(r"(?:^|[-._])(?:BF|F|I?Q)(\d+)(_1)?(?:_|\.|-|$)", re.IGNORECASE)
 """The bits of a GGUF file's type, in its name: Q4_K_M, IQ4_XS, Q8_0, BF16."""
 PACKED = 0.6
 """Bytes a parameter of weights in about 4 bits, embeddings included."""
@@ -91,7 +91,8 @@ def _by_files(name: str, files: list[str], stored: int, config: dict[str, Any]) 
     """By names and configuration: the bits of a GGUF type or of a quantisation, 16 otherwise."""
     typed = GGUF_TYPE.search(files[0]) if files[0].endswith(".gguf") else None
     if typed is not None:
-        bits = int(typed[1]) + (BLOCK_BITS if int(typed[1]) < 16 else 0)
+        # The types ..._1 store a minimum with each scale.
+        bits = int(typed[1]) + (0 if int(typed[1]) >= 16 else 2 * BLOCK_BITS if typed[2] else BLOCK_BITS)
         return ModelSize(name, stored, int(stored * 8 / bits), exact=False)
     stored_as = config.get("quantization_config") or {}
     method = stored_as.get("quant_method") if isinstance(stored_as, dict) else None
