@@ -23,7 +23,7 @@ def test_parameters_are_counted_from_headers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "bits"),
-    [("a.Q4_K_M.gguf", 4.5), ("a-IQ3_S.gguf", 3.5), ("a.BF16.gguf", 16), ("a-q8_0.gguf", 8.5), ("a.Q4_1.gguf", 5)],
+    [("a.Q4_K_M.gguf", 4.5), ("a-IQ3_S.gguf", 3.5), ("a.BF16.gguf", 16), ("a-q8_0.gguf", 8.5), ("a.Q4_1.gguf", 5.0)],
 )
 def test_parameters_of_a_gguf_file_follow_from_its_type(tmp_path: Path, name: str, bits: float) -> None:
     (tmp_path / name).write_bytes(b"x" * 9000)
