@@ -1,6 +1,7 @@
 """Commands that add an extra, and two programs that install the same names."""
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -83,6 +84,16 @@ def test_an_environment_of_pipx_is_changed_by_pipx(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["plotly>=6.0; extra == 'report'"])
     monkeypatch.setattr(sys, "prefix", "/home/someone/.local/share/pipx/venvs/heretic")
     assert install_command("report") == 'pipx inject heretic "plotly>=6.0"'
+
+
+def test_an_environment_of_uv_has_no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["plotly>=6.0; extra == 'report'"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "prefix", "/somewhere/env")
+    monkeypatch.setenv("VIRTUAL_ENV", "/somewhere/env")
+    assert install_command("report") == 'uv pip install "plotly>=6.0"'
+    monkeypatch.delenv("VIRTUAL_ENV")
+    assert install_command("report") == 'uv pip install --python "/somewhere/env" "plotly>=6.0"'
 
 
 def test_without_metadata_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

