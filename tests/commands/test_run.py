@@ -6,7 +6,7 @@ import pytest
 
 from heretic.commands.run import _check_target
 from heretic.config import Settings
-from heretic.errors import ExportError
+from heretic.errors import ExportError, ModelError
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +28,9 @@ def test_an_output_that_is_taken_is_refused_at_once(settings: Settings) -> None:
 @pytest.mark.parametrize("settings", [Settings(), Settings(export="none"), Settings(export="merge", output="free")])
 def test_others_are_not(settings: Settings) -> None:
     assert _check_target("some/model", settings) == "some/model"
+
+
+def test_a_missing_package_is_said_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"bitsandbytes.*pip install"):
+        _check_settings(Settings(model="some/model", quantization="bnb_4bit"))

@@ -22,6 +22,7 @@ from ..evaluation.scorers.registry import objective_names
 from ..events import Chooser, Reporter
 from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
+from ..model.loading.quantization import check_packages
 from ..report.tables import show_heldout
 from ..search.cluster.measurer import chosen_parallelism, open_heldout, open_measurer
 from ..search.cluster.open import search_engine
@@ -64,6 +65,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         UserError: a setting or an input has to change; all recorded trials stay.
     """
     model = _check_target(settings.model, settings)
+    check_packages(settings)
     check_plots(settings, resolve_prompts(settings))
     path = study_path(settings.study_checkpoint_dir, model)
     # Locked before the journal is repaired: another process may be writing an unfinished line.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ModelError
+from ...installing import install_command
 from ..placement import device_of, is_offloaded, present
 from .checkpoint import Checkpoint
 
@@ -74,12 +75,24 @@ def _quantization_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def check_packages(settings: "ModelSettings") -> None:
+    """Raises:
+    ModelError: `quantization` is set, and the package that does it is missing.
+    """
+    if settings.quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"Expected bitsandbytes, which loads a model in fewer bits (quantization = {settings.quantization}), but it "
+            f"is not installed. Install it with: {install_command('quantization')}"
+        )
+
+
 def check_quantization(checkpoint: Checkpoint, settings: "ModelSettings") -> None:
     """Checks that the checkpoint's own quantisation can be loaded, and is not quantised again.
 
     Raises:
         ModelError: a package is missing, or `quantization` is set too.
     """
+    check_packages(settings)
     method = stored_quantization(checkpoint)
     if method is None:
         return
