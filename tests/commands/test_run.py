@@ -1,12 +1,15 @@
 """What can't be written is said before a model is loaded."""
 
+import io
 from pathlib import Path
 
 import pytest
 
-from heretic.commands.run import _check_target
+from heretic.commands.run import _check_target, run
 from heretic.config import Settings
 from heretic.errors import ExportError, ModelError
+from heretic.ui.flags import FlagChooser
+from heretic.ui.plain import PlainReporter
 
 
 @pytest.fixture(autouse=True)
@@ -32,5 +35,6 @@ def test_others_are_not(settings: Settings) -> None:
 
 def test_a_missing_package_is_said_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    settings = Settings(model="some/model", quantization="bnb_4bit")
     with pytest.raises(ModelError, match=r"bitsandbytes.*pip install"):
-        _check_settings(Settings(model="some/model", quantization="bnb_4bit"))
+        run(settings, FlagChooser(settings, None, "some/model"), PlainReporter(io.StringIO()))

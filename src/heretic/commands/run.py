@@ -1,6 +1,5 @@
 """The main command: searches for ablations of a model, and exports the chosen trial."""
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,7 +32,7 @@ from ..search.parallelism import Parallelism
 from ..search.process_pool import ProcessPool
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
-from ..session.forecast import keep_speed, say_forecast
+from ..session.forecast import kept_speed, say_forecast
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
 from ..session.learning import LearnedPaths
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
@@ -238,9 +237,8 @@ class _Searches:
             self._note_run(measurer)
             learned = self._learned_points(measurer)
             search = Search(running, measurer, missing, self._statistics, self._heldout_cost(), learned)
-            before, started = running.study.n_finished(), time.monotonic()
-            finished = search.run(n_trials)
-        keep_speed(running.loaded, running.study.n_finished() - before, time.monotonic() - started)
+            with kept_speed(running):
+                finished = search.run(n_trials)
         self._statistics = search.statistics
         return finished
 

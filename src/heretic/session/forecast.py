@@ -1,6 +1,8 @@
 """What a search of a model will take, before the model is downloaded or loaded: memory, quantisation, minutes."""
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +17,7 @@ from ..model.loading.load import fastest_cpu_dtype
 from ..model.loading.size import ModelSize, model_size
 from ..model.placement import META
 from ..report.text import duration
-from .context import LoadedStudy
+from .context import RunningStudy
 from .prompts import RunPrompts
 from .speed import product_rate, record_search, recorded_rate, work_of
 
@@ -115,8 +117,12 @@ def say_forecast(
         reporter.warn(advice)
 
 
-def keep_speed(loaded: LoadedStudy, trials: int, seconds: float) -> None:
-    """Keeps the speed of a search that was long enough to tell, for the forecasts of later ones."""
+@contextmanager
+def kept_speed(running: RunningStudy) -> Iterator[None]:
+    """Keeps the speed of the search in it, if that was long enough to tell, for the forecasts of later ones."""
+    before, started = running.study.n_finished(), time.monotonic()
+    yield
+    loaded, trials = running.loaded, running.study.n_finished() - before
     parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
     if trials < TELLING_TRIALS or parameters < SMALL:
         return
@@ -124,7 +130,7 @@ def keep_speed(loaded: LoadedStudy, trials: int, seconds: float) -> None:
         # The speed of a cluster is not this machine's.
         return
     work = work_of(parameters, _counts(loaded.session.prompts), loaded.settings.max_response_length)
-    record_search(trials * work, seconds)
+    record_search(trials * work, time.monotonic() - started)
 
 
 def _counts(prompts: RunPrompts) -> tuple[int, int]:

@@ -81,8 +81,8 @@ def check_packages(settings: "ModelSettings") -> None:
     """
     if settings.quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
-            f"Expected bitsandbytes, which loads a model in fewer bits (quantization = {settings.quantization}), but it "
-            f"is not installed. Install it with: {install_command('quantization')}"
+            f"Expected bitsandbytes, which loads a model in fewer bits (quantization = {settings.quantization}), but "
+            f"it is not installed. Install it with: {install_command('quantization')}"
         )
 
 
