@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gguf
 import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from heretic.model.loading.size import model_size
+from tests.support.gguf_files import write_gguf
 
 
 def test_parameters_are_counted_from_headers(tmp_path: Path) -> None:
@@ -77,3 +79,10 @@ def test_nothing_is_said_where_there_is_no_model(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert model_size(str(tmp_path)) is None
     assert model_size("owner/name") is None
+
+
+def test_parameters_of_a_gguf_file_are_counted_whatever_its_name(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "model.gguf", {})
+    size = model_size(str(tmp_path / "model.gguf"))
+    tensors = gguf.GGUFReader(tmp_path / "model.gguf").tensors
+    assert size is not None and (size.parameters, size.exact) == (sum(int(each.n_elements) for each in tensors), True)

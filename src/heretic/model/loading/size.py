@@ -51,6 +51,8 @@ def _local_size(name: str, path: Path) -> ModelSize | None:
     if not stored:
         return None
     config = _read_json(path / "config.json")
+    if len(files) == 1 and files[0].suffix == ".gguf" and (numbers := _gguf_parameters(files[0])):
+        return ModelSize(name, stored, numbers, exact=True)
     if all(each.suffix == ".safetensors" for each in files) and "quantization_config" not in config:
         counted = [_header_parameters(each) for each in files]
         known = [each for each in counted if each is not None]
@@ -109,6 +111,17 @@ def _header_parameters(path: Path) -> int | None:
     except (SafetensorError, OSError):
         return None
     return sum(math.prod(shape) for shape in shapes)
+
+
+def _gguf_parameters(path: Path) -> int | None:
+    """Numbers in a GGUF file, from its list of tensors."""
+    from .fast_gguf import FastGGUFReader
+
+    try:
+        return sum(int(tensor.n_elements) for tensor in FastGGUFReader(path).tensors)
+    # Loading it says what is wrong with it; the reader raises many kinds of errors on a damaged file.
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def _is_cached(repository: str, file: str, commit: str | None) -> bool:
