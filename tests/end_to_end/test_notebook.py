@@ -13,9 +13,9 @@ NOTEBOOK = ROOT / "notebooks" / "heretic.ipynb"
 
 def small_settings() -> str:
     """The cell of settings for a run of seconds."""
-    parts = {"prompts": "direction[:16]", "evaluation_prompts": "search[:8]"}
+    parts = {"prompts": "direction[:8]", "evaluation_prompts": "search[:4]"}
     more = {f"{side}_{name}": disclaimer(side, split) for side in ("good", "bad") for name, split in parts.items()}
-    more |= {"system_prompt": "none", "batch_size": 16, "heldout_trials": 0, "max_response_length": 8}
+    more |= {"system_prompt": "none", "batch_size": 8, "heldout_trials": 0, "max_response_length": 8}
     more |= {"n_startup_trials": 1}
     values = {"MODEL": str(demo_model()), "N_TRIALS": 2, "QUANTIZATION": "none", "DTYPES": ["float32"]}
     values |= {"OUTPUT": "edited", "UPLOAD_TO": "", "MORE": more}

@@ -61,7 +61,7 @@ def _pip(directory: Path) -> list[str]:
     environment = PipEnvironment()
     try:
         environment.create(directory / "environment")
-    except (subprocess.CalledProcessError, OSError) as error:
+    except (subprocess.CalledProcessError, OSError, ValueError) as error:
         raise ModelError(
             f"Expected pip, which downloads the demo's model, but this environment has none, and one with pip can't be "
             f"made ({type(error).__name__}). Install pip here, or take another model."
