@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from heretic.printable import printable
+from heretic.printable import one_line, printable
 from heretic.ui.compare import Sides
 from heretic.ui.live import LiveReporter
 from heretic.ui.plain import PlainReporter
@@ -20,8 +20,9 @@ ATTACKS = {
     "right to left": "\u202eexe.gpj\u202c",
     "isolates": "\u2066abc\u2069\u2067\u2068",
     "delete": "\x7f",
+    "line separators": "one\u2028two\u2029three",
 }
-FORBIDDEN = set("\x1b\x9b\x9d\x9c\r\x08\x07\x7f\u202e\u202c\u2066\u2067\u2068\u2069")
+FORBIDDEN = set("\x1b\x9b\x9d\x9c\r\x08\x07\x7f\u202e\u202c\u2066\u2067\u2068\u2069\u2028\u2029")
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -33,6 +34,10 @@ def test_ordinary_text_stays() -> None:
     text = "a\tb\né, שלום \u200f(1), \U0001f600, ½"
     assert printable(text) == text
     assert printable("a\x1b[2Jb\r\x9b1mc\x7f\td\né") == "a[2Jb1mc\td\né"
+
+
+def test_a_message_is_one_line() -> None:
+    assert one_line("no model x\nSaved out\r\n\x1b[2JTrial 0\u2028: 0/32") == "no model x Saved out [2JTrial 0: 0/32"
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

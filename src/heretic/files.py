@@ -1,9 +1,11 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and the JSON in them."""
 
 import errno
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 UNSYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOTSUP, errno.ENOSYS}
 """What file systems answer that can't sync a directory or a file opened for reading: exFAT, SMB, FUSE, Windows."""
@@ -25,6 +27,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_path(path.parent)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text that anybody may have written.
+
+    Raises:
+        ValueError: it is no JSON, or its lists and objects are nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its lists and objects are nested too deeply") from error
 
 
 def sync(descriptor: int) -> bool:

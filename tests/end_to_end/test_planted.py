@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from heretic.cli import main
+from heretic.study.history import hypervolumes
+from heretic.study.reader import RecordedStudy
 from tests.support.planted import PLANTED_LAYER, planted_model
 
 
@@ -138,3 +140,23 @@ def test_the_first_token_alone_finds_it_too(
     assert trial["metrics"]["kl_divergence"]["value"] < 0.01
     assert main([model, *planted_flags, "--resume", "continue"]) == 2
     assert "another objective" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("startup", ["60", "4"])
+def test_more_trials_never_give_a_worse_front(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, startup: str
+) -> None:
+    """A longer search has all candidates of a shorter one of the same seed, in whichever order."""
+    found = {}
+    for n_trials in (7, 14):
+        place = tmp_path / str(n_trials)
+        changes = {"--n-trials": n_trials, "--n-startup-trials": startup, "--study-checkpoint-dir": place}
+        words = dict(zip(planted_flags[::2], planted_flags[1::2], strict=True)) | changes
+        flags = [str(word) for pair in words.items() for word in pair]
+        assert main([str(planted_directory / "planted"), *flags, "--heldout-trials", "0"]) == 0
+        [journal] = place.glob("*.jsonl")
+        study = RecordedStudy(journal)
+        found[n_trials] = study.trials, hypervolumes(study.trials, study.baseline)[-1]
+    (few, volume), (many, larger) = found.values()
+    assert larger >= volume
+    assert all(trial.parameters in [each.parameters for each in many] for trial in few)

@@ -101,7 +101,7 @@ def test_residuals_are_those_of_a_single_prompt() -> None:
     assert_close(normed, states[3][0, -1], atol=1e-4, rtol=1e-4)
 
 
-def test_the_models_generation_settings_are_ignored() -> None:
+def test_the_models_generation_settings_are_ignored_without_rules() -> None:
     engine = engine_for("llama", 8)
     before = engine.generate(PROMPTS, [{}], 12, None, no_progress)
     engine.loaded.model.generation_config.repetition_penalty = 5.0  # type: ignore[union-attr]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from family_coverage import compiled
+from family_edits import compiled
 from tiny_models import tiny_model
 from torch.testing import assert_close
 

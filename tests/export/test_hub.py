@@ -1,5 +1,6 @@
 """Uploads, to a server that stands for the hub."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from heretic.errors import ExportError
-from heretic.export.hub import upload_files
+from heretic.export.hub import left_out, upload_files
+from heretic.export.manifest import MANIFEST
 from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub
 
 REPOSITORY = f"{OWNER}/model-heretic"
@@ -31,8 +33,11 @@ def export(tmp_path: Path) -> Path:
     (directory / "config.json").write_text("{}")
     (directory / "README.md").write_text("---\nlicense: mit\n---\n# Model\n")
     (directory / ".hidden").write_text("not to be sent")
+    (directory / "notes.txt").write_text("not to be sent")
     for number in (1, 2, 3):
         (directory / f"model-0000{number}-of-00003.safetensors").write_bytes(bytes([number]) * 1000)
+    names = [path.name for path in directory.iterdir() if path.name not in (".hidden", "notes.txt")]
+    (directory / MANIFEST).write_text(json.dumps({"files": [*names, MANIFEST]}))
     return directory
 
 
@@ -58,7 +63,8 @@ def test_an_export_arrives_in_a_new_private_repository(hub: Hub, export: Path, r
     done = run(export, REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert hub.private[REPOSITORY]
-    expected = {path.name: path.read_bytes() for path in export.iterdir() if path.name != ".hidden"}
+    assert "Not sent, since the export did not write them: .hidden, notes.txt." in done.stderr
+    expected = {p.name: p.read_bytes() for p in export.iterdir() if p.name not in (".hidden", "notes.txt")}
     assert hub.repositories[REPOSITORY] == {".gitattributes": b""} | expected
     assert f"{hub.url}/{REPOSITORY}" in done.stderr
     written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
@@ -144,9 +150,31 @@ def test_what_is_no_model_is_not_uploaded(hub: Hub, tmp_path: Path, run: Run) ->
     assert hub.calls == []
 
 
+def test_only_what_the_export_wrote_is_sent(tmp_path: Path) -> None:
+    for name in ("config.json", "notes.txt", "model.safetensors", "optimizer.pt", "id_rsa", ".env", "code/odd.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("content")
+    with pytest.raises(ExportError, match=r"found no heretic\.json"):
+        upload_files(tmp_path)
+    listed = ["config.json", "model.safetensors", "code/odd.py", "heretic.json", "../outside", "/etc/hostname", ".env"]
+    (tmp_path / MANIFEST).write_text(json.dumps({"files": listed}))
+    sent = [path.relative_to(tmp_path).as_posix() for path in upload_files(tmp_path)]
+    assert sent == ["code/odd.py", "config.json", "heretic.json", "model.safetensors"]
+    assert left_out(tmp_path) == [".env", "id_rsa", "notes.txt", "optimizer.pt"]
+
+
+@pytest.mark.parametrize("manifest", ["{}", "[]", '{"files": 3}', "[" * 100_000])
+def test_of_an_earlier_export_known_names_are_sent(manifest: str, tmp_path: Path) -> None:
+    for name in ("config.json", "notes.txt", "model.safetensors", "tokenizer.json", "id_rsa"):
+        (tmp_path / name).write_text("content")
+    (tmp_path / MANIFEST).write_text(manifest)
+    assert left_out(tmp_path) == ["id_rsa", "notes.txt"]
+
+
 def test_what_a_link_points_to_is_not_sent(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert [path.name for path in upload_files(tmp_path)] == ["config.json"]
+    (tmp_path / MANIFEST).write_text("{}")
+    assert [path.name for path in upload_files(tmp_path)] == ["config.json", MANIFEST]
     for target in (tmp_path.parent / "secret", Path("/etc/hostname"), tmp_path):
         link = tmp_path / "notes.txt"
         link.symlink_to(target)

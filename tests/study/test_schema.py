@@ -102,5 +102,7 @@ def test_a_record_of_another_version_is_an_error(golden: Path, change: dict[str,
     lines[2] = json.dumps({"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"heretic": fields}}) + "\n"
     golden.write_text("".join(lines))
     assert has_record(golden)
-    with pytest.raises(StudyError, match=r"another version of this program \(1 fields differ\)"):
+    with pytest.raises(
+        StudyError, match=r"another version of this program, or changed since \(StudyRecord: 1 fields differ\)"
+    ):
         RecordedStudy(golden)

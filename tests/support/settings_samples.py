@@ -51,6 +51,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "measure_thinking": (True, "true", True),
     "chain_of_thought_skips": ([["<a>", "<a></a>"]], '[["<a>", "<a></a>"]]', [("<a>", "<a></a>")]),
     "refusal_openings": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
+    "generation_rules": (False, "false", False),
     "refusal_markers": (["no, never", "[no]"], '["no, never", "[no]"]', ["no, never", "[no]"]),
     "kl_divergence_scale": (2.0, "2", 2.0),
     "kl_divergence_target": (0.1, "1e-1", 0.1),

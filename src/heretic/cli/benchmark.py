@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from .common import LOADING, add_json, add_study, given_study, make_reporter, prepare, user_path, words_of
+from .common import LOADING, add_json, add_study, given_study, make_reporter, positive, prepare, user_path, words_of
 from .parser import Parser
 
 
@@ -13,7 +13,7 @@ def build_parser() -> Parser:
     add_study(parser)
     parser.add_argument("--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (knee)")
     parser.add_argument("--tasks", metavar="A,B,...", default="", help="tasks of the harness, .yaml files, or all")
-    parser.add_argument("--limit", metavar="N", type=int, help="at most N documents of each task")
+    parser.add_argument("--limit", metavar="N", type=positive, help="at most N documents of each task")
     parser.add_argument("--samples", metavar="DIR", type=user_path, help="write documents, prompts and responses there")
     add_json(parser)
     parser.add_settings(LOADING, ("batch_size",))
@@ -22,7 +22,7 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, run_benchmarks
+    from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, check_tasks, run_benchmarks
     from ..report.tables import show_benchmarks
     from ..session.recorded import find_trials, load_study
 
@@ -30,6 +30,7 @@ def run(namespace: argparse.Namespace) -> int:
     study = given_study(namespace)
     trials = find_trials(study, words_of(namespace.trials))
     tasks = asked_for(words_of(namespace.tasks), settings.benchmarks)
+    check_tasks(tasks)
     options = BenchmarkOptions(namespace.limit, namespace.samples)
     results = run_benchmarks(load_study(study, settings, reporter), trials, tasks, options)
     if namespace.json:

@@ -33,6 +33,7 @@ def run(namespace: argparse.Namespace) -> int:
     if "sampling_seed" in given:
         given["seed"] = given.pop("sampling_seed")
     options = ChatOptions(**given)
+    options.check()
     settings, reporter = prepare(namespace)
     from ..commands.chat import chat
     from ..session.recorded import find_trial, load_study

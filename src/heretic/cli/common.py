@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "a directory, a hub id or a .gguf file"
 ENGINE = tuple(key for key in EngineSettings.model_fields if key not in ("n_workers", "candidates_per_forward"))
-LOADING = ("trust_remote_code", "full_precision_model", "device_map", "max_memory", *ENGINE)
-"""Settings that load the model of a recorded study; its record holds the others."""
+LOADING = (
+    *("trust_remote_code", "full_precision_model", "device_map", "max_memory"),
+    *(key for key in ENGINE if key != "max_batch_size"),
+)
+"""Settings that load the model of a recorded study; its record holds the others, and measures no batch size."""
 
 
 def user_path(text: str) -> Path:
@@ -82,7 +85,34 @@ def prepare(
         from ..session.config_file import settle_found_file
 
         settle_found_file(flags, reporter)
+    _check_places(settings)
     return settings, reporter
+
+
+def _check_places(settings: Settings) -> None:
+    """Checks what would be found out, or ignored, when a model is loaded.
+
+    Raises:
+        ModelError: `device_map` names no device of this machine.
+        ConfigError: a revision is given for a model that has none.
+    """
+    if settings.device_map != "auto":
+        from ..model.accelerator import check_device_map
+
+        check_device_map(settings.device_map)
+    local = settings.model is not None and Path(settings.model).expanduser().exists()
+    if settings.model_commit is not None and local:
+        raise ConfigError(
+            f"Expected a model of the hub for model_commit = {settings.model_commit}, but {settings.model} is a path "
+            "here, which has no revisions. Leave model_commit out, or name the model by its hub id."
+        )
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+    return int(text)
 
 
 def may_ask(export: ExportSettings, resume: str | None) -> bool:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .common import LOADING, add_study, given_study, prepare, words_of
+from .common import LOADING, add_study, given_study, positive, prepare, words_of
 from .parser import Parser
 
 
@@ -16,7 +16,7 @@ def build_parser() -> Parser:
         *("--max-response-length", "--tokens"),
         dest="tokens",
         metavar="N",
-        type=int,
+        type=positive,
         default=200,
         help="end a response after N tokens (200)",
     )
@@ -33,5 +33,5 @@ def run(namespace: argparse.Namespace) -> int:
     study = given_study(namespace)
     trials = find_trials(study, words_of(namespace.trials))
     screen = comparison_screen(sys.stdout, namespace.prompt)
-    compare(load_study(study, settings, reporter), trials, max(1, namespace.tokens), screen)
+    compare(load_study(study, settings, reporter), trials, namespace.tokens, screen)
     return 0

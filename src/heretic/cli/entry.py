@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import UserError, system_paragraph
 from ..installing import clash
-from ..printable import printable
+from ..printable import one_line
 from .registry import VERBS, module_of
 from .signals import ending_signals, status_of
 from .streams import lasting_streams
@@ -38,13 +38,13 @@ def _run(command: Callable[[], int]) -> int:
     try:
         return command()
     except UserError as error:
-        print(printable(f"heretic: {error}"), file=sys.stderr)
+        print(one_line(f"heretic: {error}"), file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         paragraph = system_paragraph(error)
         if paragraph is None:
             raise
-        print(printable(f"heretic: {paragraph}"), file=sys.stderr)
+        print(one_line(f"heretic: {paragraph}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("heretic: stopped.", file=sys.stderr)

@@ -47,10 +47,9 @@ def run_benchmarks(
     """
     check_harness()
     from ..benchmark.comparison import compare_runs
-    from ..benchmark.harness import WatchedModel, find_task
+    from ..benchmark.harness import WatchedModel
 
-    for benchmark in benchmarks:
-        find_task(benchmark.task)
+    check_tasks(benchmarks)
     engine = loaded.engine
     batch_size = min(engine.batch_size, MAX_ROWS)
     lm = WatchedModel(engine.loaded.model, engine.chat, batch_size, loaded.session.reporter.step)
@@ -114,6 +113,16 @@ def asked_for(tasks: Sequence[str], offered: Sequence[Benchmark]) -> list[Benchm
     if list(tasks) == ["all"]:
         return list(known.values())
     return [known.get(task, Benchmark(task=task, name=task)) for task in tasks] or list(PACKAGED_BENCHMARKS)
+
+
+def check_tasks(benchmarks: Sequence[Benchmark]) -> None:
+    """Raises:
+    BenchmarkError: the harness has no such task.
+    """
+    from ..benchmark.harness import find_task
+
+    for benchmark in benchmarks:
+        find_task(benchmark.task)
 
 
 def check_harness() -> None:

@@ -33,6 +33,7 @@ from ..search.process_pool import ProcessPool
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.forecast import kept_speed, say_forecast
+from ..session.full_precision import check_original
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
 from ..session.learning import LearnedPaths
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
@@ -44,6 +45,7 @@ from ..session.residual_plots import check_plots
 from ..session.response_log import counting_evaluator
 from ..session.save import check_export, check_sites, wanted_format
 from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
+from ..study.find import find_study
 from ..study.journal import SingleWriter, repair, set_aside, study_path
 from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy, has_record
@@ -67,6 +69,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     check_packages(settings)
     check_plots(settings, resolve_prompts(settings))
     path = study_path(settings.study_checkpoint_dir, model)
+    _check_search(settings, settings.trial, path)
     # Locked before the journal is repaired: another process may be writing an unfinished line.
     with SingleWriter(path) as writer, ExitStack() as opened:
         searching = _settle_existing(path, settings, chooser, reporter)
@@ -74,6 +77,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         part = _heldout_prompts(settings, settings, settings.is_about_refusals, prompts, reporter)
         say_forecast(settings, settings.n_trials, settings.max_response_length, prompts, reporter)
         checkpoint = find_checkpoint(model, settings.model_commit, reporter)
+        check_original(settings, checkpoint)
         session = _checked(Session(settings, prompts, checkpoint, reporter, path))
         profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
         engine = opened.enter_context(search_engine(session, profile))
@@ -114,6 +118,22 @@ def _check_target(model: str | None, export: ExportSettings) -> str:
     return model
 
 
+def _check_search(settings: SearchSettings, trial: str | int | None, path: Path) -> None:
+    """Checks what a search needs besides its model.
+
+    Raises:
+        StudyError: there is no study to start from.
+        ConfigError: the search can't have the trial that is to be exported.
+    """
+    if settings.warm_start is not None:
+        find_study(settings.warm_start, settings.study_checkpoint_dir)
+    if isinstance(trial, int) and trial >= settings.n_trials and not path.exists():
+        raise ConfigError(
+            f"Expected one of {settings.n_trials} trials, 0 to {settings.n_trials - 1}, got --trial {trial}. Give a "
+            "smaller number, more trials (--n-trials), or a rule such as knee."
+        )
+
+
 def _settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:
     """Continues an existing study, shows it, or sets it aside; returns whether to search before the menu."""
     if not path.exists():
@@ -140,6 +160,8 @@ def _heldout_prompts(
     settings: HeldoutSettings, run: PromptSettings, refusals: bool, prompts: RunPrompts, reporter: Reporter
 ) -> HeldoutPrompts | None:
     """The held-out prompts, if there are any. Notes on the `prompts` of the search are shown first."""
+    if run.over_refusal_evaluation_prompts is not None and prompts.over_refusal is None:
+        reporter.warn("over_refusal_evaluation_prompts have no effect without over_refusal_objective.")
     for note in prompts.notes:
         reporter.warn(note)
     part = load_heldout_prompts(settings, run, refusals, prompts)

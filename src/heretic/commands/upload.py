@@ -4,7 +4,10 @@ from pathlib import Path
 
 from ..errors import ExportError
 from ..events import Reporter
-from ..export.hub import check_login, check_repository, upload, upload_files
+from ..export.hub import check_login, check_repository, left_out, upload, upload_files
+
+SHOWN = 5
+"""Names of files in one line."""
 
 
 def check_upload(repository: str) -> None:
@@ -25,6 +28,10 @@ def upload_directory(directory: Path, repository: str, public: bool, reporter: R
     """
     check_repository(repository)
     count = len(upload_files(directory))
+    others = left_out(directory)
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        reporter.say(f"Not sent, since the export did not write them: {', '.join(others[:SHOWN])}{more}.")
     try:
         with reporter.step(f"Uploading {directory} to {repository}", count) as progress:
             done = upload(directory, repository, public, "Upload a model made with heretic", progress)

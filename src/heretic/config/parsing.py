@@ -1,12 +1,13 @@
 """Parsing of flags and environment variables into the values of their fields."""
 
-import json
 import tomllib
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from ..files import parse_json
 
 
 def members(annotation: Any) -> list[Any]:
@@ -77,9 +78,9 @@ def decode(field: FieldInfo, text: str) -> Any:
 
 def _structure(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as not_json:
+        return parse_json(text)
+    except ValueError as not_json:
         try:
             return tomllib.loads(f"value = {text.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             raise ValueError(f"expected a list or table in JSON or TOML ({not_json})") from None

@@ -13,6 +13,7 @@ from ..errors import PromptError
 from ..model.hooks.edits import edited_model
 from ..prompts.prompt import Prompt
 from .decoding import end_tokens
+from .generation_rules import Row
 from .kv_cache import KVCache
 from .local import LocalEngine
 from .sampling import Sampling, choose
@@ -48,6 +49,8 @@ class ResponseStream:
         self._generator = generator
         self._context: _Context | None = None
         self._end_tokens = set(end_tokens(engine.loaded.model, engine.chat.tokenizer))
+        self._rules = engine.rules
+        self._n_prefix = engine.chat.n_prefix
 
     def generate(
         self, turns: Sequence[Turn], system: str | None, sampling: Sampling, max_new_tokens: int
@@ -96,12 +99,17 @@ class ResponseStream:
     def _generate(self, tokens: list[int], limit: int, sampling: Sampling) -> Iterator[int]:
         """Tokens after `tokens`, at most `limit`, up to an end of text."""
         context, new = self._reusable_context(tokens)
+        response: list[int] = []
         for _ in range(limit):
-            token = choose(self._logits(context, new), sampling, self._generator)
+            logits = self._logits(context, new)
+            if self._rules is not None:
+                logits = self._rules.apply(logits[None], [Row(tokens, response, self._n_prefix)])[0]
+            token = choose(logits, sampling, self._generator)
             # Set between forwards only: the cache of an interrupted one matches no tokens.
             self._context = context
             if token in self._end_tokens:
                 return
+            response.append(token)
             yield token
             self._context = None
             new = [token]

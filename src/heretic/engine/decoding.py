@@ -1,14 +1,16 @@
 """Greedy decoding of a batch, which finished rows leave."""
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .early_stop import RowState
 from .forward import Forward
+from .generation_rules import GenerationRules, Row
 from .kv_cache import select_rows
 from .prefill import AssignCandidates, Prefilled
 
@@ -26,35 +28,26 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return [token for token in [*ends, tokenizer.eos_token_id] if token is not None]
 
 
-RULES = {
-    "suppress_tokens": None,
-    "begin_suppress_tokens": None,
-    "bad_words_ids": None,
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-    "sequence_bias": None,
-    "exponential_decay_length_penalty": None,
-    "min_length": 0,
-    "min_new_tokens": None,
-    "no_repeat_ngram_size": 0,
-    "repetition_penalty": 1.0,
-}
-"""Keys of a generation configuration that forbid or force tokens, with the values that do nothing."""
+@dataclass(frozen=True, slots=True)
+class RuledPrompts:
+    """The rules of a model's generation configuration, and the tokens of the prompts that they are applied to, the last
+    `n_prefix` of which are the response prefix."""
 
-
-def rules_left_out(model: Any) -> dict[str, Any]:
-    """What the model's generation configuration forbids or forces, which decoding here does not apply."""
-    configured = {key: getattr(model.generation_config, key, None) for key in RULES}
-    return {key: value for key, value in configured.items() if value not in (None, [], {}, RULES[key])}
+    rules: GenerationRules
+    tokens: Sequence[Sequence[int]]
+    n_prefix: int = 0
 
 
 class GreedyDecoder:
-    """Continues prompts greedily. The model's own generation settings (penalties, say) are ignored."""
+    """Continues prompts greedily, under the `ruled` prompts' rules."""
 
-    def __init__(self, forward: Forward, end_tokens: Sequence[int], compact_batch: bool = True) -> None:
+    def __init__(
+        self, forward: Forward, end_tokens: Sequence[int], compact_batch: bool = True, ruled: RuledPrompts | None = None
+    ) -> None:
         self._forward = forward
         self._end_tokens = frozenset(end_tokens)
         self._compact_batch = compact_batch
+        self._ruled = ruled
 
     def run(self, start: Prefilled, max_new_tokens: int, on_token: OnToken, assign: AssignCandidates) -> list[RowState]:
         """Rows of at most `max_new_tokens`."""
@@ -63,6 +56,8 @@ class GreedyDecoder:
         mask, logits, cache = start.mask, start.logits, start.cache
         assign(start.candidates)
         for step in range(1, max_new_tokens + 1):
+            if self._ruled is not None:
+                logits = self._under_rules(self._ruled, logits, start.prompts, rows, in_batch.tolist())
             # `max` gives the same index as `argmax`, which on a CPU takes six times as long in bfloat16.
             chosen = logits.max(dim=-1).indices
             append_tokens(rows, in_batch.tolist(), chosen.tolist(), self._end_tokens)
@@ -78,6 +73,20 @@ class GreedyDecoder:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self._forward(chosen[:, None], mask, cache)
         return rows
+
+    def _under_rules(
+        self,
+        ruled: RuledPrompts,
+        logits: Float[Tensor, "row vocab"],
+        prompts: Sequence[int],
+        rows: Sequence[RowState],
+        in_batch: Sequence[int],
+    ) -> Float[Tensor, "row vocab"]:
+        """The logits of the rows `in_batch`, which are candidate-major over `prompts`."""
+        of_prompt = [ruled.tokens[prompts[index % len(prompts)]] for index in in_batch]
+        responses = [rows[index].tokens for index in in_batch]
+        pairs = zip(of_prompt, responses, strict=True)
+        return ruled.rules.apply(logits, [Row(prompt, response, ruled.n_prefix) for prompt, response in pairs])
 
 
 def append_tokens(

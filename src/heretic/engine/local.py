@@ -26,7 +26,7 @@ from ..prompts.prompt import Prompt
 from .cuda_graphs.capture import GraphCapturer, capturer_for
 from .cuda_graphs.decoder import Generation, StaticDecoder
 from .cuda_graphs.runner import CudaGraphRunner
-from .decoding import GreedyDecoder, OnToken, end_tokens
+from .decoding import GreedyDecoder, OnToken, RuledPrompts, end_tokens
 from .early_stop import CHECK_INTERVAL, EarlyStopper, RowState
 from .forward import Forward
 from .layer_cache import LowerLayerCache
@@ -56,7 +56,7 @@ class LocalEngine:
         self.loaded = loaded
         self._chat = chat
         self._batch_size = batch_size
-        self._compact_batch = options.compact_batch
+        self.rules, self._compact_batch = options.rules, options.compact_batch
         if options.fast_attention:
             use_decode_attention(loaded.model)
         if options.packed_weights:
@@ -66,15 +66,14 @@ class LocalEngine:
         self.prefill = self._make_prefill(options.share_prefix)
         self.graphs: CudaGraphRunner | None = None
         capturer = capturer or capturer_for(loaded.device)
-        if capturer is not None and options.static_decode != "off":
+        if capturer is not None and options.static_decode != "off" and options.rules is None:
             self.graphs = CudaGraphRunner(loaded, self.forward, capturer, warn, options.compact_batch)
         if options.static_decode == "on" and not self.uses_cuda_graphs:
-            why = f"the model is on {loaded.device.type}" if capturer is None else "they can't hold its architecture"
+            why = f"the model is on {loaded.device.type}" if capturer is None else "they can't hold this model"
             warn(f"static_decode = on has no effect: decoding uses no CUDA graphs, since {why}. Results are the same.")
 
     def _make_prefill(self, share_prefix: bool) -> Prefill:
-        loaded, pad = self.loaded, self._chat.tokenizer.pad_token_id
-        config = loaded.model.config
+        loaded, config, pad = self.loaded, self.loaded.model.config, self._chat.tokenizer.pad_token_id
         return Prefill(
             self.forward,
             config,
@@ -262,7 +261,8 @@ class LocalEngine:
             if decoded is not None:
                 return decoded
         rows: dict[tuple[int, int], RowState] = {}
-        decoder = GreedyDecoder(self.forward, ends, self._compact_batch)
+        ruled = None if self.rules is None else RuledPrompts(self.rules, wanted.prompts, self._chat.n_prefix)
+        decoder = GreedyDecoder(self.forward, ends, self._compact_batch, ruled)
         for start in self.prefill.batches(wanted.prompts, self._batch_size, wanted.plan):
             batch = decoder.run(start, wanted.max_new_tokens, on_token, wanted.plan.assign)
             for number, row in enumerate(batch):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..config.types import StaticDecode
+from .generation_rules import GenerationRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,9 @@ class EngineOptions:
     fast_attention: a decode kernel for bfloat16 on a CPU (model/kernels/decode_attention.py).
     packed_weights: weights in the layout of the CPU's matrix products (model/kernels/packed_linear.py).
     static_decode: decoding by CUDA graphs. "auto" uses them on a CUDA device; "on" also warns where they can't be used.
+
+    `rules` are no shortcut: what the model's generation configuration forbids and penalises. CUDA graphs can't
+    apply them.
     """
 
     compact_batch: bool = True
@@ -23,6 +27,7 @@ class EngineOptions:
     fast_attention: bool = True
     packed_weights: bool = True
     static_decode: StaticDecode = "auto"
+    rules: GenerationRules | None = None
 
 
 DEFAULT = EngineOptions()

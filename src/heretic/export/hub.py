@@ -5,7 +5,7 @@ repository as it was, at worst an empty new one, and what was sent is not sent a
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError
 from .companions import WEIGHT_SUFFIXES
+from .manifest import MANIFEST, listed_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -29,6 +30,15 @@ STATUS_HELP = {
     429: "the hub asks for a pause: start the upload again later",
     507: "the account's storage is full: make room there",
 }
+EXPORTED = frozenset(
+    {
+        *("README.md", MANIFEST, "config.json", "generation_config.json", "adapter_config.json", "LICENSE"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
+        *("vocab.json", "vocab.txt", "merges.txt", "preprocessor_config.json", "processor_config.json"),
+        *("chat_template.json", "video_preprocessor_config.json"),
+    }
+)
+"""Names of the files of an export that are no weights, code or templates."""
 AGAIN = "start the same upload again: files that arrived are not sent twice"
 
 
@@ -109,10 +119,12 @@ def upload(directory: Path, repository: str, public: bool, message: str, progres
 
 
 def upload_files(directory: Path) -> list[Path]:
-    """The files to upload, without hidden ones.
+    """The files to upload: those that the export's heretic.json lists, without hidden ones.
+
+    Exports of earlier versions list none: of them, files with names that an export has.
 
     Raises:
-        ExportError: `directory` holds no model.
+        ExportError: `directory` holds no export, or a link.
     """
     if not directory.is_dir():
         raise ExportError(f"Expected a directory that heretic wrote, but {directory} is none.")
@@ -122,14 +134,40 @@ def upload_files(directory: Path) -> list[Path]:
             f"Expected a model or adapter in {directory}, found neither config.json, adapter_config.json nor a .gguf "
             "file. Name the directory that an export wrote."
         )
-    found = [path for path in sorted(directory.rglob("*")) if path.is_symlink() or path.is_file()]
+    if not (directory / MANIFEST).is_file():
+        raise ExportError(
+            f"Expected a model or adapter that heretic wrote in {directory}, found no {MANIFEST}, which lists "
+            "the files of an export. Upload another model with: hf upload."
+        )
+    found = _all_files(directory)
     links = [path for path in found if path.is_symlink()]
     if links:
         raise ExportError(
             f"Expected files that heretic wrote in {directory}, but {links[0]} is a link, and what it points to would "
             "be sent. Remove it, or put the file itself there."
         )
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts)]
+    return [path for path in found if _is_sent(path.relative_to(directory), listed_files(directory))]
+
+
+def left_out(directory: Path) -> list[str]:
+    """The files of an export's directory that an upload does not send, since the export did not write them."""
+    sent = set(upload_files(directory))
+    return [path.relative_to(directory).as_posix() for path in _all_files(directory) if path not in sent]
+
+
+def _all_files(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.rglob("*")) if path.is_symlink() or path.is_file()]
+
+
+def _is_sent(path: Path, listed: Container[str] | None) -> bool:
+    if any(part.startswith(".") for part in path.parts):
+        return False
+    return path.as_posix() in listed if listed is not None else _is_exports_name(path)
+
+
+def _is_exports_name(path: Path) -> bool:
+    """Whether an export of an earlier version may have written a file of that name."""
+    return path.name in EXPORTED or path.suffix in (*WEIGHT_SUFFIXES, ".py", ".jinja") or is_weights(path.name)
 
 
 def is_weights(name: str) -> bool:

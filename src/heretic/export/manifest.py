@@ -1,10 +1,10 @@
 """The heretic.json of an export: what was done to the model, for those who find it later."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from ..config.renamed import CurrentKeys
+from ..files import parse_json
 from ..study.schema import BaselineRecord, PromptRecord, Record, StudyRecord, TrialRecord
 from .public_names import PublicModel, prompt_source, public_model
 
@@ -16,10 +16,10 @@ TEMPLATE_KEYS = ("chat_template_arguments", "chat_template_date")
 class Manifest(Record):
     """One trial and all that decided its metrics; no folder of the machine that wrote it is named.
 
-    `base_model_files_digest` is the SHA-256 of all bytes of the base model's weights, config.json and code;
-    `base_model_digest` covers config.json, and of each weight file its size and its first and last MiB. Version 1 has
-    the baseline's and the trial's metrics in fields of their own, which are read as metrics; the first of these lack
-    `dtype`, `response_prefix` and `batch_size`.
+    `files` are the paths of all files of the export, relative to its directory. `base_model_files_digest` is the
+    SHA-256 of all bytes of the base model's weights, config.json and code; `base_model_digest` covers config.json, and
+    of each weight file its size and its first and last MiB. Version 1 has the baseline's and the trial's metrics in
+    fields of their own, which are read as metrics; the first of these lack `dtype`, `response_prefix` and `batch_size`.
     """
 
     version: Literal[1, 2] = 2
@@ -35,6 +35,7 @@ class Manifest(Record):
     response_prefix: str | None = None
     batch_size: int = 0
     versions: dict[str, str]
+    files: tuple[str, ...] | None = None
 
 
 def manifest_of(trial: TrialRecord, record: StudyRecord, model: PublicModel | None = None) -> Manifest:
@@ -62,10 +63,25 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
+def written_files(directory: Path) -> tuple[str, ...]:
+    """The paths of all files of a new export, relative to its directory, which nobody else has written to."""
+    return tuple(path.relative_to(directory).as_posix() for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+def listed_files(directory: Path) -> frozenset[str] | None:
+    """The files that the export in `directory` says it consists of; None if it has no manifest, or one of an earlier
+    version, which lists none."""
+    try:
+        files = parse_json((directory / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return frozenset(each for each in files if isinstance(each, str)) if isinstance(files, list) else None
+
+
 def recorded_template(directory: Path) -> dict[str, Any]:
     """What the chat template of the export in `directory` was given, as settings; {} where nothing is recorded."""
     try:
-        settings = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["settings"]
+        settings = parse_json((directory / MANIFEST).read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         # No export of this program, or a damaged record: it is measured as any other model.
         return {}

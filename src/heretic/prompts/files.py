@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PromptError
+from ..files import parse_json
 
 Rows = list[dict[str, Any]]
 TEXT = "text"
@@ -90,14 +91,14 @@ def _jsonl(text: str) -> Table:
         if not line.strip():
             continue
         try:
-            entries[number] = json.loads(line)
+            entries[number] = parse_json(line)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
     return _table(list(entries.values()), "line", list(entries))
 
 
 def _json(text: str) -> Table:
-    content = json.loads(text)
+    content = parse_json(text)
     if isinstance(content, Mapping):
         return _object(content)
     return _table(content if isinstance(content, list) else [content], "entry")

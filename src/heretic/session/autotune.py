@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from platformdirs import user_cache_path
 
 from ..engine.batch_size import find_batch_size
 from ..engine.local import LocalEngine
-from ..files import write_atomically
+from ..files import parse_json, write_atomically
 from ..model.accelerator import device_name
 from ..prompts.prompt import Prompt
 from .context import ModelSession
@@ -44,7 +45,9 @@ def measured_once(key: str, label: str, measure: Callable[[], int]) -> int:
     if not isinstance(entry.get(label), int):
         entry[label] = measure()
         newest = dict(list(entries.items())[-MAX_MODELS:])
-        write_atomically(path, json.dumps(newest, indent=1).encode())
+        # Where the cache can't be written, it is measured again the next time.
+        with suppress(OSError):
+            write_atomically(path, json.dumps(newest, indent=1).encode())
     return int(entry[label])
 
 
@@ -70,7 +73,7 @@ def tuning_key(engine: LocalEngine, session: ModelSession) -> str:
 def _read(path: Path) -> dict[str, dict[str, int]]:
     """The entries of all models; none if the file is missing or damaged."""
     try:
-        entries = json.loads(path.read_text())
+        entries = parse_json(path.read_text())
     except (OSError, ValueError):
         return {}
     return entries if isinstance(entries, dict) and all(isinstance(e, dict) for e in entries.values()) else {}

@@ -67,6 +67,8 @@ def read_tensors(path: Path) -> StudyTensors:
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if tensors["directions"].dim() != 2:
+            raise ValueError(f"directions of shape {tuple(tensors['directions'].shape)}")
     except Exception as error:  # safetensors raises its own class, which is no subclass of OSError or ValueError
         raise StudyError(
             f"Expected the study's directions in {path}, could not read them ({error}). Restore the file, or start a "

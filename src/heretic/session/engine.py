@@ -1,13 +1,15 @@
 """A model loaded into an engine, with its chat format, batch size and response prefix."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..config import EngineSettings, EvaluationSettings
 from ..config.changes import changed
-from ..engine.decoding import rules_left_out
+from ..engine.decoding import end_tokens
+from ..engine.generation_rules import GenerationRules
 from ..engine.local import LocalEngine
 from ..engine.options import EngineOptions
 from ..engine.protocol import RuntimeProfile
@@ -59,8 +61,8 @@ def wrap_engine(
     check_prompts(chat, prompts, settings.max_response_length, loaded.context_length, loaded.vocabulary)
     if chat.folds_system or any(chat.folds(prompt.system) for prompt in prompts):
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
-    _warn_of_rules(loaded, reporter)
-    engine = LocalEngine(loaded, chat, options=engine_options(settings), warn=reporter.warn)
+    options = replace(engine_options(settings), rules=_rules(loaded, settings, reporter))
+    engine = LocalEngine(loaded, chat, options=options, warn=reporter.warn)
     if known is not None:
         engine.set_batch_size(known.batch_size)
         engine.set_prefix(known.response_prefix)
@@ -71,15 +73,20 @@ def wrap_engine(
     return engine
 
 
-def _warn_of_rules(loaded: LoadedModel, reporter: Reporter) -> None:
-    """Warns of generation rules that are left out: other programs, which apply them, may give other responses."""
-    rules = rules_left_out(loaded.model)
-    if rules:
-        named = ", ".join(f"{key} = {value!r:.60}" for key, value in rules.items())
-        reporter.warn(
-            f"generation_config.json of {loaded.checkpoint.name} forbids or forces tokens ({named}). heretic measures "
-            "the model without these rules: programs that apply them may show other responses and other refusals."
-        )
+def _rules(loaded: LoadedModel, settings: EvaluationSettings, reporter: Reporter) -> GenerationRules | None:
+    """The model's generation rules, unless the settings leave them out; the user hears of them either way."""
+    rules = GenerationRules.of(loaded.model, end_tokens(loaded.model, loaded.tokenizer))
+    if rules is None:
+        return None
+    named = ", ".join(f"{key} = {value!r:.60}" for key, value in rules.values.items())
+    if settings.generation_rules:
+        reporter.say(f"Responses follow generation_config.json of {loaded.checkpoint.name}: {named}.")
+        return rules
+    reporter.warn(
+        f"generation_config.json of {loaded.checkpoint.name} sets {named}. The model is measured without, since "
+        "generation_rules is false: programs that follow it may show other responses and other refusals."
+    )
+    return None
 
 
 def engine_options(settings: EngineSettings) -> EngineOptions:

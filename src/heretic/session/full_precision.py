@@ -2,7 +2,7 @@
 
 from ..config import ModelSettings
 from ..config.changes import changed
-from ..errors import ExportError
+from ..errors import ConfigError, ExportError
 from ..export.readers.base import CheckpointReader, open_checkpoint
 from ..export.readers.dequantized import DequantizedReader
 from ..model.loading.checkpoint import Checkpoint, find_checkpoint
@@ -31,6 +31,17 @@ def full_precision_of(settings: ModelSettings, checkpoint: Checkpoint) -> Checkp
     if stored_quantization(found) is not None:
         raise ExportError(f"Expected a model of full precision, but {found.name} is quantised too. {HELP}.")
     return found
+
+
+def check_original(settings: ModelSettings, checkpoint: Checkpoint) -> None:
+    """Raises:
+    ConfigError: an original is given for a model that is of full precision itself.
+    """
+    if settings.full_precision_model is not None and stored_quantization(checkpoint) is None:
+        raise ConfigError(
+            f"Expected a quantised model for full_precision_model = {settings.full_precision_model}, but the weights "
+            f"of {checkpoint.name} are of full precision themselves. Leave full_precision_model out."
+        )
 
 
 def check_full_precision(session: ModelSession) -> None:

@@ -95,7 +95,7 @@ class LearnedPaths:
         except (KeyError, RuntimeError, SafetensorError) as error:
             raise StudyError(
                 f"Expected the state of a learned path beside {self._loaded.session.path}, found another one "
-                f"({error!r}). Restore the folder from a copy, or start afresh with --resume restart."
+                f"({error!r}). Restore the folder from a copy, or begin a new study with --resume restart."
             ) from error
 
     def next_point(self) -> LearnedParameters:

@@ -79,6 +79,9 @@ def load_run_prompts(settings: PromptSettings, over_refusals: bool) -> RunPrompt
     return replace(prompts, over_refusal=over, sources=prompts.sources | {OVER_REFUSAL_EVALUATION: source})
 
 
+HELDOUT_KEYS = ("good_heldout_prompts", "bad_heldout_prompts", "over_refusal_heldout_prompts")
+
+
 def load_heldout_prompts(
     settings: HeldoutSettings, run: PromptSettings, refusals: bool, used: RunPrompts
 ) -> HeldoutPrompts | None:
@@ -87,10 +90,18 @@ def load_heldout_prompts(
     `refusals` says whether the run is about refusals: then over-refusal is measured too.
 
     Raises:
-        PromptError: a set can't be read, or directions or search use some of its prompts.
+        PromptError: a set can't be read or is given alone, or directions or search use some of its prompts.
     """
     sources = resolve_heldout_prompts(run, settings, refusals)
-    if sources is None or settings.heldout_trials == 0:
+    if settings.heldout_trials == 0:
+        return None
+    if sources is None:
+        alone = [key for key in HELDOUT_KEYS if getattr(settings, key) is not None]
+        if alone:
+            raise PromptError(
+                f"Expected good_heldout_prompts and bad_heldout_prompts together, since the search uses your own sets, "
+                f"got {' and '.join(alone)} alone. Give both, or none of them."
+            )
         return None
     over = sources.over_refusal_heldout_prompts
     part = HeldoutPrompts(

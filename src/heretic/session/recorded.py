@@ -1,12 +1,14 @@
 """Opens a recorded study, for every command that starts from a journal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ..ablation.methods.registry import find_method
 from ..ablation.methods.tensors import StudyTensors
+from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats
 from ..config import PromptSource, Settings
 from ..config.changes import changed
@@ -25,7 +27,7 @@ from .context import LoadedStudy, Session
 from .directions import read_tensors, stats_from_checkpoint
 from .engine import open_engine
 from .files_digest import check_files
-from .full_precision import full_precision_of
+from .full_precision import check_original, full_precision_of
 from .prompts import NO_PROMPTS, OVER_REFUSAL_EVALUATION, RunPrompts
 from .recorded_settings import recorded_values
 from .remote_code import settle_trust
@@ -57,6 +59,7 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
     place = f"revision {record.model_revision} on the hub" if record.model_revision else record.model_path
     reporter.say(f"{study.path} was recorded with the model {record.model!r} ({place!r}).")
     checkpoint = checkpoint_of(record)
+    check_original(settings, checkpoint)
     check_files(checkpoint, record.files_digest, str(study.path), reporter)
     settings = settle_trust(settings, checkpoint, reporter)
     return Session(settings, prompts, checkpoint, reporter, study.path)
@@ -64,7 +67,9 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
 
 def load_engine(session: Session, record: StudyRecord) -> LocalEngine:
     """The session's model, loaded as in the recorded study."""
-    return open_engine(session, runtime_of(record))
+    profile = runtime_of(record)
+    # Another machine may have less memory. Metrics move by rounding alone.
+    return open_engine(session, replace(profile, batch_size=session.settings.batch_size or profile.batch_size))
 
 
 def runtime_of(record: StudyRecord) -> RuntimeProfile:
@@ -94,6 +99,21 @@ def checkpoint_of(record: StudyRecord) -> Checkpoint:
             f"{record.model_digest} then, {checkpoint.digest()} now). Restore them, or run the study again."
         )
     return checkpoint
+
+
+def recorded_sites(record: StudyRecord) -> list[Site]:
+    """The weights that the study's trials edit.
+
+    Raises:
+        StudyError: the record of one is damaged.
+    """
+    try:
+        return [Site.from_plain(site) for site in record.sites]
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise StudyError(
+            f"Expected the edited weights in the study's record, but one of them is damaged ({error!r:.100}). Restore "
+            "the journal from a copy."
+        ) from error
 
 
 def recorded_prompts(record: StudyRecord) -> RunPrompts:

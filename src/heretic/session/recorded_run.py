@@ -1,6 +1,5 @@
 """A recorded run, read from a report, a study's journal, or the heretic.json of an export."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from .. import __version__
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
 from ..export.manifest import MANIFEST, Manifest
+from ..files import parse_json
 from ..model.loading.checkpoint import hub_name
 from ..report.data import Report, report_of
 from ..report.residuals import ResidualMetrics
@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, Any]:
         StudyError: there is none, or its version is unknown.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise StudyError(
             f"Expected the JSON file of a report in {path}, could not read it ({error}). It lies next to the "
@@ -119,13 +119,19 @@ def _read(path: Path) -> dict[str, Any]:
 def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
     try:
         return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+    # The reader of an older form may meet anything in a file that was edited by hand.
+    except (ValidationError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise StudyError(
-            f"Expected a record of version 1 or 2 in {path}, but {error.error_count()} of its fields are invalid "
-            f"({place}: {first['msg']}). Restore the file, or write the report again."
+            f"Expected a record of version 1 or 2 in {path}, but fields of it are invalid ({_first_fault(error)}). "
+            "Restore the file, or write the report again."
         ) from error
+
+
+def _first_fault(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return repr(error)[:100]
+    first = error.errors()[0]
+    return f"{error.error_count()}, the first at {'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _of_report(source: str, report: Report, tensors: TensorStore) -> RecordedRun:

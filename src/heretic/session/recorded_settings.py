@@ -22,6 +22,7 @@ COMPARED_SETTINGS = (
     "experts",
     "row_normalization",
     "max_response_length",
+    "generation_rules",
     "refusal_markers",
     "objective",
     "over_refusal_objective",
@@ -80,8 +81,8 @@ def recorded_values(
     Raises:
         ConfigError: a recorded value can't be used.
     """
-    # Records that name no method are from before there was another than the first.
-    taken = {"method": "kernel"} | taken_from(recorded, source, reporter)
+    # Records that name no method are from before there was another than the first; those without rules applied none.
+    taken = {"method": "kernel", "generation_rules": False} | taken_from(recorded, source, reporter)
     given = {key: value for key, value in (flags or {}).items() if RENAMED.get(key, key) in METRIC_SETTINGS}
     read = recorded_settings(taken, source, given)
     keys = {*taken, *(RENAMED.get(key, key) for key in given)}

@@ -30,7 +30,9 @@ from .recorded_settings import COMPARED_SETTINGS
 def identity(session: Session, engine: LocalEngine, space: SearchSpace) -> dict[str, Any]:
     """The fields of StudyRecord in which trials must agree to be comparable."""
     checkpoint = engine.loaded.checkpoint
-    compared = values_as_json(session.settings, COMPARED_SETTINGS)
+    # Models without rules are the same with and without them.
+    rules = {"generation_rules": engine.rules is not None}
+    compared = values_as_json(session.settings, COMPARED_SETTINGS) | rules
     return {
         "model_digest": checkpoint.digest(),
         "files_digest": files_digest(checkpoint, session.reporter),
@@ -44,9 +46,12 @@ def identity(session: Session, engine: LocalEngine, space: SearchSpace) -> dict[
 
 def inputs_digest(engine: LocalEngine, prompts: RunPrompts) -> str:
     """Digest of what the model reads: the tokens of all prompts before the response prefix, and the tokens that end a
-    response. It changes with the chat template, the tokenizer, a date and the generation configuration."""
+    response, and its generation rules. It changes with the chat template, the tokenizer, a date and the generation
+    configuration."""
     chat = engine.chat.with_prefix("")
     digest = hashlib.sha256(json.dumps(sorted(end_tokens(engine.loaded.model, chat.tokenizer))).encode())
+    if engine.rules is not None:
+        digest.update(json.dumps(dict(engine.rules.values), sort_keys=True, default=str).encode())
     for each in prompts.sets().values():
         for prompt in each.prompts:
             digest.update(json.dumps(chat.tokens(prompt)).encode())

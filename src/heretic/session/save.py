@@ -20,7 +20,7 @@ from ..export.card import write_card
 from ..export.edits import edit_from
 from ..export.formats.base import Export, ExportFormat, Tolerance, Written
 from ..export.formats.registry import find_format
-from ..export.manifest import MANIFEST, manifest_of, write_manifest
+from ..export.manifest import MANIFEST, manifest_of, write_manifest, written_files
 from ..export.public_names import public_model
 from ..export.readers.base import open_checkpoint
 from ..model.loading.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ from .directions import read_tensors
 from .engine import make_evaluator, release, wrap_engine
 from .files_digest import check_files, files_digest
 from .full_precision import check_full_precision, export_reader, full_precision_of
-from .recorded import runtime_of
+from .recorded import recorded_sites, runtime_of
 from .sidecars import read_heldout_report
 from .tensor_store import copy_tensors
 
@@ -65,7 +65,7 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     tensors = read_tensors(tensors_path(session.path))
     export = Export(
         reader=export_reader(session),
-        sites=[Site.from_plain(site) for site in record.sites],
+        sites=recorded_sites(record),
         edit_of=edit_from(trial.parameters, tensors, settings.row_normalization),
         base_model=model.name,
         revision=model.revision,
@@ -76,13 +76,16 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     scored: list[Evaluation] = []
 
     def check(directory: Path) -> None:
-        write_manifest(directory, manifest_of(trial, record, model))
+        manifest = manifest_of(trial, record, model)
+        write_manifest(directory, manifest)
         copy_tensors(trial.parameters, tensors.store, directory / MANIFEST)
         scored.append(_score(_load_written(directory, target.form, session, runtime_of(record)), session, baseline))
         tolerance = target.form.tolerance(rounding_tolerance(settings, checkpoint, record.dtype))
         compare(trial, scored[0], record.baseline, tolerance, session.reporter)
         base, last = checkpoint.directory, study.last_run
         write_card(directory, trial, record, target.form, base, heldout, scored[0], last, model)
+        # An upload sends these files and no others.
+        write_manifest(directory, manifest.model_copy(update={"files": written_files(directory)}))
 
     target.form.write(export, target.output, check)
     session.reporter.say(f"Saved {target.output}")

@@ -16,12 +16,13 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
     """
     # Studies from before there were others have the two objectives, the method `kernel` and no arguments.
     former = {"over_refusal_objective": False, "method": "kernel", "learned_rank": 1, "chat_template_arguments": {}}
+    former |= {"generation_rules": False}
     before = former | _flat(recorded.model_dump(mode="json"))
     for field, value in _flat(now).items():
         if field in before and before[field] != value:
             raise StudyError(
                 f"The study {path} was run with another {field}: {_short(before[field])} there, {_short(value)} now. "
-                "Its trials can't be compared with new ones. Restore that setting, or start afresh with "
+                "Its trials can't be compared with new ones. Restore that setting, or begin a new study with "
                 "--resume restart (the old study is kept next to the new one)."
             )
 

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import re
 import time
 import warnings
@@ -12,6 +11,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ..errors import StudyError
+from ..files import parse_json
 
 LONGEST_NAME = 120
 """Bytes of a study's name in UTF-8: file systems allow 255, and dates and suffixes follow."""
@@ -60,7 +60,7 @@ def repair(path: Path) -> int:
             return len(line)
         raise StudyError(
             f"Expected one JSON object a line in {path}, but line {number} of {len(lines)} is damaged "
-            f"({line[:60]!r}). Restore the file from a copy, or start afresh with --resume restart, which keeps "
+            f"({line[:60]!r}). Restore the file from a copy, or begin a new study with --resume restart, which keeps "
             "this file next to the new one."
         )
     return 0
@@ -68,7 +68,7 @@ def repair(path: Path) -> int:
 
 def _is_entry(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(parse_json(line), dict)
     except ValueError:
         return False
 
@@ -178,8 +178,10 @@ def make_storage(path: Path) -> Any:
     lock: Any = _HeldAlready()
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    # Optuna replays every line of the file: these are its errors over lines that it did not write.
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+    except OSError:
+        raise
+    # Optuna replays every line of the file, and raises anything at all over lines that it did not write.
+    except Exception as error:
         raise StudyError(
             f"Expected the journal of a study in {path}, but it is another kind of file, or damaged ({error!r}). "
             "Name another file, or restore this one from a copy."

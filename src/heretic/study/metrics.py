@@ -1,8 +1,8 @@
 """Metrics of a search in its records: a value for each trial, and a description with the baseline's value."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Direction = Literal["minimize", "maximize"]
 
@@ -11,11 +11,28 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+LARGEST = 2.0**53
+"""Beyond it, whole numbers are not told apart."""
+
+
+def check_number(value: float, name: str) -> None:
+    """Raises:
+    ValueError: nobody can have measured this, but a file that was edited by hand may hold it.
+    """
+    if not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{name} is a finite number of at most {LARGEST:.0f}, got {value!r:.40}")
+
+
 class Metric(Record):
     """One metric of one trial. A censored value is a lower bound: the trial was pruned before all was counted."""
 
     value: int | float
     censored: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_number(self) -> Self:
+        check_number(self.value, "value")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -37,6 +54,14 @@ class BaselineMetric(Record):
     scale: float
     direction: Direction = "minimize"
     details: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _are_numbers(self) -> Self:
+        check_number(self.value, "value")
+        check_number(self.scale, "scale")
+        if self.scale <= 0 or (self.of is not None and self.of < 1):
+            raise ValueError(f"scale and of are above 0, got {self.scale} and {self.of}")
+        return self
 
     @property
     def heading(self) -> str:

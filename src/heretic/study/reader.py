@@ -2,7 +2,9 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from ..errors import StudyError
 from .journal import make_storage
@@ -11,6 +13,7 @@ from .schema import BaselineRecord, RunRecord, StudyRecord, TrialRecord
 RECORD = "heretic"
 RUNS = "heretic runs"
 NAME = "heretic"
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class RecordedStudy:
@@ -31,13 +34,26 @@ class RecordedStudy:
 
     @property
     def trials(self) -> list[TrialRecord]:
-        """Complete trials, in their order."""
-        return complete_trials(self._study)
+        """Complete trials, in their order.
+
+        Raises:
+            StudyError: the record of one is damaged.
+        """
+        trials = complete_trials(self._study, self.path)
+        for trial in trials:
+            lacking = self.record.baseline.metrics.keys() - trial.metrics.keys()
+            if lacking:
+                raise StudyError(
+                    f"Expected {', '.join(sorted(lacking))} in trial {trial.number} of {self.path}, which the baseline "
+                    "has. The file was changed since: restore it from a copy."
+                )
+        return trials
 
     @property
     def runs(self) -> list[RunRecord]:
         """The starts of the program that made the trials; none in studies from before they were recorded."""
-        return [RunRecord.model_validate(run) for run in self._study.user_attrs.get(RUNS, [])]
+        runs = self._study.user_attrs.get(RUNS, [])
+        return [_validated(RunRecord, run, self.path) for run in (runs if isinstance(runs, list) else [runs])]
 
     @property
     def last_run(self) -> RunRecord | None:
@@ -61,12 +77,16 @@ def has_record(path: Path) -> bool:
     return study is not None and RECORD in study.user_attrs
 
 
-def complete_trials(study: Any) -> list[TrialRecord]:
-    """Every trial whose metrics were recorded."""
+def complete_trials(study: Any, path: Path) -> list[TrialRecord]:
+    """Every trial whose metrics were recorded.
+
+    Raises:
+        StudyError: a record of one is damaged.
+    """
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [TrialRecord.model_validate(t.user_attrs["trial"]) for t in trials if "trial" in t.user_attrs]
+    return [_validated(TrialRecord, t.user_attrs["trial"], path) for t in trials if "trial" in t.user_attrs]
 
 
 def count_by_state(study: Any) -> dict[str, int]:
@@ -79,7 +99,10 @@ def open_optuna(path: Path, missing_ok: bool = False) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = make_storage(path)
     try:
-        return optuna.load_study(storage=storage, study_name=NAME)
+        study = optuna.load_study(storage=storage, study_name=NAME)
+        # Read once here, where the errors of a damaged file are expected.
+        study.get_trials(deepcopy=False)
+        return study
     except KeyError as error:
         if missing_ok:
             return None
@@ -87,14 +110,23 @@ def open_optuna(path: Path, missing_ok: bool = False) -> Any:
 
 
 def read_record(study: Any, path: Path) -> StudyRecord:
-    from pydantic import ValidationError
-
     if RECORD not in study.user_attrs:
         raise StudyError(f"{path} has no record of a model: its run ended before the first trial. Start it again.")
+    return _validated(StudyRecord, study.user_attrs[RECORD], path)
+
+
+def _validated(kind: type[Kind], content: Any, path: Path) -> Kind:
+    """A record of the journal.
+
+    Raises:
+        StudyError: it is damaged, or has fields of another version.
+    """
     try:
-        return StudyRecord.model_validate(study.user_attrs[RECORD])
-    except ValidationError as error:
+        return kind.model_validate(content)
+    # A validator of an older form may meet anything in a file that was edited by hand.
+    except (ValidationError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        fault = f"{error.error_count()} fields differ" if isinstance(error, ValidationError) else repr(error)[:80]
         raise StudyError(
-            f"{path} was written by another version of this program ({error.error_count()} fields differ). "
-            "Use that version, or start afresh with --resume restart."
+            f"{path} was written by another version of this program, or changed since ({kind.__name__}: {fault}). Use "
+            "that version, restore the file from a copy, or begin a new study with --resume restart."
         ) from error

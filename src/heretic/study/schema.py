@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from ..ablation.methods.registry import AnyParameters
 from ..config.renamed import CurrentKeys
@@ -11,6 +11,10 @@ from .metrics import BaselineMetric, Metric, Record
 
 BASELINE = "baseline"
 """The name of the unmodified model, wherever it is shown next to trials."""
+
+
+MOST_LAYERS = 10_000
+"""More than any model has: files edited by hand may hold any number."""
 
 
 class PromptRecord(Record):
@@ -80,6 +84,22 @@ class StudyRecord(Record):
         if isinstance(content, dict) and content.get("version") == 1:
             return content | {"version": 2}
         return content
+
+    @field_validator("space")
+    @classmethod
+    def _names_the_layers(cls, space: dict[str, Any]) -> dict[str, Any]:
+        last = space.get("last_layer")
+        if not isinstance(last, int) or not 0 <= last <= MOST_LAYERS:
+            raise ValueError(f"last_layer is a number from 0 to {MOST_LAYERS}, got {last!r:.40}")
+        return space
+
+    @field_validator("sites")
+    @classmethod
+    def _have_a_layer(cls, sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for site in sites:
+            if not isinstance(site.get("layer"), int) or not isinstance(site.get("component"), str):
+                raise ValueError(f"a site has a layer and a component, got {site!r:.80}")
+        return sites
 
     @model_serializer(mode="wrap")
     def _without_what_was_not_done(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -150,10 +150,27 @@ class Study:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
-            whole = trial.user_attrs.get(PARAMETERS)
-            parameters = self.space.suggest(trial) if whole is None else _PARAMETERS.validate_python(whole)
-            candidates.append(Candidate(trial.number, parameters, trial, _known_of(trial)))
+            candidates.append(Candidate(trial.number, self._parameters_of(trial), trial, _known_of(trial)))
         return candidates
+
+    def _parameters_of(self, trial: Any) -> AblationParameters:
+        """The sampler's parameters, or those that the trial was enqueued with.
+
+        Raises:
+            StudyError: the latter are damaged.
+        """
+        whole = trial.user_attrs.get(PARAMETERS)
+        try:
+            return self.space.suggest(trial) if whole is None else _PARAMETERS.validate_python(whole)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            asked = self._optuna.get_trials(deepcopy=False)[trial.number]
+            if whole is None and "fixed_params" not in asked.system_attrs:
+                raise
+            raise StudyError(
+                f"Expected the parameters of trial {trial.number}, which waits in {self.path}, but they are damaged "
+                f"({str(error).splitlines()[0]:.100}). Restore the file from a copy, or begin a new study with "
+                "--resume restart."
+            ) from error
 
     def tell(
         self, candidate: Candidate, metrics: Mapping[str, Metric], scores: Sequence[float], by: str | None = None
@@ -185,7 +202,7 @@ class Study:
 
     @property
     def trials(self) -> list[TrialRecord]:
-        return complete_trials(self._optuna)
+        return complete_trials(self._optuna, self.path)
 
     def n_finished(self) -> int:
         """Trials that count towards n_trials: complete, or failed with a reason (not those that a kill interrupted)."""
@@ -209,8 +226,10 @@ def _given_with(trial: Any) -> dict[str, Any]:
 
 def _known_of(trial: Any) -> Mapping[str, float]:
     """The metrics that a preview measured before the trial was enqueued."""
-    known: Mapping[str, float] = trial.user_attrs.get(KNOWN) or version1.known_values(trial.user_attrs)
-    return known
+    known = trial.user_attrs.get(KNOWN) or version1.known_values(trial.user_attrs)
+    # In a file that was edited by hand, anything: such metrics are measured again.
+    numbers = isinstance(known, dict) and all(isinstance(value, int | float) for value in known.values())
+    return known if numbers else {}
 
 
 def _check_ours(path: Path) -> None:
@@ -227,7 +246,7 @@ def _check_ours(path: Path) -> None:
         raise StudyError(
             f"Expected a study of this program in {path}, found {count} trial{'s' if count > 1 else ''} without a "
             "record of what they measured, as heretic-llm writes them. Give this run a place of its own with "
-            "--study-checkpoint-dir, or start afresh with --resume restart, which keeps that file next to the new one."
+            "--study-checkpoint-dir, or begin a new study with --resume restart, which keeps that file."
         )
 
 

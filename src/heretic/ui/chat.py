@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,6 +35,12 @@ class ChatOptions:
     tokens: str | None = None
     seed: str | None = None
 
+    def check(self) -> None:
+        """Raises:
+        ConfigError: a value can't be.
+        """
+        self.apply(_Nobody())
+
     def apply(self, partner: Partner) -> None:
         """Raises:
         ConfigError: a value can't be.
@@ -47,6 +53,23 @@ class ChatOptions:
                 SETTERS[name](partner, value)
             except ValueError as error:
                 raise ConfigError(f"--{'system-prompt' if name == 'system' else name}: {error}") from error
+
+
+class _Nobody:
+    """A partner who takes every setting and never answers, to check settings with."""
+
+    def reset(self) -> None: ...
+
+    def use_system_prompt(self, text: str) -> None: ...
+
+    def use_sampling(self, **changes: float) -> None: ...
+
+    def use_most_tokens(self, count: int) -> None: ...
+
+    def use_seed(self, seed: int) -> None: ...
+
+    def reply(self, text: str) -> Generator[str, None, None]:
+        yield from ()
 
 
 class LineReader(Protocol):

@@ -188,6 +188,11 @@ def test_a_missing_package_is_named(method: str, package: str, tmp_path: Path, m
         check_quantization(with_config(tmp_path, quant_method=method), SETTINGS)
 
 
+def test_a_model_of_mlx_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="quantised for Apple's MLX"):
+        check_quantization(with_config(tmp_path, group_size=64, bits=4), SETTINGS)
+
+
 def test_a_quantised_model_is_not_quantised_again(tmp_path: Path) -> None:
     settings = ModelSettings(quantization="bnb_4bit")
     checkpoint = with_config(tmp_path, quant_method="fp8")

@@ -32,6 +32,11 @@ class EvaluationSettings(Section):
     measure_thinking: bool = Field(
         default=False, description="Measure chains of thought from their beginning, instead of closing them."
     )
+    generation_rules: bool = Field(
+        default=True,
+        description="Apply what the model's generation_config.json forbids and penalises: suppressed tokens, bad "
+        "words, repetition penalty, shortest lengths. CUDA graphs can't: switch it off for faster trials on a GPU.",
+    )
     refusal_markers: list[Text] = Field(
         default=list(REFUSAL_MARKERS),
         min_length=1,

@@ -9,6 +9,7 @@ from typing import Any, Protocol, get_args
 
 from ...config import JudgeSource
 from ...errors import ModelError
+from ...files import parse_json
 from .schema import ResponseClass
 
 TIMEOUT = 60.0
@@ -131,7 +132,7 @@ class EndpointJudge:
         request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)
         try:
             with OPENER.open(request, timeout=TIMEOUT) as answer:
-                return str(json.loads(answer.read(LONGEST_ANSWER))["choices"][0]["message"]["content"])
+                return str(parse_json(answer.read(LONGEST_ANSWER))["choices"][0]["message"]["content"])
         except (urllib.error.URLError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise ModelError(
                 f"The judge {self.name} gave no answer ({error!r:.200}). Check its address and that it serves "

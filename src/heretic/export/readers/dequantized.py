@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...files import parse_json
 from ...model.loading.quantization import dense_weight, is_packed
 from ..companions import CONFIG, copy_companions
 from .tensors import TensorInfo
@@ -38,7 +39,7 @@ class DequantizedReader:
 
     def write_companions(self, output: Path) -> None:
         copy_companions(self._directory, output)
-        config = json.loads((output / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((output / CONFIG).read_text(encoding="utf-8"))
         for part in (config, config.get("text_config") or {}):
             part.pop("quantization_config", None)
             part.pop("torch_dtype", None)

@@ -1,10 +1,10 @@
 """Which weight files make up a checkpoint."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ExportError
+from ...files import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def add_key(found: dict[str, Path], key: str, path: Path) -> None:
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
         names = set(weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(

@@ -37,6 +37,11 @@ class ChatFormat:
     def tokenizer(self) -> Any:
         return self.template.tokenizer
 
+    @property
+    def n_prefix(self) -> int:
+        """The number of tokens of the response prefix by itself."""
+        return len(self.encode(self.response_prefix)) if self.response_prefix else 0
+
     def with_prefix(self, response_prefix: str) -> "ChatFormat":
         return replace(self, response_prefix=response_prefix)
 

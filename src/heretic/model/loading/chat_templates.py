@@ -1,11 +1,11 @@
 """Chat templates from where transformers' tokenizers don't look for them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
+from ...files import parse_json
 from .checkpoint import Checkpoint
 
 FILE = "chat_template.jinja"
@@ -35,7 +35,7 @@ def _of_processor(directory: Path) -> str | Mapping[str, str] | None:
     if not path.is_file():
         return None
     try:
-        template = json.loads(_read(path))["chat_template"]
+        template = parse_json(_read(path))["chat_template"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f'Expected {{"chat_template": TEMPLATE}} in {path}, could not read it ({error}). Mend it, or put the '

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ModelError
+from ...files import parse_json
 
 if TYPE_CHECKING:
     from ...events import Reporter
@@ -135,8 +136,22 @@ def _local_directory(name: str, path: Path) -> Checkpoint:
     ggufs = sorted(each for each in path.glob("*.gguf") if not is_projector(each.name))
     if len({gguf_parts(each)[0] for each in ggufs}) == 1:
         return _gguf(name, ggufs[0])
+    if (path / "adapter_config.json").exists():
+        raise ModelError(
+            f"Expected a model in {name}, found a PEFT adapter alone{_base_of(path)}. Merge it into its base model "
+            "(PEFT: merge_and_unload, then save_pretrained), and name the directory of the result."
+        )
     found = f"{len(ggufs)} .gguf files" if ggufs else "neither config.json nor a .gguf file"
     raise ModelError(
         f"Expected a model in {name}: a directory with config.json, or with one .gguf file; found {found}. "
         "Name the .gguf file itself, or the directory that holds config.json."
     )
+
+
+def _base_of(adapter: Path) -> str:
+    """The base model that an adapter's configuration names, in words; nothing if it can't be read."""
+    try:
+        base = parse_json((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f", of the model {base:.200}" if isinstance(base, str) else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from ...files import write_atomically
+from ...files import parse_json, write_atomically
 from .checkpoint import Checkpoint
 
 READERS = 4
@@ -85,8 +85,8 @@ def _kept_path() -> Path:
 
 def _read_kept() -> dict[str, str]:
     try:
-        content: Any = json.loads(_kept_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content: Any = parse_json(_kept_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     entries = content.items() if isinstance(content, dict) else ()
     return {key: value for key, value in entries if isinstance(value, str)}

@@ -1,7 +1,6 @@
 """Quantised models: the kind of a checkpoint, the arguments that load it, and dense values of its packed weights."""
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ModelError
+from ...files import parse_json
 from ...installing import install_command
 from ..placement import device_of, is_offloaded, present
 from .checkpoint import Checkpoint
@@ -42,6 +42,10 @@ KINDS = {
 }
 
 
+MLX = "mlx"
+"""The quantisation of Apple's MLX, which transformers can't read."""
+
+
 def stored_quantization(checkpoint: Checkpoint) -> str | None:
     """The quantisation method in the checkpoint's configuration; None for plain weights.
 
@@ -51,8 +55,10 @@ def stored_quantization(checkpoint: Checkpoint) -> str | None:
     if config is None:
         return None
     method = config.get("quant_method")
-    # bitsandbytes did not always write its name.
-    return str(method) if method else "bitsandbytes" if "load_in_4bit" in config else "unknown"
+    if method:
+        return str(method)
+    # bitsandbytes did not always write its name, and MLX never does.
+    return "bitsandbytes" if "load_in_4bit" in config else MLX if {"group_size", "bits"} <= config.keys() else "unknown"
 
 
 def stored_bits(checkpoint: Checkpoint) -> str:
@@ -65,13 +71,14 @@ def _quantization_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
     if checkpoint.gguf_file is not None or not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         # Loading it reports the fault.
         return None
     if not isinstance(config, dict):
         return None
-    found = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    text = config.get("text_config")
+    found = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
     return found if isinstance(found, dict) else None
 
 
@@ -96,6 +103,11 @@ def check_quantization(checkpoint: Checkpoint, settings: "ModelSettings") -> Non
     method = stored_quantization(checkpoint)
     if method is None:
         return
+    if method == MLX:
+        raise ModelError(
+            f"Expected a model that transformers can read, but {checkpoint.name} is quantised for Apple's MLX. Give "
+            "the model that it was made from, or convert it back first (mlx_lm.convert --dequantize)."
+        )
     if settings.quantization != "none":
         raise ModelError(
             f"Expected a model of full precision for quantization = {settings.quantization}, but {checkpoint.name} is "

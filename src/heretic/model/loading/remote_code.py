@@ -1,11 +1,11 @@
 """Remote code: the files of a model that loading it would run, found without running any."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files import parse_json
 from .checkpoint import Checkpoint
 
 CONFIGS = ("config.json", "tokenizer_config.json")
@@ -87,7 +87,7 @@ def _with_imports(path: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # Loading it reports the fault.
         return {}
