@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..ablation.methods.registry import find_method
 from ..ablation.sites import components_of
-from ..config import ExportSettings, HeldoutSettings, PromptSettings, SearchSettings, Settings, resolve_prompts
+from ..config import HeldoutSettings, PromptSettings, SearchSettings, Settings, resolve_prompts
 from ..config.changes import values_as_json
 from ..engine.local import LocalEngine
-from ..errors import ConfigError, StudyError
+from ..errors import StudyError
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.heldout.evaluate import HeldoutPrompts
 from ..evaluation.heldout.measurer import HeldoutMeasurer, SharedForwards
@@ -19,7 +19,6 @@ from ..evaluation.pruning.statistics import PruningStatistics
 from ..evaluation.scorers.kl import vocabulary_size
 from ..evaluation.scorers.registry import objective_names
 from ..events import Chooser, Reporter
-from ..export.directory import check_output
 from ..model.loading.checkpoint import find_checkpoint
 from ..model.loading.quantization import check_packages
 from ..report.tables import show_heldout
@@ -45,16 +44,14 @@ from ..session.residual_plots import check_plots
 from ..session.response_log import counting_evaluator
 from ..session.save import check_export, check_sites, wanted_format
 from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
-from ..study.find import find_study
 from ..study.journal import SingleWriter, repair, set_aside, study_path
 from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy, has_record
 from ..study.sampler import SamplerOptions
 from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 from ..study.study import Study
-from ..ui.flags import default_output
+from .early_checks import check_search, check_target
 from .menu import run_menu, show_front
-from .upload import check_upload
 
 INTERRUPTED = 130
 
@@ -65,11 +62,11 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     Raises:
         UserError: a setting or an input has to change; all recorded trials stay.
     """
-    model = _check_target(settings.model, settings)
+    model = check_target(settings.model, settings)
     check_packages(settings)
     check_plots(settings, resolve_prompts(settings))
     path = study_path(settings.study_checkpoint_dir, model)
-    _check_search(settings, settings.trial, path)
+    check_search(settings, settings.trial, path)
     # Locked before the journal is repaired: another process may be writing an unfinished line.
     with SingleWriter(path) as writer, ExitStack() as opened:
         searching = _settle_existing(path, settings, chooser, reporter)
@@ -100,38 +97,6 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
                 reporter.say(f"Stopped. Run the command again to continue, or see the results: heretic results {path}")
                 return INTERRUPTED
             return run_menu(running, chooser, searches.run, searches.evaluate_front)
-
-
-def _check_target(model: str | None, export: ExportSettings) -> str:
-    """The model that is named, after checks of the export's target that need no files of the model.
-
-    Raises:
-        ConfigError: no model is named.
-        ExportError: the output exists, or the upload is impossible.
-    """
-    if model is None:
-        raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
-    if export.output is not None or export.export not in (None, "none") or export.upload is not None:
-        check_output(export.output or Path(default_output(model)))
-    if export.upload is not None:
-        check_upload(export.upload)
-    return model
-
-
-def _check_search(settings: SearchSettings, trial: str | int | None, path: Path) -> None:
-    """Checks what a search needs besides its model.
-
-    Raises:
-        StudyError: there is no study to start from.
-        ConfigError: the search can't have the trial that is to be exported.
-    """
-    if settings.warm_start is not None:
-        find_study(settings.warm_start, settings.study_checkpoint_dir)
-    if isinstance(trial, int) and trial >= settings.n_trials and not path.exists():
-        raise ConfigError(
-            f"Expected one of {settings.n_trials} trials, 0 to {settings.n_trials - 1}, got --trial {trial}. Give a "
-            "smaller number, more trials (--n-trials), or a rule such as knee."
-        )
 
 
 def _settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:

@@ -34,6 +34,7 @@ class RemoteEngine(LocalEngine):
         self.pool = pool
         self.facts = facts
         self.loaded = skeleton
+        self.rules = facts.rules
         self.graphs = None
         self.layer_cache = None
         self._chat = facts.chat

@@ -14,6 +14,7 @@ from ...ablation.sites import Site
 from ...ablation.weight_stats import WeightStats
 from ...config import Settings
 from ...engine.batch_size import MAX_CANDIDATES
+from ...engine.generation_rules import GenerationRules
 from ...engine.local import LocalEngine
 from ...engine.protocol import Progress, RuntimeProfile, out_of_memory
 from ...errors import ModelError, UserError
@@ -60,6 +61,7 @@ class ModelFacts:
     pads: bool
     class_name: str
     generation_config: Any
+    rules: GenerationRules | None
     notes: tuple[str, ...]
 
 
@@ -201,5 +203,6 @@ class ModelWorker:
             pads=engine.prefill.pads,
             class_name=type(engine.loaded.model).__name__,
             generation_config=engine.loaded.model.generation_config,
+            rules=None if engine.rules is None else GenerationRules(engine.rules.values, engine.rules.ends),
             notes=self._notes.take(),
         )

@@ -1,0 +1,42 @@
+"""What a search needs, checked before a model is fetched or loaded."""
+
+from pathlib import Path
+
+from ..config import ExportSettings, SearchSettings
+from ..errors import ConfigError
+from ..export.directory import check_output
+from ..study.find import find_study
+from ..ui.flags import default_output
+from .upload import check_upload
+
+
+def check_target(model: str | None, export: ExportSettings) -> str:
+    """The model that is named, after checks of the export's target that need no files of the model.
+
+    Raises:
+        ConfigError: no model is named.
+        ExportError: the output exists, or the upload is impossible.
+    """
+    if model is None:
+        raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
+    if export.output is not None or export.export not in (None, "none") or export.upload is not None:
+        check_output(export.output or Path(default_output(model)))
+    if export.upload is not None:
+        check_upload(export.upload)
+    return model
+
+
+def check_search(settings: SearchSettings, trial: str | int | None, path: Path) -> None:
+    """Checks what a search needs besides its model.
+
+    Raises:
+        StudyError: there is no study to start from.
+        ConfigError: the search can't have the trial that is to be exported.
+    """
+    if settings.warm_start is not None:
+        find_study(settings.warm_start, settings.study_checkpoint_dir)
+    if isinstance(trial, int) and trial >= settings.n_trials and not path.exists():
+        raise ConfigError(
+            f"Expected one of {settings.n_trials} trials, 0 to {settings.n_trials - 1}, got --trial {trial}. Give a "
+            "smaller number, more trials (--n-trials), or a rule such as knee."
+        )
