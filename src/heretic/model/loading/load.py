@@ -1,9 +1,6 @@
 """Loading a model: device, dtype, tokenizer, sites."""
 
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +19,7 @@ from .chat_templates import settle_chat_template
 from .checkpoint import Checkpoint
 from .damage import check_adapter, check_size, check_weights, first_line, reading
 from .fast_gguf import fast_gguf
+from .offload_folder import OffloadFolder
 from .quantization import check_quantization, even_out, quantization_arguments
 
 if TYPE_CHECKING:
@@ -163,10 +161,16 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     if accelerator() is not None or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
         # Only other files are copied there: safetensors files are read in place.
-        folder = arguments["offload_folder"] = tempfile.mkdtemp(prefix="heretic-offload-")
-    model, info = kind.from_pretrained(checkpoint.directory, output_loading_info=True, **arguments)
+        folder = OffloadFolder()
+        arguments["offload_folder"] = folder.path
+    try:
+        model, info = kind.from_pretrained(checkpoint.directory, output_loading_info=True, **arguments)
+    except BaseException:
+        if folder is not None:
+            folder.remove()
+        raise
     if folder is not None:
-        weakref.finalize(model, shutil.rmtree, folder, True)
+        folder.belongs_to(model)
     model.requires_grad_(False)
     even_out(model, checkpoint, dtype)
     return model.eval(), info
