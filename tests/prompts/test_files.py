@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from heretic.config import PromptSource
 from heretic.errors import PromptError
-from heretic.prompts.files import read_table
+from heretic.prompts.files import read_rows, read_table
 from heretic.prompts.loading import load_prompts
 from heretic.prompts.prompt import PromptSet
 
@@ -151,3 +152,23 @@ def test_what_is_wrong_with_a_file_is_one_paragraph(name: str, content: str | by
 def test_columns_are_kept_for_those_who_read_tables(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n')
     assert read_table(tmp_path / "a.jsonl").rows == [{"id": 1, "text": "a"}]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_damaged_archive_is_one_paragraph(seed: int, tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    content = bytearray(gzip.compress(b"\n".join(b"prompt %d" % number for number in range(50))))
+    for _ in range(3):
+        content[draw.randrange(10, len(content))] = draw.randrange(256)
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(content[: draw.randrange(len(content))] if seed % 2 else content)
+    with pytest.raises(PromptError, match="Could not read prompts"):
+        read_rows(path)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heretic.prompts.files.MOST_UNPACKED", 1000)
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"a" * 1001))
+    with pytest.raises(PromptError, match="unpacks to more"):
+        read_rows(path)

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import PromptError
 from ..files import parse_json
 
 Rows = list[dict[str, Any]]
+MOST_UNPACKED = 512 << 20
 TEXT = "text"
 """The column of files that have none: lines, and JSON lists of texts."""
 
@@ -41,13 +43,26 @@ def read_table(path: Path) -> Table:
     packed = path.suffix.lower() == ".gz"
     ending = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     try:
-        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+        content = _unpacked(path) if packed else path.read_bytes()
         if ending == ".parquet":
             return _parquet(content)
         return READERS.get(ending, _lines_of)(decode(content))
-    except (ValueError, OSError, EOFError, csv.Error) as error:
+    except (ValueError, OSError, EOFError, csv.Error, zlib.error) as error:
         kind = ending or "text"
         raise PromptError(f"Could not read prompts from {path} as {kind} ({error}). Mend the file.") from error
+
+
+def _unpacked(path: Path) -> bytes:
+    """The content of a .gz file.
+
+    Raises:
+        ValueError: it is far larger than prompts are: a few kilobytes may unpack to any size.
+    """
+    with gzip.open(path) as file:
+        content = file.read(MOST_UNPACKED + 1)
+    if len(content) > MOST_UNPACKED:
+        raise ValueError(f"it unpacks to more than {MOST_UNPACKED // 2**20} MiB")
+    return content
 
 
 def decode(content: bytes) -> str:
