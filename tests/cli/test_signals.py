@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from heretic.cli.signals import ending_signals, status_of
+from heretic.cli import main
+from heretic.cli.signals import ending_signals, ignore_interrupts, status_of
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -39,3 +40,24 @@ def test_what_the_caller_ignores_stays_ignored() -> None:
 def test_without_a_signal_the_status_is_that_of_an_interrupt() -> None:
     with ending_signals():
         assert status_of(130) == 130
+
+
+def test_a_second_ctrl_c_does_not_disturb_the_end() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ending_signals():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        ignore_interrupts()
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_before_a_command_begins_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(verb: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heretic.cli.entry.module_of", interrupted)
+    assert main(["results"]) == 130
+    assert capsys.readouterr().err == "heretic: stopped.\n"

@@ -9,7 +9,7 @@ from ..errors import UserError, system_paragraph
 from ..installing import clash
 from ..printable import one_line
 from .registry import VERBS, module_of
-from .signals import ending_signals, status_of
+from .signals import ending_signals, ignore_interrupts, status_of
 from .streams import lasting_streams
 
 __all__ = ["VERBS", "main"]
@@ -21,16 +21,22 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with lasting_streams(), ending_signals():
-        _prepare_environment()
-        if given[:1] == ["help"]:
-            given = [*given[1:], "--help"]
-        verb = given[0] if given and given[0] in VERBS else ""
-        module = module_of(verb)
-        namespace = module.build_parser().parse_args(given[1:] if verb else given)
-        if (line := clash()) is not None:
-            print(f"Warning: {line}", file=sys.stderr)
-        return status_of(_run(lambda: module.run(namespace)))
+    # A caller in this process gets its handlers back; else the process ends here, and nothing interrupts its end.
+    with lasting_streams(), ending_signals(for_good=arguments is None):
+        return status_of(_run(lambda: _command(given)))
+
+
+def _command(given: list[str]) -> int:
+    """Parses the arguments and runs their command."""
+    _prepare_environment()
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
+    verb = given[0] if given and given[0] in VERBS else ""
+    module = module_of(verb)
+    namespace = module.build_parser().parse_args(given[1:] if verb else given)
+    if (line := clash()) is not None:
+        print(f"Warning: {line}", file=sys.stderr)
+    return int(module.run(namespace))
 
 
 def _run(command: Callable[[], int]) -> int:
@@ -47,6 +53,7 @@ def _run(command: Callable[[], int]) -> int:
         print(one_line(f"heretic: {paragraph}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
+        ignore_interrupts()
         print("heretic: stopped.", file=sys.stderr)
         return INTERRUPTED
 

@@ -16,16 +16,18 @@ received: list[int] = []
 
 
 @contextmanager
-def ending_signals() -> Iterator[None]:
+def ending_signals(for_good: bool = False) -> Iterator[None]:
     """While it is open, SIGTERM and SIGHUP raise the interrupt that every stage knows; those that the caller ignores
     (nohup) stay ignored.
 
-    A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it.
+    A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it. All
+    handlers are restored afterwards, unless they are changed `for_good`: until the process ends.
     """
     received.clear()
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+        if before[signal.SIGINT] is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         for name in ENDING:
             number = getattr(signal, name, None)
@@ -34,8 +36,14 @@ def ending_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in () if for_good else before.items():
             signal.signal(number, handler)
+
+
+def ignore_interrupts() -> None:
+    """From now on Ctrl+C does nothing: the program is ending, and a second one would only show where."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def status_of(status: int) -> int:
