@@ -85,8 +85,9 @@ def test_the_response_prefix_is_part_of_the_response() -> None:
     tokens = engine.chat.tokens(PROMPTS[0])
     whole = of_transformers(engine, tokens)
     first = whole[:2]
-    engine.set_prefix(" ".join(engine.chat.tokenizer.convert_ids_to_tokens(first)))
+    engine.set_prefix("".join(f" {word}" for word in engine.chat.tokenizer.convert_ids_to_tokens(first)))
     assert engine.chat.n_prefix == 2
+    assert engine.chat.tokens(PROMPTS[0]) == [*tokens, *first]
     [[found]] = engine.generate(PROMPTS[:1], [{}], LENGTH - 2, None, no_progress)
     assert [*first, *found.tokens] == whole
 
