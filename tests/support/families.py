@@ -45,7 +45,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def tiny(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     """A random model of the family, fp32, in eval mode; weights are large enough for layers to matter."""
-    config = CONFIG_MAPPING[family](**(FAMILIES[family] | changes))
+    config = CONFIG_MAPPING[family](**(FAMILIES.get(family, GATED) | changes))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)

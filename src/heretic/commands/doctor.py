@@ -15,6 +15,8 @@ import torch
 from .. import __version__
 from ..config import Settings
 from ..engine.memory_plan import LINEAR_BYTES, ModelShape, plan_memory, shape_of
+from ..export.ggml.blocks import EXTRA
+from ..export.ggml.library import find_ggml
 from ..installing import install_command
 from ..model.accelerator import accelerator, devices
 from ..model.layers import text_config
@@ -67,6 +69,13 @@ def _versions() -> Iterator[Finding]:
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         state = f"without {', '.join(missing)}: {install_command(extra)}" if missing else "installed"
         yield Finding("Versions", f"extra {extra}", state)
+    yield _quantiser()
+
+
+def _quantiser() -> Finding:
+    """The extra of which several packages can take the place."""
+    found = find_ggml() is not None
+    return Finding("Versions", f"extra {EXTRA}", "installed" if found else f"without ggml: {install_command(EXTRA)}")
 
 
 def _devices() -> Iterator[Finding]:

@@ -33,7 +33,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
         check_upload(settings.upload)
     session = open_session(study, settings, reporter, recorded_prompts(study.record))
     check_export(session, target.form)
-    target.form.check_layout(recorded_sites(study.record))
+    target.form.check_layout(recorded_sites(study.record), session.settings.row_normalization)
     save_trial(session, trial, target, _baseline(session, study.record))
     if settings.upload is not None:
         upload_directory(target.output, settings.upload, settings.upload_public, reporter)

@@ -14,6 +14,7 @@ from ..study.metrics import BaselineMetric
 from ..study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
 from .base_card import kept_metadata, read_base_card, without_pictures
 from .card_strengths import strengths, table
+from .card_usage import usage
 from .formats.base import ExportFormat
 from .public_names import PublicModel, dataset_name, prompt_source, public_model
 
@@ -57,7 +58,8 @@ def write_card(
         if not (directory / name).exists():
             shutil.copyfile(base / name, directory / name)
     licences = licence_files(directory)
-    text = model_card(trial, record, form, read_base_card(base), heldout, written, licences, run, model)
+    files = sorted(path.name for path in directory.iterdir())
+    text = model_card(trial, record, form, read_base_card(base), heldout, written, licences, run, model, files)
     (directory / CARD).write_text(text, encoding="utf-8")
 
 
@@ -77,13 +79,15 @@ def model_card(
     licences: Sequence[str] = (),
     run: RunRecord | None = None,
     model: PublicModel | None = None,
+    files: Sequence[str] = (),
 ) -> str:
-    """The card's text, metadata first."""
+    """The card's text, metadata first; `files` are the names of the export's files."""
     metadata, base_text = base_card
     model = model or public_model(record)
     parts = [
         _metadata(model, form, metadata),
         _heading(model, form, record.versions["heretic"]),
+        usage(form, files, model),
         _metrics(trial, record, heldout, written),
         _making(trial, record),
         _reproduction(record, run, model),

@@ -72,6 +72,7 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
         settings=settings,
         reporter=session.reporter,
         repository=model.repository,
+        directory=checkpoint.directory,
     )
     scored: list[Evaluation] = []
 
@@ -80,7 +81,7 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
         write_manifest(directory, manifest)
         copy_tensors(trial.parameters, tensors.store, directory / MANIFEST)
         scored.append(_score(_load_written(directory, target.form, session, runtime_of(record)), session, baseline))
-        tolerance = target.form.tolerance(rounding_tolerance(settings, checkpoint, record.dtype))
+        tolerance = target.form.tolerance(rounding_tolerance(settings, checkpoint, record.dtype), export)
         compare(trial, scored[0], record.baseline, tolerance, session.reporter)
         base, last = checkpoint.directory, study.last_run
         write_card(directory, trial, record, target.form, base, heldout, scored[0], last, model)

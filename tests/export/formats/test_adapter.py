@@ -13,13 +13,19 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from heretic.ablation.edit import SiteEdit
+from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.methods.tensors import StudyTensors
+from heretic.ablation.parameters import WeightKernel
 from heretic.ablation.sites import FusedExpertsSite, Site
+from heretic.config import ModelSettings
 from heretic.errors import ExportError
 from heretic.export.edits import edit_from
 from heretic.export.formats.adapter import Adapter, write_adapter
 from heretic.export.formats.merge import Merge, merge
 from heretic.export.readers.base import open_checkpoint
+from heretic.model.loading.checkpoint import find_checkpoint
+from heretic.model.loading.load import load_model
+from tests.support.families import SMALL, tiny
 from tests.support.tiny_checkpoints import MODES, SITES, candidate, directions, logits, saved
 
 # PEFT asks models for an attribute that transformers has renamed.
@@ -98,26 +104,63 @@ def test_edits_of_different_rank_share_one_adapter(tmp_path: Path) -> None:
     assert_close(logits(adapted), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_zero_row_is_refused_under_full_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_of_zeros_stay_so(mode: str, tmp_path: Path) -> None:
     saved("llama", tmp_path / "base")
     file = tmp_path / "base/model.safetensors"
     content = {key: tensor.clone() for key, tensor in load_file(file).items()}
-    content["model.layers.2.mlp.down_proj.weight"][5] = 0
+    content["model.layers.2.mlp.down_proj.weight"][5:8] = 0
     save_file(content, file, {"format": "pt"})
-    adapt(tmp_path / "base", tmp_path / "pre", "llama", "pre")
-    with pytest.raises(ExportError, match="merged model"):
-        adapt(tmp_path / "base", tmp_path / "full", "llama", "full")
-    assert not (tmp_path / "full").exists()
     reader = open_checkpoint(tmp_path / "base")
-    Adapter().check_sites(reader, SITES["llama"], "pre")
-    with pytest.raises(ExportError, match=r"1 rows of .*down_proj\.weight are zero"):
-        Adapter().check_sites(reader, SITES["llama"], "full")
+    Adapter().check_sites(reader, SITES["llama"], mode)
+    adapt(tmp_path / "base", tmp_path / "adapter", "llama", mode)
+    merge(reader, tmp_path / "merged", SITES["llama"], edit_from(candidate(), StudyTensors(directions(), {}), mode))
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    adapted = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
+    expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
+    assert_close(logits(adapted), expected, rtol=1e-4, atol=1e-4)
+    assert_close(logits(adapted.merge_and_unload()), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_fused_experts_are_refused_from_the_sites_alone(tmp_path: Path) -> None:
+FUSED = {
+    "qwen3_moe": dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, decoder_sparse_step=1),
+    "mixtral": dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=24),
+    "gpt_oss": dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=24),
+}
+
+
+@pytest.mark.parametrize("mode", ["none", "pre"])
+@pytest.mark.parametrize("family", FUSED)
+def test_fused_experts_have_an_adapter(family: str, mode: str, tmp_path: Path) -> None:
+    changes = dict(num_key_value_heads=2, head_dim=8) | FUSED[family]
+    model = tiny(family, seed=0, **SMALL | changes)
+    for parameter in model.parameters():
+        if parameter.dim() == 3:
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(1))
+    model.save_pretrained(tmp_path / "base")
+    decoder = load_model(find_checkpoint(str(tmp_path / "base")), ModelSettings(dtypes=["float32"]), print)
+    assert any(isinstance(site, FusedExpertsSite) for site in decoder.sites)
+    kernel = WeightKernel(max_weight=1.0, max_weight_position=2.0, min_weight=1.0, min_weight_distance=2)
+    kernels = {site.component: kernel for site in decoder.sites}
+    parameters = KernelParameters(direction_scope="per layer", direction_index=1.0, kernels=kernels)
+    edit_of = edit_from(parameters, StudyTensors(directions(), {}), mode)
+    reader = open_checkpoint(tmp_path / "base")
+    Adapter().check_sites(reader, decoder.sites, mode)
+    write_adapter(reader, tmp_path / "adapter", decoder.sites, edit_of, "base")
+    merge(reader, tmp_path / "merged", decoder.sites, edit_of)
+    expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    assert (logits(base) - expected).abs().max() > 0.01
+    adapted = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
+    assert_close(logits(adapted), expected, rtol=1e-3, atol=1e-3)
+    assert_close(logits(adapted.merge_and_unload()), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_rescaled_rows_of_fused_experts_are_refused_from_the_sites_alone() -> None:
     fused = FusedExpertsSite(0, "mlp.experts.down_proj", "mlp.experts", "mlp.experts.down", n_experts=4, block="mlp")
-    with pytest.raises(ExportError, match="4 experts as one parameter"):
-        Adapter().check_layout([*SITES["llama"], fused])
+    Adapter().check_layout([*SITES["llama"], fused], "pre")
+    with pytest.raises(ExportError, match="row_normalization pre"):
+        Adapter().check_layout([*SITES["llama"], fused], "full")
 
 
 def test_a_checkpoint_without_a_sites_weight_is_refused_before_the_search(tmp_path: Path) -> None:

@@ -37,14 +37,10 @@ class Adapter(ExportFormat):
     library = "peft"
     needs_base = True
 
-    def check_layout(self, sites: Sequence[Site]) -> None:
-        _check_layout(sites)
-
-    def check_sites(self, reader: CheckpointReader, sites: Sequence[Site], row_normalization: RowNormalization) -> None:
-        self.check_layout(sites)
-        for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
-            if row_normalization == "full":
-                _check_rows(owner.matrices(reader.read(key)).float().norm(dim=1), owner.site)
+    def check_layout(self, sites: Sequence[Site], row_normalization: RowNormalization) -> None:
+        fused = next((site for site in sites if isinstance(site, FusedExpertsSite)), None)
+        if fused is not None and row_normalization == "full":
+            raise ExportError(_no_rescaled_experts(fused))
 
     def write(self, export: Export, output: Path, check: Check) -> None:
         named = export.base_model, export.revision
@@ -63,12 +59,15 @@ class Adapter(ExportFormat):
 
 @dataclass(frozen=True, slots=True)
 class LoraFactors:
-    """One edited site: A (rank, d_in), B (d_model, rank), and DoRA's magnitude (d_model,) if the edit has a scale."""
+    """One edited site: A (rank, d_in), B (d_model, rank), and DoRA's magnitude (d_model,) if the edit has a scale.
+
+    Fused experts have A (experts, rank, d_in) and B (experts, d_model, rank), and no magnitude.
+    """
 
     site: Site
     down: Tensor
     up: Tensor
-    magnitude: Tensor | None
+    magnitude: Tensor | None = None
 
 
 @torch.inference_mode()
@@ -84,70 +83,99 @@ def write_adapter(
     """Writes the adapter to the new directory `output`; `check` sees it complete, and if it raises, nothing is left.
 
     Raises:
-        ExportError: `output` exists, nothing is edited, the checkpoint does not fit the sites, or an edited weight
-            has a zero row under `full`.
+        ExportError: `output` exists, nothing is edited, the checkpoint does not fit the sites, or rows of fused
+            experts are rescaled.
     """
     check_output(output)
-    _check_layout(sites)
+    owners = match_sites(sites, reader.tensors(), reader.directory)
+    keys: dict[str, list[str]] = {}
+    for key, owner in owners.items():
+        keys.setdefault(owner.site.key, []).append(key)
     factors = []
-    for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
-        site, weight = owner.site, owner.matrices(reader.read(key)).float()
-        edit = edit_of(site, weight)
-        if edit is not None:
-            magnitude = None if edit.scale is None else _magnitude(edit, weight, site)
-            factors.append(LoraFactors(site, edit.right.mT @ weight, -edit.left, magnitude))
+    for parts in keys.values():
+        site = owners[parts[0]].site
+        weights = [(owners[key].expert, owners[key].matrices(reader.read(key)).float()) for key in parts]
+        if isinstance(site, FusedExpertsSite):
+            factors += _of_experts(site, weights, edit_of)
+        elif (edit := edit_of(site, weights[0][1])) is not None:
+            factors.append(_of_matrix(site, weights[0][1], edit))
     config = _config(factors, base_model_name, revision)
     with new_directory(output) as directory:
-        weights = save(_state(factors, config.r), metadata={"format": "pt"})
-        (directory / "adapter_model.safetensors").write_bytes(weights)
+        content = save(_state(factors, config.r), metadata={"format": "pt"})
+        (directory / "adapter_model.safetensors").write_bytes(content)
         config.save_pretrained(str(directory))
         if check is not None:
             check(directory)
 
 
-def _check_layout(sites: Sequence[Site]) -> None:
-    """Raises:
-    ExportError: a site is no linear module.
+def _of_matrix(site: Site, weight: Tensor, edit: SiteEdit) -> LoraFactors:
+    down, up = edit.right.mT @ weight, -edit.left
+    if edit.scale is None:
+        return LoraFactors(site, down, up)
+    magnitude = edit_weight(edit, weight).norm(dim=1)
+    # DoRA divides by the norm of the row of W + B A. A row of zeros stays one by its magnitude of zero, as long as that
+    # norm is not zero too: B gets a one there.
+    up = up.clone()
+    up[magnitude == 0, 0] = 1
+    return LoraFactors(site, down, up, magnitude)
+
+
+def _of_experts(
+    site: FusedExpertsSite, weights: Sequence[tuple[int | None, Tensor]], edit_of: EditOf
+) -> list[LoraFactors]:
+    """The factors of all experts of a site, zero for those without an edit; none if no expert has one.
+
+    `weights` are the number and the matrix of each expert, or one weight (experts, d_model, d_in) without a number.
     """
-    fused = next((site for site in sites if isinstance(site, FusedExpertsSite)), None)
-    if fused is not None:
-        raise ExportError(
-            f"{fused.key} holds {fused.n_experts} experts as one parameter, and an adapter has a place for the "
-            "weights of linear modules only: write the merged model instead (--export merge)"
-        )
+    whole = weights[0][1] if weights[0][0] is None else torch.stack([weight for _, weight in weights])
+    edits: list[SiteEdit | None]
+    if weights[0][0] is None:
+        edit = edit_of(site, whole)
+        edits = [None if edit is None else _of_expert(edit, number) for number in range(len(whole))]
+    else:
+        chosen = [site.chosen is None or number in site.chosen for number, _ in weights]
+        edits = [edit_of(site, weight) if wanted else None for wanted, (_, weight) in zip(chosen, weights, strict=True)]
+    known = [edit for edit in edits if edit is not None]
+    if not known:
+        return []
+    if any(edit.scale is not None for edit in known):
+        raise ExportError(_no_rescaled_experts(site))
+    rank, (_, d_model, d_in) = known[0].left.shape[-1], whole.shape
+    down, up = whole.new_zeros(len(whole), rank, d_in), whole.new_zeros(len(whole), d_model, rank)
+    for number, edit in enumerate(edits):
+        if edit is not None:
+            down[number], up[number] = edit.right.mT @ whole[number], -edit.left
+    return [LoraFactors(site, down, up)]
 
 
-def _magnitude(edit: SiteEdit, weight: Tensor, site: Site) -> Tensor:
-    """Row norms of the edited weight: for `full`, those of the original."""
-    norms: Tensor = edit_weight(edit, weight).norm(dim=1)
-    _check_rows(norms, site)
-    return norms
+def _of_expert(edit: SiteEdit, number: int) -> SiteEdit:
+    if edit.left.dim() == 2:
+        return edit
+    return SiteEdit(edit.left[number], edit.right[number], None if edit.scale is None else edit.scale[number])
 
 
-def _check_rows(norms: Tensor, site: Site) -> None:
-    """Raises:
-    ExportError: a row is zero.
-    """
-    zeros = int((norms == 0).sum())
-    if zeros:
-        raise ExportError(
-            f"{zeros} rows of {site.key} are zero, and a DoRA adapter divides by their norm: "
-            "write the merged model instead (--export merge), or search with row_normalization none or pre"
-        )
+def _no_rescaled_experts(site: FusedExpertsSite) -> str:
+    return (
+        f"{site.key} holds {site.n_experts} experts as one parameter, whose rows an adapter can't rescale as "
+        "row_normalization full does: search with row_normalization pre or none (--row-normalization pre), or write "
+        "the merged model instead (--export merge)"
+    )
 
 
 def _config(factors: Sequence[LoraFactors], base_model_name: str, revision: str | None) -> "LoraConfig":
     if not factors:
         raise ExportError("the candidate edits no weight, so there is nothing to put into an adapter: choose another")
-    layouts = {(one.site.transposed, one.magnitude is None) for one in factors}
-    if len(layouts) > 1:
+    experts = [one.site.key for one in factors if isinstance(one.site, FusedExpertsSite)]
+    matrices = [one for one in factors if not isinstance(one.site, FusedExpertsSite)]
+    layouts = {(one.site.transposed, one.magnitude is None) for one in matrices} or {(False, True)}
+    if len(layouts) > 1 or (experts and layouts != {(False, True)}):
         raise ExportError(
             "an adapter has one layout and one normalisation for all weights, and this model or edit mixes two: "
             "write the merged model instead"
         )
     [(transposed, plain)] = layouts
-    rank = max(len(one.down) for one in factors)
-    modules = [one.site.module for one in factors]
+    rank = max(one.down.shape[-2] for one in factors)
+    modules = [one.site.module for one in matrices]
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -159,6 +187,7 @@ def _config(factors: Sequence[LoraFactors], base_model_name: str, revision: str 
         # PEFT multiplies B A by alpha / r.
         lora_alpha=rank,
         target_modules=modules,
+        target_parameters=experts or None,
         fan_in_fan_out=transposed,
         use_dora=not plain,
     )
@@ -172,9 +201,14 @@ def _state(factors: Sequence[LoraFactors], rank: int) -> dict[str, Tensor]:
     state = {}
     for one in factors:
         prefix = f"base_model.model.{one.site.module}"
-        missing = rank - len(one.down)
-        state[f"{prefix}.lora_A.weight"] = torch.nn.functional.pad(one.down, (0, 0, 0, missing)).contiguous()
-        state[f"{prefix}.lora_B.weight"] = torch.nn.functional.pad(one.up, (0, missing)).contiguous()
+        missing = rank - one.down.shape[-2]
+        down = torch.nn.functional.pad(one.down, (0, 0, 0, missing))
+        up = torch.nn.functional.pad(one.up, (0, missing))
+        if isinstance(one.site, FusedExpertsSite):
+            # PEFT lays A out expert by expert, and B rank by rank.
+            down, up = down.flatten(0, 1), up.permute(1, 2, 0).flatten(1)
+        state[f"{prefix}.lora_A.weight"] = down.contiguous()
+        state[f"{prefix}.lora_B.weight"] = up.contiguous()
         if one.magnitude is not None:
             state[f"{prefix}.lora_magnitude_vector"] = one.magnitude
     return state

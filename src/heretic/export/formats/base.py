@@ -30,7 +30,8 @@ Check = Callable[[Path], None]
 class Export:
     """One model to write: the original's tensors, its sites and their edits.
 
-    `base_model` is the original's public name; `repository` and `revision` are its id and commit on the hub.
+    `base_model` is the original's public name; `repository` and `revision` are its id and commit on the hub,
+    `directory` has its configuration and tokenizer.
     """
 
     reader: CheckpointReader
@@ -41,6 +42,7 @@ class Export:
     settings: ExportSettings
     reporter: Reporter
     repository: str | None = None
+    directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,8 @@ class ExportFormat(Protocol):
         """
         return
 
-    def check_layout(self, sites: Sequence[Site]) -> None:
-        """Makes sure that the format has a place for the weights of these sites.
+    def check_layout(self, sites: Sequence[Site], row_normalization: RowNormalization) -> None:
+        """Makes sure that the format has a place for the edited weights of these sites.
 
         Raises:
             ExportError: it has none.
@@ -115,7 +117,7 @@ class ExportFormat(Protocol):
         Raises:
             ExportError: some can't.
         """
-        self.check_layout(sites)
+        self.check_layout(sites, row_normalization)
         match_sites(sites, reader.tensors(), reader.directory)
 
     def write(self, export: Export, output: Path, check: Check) -> None:
@@ -128,6 +130,6 @@ class ExportFormat(Protocol):
     def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
         """The model that was written, as its users load it."""
 
-    def tolerance(self, searched: Tolerance) -> Tolerance:
+    def tolerance(self, searched: Tolerance, export: Export) -> Tolerance:
         """What the written metrics may differ by, given what rounding as in the search explains."""
         return searched

@@ -1,14 +1,15 @@
-"""GGUF files for llama.cpp and the programs built on it, of a model that came as one.
+"""GGUF files for llama.cpp and the programs built on it.
 
-Every tensor without an edit is copied byte for byte. An edited one is dequantised, edited in fp32 and quantised to its
-own type again.
+Of a model that came as one, every tensor without an edit is copied byte for byte; an edited one is dequantised, edited
+in fp32 and quantised to its own type again. A checkpoint of safetensors is converted.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from gguf import GGMLQuantizationType
@@ -18,16 +19,20 @@ from ...config import ExportSettings
 from ...errors import ExportError
 from ...installing import install_command
 from ...model.loading.chat_templates import FILE as CHAT_TEMPLATE
+from ...model.loading.chat_templates import settle_chat_template
 from ...model.loading.checkpoint import Checkpoint, find_checkpoint, is_projector
 from ...model.loading.fast_gguf import open_gguf
 from ..directory import check_output, new_directory
 from ..ggml.about import about, general_keys
 from ..ggml.blocks import EXTRA, writable
+from ..ggml.converted_file import ConvertedFile
 from ..ggml.edited_file import EditedFile, Retyped, is_quantised
+from ..ggml.families import FAMILIES, find_family
 from ..ggml.file_types import FILE_TYPES
 from ..ggml.header import Value
 from ..ggml.imatrix import ImportanceMatrix, read_imatrix
 from ..ggml.library import find_ggml
+from ..ggml.vocabulary import Vocabulary
 from ..matching import match_sites
 from ..readers.base import CheckpointReader
 from ..readers.gguf import GGUFCheckpointReader
@@ -35,8 +40,6 @@ from .base import Check, EditOf, Export, ExportFormat, Tolerance, Written
 
 if TYPE_CHECKING:
     from ...model.loading.load import LoadedModel
-
-OTHER_FORMAT = "Write the merged model (--export merge), and convert it with llama.cpp's convert_hf_to_gguf.py"
 
 
 class Gguf(ExportFormat):
@@ -49,12 +52,15 @@ class Gguf(ExportFormat):
 
     def suits(self, model: str) -> bool:
         path = Path(model).expanduser()
-        return path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists())
+        if path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists()):
+            return True
+        return _model_type(path) in FAMILIES
 
     def check(self, checkpoint: Checkpoint, settings: ExportSettings) -> None:
-        if checkpoint.gguf_file is None:
-            raise ExportError(f"Expected a GGUF file for --export gguf, but {checkpoint.name} is none. {OTHER_FORMAT}.")
         check_type(settings)
+        if checkpoint.gguf_file is None:
+            Vocabulary(read_tokenizer(checkpoint.directory), int(find_config(checkpoint.directory).vocab_size))
+            return
         plain = settings.gguf_type in ("same", *GGMLQuantizationType.__members__)
         if not plain and is_quantised(open_gguf(checkpoint.directory / checkpoint.gguf_file)):
             raise ExportError(
@@ -69,33 +75,119 @@ class Gguf(ExportFormat):
         with ExitStack() as writing:
             progress = writing.enter_context(reporter.step(f"Writing {output}", len(export.reader.tensors())))
 
-            def finish(directory: Path, retyped: Retyped) -> None:
+            def finish(directory: Path, notes: Sequence[str]) -> None:
                 # The progress bar ends before `check` has output of its own.
                 writing.close()
-                for (before, after), count in retyped.items():
-                    if not writable(GGMLQuantizationType[before]):
-                        reporter.warn(
-                            f"{count} edited tensors of type {before} are written as {after}: only ggml can write "
-                            f"{before}. Install it with: {install_command(EXTRA)}"
-                        )
+                for note in notes:
+                    reporter.warn(note)
                 check(directory)
 
-            assert isinstance(export.reader, GGUFCheckpointReader)
-            changes = about(export, general_keys(export.reader.file))
-            write_gguf(
-                *(export.reader, output, export.sites, export.edit_of, settings.gguf_type, progress, finish),
-                importance=importance,
-                changes=changes,
-            )
+            if isinstance(export.reader, GGUFCheckpointReader):
+                _write_edited(export, output, importance, progress, finish)
+            else:
+                _write_converted(export, output, importance, progress, finish)
 
     def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
         from ...model.loading.load import load_model
 
         return load_model(find_checkpoint(str(written.directory)), written.settings, say)
 
-    def tolerance(self, searched: Tolerance) -> Tolerance:
-        """Edited tensors are rounded again, to blocks of a few bits per weight."""
-        return Tolerance(0.1, 0.05, 0.25, "in GGUF blocks")
+    def tolerance(self, searched: Tolerance, export: Export) -> Tolerance:
+        """Edited tensors are rounded again, to blocks of a few bits per weight; of a model of floats all are."""
+        wanted, reader = export.settings.gguf_type, export.reader
+        if isinstance(reader, GGUFCheckpointReader) and is_quantised(reader.file):
+            return Tolerance(0.1, 0.05, 0.25, "in GGUF blocks")
+        if wanted in ("same", "F32", "F16", "BF16"):
+            return searched
+        # The search measured the model before it was quantised.
+        return Tolerance(0.1, 0.05, 0.25, f"without the quantisation to {wanted}", strict=False)
+
+
+Finish = Callable[[Path, Sequence[str]], None]
+"""Called with the complete directory and what has to be said about it."""
+
+
+def _write_edited(
+    export: Export, output: Path, importance: ImportanceMatrix | None, progress: Callable[[int], None], finish: Finish
+) -> None:
+    assert isinstance(export.reader, GGUFCheckpointReader)
+
+    def check(directory: Path, retyped: Retyped) -> None:
+        missing = {pair: count for pair, count in retyped.items() if not writable(GGMLQuantizationType[pair[0]])}
+        notes = [
+            f"{count} edited tensors of type {before} are written as {after}: only ggml can write {before}. Install it "
+            f"with: {install_command(EXTRA)}"
+            for (before, after), count in missing.items()
+        ]
+        finish(directory, notes)
+
+    write_gguf(
+        *(export.reader, output, export.sites, export.edit_of, export.settings.gguf_type, progress, check),
+        importance=importance,
+        changes=about(export, general_keys(export.reader.file)),
+    )
+
+
+@torch.inference_mode()
+def _write_converted(
+    export: Export, output: Path, importance: ImportanceMatrix | None, progress: Callable[[int], None], finish: Finish
+) -> None:
+    check_output(output)
+    assert export.directory is not None
+    owners = match_sites(export.sites, export.reader.tensors(), export.reader.directory)
+    wanted = export.settings.gguf_type
+    file = ConvertedFile(
+        *(export.reader, find_config(export.directory), read_tokenizer(export.directory), owners, export.edit_of),
+        *(wanted, importance, about(export, {})),
+    )
+    name = export.base_model.rpartition("/")[2]
+    with new_directory(output) as directory:
+        file.write(directory / f"{name}-heretic-{file.wanted}.gguf", progress)
+        _copy_others(export.directory, directory)
+        notes = []
+        if file.left_out:
+            notes.append(
+                f"{len(file.left_out)} tensors are no part of the text model in llama.cpp and were left out "
+                f"({', '.join(file.left_out[:3])}). Use the original's mmproj file for images or sound."
+            )
+        finish(directory, notes)
+
+
+def find_config(directory: Path) -> Any:
+    """The configuration of the text decoder of a checkpoint that can be converted.
+
+    Raises:
+        ExportError: it can't be converted, or read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(directory)).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(f"The configuration in {directory} can't be read ({error}): check config.json") from error
+    find_family(config)
+    return config
+
+
+def read_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a checkpoint, with the chat template that the search used."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(directory))
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(f"The tokenizer in {directory} can't be read ({error}): check tokenizer.json") from error
+    settle_chat_template(tokenizer, Checkpoint(directory.name, directory))
+    return tokenizer
+
+
+def _model_type(directory: Path) -> str:
+    """The model_type of the text decoder in a directory; empty where there is none."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        return str((config.get("text_config") or config).get("model_type", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def check_type(settings: ExportSettings) -> None:
@@ -149,9 +241,7 @@ def write_gguf(
     """
     check_output(output)
     if not isinstance(reader, GGUFCheckpointReader):
-        raise ExportError(
-            f"Expected a GGUF file to write another one, but {reader.directory} holds none. {OTHER_FORMAT}."
-        )
+        raise ExportError(f"Expected a GGUF file to write another one, but {reader.directory} holds none: convert it")
     owners = {}
     for key, owner in match_sites(sites, reader.tensors(), reader.directory).items():
         for source in reader.sources(key):

@@ -75,7 +75,7 @@ def merge(
         for info in tensors:
             tensor = reader.read(info.key)
             owner = owners.get(info.key)
-            writer.add(info.key, tensor if owner is None else _edited(tensor, owner, edit_of))
+            writer.add(info.key, tensor if owner is None else edited(tensor, owner, edit_of))
             if progress is not None:
                 progress(info.nbytes)
         writer.finish()
@@ -84,7 +84,8 @@ def merge(
             check(directory)
 
 
-def _edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:
+def edited(tensor: Tensor, owner: Owner, edit_of: EditOf) -> Tensor:
+    """The stored tensor with its site's edit in it, in its own type."""
     chosen = owner.site.chosen if isinstance(owner.site, FusedExpertsSite) else None
     if owner.expert is not None and chosen is not None and owner.expert not in chosen:
         return tensor
