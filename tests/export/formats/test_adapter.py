@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_model
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
@@ -27,6 +28,7 @@ from heretic.model.loading.checkpoint import find_checkpoint
 from heretic.model.loading.load import load_model
 from tests.support.families import SMALL, tiny
 from tests.support.tiny_checkpoints import MODES, SITES, candidate, directions, logits, saved
+from tests.support.tiny_tokenizers import byte_level
 
 # PEFT asks models for an attribute that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -138,6 +140,7 @@ def test_fused_experts_have_an_adapter(family: str, mode: str, tmp_path: Path) -
         if parameter.dim() == 3:
             torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(1))
     model.save_pretrained(tmp_path / "base")
+    byte_level().save_pretrained(tmp_path / "base")
     decoder = load_model(find_checkpoint(str(tmp_path / "base")), ModelSettings(dtypes=["float32"]), print)
     assert any(isinstance(site, FusedExpertsSite) for site in decoder.sites)
     kernel = WeightKernel(max_weight=1.0, max_weight_position=2.0, min_weight=1.0, min_weight_distance=2)
@@ -154,6 +157,30 @@ def test_fused_experts_have_an_adapter(family: str, mode: str, tmp_path: Path) -
     adapted = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
     assert_close(logits(adapted), expected, rtol=1e-3, atol=1e-3)
     assert_close(logits(adapted.merge_and_unload()), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["mistral3", "qwen3_vl"])
+def test_a_text_decoder_inside_a_multimodal_model_has_an_adapter(family: str, tmp_path: Path) -> None:
+    tiny_model(family).save_pretrained(tmp_path / "base")
+    byte_level().save_pretrained(tmp_path / "base")
+    settings = ModelSettings(dtypes=["float32"])
+    decoder = load_model(find_checkpoint(str(tmp_path / "base")), settings, print)
+    generator = torch.Generator().manual_seed(3)
+    edits = {}
+    for site in decoder.sites:
+        width = decoder.model.get_submodule(site.module).weight.shape[0]
+        edits[site.module] = SiteEdit(*(torch.randn(2, width, 1, generator=generator) * 0.2))
+    reader = open_checkpoint(tmp_path / "base")
+    write_adapter(reader, tmp_path / "adapter", decoder.sites, lambda site, _: edits[site.module], "base")
+    merge(reader, tmp_path / "merged", decoder.sites, lambda site, _: edits[site.module])
+    tokens = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        before = decoder.model(tokens).logits
+        merged = load_model(find_checkpoint(str(tmp_path / "merged")), settings, print)
+        expected = merged.model(tokens).logits
+        found = PeftModel.from_pretrained(decoder.model, str(tmp_path / "adapter"))(tokens).logits
+    assert (before - expected).abs().max() > 1e-3 * before.abs().max()
+    assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
 
 
 def test_rescaled_rows_of_fused_experts_are_refused_from_the_sites_alone() -> None:

@@ -17,6 +17,7 @@ from heretic.export.edits import edit_from
 from heretic.export.formats.base import Export
 from heretic.export.formats.gguf import Gguf
 from heretic.export.formats.gguf import write_gguf as write_edited
+from heretic.export.formats.merge import merge
 from heretic.export.ggml.about import about, general_keys
 from heretic.export.ggml.edited_file import pack_of
 from heretic.export.matching import Owner
@@ -26,7 +27,9 @@ from heretic.model.loading.checkpoint import find_checkpoint
 from heretic.model.loading.load import load_model
 from heretic.ui.plain import PlainReporter
 from tests.support.gguf_files import QUANTISED, write_gguf
+from tests.support.planted import planted_tokenizer
 from tests.support.tiny_checkpoints import LLAMA_SITES, MODES, candidate, direction_of, directions, saved
+from tests.support.tiny_tokenizers import byte_level
 
 EDITED = {f"blk.{layer}.{name}.weight" for layer in (1, 2) for name in ("attn_output", "ffn_down")}
 
@@ -239,11 +242,50 @@ def test_loading_that_rearranges_a_tensor_is_undone(tmp_path: Path) -> None:
     assert torch.equal(pack.weight(source.data), stored)
 
 
-def test_another_checkpoint_has_no_gguf_file_to_go_by(tmp_path: Path) -> None:
-    saved("llama", tmp_path / "base")
+def with_tokenizer(directory: Path, family: str = "llama", tokenizer: Any = None, **changes: Any) -> Path:
+    saved(family, directory, vocab_size=320, **changes)
+    (tokenizer or byte_level()).save_pretrained(directory)
+    return directory
+
+
+def test_a_checkpoint_is_converted_with_the_edit_in_it(tmp_path: Path) -> None:
+    source = with_tokenizer(tmp_path / "base with a space", shard="40KB")
+    assert len(list(source.glob("*.safetensors"))) > 4
+    edit_of = edit_from(candidate(1.0), StudyTensors(directions(), {}), "full")
+    settings = ExportSettings(gguf_type="F32")
+    Gguf().check(find_checkpoint(str(source)), settings)
+    export = Export(
+        *(open_checkpoint(source), LLAMA_SITES, edit_of, "owner/tiny", None, settings),
+        *(PlainReporter(sys.stderr), "owner/tiny", source),
+    )
+    Gguf().write(export, tmp_path / "out", lambda _: None)
+    merge(open_checkpoint(source), tmp_path / "merged", LLAMA_SITES, edit_of)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny-heretic-F32.gguf"]
+    models = [
+        load_model(find_checkpoint(str(tmp_path / name)), ModelSettings(dtypes=["float32"]), print)
+        for name in ("out", "merged")
+    ]
+    tokens = torch.arange(3, 30)[None]
+    with torch.inference_mode():
+        found, expected = (model.model(tokens).logits for model in models)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert opened(tmp_path / "out/tiny-heretic-F32.gguf").file.fields["general.name"].contents() == "tiny heretic"
+
+
+def test_what_cannot_be_converted_is_refused_from_the_files(tmp_path: Path) -> None:
+    other = with_tokenizer(tmp_path / "family", "gpt2")
     with pytest.raises(ExportError, match="convert_hf_to_gguf"):
-        write_edited(open_checkpoint(tmp_path / "base"), tmp_path / "out", LLAMA_SITES, lambda site, weight: None)
-    assert not (tmp_path / "out").exists()
+        Gguf().check(find_checkpoint(str(other)), ExportSettings())
+    split = with_tokenizer(tmp_path / "split", tokenizer=byte_level("[a-z]+"))
+    with pytest.raises(ExportError, match="splits a text"):
+        Gguf().check(find_checkpoint(str(split)), ExportSettings())
+    words = with_tokenizer(tmp_path / "words", tokenizer=planted_tokenizer())
+    with pytest.raises(ExportError, match="kind WordLevel"):
+        Gguf().check(find_checkpoint(str(words)), ExportSettings())
+    rope = dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0)
+    scaled = with_tokenizer(tmp_path / "scaled", rope_parameters=rope)
+    with pytest.raises(ExportError, match="dynamic"):
+        Gguf().check(find_checkpoint(str(scaled)), ExportSettings())
 
 
 def test_a_failed_check_leaves_nothing(tmp_path: Path) -> None:

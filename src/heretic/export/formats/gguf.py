@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,11 @@ class Gguf(ExportFormat):
     def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
         from ...model.loading.load import load_model
 
-        return load_model(find_checkpoint(str(written.directory)), written.settings, say)
+        checkpoint = find_checkpoint(str(written.directory))
+        # transformers reads Mistral's files as Llama's.
+        if written.base.gguf_file is None and _model_type(written.base.directory) != "mistral":
+            checkpoint = replace(checkpoint, configuration=written.base.directory)
+        return load_model(checkpoint, written.settings, say)
 
     def tolerance(self, searched: Tolerance, export: Export) -> Tolerance:
         """Edited tensors are rounded again, to blocks of a few bits per weight; of a model of floats all are."""

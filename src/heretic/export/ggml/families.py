@@ -49,6 +49,8 @@ class Family:
     architecture: MODEL_ARCH
     changes: Mapping[str, Change] = field(default_factory=dict)
     keys: Callable[[gguf.GGUFWriter, Any], None] = lambda writer, config: None
+    even_heads: bool = False
+    """Whether llama.cpp computes the size of a head from the width, and reads none."""
 
     def changed(self, name: str, tensor: Tensor, config: Any) -> Tensor:
         """The tensor `name` as it is stored in the file."""
@@ -60,10 +62,6 @@ class Family:
 
 def _llama_keys(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_rope_dimension_count(_head_size(config))
-    window = getattr(config, "sliding_window", None)
-    if window:
-        # llama.cpp runs this architecture with full attention; shorter texts than the window are the same.
-        writer.add_context_length(min(config.max_position_embeddings, window))
 
 
 def _phi3_keys(writer: gguf.GGUFWriter, config: Any) -> None:
@@ -96,10 +94,10 @@ _GAINS: Mapping[str, Change] = {r"norm\.weight": _plus_one}
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(MODEL_ARCH.LLAMA, _PERMUTED, _llama_keys),
     "mistral": Family(MODEL_ARCH.LLAMA, _PERMUTED, _llama_keys),
-    "qwen2": Family(MODEL_ARCH.QWEN2),
+    "qwen2": Family(MODEL_ARCH.QWEN2, even_heads=True),
     "qwen3": Family(MODEL_ARCH.QWEN3),
     "qwen3_moe": Family(MODEL_ARCH.QWEN3MOE, keys=_qwen3_moe_keys),
-    "phi3": Family(MODEL_ARCH.PHI3, keys=_phi3_keys),
+    "phi3": Family(MODEL_ARCH.PHI3, keys=_phi3_keys, even_heads=True),
     "gemma2": Family(MODEL_ARCH.GEMMA2, _GAINS, _gemma2_keys),
     "gemma3_text": Family(MODEL_ARCH.GEMMA3, _GAINS, _gemma3_keys),
 }
@@ -125,15 +123,33 @@ def find_family(config: Any) -> Family:
             f"Positions scaled by {kind} can't be converted to GGUF ({', '.join(ROPES)} can): write the merged model "
             "(--export merge), and convert it with llama.cpp's convert_hf_to_gguf.py"
         )
+    even = config.hidden_size // config.num_attention_heads
+    if family.even_heads and _head_size(config) != even:
+        raise ExportError(
+            f"llama.cpp has heads of {even} features in a {config.model_type} model of {config.hidden_size}, and this "
+            f"one has heads of {_head_size(config)}: write the merged model (--export merge)"
+        )
+    scale = getattr(config, "query_pre_attn_scalar", None)
+    if scale is not None and scale != (even if config.num_hidden_layers in BY_WIDTH else _head_size(config)):
+        raise ExportError(
+            f"llama.cpp scales the attention of a {config.model_type} model of {config.num_hidden_layers} layers by "
+            f"the size of a head, and this one has query_pre_attn_scalar = {scale}: write the merged model "
+            "(--export merge)"
+        )
     return family
 
+
+BY_WIDTH = (46, 62)
+"""Layers of the 27B models of Gemma 2 and 3, whose attention llama.cpp scales by width and number of heads."""
 
 ROPES = ("default", "linear", "yarn", "llama3")
 
 
 def add_keys(writer: gguf.GGUFWriter, family: Family, config: Any) -> None:
     """The keys of the architecture: sizes, norms, positions."""
-    writer.add_context_length(config.max_position_embeddings)
+    window = getattr(config, "sliding_window", None) if family.architecture == MODEL_ARCH.LLAMA else None
+    # llama.cpp runs this architecture with full attention, which is the same for texts that the window holds.
+    writer.add_context_length(min(config.max_position_embeddings, window or config.max_position_embeddings))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)

@@ -30,6 +30,10 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any, size: int) -> None:
         self._size = size
+        # What it does decides, since templates of special tokens in tokenizer.json have many forms.
+        ids = tokenizer("a").input_ids
+        self._begins = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+        self._ends = tokenizer.eos_token_id is not None and ids[-1] == tokenizer.eos_token_id
         self._directory = tempfile.TemporaryDirectory()
         tokenizer.save_pretrained(self._directory.name)
         path = Path(self._directory.name, "tokenizer.json")
@@ -56,6 +60,7 @@ class Vocabulary:
             writer.add_add_space_prefix(_adds_space(self._content))
         writer.add_token_types([self._type(number, text, number in tokens) for number, text in enumerate(texts)])
         special = gguf.SpecialVocab(self._directory.name, load_merges=not self._pieces, n_vocab=self._size)
+        special.add_special_token |= {"bos": self._begins, "eos": self._ends}
         special.add_to_gguf(writer, quiet=True)
 
     def _scores(self, texts: list[str]) -> list[float]:

@@ -20,12 +20,14 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A model on disk. `name` is as the user typed it; `gguf_file` is set when the weights are a GGUF file (the first
-    part of a split one), and `revision`, the commit, when it came from the hub."""
+    part of a split one), and `revision`, the commit, when it came from the hub. A GGUF file that was converted from a
+    checkpoint is loaded with the `configuration` of that: transformers does not read all keys of a file."""
 
     name: str
     directory: Path
     gguf_file: str | None = None
     revision: str | None = None
+    configuration: Path | None = None
 
     @property
     def source(self) -> dict[str, str]:

@@ -156,6 +156,8 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     kind = auto_class(configuration)
     check_size(kind, configuration, checkpoint, settings.trust_remote_code or False)
     arguments |= quantization_arguments(checkpoint, settings, dtype)
+    if checkpoint.configuration is not None:
+        arguments["config"] = configuration
     folder = None
     # On a machine without an accelerator a device map only adds hooks around every module.
     if accelerator() is not None or settings.max_memory:
@@ -192,9 +194,10 @@ def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     from transformers import AutoConfig
 
     with reading("a configuration", checkpoint, "Check config.json, and that transformers is recent enough for it."):
-        return AutoConfig.from_pretrained(
-            checkpoint.directory, trust_remote_code=settings.trust_remote_code or False, **checkpoint.source
-        )
+        trusted = settings.trust_remote_code or False
+        if checkpoint.configuration is not None:
+            return AutoConfig.from_pretrained(checkpoint.configuration, trust_remote_code=trusted).get_text_config()
+        return AutoConfig.from_pretrained(checkpoint.directory, trust_remote_code=trusted, **checkpoint.source)
 
 
 def auto_class(config: Any) -> Any:
