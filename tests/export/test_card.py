@@ -313,6 +313,11 @@ def test_code_of_its_own_is_said_in_the_commands() -> None:
     assert "--trust-remote-code" in text
 
 
+def test_file_names_are_quoted_for_a_shell() -> None:
+    text = model_card(TRIAL, record(), find_format("gguf"), parsed(BASE_CARD), files=["my model.gguf"])
+    assert "llama-server -m 'my model.gguf'" in text
+
+
 def test_the_parts_of_a_split_file_are_joined_for_ollama() -> None:
     files = [f"m-heretic-0000{number}-of-00002.gguf" for number in (1, 2)]
     text = model_card(TRIAL, record(), find_format("gguf"), parsed(BASE_CARD), files=files)

@@ -1,5 +1,7 @@
 """How an export is run, for its model card: the commands of the programs that people have."""
 
+import re
+import shlex
 from collections.abc import Sequence
 
 from .formats.base import ExportFormat
@@ -55,15 +57,16 @@ def _gguf(files: Sequence[str], model: PublicModel) -> list[str]:
     # Of a split file the first part is named; the others are found next to it.
     first = models[0]
     projector = next((name for name in files if name.endswith(".gguf") and "mmproj" in name.lower()), None)
-    images = f" --mmproj {projector}" if projector else ""
-    name = model.name.rpartition("/")[2].removesuffix(".gguf").lower() + "-heretic"
+    images = f" --mmproj {shlex.quote(projector)}" if projector else ""
+    base = model.name.rpartition("/")[2].removesuffix(".gguf").lower()
+    name = re.sub(r"[^a-z0-9._-]+", "-", base) + "-heretic"
     ollama = "Ollama reads whole files only: join the parts with llama.cpp's `llama-gguf-split --merge` first.\n\n"
     return [
         f"With llama.cpp, which then serves a page and an OpenAI-compatible interface:\n\n"
-        f"```sh\nllama-server -m {first}{images}\n```",
+        f"```sh\nllama-server -m {shlex.quote(first)}{images}\n```",
         f"With Ollama, from a file `Modelfile` next to it:\n\n{ollama if len(models) > 1 else ''}"
         f"```text\nFROM ./{first}\n```\n\n```sh\nollama create {name} -f Modelfile\nollama run {name}\n```",
-        f"With LM Studio:\n\n```sh\nlms import {first}\n```",
+        f"With LM Studio:\n\n```sh\nlms import {shlex.quote(first)}\n```",
     ]
 
 

@@ -5,6 +5,7 @@ in fp32 and quantised to its own type again. A checkpoint of safetensors is conv
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -145,7 +146,8 @@ def _write_converted(
         *(export.reader, find_config(export.directory), read_tokenizer(export.directory), owners, export.edit_of),
         *(wanted, importance, about(export, {})),
     )
-    name = export.base_model.rpartition("/")[2]
+    # Programs that run such files are often given their names without quotes.
+    name = re.sub(r"\s+", "-", export.base_model.rpartition("/")[2])
     with new_directory(output) as directory:
         file.write(directory / f"{name}-heretic-{file.wanted}.gguf", progress)
         _copy_others(export.directory, directory)
