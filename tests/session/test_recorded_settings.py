@@ -17,7 +17,7 @@ NEVER_TAKEN = {
     *("imatrix", "max_shard_size"),
     *("upload", "upload_public", "print_residual_geometry", "plot_residuals", "residual_plot_path"),
     *("residual_plot_title", "residual_plot_style"),
-    *("ray", "ray_address", "gpus_per_model", "threads_per_model", "max_actors"),
+    *("ray", "ray_address", "gpus_per_model", "threads_per_model", "max_actors", "storage"),
 }
 
 

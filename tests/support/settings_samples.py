@@ -26,6 +26,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "ray_address": ("auto", "auto", "auto"),
     "gpus_per_model": (0.5, "0.5", 0.5),
     "threads_per_model": (4, "4", 4),
+    "storage": ("postgresql://me@host/db", "postgresql://me@host/db", "postgresql://me@host/db"),
     "max_actors": (3, "3", 3),
     "open_candidates": (8, "8", 8),
     "max_batch_size": (64, "64", 64),

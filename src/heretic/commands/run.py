@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 from ..ablation.methods.registry import find_method
 from ..ablation.sites import components_of
@@ -31,6 +30,7 @@ from ..search.parallelism import Parallelism
 from ..search.process_pool import ProcessPool
 from ..search.time_budget import HeldoutCost
 from ..session.context import LoadedStudy, RunningStudy, Session
+from ..session.existing import join_shared, settle_existing
 from ..session.forecast import kept_speed, say_forecast
 from ..session.full_precision import check_original
 from ..session.heldout import HeldoutEvaluation, check_heldout_prompts, numbered, response_length, spread
@@ -44,11 +44,12 @@ from ..session.residual_plots import check_plots
 from ..session.response_log import counting_evaluator
 from ..session.save import check_export, check_sites, wanted_format
 from ..session.start import FixedCandidates, first_candidates, resume_study, start_study
-from ..study.journal import SingleWriter, repair, set_aside, study_path
+from ..study.journal import SingleWriter, study_path
 from ..study.pareto import pareto_front, select
 from ..study.reader import RecordedStudy, has_record
 from ..study.sampler import SamplerOptions
 from ..study.schema import BASELINE, BaselineRecord, TrialRecord
+from ..study.shared import COPY
 from ..study.study import Study
 from .early_checks import check_search, check_target
 from .menu import run_menu, show_front
@@ -66,10 +67,14 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     check_packages(settings)
     check_plots(settings, resolve_prompts(settings))
     path = study_path(settings.study_checkpoint_dir, model)
+    if settings.storage is not None:
+        # A study of this machine alone is another one, and stays.
+        path = path.with_stem(path.stem + COPY)
     check_search(settings, settings.trial, path)
     # Locked before the journal is repaired: another process may be writing an unfinished line.
     with SingleWriter(path) as writer, ExitStack() as opened:
-        searching = _settle_existing(path, settings, chooser, reporter)
+        shared = join_shared(settings, settings.storage, settings.method, path, reporter)
+        searching = shared is not None or settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings, settings.over_refusal_objective)
         part = _heldout_prompts(settings, settings, settings.is_about_refusals, prompts, reporter)
         say_forecast(settings, settings.n_trials, settings.max_response_length, prompts, reporter)
@@ -86,7 +91,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         space = method.space(components_of(engine.sites), len(engine.loaded.layers) - 1)
         evaluator = counting_evaluator(engine, session.settings, session.prompts, f"the {BASELINE}", reporter)
         sampler = sampler_options(session.settings)
-        with Study(path, space, sampler, writer, objective_names(evaluator.scorers)) as study:
+        with Study(path, space, sampler, writer, objective_names(evaluator.scorers), shared) as study:
             running = _begin(session, engine, study, evaluator)
             # A resumed study has them in its queue already.
             for parameters in fixed.candidates if fixed and profile is None else ():
@@ -97,28 +102,6 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
                 reporter.say(f"Stopped. Run the command again to continue, or see the results: heretic results {path}")
                 return INTERRUPTED
             return run_menu(running, chooser, searches.run, searches.evaluate_front)
-
-
-def _settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:
-    """Continues an existing study, shows it, or sets it aside; returns whether to search before the menu."""
-    if not path.exists():
-        return True
-    if settings.resume == "restart":
-        reporter.say(f"The earlier study is kept as {set_aside(path)}.")
-        return True
-    cut = repair(path)
-    if cut:
-        reporter.warn(f"The last line of {path} was incomplete, as after a kill; its {cut} bytes were removed.")
-    if not has_record(path):
-        return True
-    finished = len(RecordedStudy(path).trials)
-    choice = chooser.resume(finished, settings.n_trials, str(path))
-    if choice == "restart":
-        reporter.say(f"The earlier study is kept as {set_aside(path)}.")
-        return True
-    if choice == "continue":
-        reporter.say(f"Resuming {path}: {finished} of {settings.n_trials} trials are done.")
-    return choice == "continue"
 
 
 def _heldout_prompts(
@@ -227,6 +210,7 @@ class _Searches:
             with kept_speed(running):
                 finished = search.run(n_trials)
         self._statistics = search.statistics
+        running.study.copy_here()
         return finished
 
     def evaluate_front(self) -> None:

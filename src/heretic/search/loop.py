@@ -74,7 +74,7 @@ class Search:
                             self._outcomes[job.number] = outcome
                     self._report_in_order(n_trials, clock, view)
             except KeyboardInterrupt:
-                self._study.take_back_running()
+                self._study.take_back_running(own=True)
                 return False
         if self._study.n_finished() < n_trials:
             self._reporter.say(f"The time budget is used up: {self._study.n_finished()} of {n_trials} trials are done.")
@@ -82,6 +82,7 @@ class Search:
 
     def _request(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         """Requests as many candidates as may be open, each with the limits and statistics of this moment."""
+        self._study.take_back_lost()
         while len(self._open) < self._most_open and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
             if left <= 0 or (self._open and self._startup.wants_preview):

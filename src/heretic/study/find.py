@@ -5,14 +5,18 @@ from pathlib import Path
 from ..errors import StudyError
 from .journal import study_path
 from .reader import RecordedStudy
+from .shared import copy_of, is_address
 
 
 def find_study(name: str | None, directory: Path) -> RecordedStudy:
     """A recorded study by name: the path of a journal, a model with a study in `directory`, or None for its only study.
+    Of the address of a shared storage, a copy in `directory`.
 
     Raises:
         StudyError: the directory does not hold exactly one study.
     """
+    if name is not None and is_address(name):
+        return RecordedStudy(copy_of(name, directory))
     if name is not None:
         path = Path(name).expanduser()
         return RecordedStudy(path if path.suffix == ".jsonl" else study_path(directory, name))

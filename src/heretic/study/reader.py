@@ -52,8 +52,12 @@ class RecordedStudy:
     @property
     def runs(self) -> list[RunRecord]:
         """The starts of the program that made the trials; none in studies from before they were recorded."""
-        runs = self._study.user_attrs.get(RUNS, [])
-        return [_validated(RunRecord, run, self.path) for run in (runs if isinstance(runs, list) else [runs])]
+        attributes = self._study.user_attrs
+        runs = attributes.get(RUNS, [])
+        # Runs that shared a study have a key each.
+        shared = [attributes[key] for key in sorted(attributes) if key.startswith(f"{RUNS} ")]
+        every = [*(runs if isinstance(runs, list) else [runs]), *shared]
+        return [_validated(RunRecord, run, self.path) for run in every]
 
     @property
     def last_run(self) -> RunRecord | None:

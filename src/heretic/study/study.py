@@ -1,7 +1,7 @@
 """A recorded search: asks for candidates, records their metrics, reads the front."""
 
 import math
-import warnings
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,13 @@ from ..ablation.methods.registry import AnyParameters
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
 from . import version1
-from .journal import SingleWriter, make_storage, repair
+from .creation import check_ours, create_optuna, open_shared
+from .journal import SingleWriter, repair, tensors_path
 from .metrics import Metric
-from .reader import NAME, RECORD, RUNS, complete_trials, count_by_state, open_optuna, read_record
+from .reader import RECORD, RUNS, complete_trials, count_by_state, read_record
 from .sampler import RandomDraws, SamplerOptions, make_sampler
 from .schema import RunRecord, StudyRecord, TrialRecord
+from .shared import DRIVER, SECONDS_A_PULSE, TENSORS, SharedStorage
 
 FAILURE = "failure"
 KNOWN = "known metrics"
@@ -51,10 +53,12 @@ class Study:
         sampler: SamplerOptions,
         writer: SingleWriter | None = None,
         objectives: Sequence[str] = OBJECTIVES,
+        shared: SharedStorage | None = None,
     ) -> None:
         """Opens the journal at `path`, or begins one that minimises `objectives`.
 
-        A `writer` that is given holds the journal already, and still holds it after `close`.
+        A `writer` that is given holds the journal already, and still holds it after `close`. With `shared`, the study
+        is in that storage, which other runs write too, and `path` gets copies of it.
 
         Raises:
             StudyError: another process holds it, or it is damaged, or it is another program's.
@@ -62,14 +66,18 @@ class Study:
         self.path = path
         self.space = space
         self._startup = sampler.startup
+        self._shared = shared
+        self._looked = time.monotonic()
         self._writer = writer or SingleWriter(path)
         # Locks of one process count: a writer that was given is released as often as it was acquired.
         self._writer.acquire()
         try:
             self.mended = repair(path) if path.exists() else 0
-            _check_ours(path)
-            self._optuna = _create_optuna(path, objectives)
-            options = sampler.resumed(len(self._optuna.get_trials(deepcopy=False)))
+            check_ours(path)
+            self._optuna = create_optuna(path, objectives) if shared is None else open_shared(shared, objectives)
+            # Runs that share a study must not draw the same candidates.
+            others = 0 if shared is None else 1_000 * (shared.drivers() - 1)
+            options = sampler.resumed(len(self._optuna.get_trials(deepcopy=False)) + others)
             self._optuna.sampler = make_sampler(options)
             self._draws = RandomDraws(space, options.seed)
         except BaseException:
@@ -83,14 +91,28 @@ class Study:
         self.close()
 
     def close(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
         self._writer.release()
+
+    def copy_here(self) -> None:
+        """Brings the journal at `path` up to date with a study that is shared."""
+        if self._shared is not None:
+            self._shared.copy_to(self.path)
 
     def begin(self, record: StudyRecord) -> None:
         """Writes the study's record; a journal without one counts as never begun."""
+        if self._shared is not None:
+            # Before the record, for which the other runs wait.
+            self._shared.put_file(TENSORS, tensors_path(self.path).read_bytes())
         self._optuna.set_user_attr(RECORD, record.model_dump(mode="json"))
 
     def note_run(self, run: RunRecord) -> None:
         """Adds a start of the program to those that made the trials."""
+        if self._shared is not None:
+            # A key of its own: two runs that begin at once would overwrite a common list.
+            self._optuna.set_user_attr(f"{RUNS} {run.started} {self._shared.driver}", run.model_dump(mode="json"))
+            return
         runs = [*self._optuna.user_attrs.get(RUNS, []), run.model_dump(mode="json")]
         self._optuna.set_user_attr(RUNS, runs)
 
@@ -117,19 +139,49 @@ class Study:
 
         return len(self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def take_back_running(self) -> int:
-        """Fails trials that a kill left running and enqueues their parameters again; returns their number."""
+    def take_back_lost(self) -> int:
+        """`take_back_running` for the trials of runs that share this study and are gone; looks at intervals."""
+        if self._shared is None or time.monotonic() - self._looked < SECONDS_A_PULSE:
+            return 0
+        self._looked = time.monotonic()
+        return self.take_back_running()
+
+    def take_back_running(self, own: bool = False) -> int:
+        """Fails trials that a kill left running and enqueues their parameters again; returns their number.
+
+        Of a study that is shared, those of other runs that still live go on; with `own`, this run's are taken back.
+        """
         from optuna.trial import TrialState
 
         left = self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if self._shared is not None:
+            left = [trial for trial in left if self._is_left(trial, own)]
         waiting = [_parameters(t) for t in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         for trial in left:
-            parameters = _parameters(trial)
-            # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
-            if parameters and parameters not in waiting and FAILURE not in trial.user_attrs:
-                self._enqueue(parameters, _given_with(trial))
-            self._optuna.tell(trial.number, state=TrialState.FAIL)
+            self._take_back(trial, waiting)
         return len(left)
+
+    def _take_back(self, trial: Any, waiting: Sequence[dict[str, Any]]) -> None:
+        from optuna.trial import TrialState
+
+        parameters = _parameters(trial)
+        again = parameters and parameters not in waiting and FAILURE not in trial.user_attrs
+        if self._shared is not None:
+            try:
+                # First: of two runs that take it back, only one can fail it.
+                self._optuna.tell(trial.number, state=TrialState.FAIL)
+            except ValueError:
+                return
+        # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
+        if again:
+            self._enqueue(parameters, _given_with(trial))
+        if self._shared is None:
+            self._optuna.tell(trial.number, state=TrialState.FAIL)
+
+    def _is_left(self, trial: Any, own: bool) -> bool:
+        assert self._shared is not None
+        driver = trial.user_attrs.get(DRIVER)
+        return own if driver == self._shared.driver else self._shared.lost(driver)
 
     def enqueue(self, parameters: AblationParameters, known: Mapping[str, float] | None = None) -> None:
         """Adds a candidate that `ask` returns before any of the sampler's, with the metrics that are known of it."""
@@ -150,6 +202,8 @@ class Study:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
+            if self._shared is not None:
+                trial.set_user_attr(DRIVER, self._shared.driver)
             candidates.append(Candidate(trial.number, self._parameters_of(trial), trial, _known_of(trial)))
         return candidates
 
@@ -230,36 +284,3 @@ def _known_of(trial: Any) -> Mapping[str, float]:
     # In a file that was edited by hand, anything: such metrics are measured again.
     numbers = isinstance(known, dict) and all(isinstance(value, int | float) for value in known.values())
     return known if numbers else {}
-
-
-def _check_ours(path: Path) -> None:
-    """Our record precedes the first trial; heretic-llm gives its studies the same name and place, without one.
-
-    Raises:
-        StudyError: there are trials without a record.
-    """
-    study = open_optuna(path, missing_ok=True) if path.exists() else None
-    if study is None or RECORD in study.user_attrs:
-        return
-    count = len(study.get_trials(deepcopy=False))
-    if count:
-        raise StudyError(
-            f"Expected a study of this program in {path}, found {count} trial{'s' if count > 1 else ''} without a "
-            "record of what they measured, as heretic-llm writes them. Give this run a place of its own with "
-            "--study-checkpoint-dir, or begin a new study with --resume restart, which keeps that file."
-        )
-
-
-def _create_optuna(path: Path, objectives: Sequence[str]) -> Any:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=make_storage(path), study_name=NAME, load_if_exists=True, directions=["minimize"] * len(objectives)
-    )
-    if len(study.directions) == len(objectives):
-        with warnings.catch_warnings():
-            # Optuna calls metric names experimental at every start.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(objectives))
-    return study

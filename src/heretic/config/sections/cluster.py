@@ -44,3 +44,10 @@ class ClusterSettings(Section):
         description="Candidates that are requested before their results are known; 0 keeps everything busy. The same "
         "seed and the same number give the same study on one actor or many.",
     )
+    storage: Name = Field(
+        default=None,
+        description="Storage that several runs share one study in: a database (postgresql://USER:PASSWORD@HOST/NAME, "
+        "mysql://...) or a file ending in .journal on a shared disk. Put an address with a password into "
+        "HERETIC_STORAGE: it is shown and recorded nowhere.",
+        examples=["postgresql://me@host/heretic"],
+    )

@@ -166,7 +166,7 @@ def _system(ray: Any, session: Session) -> RaySystem:
     source = file_source(checkpoint, file_reader(ray, partial(read_piece, checkpoint.directory)))
     # An actor grants nothing that the user did not: its settings are the driver's, with permissions settled.
     spec = WorkerSpec(
-        settings=changed(settings, {"ray": False, "ray_address": None}),
+        settings=changed(settings, {"ray": False, "ray_address": None, "storage": None}),
         prompts=session.prompts,
         model=source,
         threads=None if on_gpus else settings.threads_per_model,

@@ -1,0 +1,66 @@
+"""A study that is there before a run begins: on this machine, or in a storage that other runs share."""
+
+from pathlib import Path
+
+from ..ablation.parameters import MethodName
+from ..config import SearchSettings
+from ..errors import ConfigError
+from ..events import Chooser, Reporter
+from ..study.journal import repair, set_aside
+from ..study.reader import RecordedStudy, has_record
+from ..study.shared import COPY, SharedStorage
+
+
+def settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:
+    """Continues an existing study, shows it, or sets it aside; returns whether to search before the menu."""
+    if not path.exists():
+        return True
+    if settings.resume == "restart":
+        reporter.say(f"The earlier study is kept as {set_aside(path)}.")
+        return True
+    cut = repair(path)
+    if cut:
+        reporter.warn(f"The last line of {path} was incomplete, as after a kill; its {cut} bytes were removed.")
+    if not has_record(path):
+        return True
+    finished = len(RecordedStudy(path).trials)
+    choice = chooser.resume(finished, settings.n_trials, str(path))
+    if choice == "restart":
+        reporter.say(f"The earlier study is kept as {set_aside(path)}.")
+        return True
+    if choice == "continue":
+        reporter.say(f"Resuming {path}: {finished} of {settings.n_trials} trials are done.")
+    return choice == "continue"
+
+
+def join_shared(
+    settings: SearchSettings, storage: str | None, method: MethodName, path: Path, reporter: Reporter
+) -> SharedStorage | None:
+    """The study in a `storage` that runs share, with a copy at `path` if it was begun; None without a storage.
+
+    Raises:
+        ConfigError: a shared study can't be restarted, and its candidates can't be learned.
+        StudyError: the storage can't be reached.
+    """
+    if storage is None:
+        return None
+    if settings.resume == "restart":
+        raise ConfigError(
+            "Expected a study of this machine for --resume restart, got storage: other runs may be using that study. "
+            "Name another storage, or leave --resume out to join it."
+        )
+    if method == "learned":
+        raise ConfigError(
+            "Expected method kernel or oblique with storage, got learned: each of its candidates is learned from the "
+            "one before, by one run. Leave storage out."
+        )
+    shared = SharedStorage(storage, path.stem.removesuffix(COPY))
+    shared.join(reporter.say)
+    if shared.copy_here(path):
+        finished = len(RecordedStudy(path).trials)
+        reporter.say(
+            f"Joining the study {shared.name} in {shared.shown}: {finished} of {settings.n_trials} trials are done."
+        )
+    else:
+        reporter.say(f"Beginning the study {shared.name} in {shared.shown}.")
+    return shared
