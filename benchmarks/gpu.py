@@ -1,12 +1,19 @@
-"""The cost of a study on a GPU: `python benchmarks/gpu.py [--tiny] [--candidates N]`.
+"""The cost of a study on a GPU: `python benchmarks/gpu.py [--parts candidate first study command] [--tiny]`.
 
 A model of Llama-3.1-8B's shape with random weights (throughput does not depend on their values), 100 good and 100 bad
-prompts, 100 tokens a response; no response ends early and no candidate is pruned, so this is the worst case. It
-decodes by plain steps and by recorded steps (CUDA graphs), each with the number of candidates a forward that a search
-would find, or with `--candidates`, which takes less time. Where memory does not suffice it halves the number, as a
-search does. Prints the time of 200 trials, how far decoding is from the limit of the GPU's measured matrix rate and
-bandwidth, the peak memory, and whether both ways gave the same responses. Without a GPU, `--tiny` runs it on a small
-shape to show that it works; its seconds mean nothing.
+prompts, 100 tokens a response; no response ends early and no candidate is pruned, so this is the worst case. Parts:
+
+candidate   one fully measured candidate, by recorded steps (CUDA graphs) and by plain steps; how far decoding is from
+            the limit of the GPU's matrix rate and bandwidth, measured here; peak memory next to the plan; whether both
+            ways gave the same responses
+first       from the loaded model to the first trials: batch size, baseline, number of candidates, recording
+study       200 trials, from the two above
+command     `heretic` on SmolLM2-135M-Instruct: 200 trials, held-out front, export. Where its .gguf file is in the
+            user's cache (`heretic demo` fetches it), or given by --smollm2
+4bits       as `candidate`, with weights in 4 bits (bitsandbytes); not by default
+
+Under 8 minutes on an H100; ends with one table. Where memory does not suffice it halves the number of candidates, as a
+search does. Without a GPU, `--tiny` runs it on a small shape to show that it works; its seconds mean nothing.
 
 To compare with heretic-llm 1.4.0: `--save DIRECTORY` writes the model as a checkpoint. heretic-llm, in a virtual
 environment of its own, searches it with `--batch-size 100 --max-response-length 100`; its log has seconds a trial.
@@ -14,28 +21,67 @@ environment of its own, searches it with `--batch-size 100 --max-response-length
 
 import argparse
 import gc
+import subprocess
+import sys
+import tempfile
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from common import limit_of
 
 # isort: split
 import torch
+from platformdirs import user_cache_path
 
-from heretic.engine.batch_size import find_candidates
+from heretic.engine.batch_size import find_batch_size, find_candidates, planned_batch_size, planned_candidates
 from heretic.engine.local import LocalEngine
+from heretic.engine.measured_plan import measured_plan
 from heretic.engine.protocol import Response, no_progress, out_of_memory
+from heretic.model.loading.demo_model import MEMBER
 from heretic.prompts.prompt import Prompt
 from random_model import LLAMA_8B, RandomEngine, random_engine, random_prompts
 
 TRIALS, PROMPTS, LENGTH = 200, 100, 100
-TINY_PROMPTS, TINY_LENGTH = 8, 12
+TINY_PROMPTS, TINY_LENGTH, TINY_TRIALS = 8, 12, 3
+PARTS = ("candidate", "first", "study", "command", "4bits")
+GIB = 2**30
+WAYS = {"on": "recorded steps", "off": "plain steps"}
+
+
+@dataclass
+class Run:
+    """What was asked, and the lines of the table: what was measured, what was asked of it."""
+
+    tiny: bool
+    given: int | None
+    trials: int
+    candidate: float | None = None
+    first: float | None = None
+    bits: str = ""
+    lines: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def prompts(self) -> int:
+        return TINY_PROMPTS if self.tiny else PROMPTS
+
+    @property
+    def length(self) -> int:
+        return TINY_LENGTH if self.tiny else LENGTH
+
+    def add(self, name: str, reached: str, asked: str = "") -> None:
+        name, asked = name + self.bits, "" if self.bits or self.tiny else asked
+        self.lines.append((name, reached, asked))
+        print(f"  {name}: {reached}{f' (asked: {asked})' if asked else ''}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--candidates", type=int, metavar="N", help="candidates a forward, found by default")
+    parser.add_argument("--smollm2", type=Path, metavar="FILE", help="its .gguf file, for the part `command`")
     parser.add_argument("--save", metavar="DIRECTORY", help="write the model and its tokenizer, and end")
     arguments = parser.parse_args()
     if not arguments.tiny and not torch.cuda.is_available():
@@ -44,20 +90,51 @@ def main() -> None:
         save(engine_of(arguments.tiny, "off"), arguments.save)
         return
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, tiny shape: the seconds mean nothing"
-    print(f"{TRIALS} trials on {device}")
+    print(f"{device}, torch {torch.__version__}")
+    run = Run(arguments.tiny, arguments.candidates, TINY_TRIALS if arguments.tiny else TRIALS)
     started = time.perf_counter()
-    answers = [measure(arguments.tiny, way, arguments.candidates) for way in ("off", "on")]
-    pairs = list(zip(*answers, strict=True))
-    same = sum(first.tokens == second.tokens for first, second in pairs)
-    print(f"of {len(pairs)} responses of the first candidate, {same} are the same token by token (in bfloat16 another")
-    print("order of sums may choose the other of two tokens that are about as likely)")
-    print(f"{time.perf_counter() - started:.0f} s in all")
+    if "first" in arguments.parts:
+        measure_first(run)
+    if "candidate" in arguments.parts:
+        measure_both_ways(run)
+    if "4bits" in arguments.parts:
+        run.bits = ", 4 bits"
+        measure_way(run, "on")
+        run.bits = ""
+    if "study" in arguments.parts and run.candidate and run.first:
+        whole = run.first + run.trials * run.candidate
+        run.add(f"{run.trials} trials, start-up included (computed)", f"{whole:.0f} s", "<= 95 s")
+    if "command" in arguments.parts:
+        measure_command(run, arguments.smollm2 or user_cache_path("heretic") / "models" / Path(MEMBER).name)
+    print(f"\n| {device} | reached | asked |\n| --- | --- | --- |")
+    for line in run.lines:
+        print("| {} | {} | {} |".format(*line))
+    print(f"\n{time.perf_counter() - started:.0f} s in all")
 
 
 def engine_of(tiny: bool, way: str) -> RandomEngine:
+    # The model of the way before is garbage in cycles: two of them would not fit.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     torch.manual_seed(0)
     shape: tuple[int, int, dict[str, Any]] = (2, 128, {}) if tiny else (32, 4096, LLAMA_8B)
     return random_engine(shape[0], shape[1], 1, way, **shape[2])
+
+
+def quantise(model: torch.nn.Module) -> None:
+    """Packs the linear modules of the layers into nf4, as `quantization = bnb_4bit` loads them."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and "lm_head" not in name:
+            packed = Linear4bit(
+                module.in_features, module.out_features, False, module.weight.dtype, True, "nf4", device="meta"
+            )
+            weight = Params4bit(module.weight.data.cpu(), False, compress_statistics=True, quant_type="nf4")
+            packed.weight = weight.to(module.weight.device)
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, packed)
 
 
 def save(engine: RandomEngine, directory: str) -> None:
@@ -65,26 +142,58 @@ def save(engine: RandomEngine, directory: str) -> None:
     engine.local.loaded.tokenizer.save_pretrained(directory)
 
 
-def measure(tiny: bool, way: str, given: int | None) -> list[Response]:
-    """Prints the measurements of one way of decoding; returns the responses of the first candidate."""
-    prompts, length = (TINY_PROMPTS, TINY_LENGTH) if tiny else (PROMPTS, LENGTH)
-    # The model of the way before is garbage in cycles: two of them would not fit.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    start = time.perf_counter()
-    engine = engine_of(tiny, way)
-    local = engine.local
-    good, bad = random_prompts(prompts), random_prompts(prompts, 40)
-    built = time.perf_counter()
-    count = given or find_candidates(local, bad, no_progress)
-    print(
-        f"static_decode = {way}: model made in {built - start:.0f} s, {count} candidates a forward found in "
-        f"{time.perf_counter() - built:.0f} s"
-    )
+def measure_first(run: Run) -> None:
+    """From the loaded model to the first trials, as a search goes."""
+    print("first trials:")
+    engine = engine_of(run.tiny, "on")
+    local, bad, good = engine.local, random_prompts(run.prompts, 40), random_prompts(run.prompts)
+    on_gpu = torch.cuda.is_available()
+    seconds, started = {}, time.perf_counter()
+
+    def lap(name: str) -> None:
+        seconds[name] = time.perf_counter() - started - sum(seconds.values())
+
+    size = planned_batch_size(local, bad, 128, run.length) if on_gpu else find_batch_size(local, bad, 8, no_progress)
+    local.set_batch_size(size)
+    lap(f"batch size {size}")
+    local.first_token_log_probabilities(good, [{}], no_progress)
+    local.generate(bad, [{}], run.length, None, no_progress)
+    lap("baseline")
+    find = planned_candidates if on_gpu else lambda engine, bad, _, tried: find_candidates(engine, bad, tried)
+    count = run.given or find(local, bad, run.length, no_progress)
+    lap(f"{count} candidates a forward")
+    measure_candidates(engine, count, good, bad, run.length)
+    lap("first trials, recording included")
+    run.first = sum(seconds.values())
+    print("  " + ", ".join(f"{name}: {each:.1f} s" for name, each in seconds.items()))
+    run.add("first trials, after loading", f"{run.first:.1f} s", "<= 10 s")
+    run.given = count
+
+
+def measure_both_ways(run: Run) -> None:
+    answers = [measure_way(run, way) for way in WAYS]
+    pairs = list(zip(*answers, strict=True))
+    same = sum(first.tokens == second.tokens for first, second in pairs)
+    # In bfloat16 another order of sums may choose the other of two tokens that are about as likely.
+    run.add("responses of the first candidate that are the same token by token", f"{same} of {len(pairs)}")
+
+
+def measure_way(run: Run, way: str) -> list[Response]:
+    """Measures a candidate by one way of decoding; returns the responses of the first candidate."""
+    print(f"{WAYS[way]}:")
+    engine = engine_of(run.tiny, way)
+    local, good, bad = engine.local, random_prompts(run.prompts), random_prompts(run.prompts, 40)
+    if run.bits:
+        quantise(local.loaded.model)
+    count = run.given or (planned_candidates(local, bad, run.length, no_progress) if torch.cuda.is_available() else 2)
+    planned = measured_plan(local, bad, run.length)
     while True:
         try:
-            return measure_candidates(engine, count, good, bad, length)
+            measure_candidates(engine, count, good, bad, run.length)
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            seconds, responses = measure_candidates(engine, count, good, bad, run.length)
+            break
         except RuntimeError as error:
             if not out_of_memory(error) or count == 1:
                 raise
@@ -92,6 +201,28 @@ def measure(tiny: bool, way: str, given: int | None) -> list[Response]:
         release(local)
         count //= 2
         print(f"  no memory: {count} candidates a forward instead")
+    report_way(run, way, engine, count, seconds / count)
+    if torch.cuda.is_available() and way == "on":
+        rows = count * len(bad)
+        # Prompts of 8 to 40 words are prefilled in slices, the largest of which has about a quarter of them.
+        peak, plan = torch.cuda.max_memory_allocated() / GIB, planned.peak(rows, rows // 4) / GIB
+        run.add(f"memory, {count} candidates a forward", f"{peak:.1f} GiB, planned {plan:.1f}", "within 10 %")
+    return responses
+
+
+def report_way(run: Run, way: str, engine: RandomEngine, count: int, seconds: float) -> None:
+    local, bad = engine.local, random_prompts(run.prompts, 40)
+    asked = "<= 0.42 s" if way == "on" else ""
+    run.add(f"fully measured candidate, {WAYS[way]}, {count} a forward", f"{seconds:.2f} s", asked)
+    if way == "on":
+        run.candidate = run.candidate or seconds
+        if not local.uses_cuda_graphs:
+            print("  CUDA graphs were not used: see the warning above")
+    positions = sum(len(local.chat.tokens(prompt)) for prompt in bad) // len(bad) + run.length // 2
+    rate = local.decoding_rate(bad, count, run.length)
+    limit = limit_of(local, count * len(bad), positions)
+    print(f"  {limit.compared_with(rate)}")
+    run.add(f"decoding, {WAYS[way]}, of its limit", f"{rate / limit.tokens:.0%}", ">= 85 %" if way == "on" else "")
 
 
 def release(engine: LocalEngine) -> None:
@@ -105,31 +236,40 @@ def release(engine: LocalEngine) -> None:
 
 def measure_candidates(
     engine: RandomEngine, count: int, good: list[Prompt], bad: list[Prompt], length: int
-) -> list[Response]:
-    """Prints what `count` candidates a forward cost."""
+) -> tuple[float, list[Response]]:
+    """Seconds that `count` candidates in the same forwards take, and the responses of the first."""
     local = engine.local
-    prompts = len(bad)
-    local.set_batch_size(count * prompts)
+    local.set_batch_size(count * len(bad))
+    torch.manual_seed(1)
     edits = engine.random_edits(count)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    for title in ("warm-up", "timed"):
-        start = time.perf_counter()
-        local.first_token_log_probabilities(good, edits, no_progress)
-        middle = time.perf_counter()
-        responses = local.generate(bad, edits, length, None, no_progress)
-        end = time.perf_counter()
-        print(f"  {title}: KL {middle - start:.2f} s, responses {end - middle:.2f} s", flush=True)
-    print(
-        f"  {TRIALS} trials of {prompts} + {prompts} prompts, {length} tokens: {TRIALS / count * (end - start):.0f} s "
-        f"({(end - start) / count:.2f} s a candidate, {count} candidates a forward)"
-    )
-    if torch.cuda.is_available():
-        print(f"  peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-    positions = sum(len(local.chat.tokens(prompt)) for prompt in bad) // prompts + length // 2
-    rate = local.decoding_rate(bad, count, length)
-    print(f"  {limit_of(local, count * prompts, positions).compared_with(rate)}", flush=True)
-    return responses[0]
+    start = time.perf_counter()
+    local.first_token_log_probabilities(good, edits, no_progress)
+    middle = time.perf_counter()
+    responses = local.generate(bad, edits, length, None, no_progress)
+    end = time.perf_counter()
+    print(f"  {count} candidates: KL {middle - start:.2f} s, responses {end - middle:.2f} s", flush=True)
+    return end - start, responses[0]
+
+
+def measure_command(run: Run, model: Path) -> None:
+    """The program as a user runs it, in a process of its own."""
+    print("the whole command:")
+    if not model.is_file():
+        print(f"  left out: {model} is not there (heretic demo fetches it; or --smollm2 FILE)")
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        flags = ["--preset", "disclaimer", "--n-trials", str(run.trials), "--trial", "knee", "--export", "merge"]
+        flags += ["--output", f"{directory}/edited", "--study-checkpoint-dir", directory, "--resume", "restart"]
+        if run.tiny:
+            flags += ["--max-response-length", "4", "--heldout-trials", "0", "--no-order-startup-trials"]
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "heretic", str(model), *flags], capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+    print("\n".join(f"    {line}" for line in done.stdout.splitlines() if not line.startswith("Trial ")))
+    if done.returncode:
+        print(f"  exit status {done.returncode}: {done.stderr[-2000:]}")
+        return
+    run.add(f"the whole command on SmolLM2, {run.trials} trials", f"{seconds:.0f} s", "<= 35 s")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def pretending() -> Iterator[FakeTensorMode]:
     """Tensors that are made now are fake, and reading their numbers gives made-up ones."""
     replaced = [
         patch("heretic.engine.cuda_graphs.static_batch.AsyncTokens", Tokens),
+        patch("heretic.engine.cuda_graphs.decoder.AsyncTokens", Tokens),
         patch("torch.cuda.mem_get_info", lambda *_: (8 << 30, 8 << 30)),
         # No fake tensor has numbers.
         patch("torch._subclasses.fake_tensor.CONSTANT_NUMEL_LIMIT", -1),

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from heretic.engine.batch_size import find_batch_size, find_candidates
+from heretic.engine.batch_size import (
+    MAX_CANDIDATES,
+    enough_candidates,
+    find_batch_size,
+    find_candidates,
+    planned_batch_size,
+    planned_candidates,
+)
 from heretic.engine.protocol import no_progress
 from heretic.errors import ModelError
 from tests.support.engines import PROMPTS, engine_for
@@ -48,3 +55,33 @@ def test_candidates_double_while_it_is_faster(monkeypatch: pytest.MonkeyPatch) -
     assert find_candidates(engine, PROMPTS, tried.append) == 4
     assert tried == [1, 2, 4, 8]
     assert engine.batch_size == 4
+
+
+def test_two_steps_tell_how_many_candidates_are_enough() -> None:
+    """The seconds of a step that docs/speed.md has for Llama-3.1-8B's shape: 8 candidates were the fastest there."""
+    assert enough_candidates(0.0163, 0.0292, 4) == 9
+    # A step whose time is all rows needs one; one whose time is all fixed, as many as may be.
+    assert enough_candidates(1.0, 4.0, 4) == 1
+    assert enough_candidates(1.0, 1.0, 4) == MAX_CANDIDATES
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(10_000, 9), (500, 5), (150, 1), (60, 1)])
+def test_candidates_on_an_accelerator_follow_from_memory_and_two_runs(
+    rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, prompts = engine_for("llama", 4), [PROMPTS[0]] * 100
+    monkeypatch.setattr("heretic.engine.batch_size.measured_plan", lambda *_: None)
+    monkeypatch.setattr("heretic.engine.batch_size.fitting_rows", lambda *_: rows)
+    seconds = {1: 0.0163, 4: 0.0292}
+    monkeypatch.setattr(engine, "decoding_rate", lambda prompts, count, _: count * len(prompts) / seconds[count])
+    tried: list[int] = []
+    assert planned_candidates(engine, prompts, 100, tried.append) == expected
+    assert tried == ([1, 4] if expected > 1 else [])
+    assert planned_batch_size(engine, prompts, 128, 100) == min(rows, 128)
+
+
+def test_a_model_without_room_for_a_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heretic.engine.batch_size.measured_plan", lambda *_: None)
+    monkeypatch.setattr("heretic.engine.batch_size.fitting_rows", lambda *_: 0)
+    with pytest.raises(ModelError, match="no memory for even one"):
+        planned_batch_size(engine_for("llama", 1), PROMPTS, 128, 100)

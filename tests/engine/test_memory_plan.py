@@ -1,4 +1,4 @@
-"""Memory by arithmetic: what was measured on a GPU, and what fits on cards of 8 to 80 GB."""
+"""Memory by arithmetic: what fits on cards of 8 to 80 GB."""
 
 import pytest
 import torch
@@ -42,30 +42,33 @@ def plan(name: str, quantization: str = "none") -> MemoryPlan:
 def test_bytes_follow_from_the_configuration() -> None:
     llama = plan("8B")
     assert llama.weights == 2 * 8_030_261_248
-    # 32 layers, keys and values of 8 heads of 128 numbers, 2 bytes each, 150 positions.
-    assert llama.keys_and_values == 32 * 2 * 8 * 128 * 2 * 150
+    # 32 layers, keys and values of 8 heads of 128 numbers, 2 bytes each, 150 positions in buffers of 160.
+    assert llama.keys_and_values == 32 * 2 * 8 * 128 * 2 * 160
     assert llama.logits == 128256 * 6
     small = shape("0.5B")
     # Embeddings that are the output layer too count once.
     assert small.embeddings == 151936 * 896
 
 
-def test_the_plan_is_within_a_tenth_of_the_peak_that_was_measured() -> None:
-    """Llama-3.1-8B's shape on an H100: 8 candidates of 100 prompts peaked at 47 GiB (docs/speed.md)."""
-    assert plan("8B").peak(8 * PROMPTS, 8 * PROMPTS) / GIB == pytest.approx(47, rel=0.1)
+def test_the_plan_lies_below_the_peak_of_copied_caches() -> None:
+    """Llama-3.1-8B's shape, 8 candidates of 100 prompts: 47 GiB were measured when decoding copied the keys and values
+    of prompts (docs/speed.md). A peak without the copy is not measured yet."""
+    found = plan("8B")
+    held = found.weights + 8 * PROMPTS * found.keys_and_values
+    assert held < found.peak(8 * PROMPTS, 2 * PROMPTS) < found.peak(8 * PROMPTS, 8 * PROMPTS) < 47 * GIB
 
 
 @pytest.mark.parametrize(
     ("name", "quantization", "fitting"),
     [
         # Candidates a forward on cards of 8, 12, 16, 24, 48 and 80 GB.
-        ("0.5B", "none", [12, 20, 27, 32, 32, 32]),
-        ("3B", "none", [0, 1, 2, 3, 9, 17]),
-        ("8B", "none", [0, 0, 0, 1, 6, 12]),
-        ("8B", "bnb_8bit", [0, 0, 1, 2, 7, 14]),
-        ("8B", "bnb_4bit", [0, 1, 1, 3, 8, 15]),
+        ("0.5B", "none", [11, 18, 25, 32, 32, 32]),
+        ("3B", "none", [0, 1, 3, 5, 14, 26]),
+        ("8B", "none", [0, 0, 0, 1, 8, 18]),
+        ("8B", "bnb_8bit", [0, 0, 1, 3, 11, 20]),
+        ("8B", "bnb_4bit", [0, 1, 2, 5, 12, 21]),
         ("70B", "none", [0, 0, 0, 0, 0, 0]),
-        ("70B", "bnb_4bit", [0, 0, 0, 0, 0, 2]),
+        ("70B", "bnb_4bit", [0, 0, 0, 0, 0, 3]),
     ],
 )
 def test_what_fits_on_cards_of_8_to_80_gb(name: str, quantization: str, fitting: list[int]) -> None:
@@ -79,3 +82,10 @@ def test_what_fits_grows_with_the_card_and_leaves_headroom() -> None:
     assert counts == sorted(counts)
     for size, count in zip(range(8, 81), counts, strict=True):
         assert not count or found.peak(count * PROMPTS, count * PROMPTS) <= 0.85 * size * GB
+
+
+@pytest.mark.parametrize(("name", "quantization", "size", "rows"), [("3B", "none", 8, 15), ("8B", "bnb_4bit", 8, 27)])
+def test_a_small_card_holds_some_rows_at_a_time(name: str, quantization: str, size: int, rows: int) -> None:
+    """Fewer than a candidate has prompts: they take turns."""
+    found = plan(name, quantization)
+    assert found.fitting_rows(size * GB - found.weights, size * GB) == rows

@@ -11,6 +11,7 @@ from heretic.config import ModelSettings
 from heretic.errors import ModelError
 from heretic.model.accelerator import (
     accelerator,
+    allocated_memory,
     check_device_map,
     computes_bfloat16,
     device_count,
@@ -18,6 +19,9 @@ from heretic.model.accelerator import (
     devices,
     empty_cache,
     free_memory,
+    peak_memory,
+    peak_of,
+    total_memory,
 )
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import choose_dtype, load_decoder
@@ -39,10 +43,22 @@ def test_devices_are_those_of_torch(kind: str, monkeypatch: pytest.MonkeyPatch) 
     assert fake.emptied == [kind]
 
 
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_memory_of_tensors_is_counted(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, device = FakeAccelerator(kind), torch.device(kind)
+    use_accelerator(monkeypatch, fake)
+    assert (total_memory(device), allocated_memory(device), peak_memory(device)) == (8 * GB, 2 * GB, 7 * GB)
+    # What was taken before does not count.
+    assert peak_of(device, lambda: setattr(fake, "peak", 5 * GB)) == 3 * GB
+
+
 def test_mps_shares_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     use_accelerator(monkeypatch, FakeAccelerator("mps"))
     [device] = devices()
     assert device.total == 12 * GB
+    place = torch.device("mps")
+    assert (total_memory(place), allocated_memory(place), peak_memory(place)) == (12 * GB, 3 * GB, None)
+    assert peak_of(place, lambda: None) == 0
     assert 0 < device.free <= GB
     assert device.name
     assert computes_bfloat16("mps")

@@ -6,11 +6,12 @@ import pytest
 from tiny_models import tiny_model
 
 from heretic.engine.local import LocalEngine
+from heretic.engine.measured_plan import bytes_a_row
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites
-from heretic.search.parallelism import _bytes_a_row, _experts_keep_cache
+from heretic.search.parallelism import _experts_keep_cache
 from tests.support.planted import planted_tokenizer
 
 
@@ -28,4 +29,4 @@ def test_experts_that_attend_keep_a_cache(family: str, keeps: bool) -> None:
 @pytest.mark.parametrize("family", ["gemma4_text", "mamba", "mamba2", "falcon_mamba", "llama"])
 def test_the_cache_of_any_family_is_measured(family: str) -> None:
     """Models without heads, and with heads of several sizes, have no size of a head to compute it from."""
-    assert 0 < _bytes_a_row(engine(family), 12) < 10_000_000
+    assert 0 < bytes_a_row(engine(family), 12) < 10_000_000

@@ -12,11 +12,12 @@ GB = 10**9
 
 @dataclass
 class FakeAccelerator:
-    """`count` devices of one kind; `emptied` counts calls of empty_cache."""
+    """`count` devices of one kind; `emptied` counts calls of empty_cache; `peak` is the most memory that was taken."""
 
     kind: str
     count: int = 1
     bfloat16: bool = True
+    peak: int = 7 * GB
     emptied: list[str] = field(default_factory=list)
 
     def module(self, device: torch.device | str | None = None) -> Any:
@@ -26,10 +27,14 @@ class FakeAccelerator:
         assert kind == self.kind
         own = {"empty_cache": lambda: self.emptied.append(kind)}
         if kind == "mps":
+            own |= {"current_allocated_memory": lambda: 3 * GB}
             own |= {"recommended_max_memory": lambda: 12 * GB, "driver_allocated_memory": lambda: 11 * GB}
             return SimpleNamespace(**own)
         own |= {
             "mem_get_info": lambda device: (5 * GB, 8 * GB),
+            "memory_allocated": lambda device: 2 * GB,
+            "max_memory_allocated": lambda device: self.peak,
+            "reset_peak_memory_stats": lambda device: setattr(self, "peak", 2 * GB),
             "get_device_name": lambda device: f"Example {kind} {torch.device(device).index or 0}",
             "is_bf16_supported": lambda including_emulation=True: self.bfloat16,
         }

@@ -99,6 +99,7 @@ SAMPLES: dict[str, tuple[Any, str, Any]] = {
     "cache_lower_layers": (False, "false", False),
     "fast_attention": (False, "false", False),
     "packed_weights": (False, "false", False),
+    "gpu_kernels": (False, "false", False),
     "compact_batch": (False, "false", False),
     "static_decode": ("off", "off", "off"),
     "print_residual_geometry": (True, "true", True),

@@ -20,8 +20,10 @@ from ..export.ggml.library import find_ggml
 from ..installing import install_command
 from ..model.accelerator import accelerator, devices
 from ..model.layers import text_config
+from ..model.loading.checkpoint import find_checkpoint
 from ..model.loading.load import auto_class, fastest_cpu_dtype
 from ..model.loading.size import model_size
+from ..session.autotune import noted_peaks
 from ..session.forecast import BITS, BYTES, ROOM, expected_time, forecast, parameters_text
 from ..session.forecast import gigabytes as _gb
 
@@ -168,6 +170,10 @@ def _candidates_fit(model: str) -> Iterator[Finding]:
         value = f"{count} candidates a forward" if count else "no candidate with all prompts in one forward"
         name = f"quantization = {quantization}"
         yield Finding("What fits", name, f"{_gb(plan.weights)} of weights, {value} on GPU {largest.index} {asked}")
+    plan = plan_memory(shape, "none", PROMPT_LENGTH, RESPONSE_LENGTH)
+    for rows, peak in sorted(noted_peaks(find_checkpoint(model).digest()).items()):
+        planned = f"{_gb(plan.peak(rows, rows))} planned at most without quantization {asked}"
+        yield Finding(model, f"peak of {rows} rows", f"{_gb(peak)} in the last search of that size; {planned}")
 
 
 def _shape(directory: Path) -> ModelShape | None:

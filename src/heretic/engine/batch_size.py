@@ -1,11 +1,17 @@
-"""Measured choices of the batch size and of the number of candidates a forward."""
+"""Measured choices of the batch size and of the number of candidates a forward.
 
+On a CPU both are found by doubling. On an accelerator, memory follows from one forward, and the time of a step from two
+short runs.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 
 from ..errors import ModelError
 from ..model.accelerator import empty_cache
 from ..prompts.prompt import Prompt
 from .local import LocalEngine
+from .measured_plan import fitting_rows, measured_plan
 from .protocol import out_of_memory
 
 TIMED_TOKENS = 10
@@ -14,9 +20,19 @@ TIMED_TOKENS = 10
 SLOWER, FASTER = 0.9, 1.1
 """Ratios of two rates that count as a difference: runs of the same size differ by some percent."""
 
+FIXED_SHARE = 0.25
+"""Of a step's time that does not depend on its rows, at most, with the number of candidates that is chosen: more rows
+would save no more than this share, and the sampler would propose more candidates before it knows results."""
+
+SHORT_RUN = 4
+"""Candidates of the second of two short runs."""
+
 MAX_CANDIDATES = 32
 """The sampler proposes all candidates of a forward before it knows the results of any: more would make the search
 random."""
+
+
+NO_ROOM = "The model leaves no memory for even one prompt. Use quantization, or a device map with more."
 
 
 def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], limit: int, tried: Callable[[int], None]) -> int:
@@ -41,7 +57,7 @@ def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], limit: int, 
             best_size, best_rate = size, rate
         size *= 2
     if best_size == 0:
-        raise ModelError("The model leaves no memory for even one prompt. Use quantization, or a device map with more.")
+        raise ModelError(NO_ROOM)
     return best_size
 
 
@@ -60,6 +76,53 @@ def find_candidates(engine: LocalEngine, prompts: Sequence[Prompt], tried: Calla
         best, best_rate = count, rate
         count *= 2
     return best
+
+
+def planned_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], limit: int, response_length: int) -> int:
+    """The rows, at most `limit`, that fit an accelerator's memory: there, a larger batch is not slower.
+
+    Raises:
+        ModelError: not even one row fits.
+    """
+    fitting = fitting_rows(engine, measured_plan(engine, prompts, response_length))
+    if not fitting:
+        raise ModelError(NO_ROOM)
+    return min(limit, fitting)
+
+
+def planned_candidates(
+    engine: LocalEngine, prompts: Sequence[Prompt], response_length: int, tried: Callable[[int], None]
+) -> int:
+    """How many candidates to run in a forward on an accelerator: as many as fit its memory, but no more than make a
+    step's fixed cost small.
+
+    A step of n rows takes a + b n; two short runs give a and b.
+    """
+    fitting = fitting_rows(engine, measured_plan(engine, prompts, response_length)) // len(prompts)
+    most = max(1, min(MAX_CANDIDATES, fitting))
+    short = min(most, SHORT_RUN)
+    if short == 1:
+        return 1
+    times: list[float] = []
+    for count in (1, short):
+        with engine.with_batch_size(count * len(prompts)):
+            rate = _rate(engine, prompts, count)
+        if rate is None:
+            return 1
+        tried(count)
+        times.append(count * len(prompts) / rate)
+    return min(most, enough_candidates(times[0], times[1], short))
+
+
+def enough_candidates(one: float, several: float, count: int) -> int:
+    """The number of candidates with which the fixed part of a step is `FIXED_SHARE` of it, from the seconds of a step
+    with one candidate and with `count`."""
+    each = (several - one) / (count - 1)
+    fixed = one - each
+    if each <= 0:
+        return MAX_CANDIDATES
+    # fixed / (fixed + n each) <= share
+    return max(1, math.ceil(fixed / each * (1 / FIXED_SHARE - 1)))
 
 
 def _rate(engine: LocalEngine, prompts: Sequence[Prompt], n_candidates: int) -> float | None:

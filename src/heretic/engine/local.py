@@ -16,8 +16,6 @@ from ..ablation.weight_stats import WeightStats, weight_stats
 from ..model.accelerator import empty_cache
 from ..model.chat.format import ChatFormat
 from ..model.hooks.edits import EditHooks, edited_model
-from ..model.kernels.decode_attention import use_decode_attention
-from ..model.kernels.packed_linear import pack_weights
 from ..model.layers import residual
 from ..model.loading.load import LoadedModel
 from ..model.sites.feature_gain import measured_gain
@@ -29,6 +27,7 @@ from .cuda_graphs.runner import CudaGraphRunner
 from .decoding import GreedyDecoder, OnToken, RuledPrompts, end_tokens
 from .early_stop import CHECK_INTERVAL, EarlyStopper, RowState
 from .forward import Forward
+from .kernels import use_kernels
 from .layer_cache import LowerLayerCache
 from .options import DEFAULT, EngineOptions
 from .padding import padding_is_neutral
@@ -57,17 +56,15 @@ class LocalEngine:
         self._chat = chat
         self._batch_size = batch_size
         self.rules, self._compact_batch = options.rules, options.compact_batch
-        if options.fast_attention:
-            use_decode_attention(loaded.model)
-        if options.packed_weights:
-            pack_weights(loaded.model)
+        self.fused = options.gpu_kernels
+        use_kernels(loaded.model, options)
         self.forward = Forward(loaded.model)
         self.layer_cache = LowerLayerCache(loaded.layers) if options.cache_lower_layers else None
         self.prefill = self._make_prefill(options.share_prefix)
         self.graphs: CudaGraphRunner | None = None
         capturer = capturer or capturer_for(loaded.device)
         if capturer is not None and options.static_decode != "off" and options.rules is None:
-            self.graphs = CudaGraphRunner(loaded, self.forward, capturer, warn, options.compact_batch)
+            self.graphs = CudaGraphRunner(loaded, self.forward, capturer, warn, options.compact_batch, self.fused)
         if options.static_decode == "on" and not self.uses_cuda_graphs:
             why = f"the model is on {loaded.device.type}" if capturer is None else "they can't hold this model"
             warn(f"static_decode = on has no effect: decoding uses no CUDA graphs, since {why}. Results are the same.")
@@ -155,7 +152,7 @@ class LocalEngine:
         times: list[float] = []
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
-        with self.without_layer_cache(), edited_model(self.loaded.model, edits, self.sites) as edit_hooks:
+        with self.without_layer_cache(), edited_model(self.loaded.model, edits, self.sites, self.fused) as edit_hooks:
             wanted = self._generation(tokens, edits, edit_hooks, n_tokens)
             self._decode(wanted, [], lambda *_: times.append(time.perf_counter()), set(), no_progress)
         # The first steps may warm up caches, and tokens of graphs arrive several at a time.
@@ -197,7 +194,7 @@ class LocalEngine:
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], progress: Progress
     ) -> Float[Tensor, "candidate prompt vocab"]:
         found: Tensor | None = None
-        with edited_model(self.loaded.model, edits, self.sites) as edit_hooks:
+        with edited_model(self.loaded.model, edits, self.sites, self.fused) as edit_hooks:
             for start in self._prefilled(prompts, self.plan(edits, edit_hooks.assign)):
                 log_probabilities = start.logits.float().log_softmax(dim=-1).unflatten(0, (len(edits), -1))
                 if found is None:
@@ -217,7 +214,7 @@ class LocalEngine:
     ) -> Iterator[tuple[int, Float[Tensor, "candidate position vocab"]]]:
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
         pad = self._chat.tokenizer.pad_token_id
-        with edited_model(self.loaded.model, edits, self.sites) as edit_hooks:
+        with edited_model(self.loaded.model, edits, self.sites, self.fused) as edit_hooks:
             scorer = AnswerScorer(self.forward, self.loaded.device, pad, self._batch_size, edit_hooks.assign)
             for index, log_probabilities in scorer.run(tokens, answers, len(edits)):
                 yield index, log_probabilities
@@ -237,7 +234,7 @@ class LocalEngine:
         stopper = EarlyStopper(self._chat.decode, is_settled, prune_at or [None] * len(edits))
         ends = end_tokens(self.loaded.model, self._chat.tokenizer)
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
-        with edited_model(self.loaded.model, edits, self.sites) as edit_hooks:
+        with edited_model(self.loaded.model, edits, self.sites, self.fused) as edit_hooks:
             wanted = self._generation(tokens, edits, edit_hooks, max_new_tokens)
             rows = self._decode(wanted, ends, stopper, stopper.pruned, progress)
         texts = self._chat.decode([row.tokens for row in rows.values()])

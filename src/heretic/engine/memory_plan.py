@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_CANDIDATES = 32
-CACHE_COPIES = 2
-"""Of the keys and values of a row: decoding moves those of the prompts to buffers of its own."""
+POSITION_MULTIPLE = 32
+"""The buffers of a recorded step have a multiple of this many positions (engine/cuda_graphs/static_batch.py)."""
 
 HEADROOM = 0.15
 """Share of a device's memory that is left to fragmentation and to the libraries."""
@@ -35,8 +35,8 @@ class ModelShape:
 class MemoryPlan:
     """Bytes of a search in 16 bits: `weights` once, the others for each row of a forward.
 
-    `keys_and_values` are those at full length, `prefill` the activations of a prompt in the widest place, `logits` the
-    last position's with their log-probabilities in fp32.
+    `keys_and_values` are those at full length, to which a prefill writes as well; `prefill` the activations of a prompt
+    in the widest place, `logits` the last position's with their log-probabilities in fp32.
     """
 
     weights: int
@@ -44,22 +44,23 @@ class MemoryPlan:
     prefill: int
     logits: int
 
-    @property
-    def row(self) -> int:
-        """The most that a row takes: it is prefilled first, and then keeps its keys and values."""
-        return CACHE_COPIES * self.keys_and_values + self.logits
+    def working(self, rows: int, prefilled: int) -> int:
+        """Bytes besides the weights of a batch of so many rows, of which `prefilled` are prefilled at once."""
+        return rows * (self.keys_and_values + self.logits) + prefilled * self.prefill
 
     def peak(self, rows: int, prefilled: int) -> int:
-        """Bytes of a forward of so many rows, of which `prefilled` are prefilled at once."""
-        return self.weights + max(rows * self.row, rows * self.keys_and_values + prefilled * self.prefill)
+        return self.weights + self.working(rows, prefilled)
 
     def fitting(self, total: int, prompts: int) -> int:
-        """Candidates a forward, with a row for each prompt, that fit a device of `total` bytes; 0: not even one."""
-        room = (1 - HEADROOM) * total
-        fitting = [
-            count for count in range(1, MAX_CANDIDATES + 1) if self.peak(count * prompts, count * prompts) <= room
-        ]
-        return max(fitting, default=0)
+        """Candidates a forward, with a row for each prompt, that fit a device of `total` bytes; 0: not even one.
+
+        Prompts may all have one length, and are then prefilled at once.
+        """
+        return min(MAX_CANDIDATES, self.fitting_rows(total - self.weights, total) // prompts)
+
+    def fitting_rows(self, free: int, total: int) -> int:
+        """Rows that fit `free` bytes of a device of `total`."""
+        return max(0, int((free - HEADROOM * total) / self.working(1, 1)))
 
 
 def shape_of(model: Any, config: Any) -> ModelShape:
@@ -83,9 +84,10 @@ def plan_memory(shape: ModelShape, quantization: str, prompt_length: int, respon
     linear = shape.parameters - shape.embeddings
     # Gate, up and their product beside the stream and its edit, of which fp32 copies are made.
     position = 3 * HALF * shape.intermediate + (2 * HALF + 2 * FULL) * shape.d_model
+    positions = -(-(prompt_length + response_length) // POSITION_MULTIPLE) * POSITION_MULTIPLE
     return MemoryPlan(
         weights=int(linear * LINEAR_BYTES[quantization] + shape.embeddings * HALF),
-        keys_and_values=(prompt_length + response_length) * shape.cached * shape.layers * HALF,
+        keys_and_values=positions * shape.cached * shape.layers * HALF,
         prefill=prompt_length * position,
         logits=shape.vocabulary * (HALF + FULL),
     )

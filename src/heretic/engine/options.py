@@ -15,6 +15,7 @@ class EngineOptions:
     cache_lower_layers: outputs of the layers below the first edited one are cached.
     fast_attention: a decode kernel for bfloat16 on a CPU (model/kernels/decode_attention.py).
     packed_weights: weights in the layout of the CPU's matrix products (model/kernels/packed_linear.py).
+    gpu_kernels: edits and attention by Triton kernels on a GPU (model/kernels/gpu_kernels.py).
     static_decode: decoding by CUDA graphs. "auto" uses them on a CUDA device; "on" also warns where they can't be used.
 
     `rules` are no shortcut: what the model's generation configuration forbids and penalises. CUDA graphs can't
@@ -26,6 +27,7 @@ class EngineOptions:
     cache_lower_layers: bool = True
     fast_attention: bool = True
     packed_weights: bool = True
+    gpu_kernels: bool = True
     static_decode: StaticDecode = "auto"
     rules: GenerationRules | None = None
 
@@ -38,6 +40,7 @@ PLAIN = EngineOptions(
     cache_lower_layers=False,
     fast_attention=False,
     packed_weights=False,
+    gpu_kernels=False,
     static_decode="off",
 )
 """No shortcut: the path that every shortcut is compared with."""

@@ -1,7 +1,7 @@
 """The machine's accelerator, by whatever drives it: CUDA, ROCm (which torch calls cuda), XPU or MPS."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,38 @@ def device_name(device: torch.device) -> str:
 def free_memory(device: torch.device) -> int:
     """Bytes that the device has free; of the machine's memory for a CPU, and for weights that are on no device."""
     return _memory(device)[0] if device.type == accelerator() else psutil.virtual_memory().available
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of all memory of the device; of the machine for a CPU."""
+    return _memory(device)[1] if device.type == accelerator() else psutil.virtual_memory().total
+
+
+def allocated_memory(device: torch.device) -> int:
+    """Bytes that tensors take on the device; 0 where that is not counted."""
+    module = _module(device)
+    if hasattr(module, "memory_allocated"):
+        return int(module.memory_allocated(device))
+    # So MPS calls it.
+    return int(module.current_allocated_memory()) if hasattr(module, "current_allocated_memory") else 0
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that tensors took on the device since the start, or since `peak_of`; None where that is not
+    counted."""
+    count = getattr(_module(device), "max_memory_allocated", None)
+    return None if count is None else int(count(device))
+
+
+def peak_of(device: torch.device, task: Callable[[], None]) -> int:
+    """Bytes that `task` takes at its peak besides what was there; 0 where that is not counted."""
+    module, before = _module(device), allocated_memory(device)
+    if not hasattr(module, "reset_peak_memory_stats"):
+        task()
+        return 0
+    module.reset_peak_memory_stats(device)
+    task()
+    return max(0, int(module.max_memory_allocated(device)) - before)
 
 
 def empty_cache() -> None:

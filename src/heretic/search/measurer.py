@@ -1,5 +1,6 @@
 """Evaluates the candidates of a search, in this process or in several."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -70,8 +71,10 @@ class InProcessMeasurer:
         compile_edit: Compile,
         candidates: int = 1,
         open_candidates: int = 0,
+        warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         self._evaluator = evaluator
+        self._warn, self._warned = warn, False
         self._baseline = baseline
         self._compile = compile_edit
         self._open: list[EvaluationRequest] = []
@@ -111,6 +114,12 @@ class InProcessMeasurer:
         return results
 
     def _use_less(self, candidates: int) -> None:
+        if not self._warned:
+            self._warn(
+                f"There was no memory for {candidates} candidates in the same forward passes: they are halved as far "
+                "as necessary, with the same results. Set candidates_per_forward or batch_size to begin with fewer."
+            )
+        self._warned = True
         if candidates > 1:
             self._candidates = candidates // 2
         elif not self._evaluator.engine.halve_batch_size():

@@ -7,11 +7,12 @@ import psutil
 import torch
 
 from ..ablation.sites import ExpertSite, FusedExpertsSite
-from ..engine.batch_size import find_candidates, timing_prompts
-from ..engine.kv_cache import cache_bytes, make_cache
+from ..engine.batch_size import find_candidates, planned_candidates, timing_prompts
 from ..engine.local import LocalEngine
+from ..engine.measured_plan import bytes_a_row, fitting_rows, measured_plan
 from ..engine.protocol import no_progress
 from ..evaluation.heldout.evaluate import HeldoutPrompts
+from ..model.accelerator import accelerator
 from ..prompts.prompt import Prompt
 from ..session.autotune import measured_once, tuning_key
 from ..session.context import LoadedStudy, Session
@@ -80,7 +81,11 @@ def _processes(loaded: LoadedStudy, vocab: int) -> int:
 def _candidates(loaded: LoadedStudy) -> int:
     """Candidates per forward pass; the engine's batch size is enlarged to hold them."""
     count = choose_candidates(loaded.session, loaded.engine)
-    loaded.engine.set_batch_size(batch_size_for(count, loaded.engine.batch_size, len(_bad(loaded))))
+    engine, bad = loaded.engine, _bad(loaded)
+    wanted = batch_size_for(count, engine.batch_size, len(bad))
+    if count > 1:
+        wanted = max(engine.batch_size, _fitting_rows(engine, wanted, bad, loaded.settings.max_response_length))
+    engine.set_batch_size(wanted)
     return count
 
 
@@ -95,6 +100,8 @@ def choose_candidates(session: Session, engine: LocalEngine) -> int:
 
     def measure() -> int:
         with session.reporter.step("Finding the number of candidates per forward pass") as progress:
+            if engine.loaded.device.type == accelerator():
+                return planned_candidates(engine, bad, settings.max_response_length, lambda _: progress(1))
             return find_candidates(engine, bad, lambda _: progress(1))
 
     if settings.candidates_per_forward:
@@ -102,6 +109,13 @@ def choose_candidates(session: Session, engine: LocalEngine) -> int:
     # If a batch of all prompts is not the fastest, more rows are no faster.
     fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
     return measured_once(tuning_key(engine, session), f"candidates of {len(bad)}", measure) if fastest else 1
+
+
+def _fitting_rows(engine: LocalEngine, wanted: int, bad: tuple[Prompt, ...], max_response_length: int) -> int:
+    """The rows of a forward: all that are wanted, or as many as fit an accelerator's memory, where others wait."""
+    if engine.loaded.device.type != accelerator():
+        return wanted
+    return min(wanted, fitting_rows(engine, measured_plan(engine, bad, max_response_length)))
 
 
 def _experts_keep_cache(engine: LocalEngine) -> bool:
@@ -129,19 +143,10 @@ def _measured_processes(engine: LocalEngine, count: int, bad: tuple[Prompt, ...]
 def _fitting(engine: LocalEngine, bad: tuple[Prompt, ...], vocab: int, max_response_length: int) -> int:
     """Number of processes whose caches and logits fit the free memory."""
     longest = max(len(engine.chat.tokens(prompt)) for prompt in bad) + max_response_length
-    cached = min(len(bad), engine.batch_size) * _bytes_a_row(engine, longest)
+    cached = min(len(bad), engine.batch_size) * bytes_a_row(engine, longest)
     # Removing rows copies the cache; log-probabilities of all prompts are compared in fp32.
     needed = 2 * cached + 3 * len(bad) * vocab * 4
     return max(1, int(SHARE_OF_MEMORY * psutil.virtual_memory().available / needed))
-
-
-@torch.inference_mode()
-def _bytes_a_row(engine: LocalEngine, positions: int) -> int:
-    """Memory of the cache of one row with that many positions: measured, since models differ in what they keep."""
-    tokens = torch.zeros(1, positions, dtype=torch.long, device=engine.loaded.device)
-    cache = make_cache(engine.loaded.model.config, positions)
-    engine.forward(tokens, torch.ones_like(tokens), cache)
-    return cache_bytes(cache)
 
 
 def _bad(loaded: LoadedStudy) -> tuple[Prompt, ...]:

@@ -96,6 +96,7 @@ def engine_options(settings: EngineSettings) -> EngineOptions:
         cache_lower_layers=settings.cache_lower_layers,
         fast_attention=settings.fast_attention,
         packed_weights=settings.packed_weights,
+        gpu_kernels=settings.gpu_kernels,
         static_decode=settings.static_decode,
     )
 

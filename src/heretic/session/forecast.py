@@ -17,6 +17,7 @@ from ..model.loading.load import fastest_cpu_dtype
 from ..model.loading.size import ModelSize, model_size
 from ..model.placement import META
 from ..report.text import duration
+from .autotune import note_peak
 from .context import RunningStudy
 from .prompts import RunPrompts
 from .speed import product_rate, record_search, recorded_rate, work_of
@@ -119,10 +120,12 @@ def say_forecast(
 
 @contextmanager
 def kept_speed(running: RunningStudy) -> Iterator[None]:
-    """Keeps the speed of the search in it, if that was long enough to tell, for the forecasts of later ones."""
+    """Keeps the speed of the search in it, if that was long enough to tell, for the forecasts of later ones; and the
+    peak of its memory on an accelerator."""
     before, started = running.study.n_finished(), time.monotonic()
     yield
     loaded, trials = running.loaded, running.study.n_finished() - before
+    note_peak(loaded.engine, loaded.session)
     parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
     if trials < TELLING_TRIALS or parameters < SMALL:
         return

@@ -38,8 +38,8 @@ PROMPT_SETTINGS = (
     *("over_refusal_heldout_prompts", "chat_template_arguments", "chat_template_date"),
 )
 ROUNDING_SETTINGS = (
-    *("dtypes", "batch_size", "candidates_per_forward", "n_workers", "open_candidates"),
-    *("share_prefix", "cache_lower_layers", "fast_attention", "packed_weights", "compact_batch", "static_decode"),
+    *("dtypes", "batch_size", "candidates_per_forward", "n_workers", "open_candidates", "share_prefix"),
+    *("cache_lower_layers", "fast_attention", "packed_weights", "gpu_kernels", "compact_batch", "static_decode"),
 )
 """Settings whose rounding may move a metric in its last digits, or that decide the order in which trials are asked."""
 

@@ -122,18 +122,39 @@ class SmallMemory(OpReplay):
         return super().capture(*args)
 
 
-def test_after_running_out_of_memory_only_smaller_batches_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_have_no_memory_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = engine_for("llama", 64)
     said: list[str] = []
     fast = captured(plain, said, capturer=SmallMemory())
     forwards = count_calls(monkeypatch, Forward, "decode_step")
     edits = edits_of(plain, 1, 3)
-    assert answers(fast, edits) == answers(plain, edits)
-    assert answers(fast, edits) == answers(plain, edits)
-    assert len(said) == 1 and "no memory" in said[0] and not forwards
+    for _ in range(2):
+        assert answers(fast, edits) == answers(plain, edits)
+        assert fast.graphs is not None and fast.graphs.batch.capacity.rows == 16
+    assert forwards and len(said) == 1 and "no memory for recorded steps of 33 rows" in said[0]
     assert answers(fast, [{}]) == answers(plain, [{}])
-    assert forwards and fast.uses_cuda_graphs
-    assert fast.graphs is not None and fast.graphs.batch.capacity.rows == 11
+    assert fast.uses_cuda_graphs
+
+
+def test_a_prefill_without_memory_is_tried_with_fewer_rows() -> None:
+    """At first, when no token has been read; later, the caller is told."""
+    plain = engine_for("llama", 64)
+    said: list[str] = []
+    fast = captured(plain, said)
+    edits = edits_of(plain, 1, 3)
+    largest = 20
+
+    def check(ids: Tensor) -> None:
+        if len(ids) > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    expected = answers(plain, edits)
+    with fast.forward.observed(check):
+        assert answers(fast, edits) == expected
+        assert len(said) == 1 and fast.graphs is not None and fast.graphs.batch.capacity.rows == 16
+        largest = 2
+        with pytest.raises(torch.OutOfMemoryError):
+            answers(fast, edits)
 
 
 def test_infinite_edits_stay_with_their_own_rows() -> None:
@@ -154,4 +175,4 @@ def test_candidates_without_a_finite_logit_are_no_check() -> None:
     broken = [{site.module: SiteEdit(torch.full((32, 1), 3e38), torch.ones(32, 1)) for site in plain.sites}]
     assert not torch.isfinite(plain.first_token_log_probabilities(PROMPTS, broken, no_progress)).any()
     assert answers(fast, broken) == answers(plain, broken)
-    assert fast.uses_cuda_graphs and fast.graphs is not None and fast.graphs.n_checked == 0
+    assert fast.uses_cuda_graphs and fast.graphs is not None and not any(fast.graphs._checked.values())

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from heretic.ablation.edit import SiteEdit, edit_rows
+from heretic.engine.options import PLAIN
 from heretic.engine.protocol import no_progress
+from heretic.model.hooks.edits import EditHooks
 from heretic.model.kernels.decode_attention import GPU_NAME
 from heretic.model.kernels.gpu_kernels import NO_KERNELS, GpuKernels, gpu_kernels
 from tests.support.captured_engines import answers, captured, edits_of
@@ -92,6 +94,17 @@ def test_a_cpu_and_a_kernel_that_is_wrong_keep_the_plain_path(monkeypatch: pytes
     assert gpu_kernels.__wrapped__(torch.device("cuda:0"), torch.float32) == GpuKernels()
 
 
+def test_the_kernel_is_left_to_forwards_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning differentiates through the edits: hooks take the kernel only when they are asked to."""
+    monkeypatch.setattr("heretic.model.hooks.edits.gpu_kernels", lambda *_: GpuKernels(edited))
+    plain = engine_for("llama", 4, PLAIN)
+    edits = edits_of(plain, 3, 2)
+    model, sites = plain.loaded.model, plain.sites
+    kernels = [EditHooks(model, edits, sites, fused)._kernel for fused in (True, False)]
+    assert kernels == [edited, None]
+    assert EditHooks(model, edits, sites)._kernel is None and not plain.fused
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
 def test_models_use_the_kernels_with_the_same_responses(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several candidates of several ranks; GPT-2 has biases at the sites, OPT flattens rows and positions. Plain and
@@ -110,7 +123,7 @@ def test_models_use_the_kernels_with_the_same_responses(family: str, monkeypatch
         calls.append("attention")
         return attended(*arguments)  # type: ignore[arg-type]
 
-    for module in ("model.hooks.edits", "engine.cuda_graphs.static_edits", "model.kernels.decode_attention"):
+    for module in ("model.hooks.edits", "model.kernels.decode_attention"):
         monkeypatch.setattr(f"heretic.{module}.gpu_kernels", lambda *_: GpuKernels(edit, attention))
     fast = captured(plain)
     assert fast.loaded.model.config._attn_implementation == GPU_NAME

@@ -48,6 +48,11 @@ class EngineSettings(Section):
         description="Keep copies of the weights in the layout of a CPU's matrix kernels. They are made only where "
         "memory is plentiful.",
     )
+    gpu_kernels: bool = Field(
+        default=True,
+        description="Apply edits, and attend while decoding, by kernels in Triton on a GPU. They are used where Triton "
+        "is installed and can compile them.",
+    )
     compact_batch: bool = Field(
         default=True, description="Remove responses from the batch as soon as they have ended or are decided."
     )

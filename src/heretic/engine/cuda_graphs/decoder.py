@@ -47,30 +47,37 @@ class StaticDecoder:
 
         None, before any token: plain forwards must decode.
         """
-        n_candidates = len(wanted.edits)
-        needed = BatchCapacity(
-            rows=min(len(wanted.prompts) * n_candidates, max(n_candidates, self._max_rows)),
-            positions=max(map(len, wanted.prompts)) + wanted.max_new_tokens,
-            candidates=n_candidates,
-            rank=max((each.rank for edit in wanted.edits for each in edit.values()), default=1),
-        )
-        order = sorted(range(len(wanted.prompts)), key=lambda index: len(wanted.prompts[index]))
-        if wanted.max_new_tokens < CHECK_STEPS or not self._runner.begin(needed, wanted.edits):
+        n_candidates, n_prompts = len(wanted.edits), len(wanted.prompts)
+        order = sorted(range(n_prompts), key=lambda index: len(wanted.prompts[index]))
+        if wanted.max_new_tokens < CHECK_STEPS:
             return None
         prefix = self._prefill.prefix(wanted.prompts, order, wanted.plan)
         if not is_preallocated(prefix.cache):
             return None
-        batch = _Rows(self._runner, self._prefill, wanted, prefix, needed.rows)
+        rows = min(n_prompts * n_candidates, max(n_candidates, self._max_rows))
+        while rows >= n_candidates and self._runner.enabled:
+            needed = BatchCapacity(
+                rows=rows,
+                positions=max(map(len, wanted.prompts)) + wanted.max_new_tokens,
+                candidates=n_candidates,
+                rank=max((each.rank for edit in wanted.edits for each in edit.values()), default=1),
+            )
+            if self._runner.begin(needed, wanted.edits):
+                batch = _Rows(self._runner, self._prefill, wanted, prefix, rows)
+                try:
+                    return self._scheduler(batch, wanted, on_token, pruned).run(order, range(n_candidates), progress)
+                except GraphsUnusable:
+                    if not self._runner.limited:
+                        return None
+            elif not self._runner.limited:
+                return None
+            # Rows that have no memory wait.
+            rows //= 2
+        return None
+
+    def _scheduler(self, batch: "_Rows", wanted: Generation, on_token: OnToken, pruned: set[int]) -> RowScheduler:
         n_reads = READS_IN_FLIGHT.get(self._runner.device.type, 1)
-        scheduler = RowScheduler(batch, self._end_tokens, wanted.max_new_tokens, on_token, pruned, n_reads)
-        try:
-            return scheduler.run(order, range(n_candidates), progress)
-        except GraphsUnusable:
-            return None
-        except torch.OutOfMemoryError:
-            # The caller tries again with fewer rows: their buffers may be smaller.
-            self._runner.release()
-            raise
+        return RowScheduler(batch, self._end_tokens, wanted.max_new_tokens, on_token, pruned, n_reads)
 
 
 class _Rows:
@@ -93,7 +100,17 @@ class _Rows:
     def admit(self, prompts: Sequence[int], candidates: Sequence[int], free: Sequence[int]) -> Admitted:
         """Raises:
         GraphsUnusable: before the first token, if captured steps can't be used.
+        OutOfMemoryError: later, if a prefill finds no memory.
         """
+        try:
+            return self._admit(prompts, candidates, free)
+        except torch.OutOfMemoryError as error:
+            self._runner.limit_rows()
+            if self._verified:
+                raise
+            raise GraphsUnusable from error
+
+    def _admit(self, prompts: Sequence[int], candidates: Sequence[int], free: Sequence[int]) -> Admitted:
         slots, taken, in_place = _Slots(free), list[int](), False
 
         def row_cache(n_rows: int) -> KVCache | None:
@@ -112,7 +129,7 @@ class _Rows:
             self._runner.load(start, tokens[-1], taken, in_place)
             rows += zip(start.prompts * len(candidates), start.candidates.tolist(), taken, strict=True)
         if not self._verified:
-            self._runner.verify(self._size, self._wanted.edits, self._wanted.hooks, [slot for *_, slot in rows])
+            self._runner.verify(self._size, self._wanted.hooks, [slot for *_, slot in rows])
         self._verified = True
         prompts_of, candidates_of, slots_of = (list(each) for each in zip(*rows, strict=True))
         return Admitted(prompts_of, candidates_of, slots_of, AsyncTokens(torch.cat(tokens)[None]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...ablation.edit import ModelEdit
 from ...ablation.sites import ExpertSite, FusedExpertsSite
-from ...model.hooks.edits import EditHooks
+from ...model.hooks.edits import EditHooks, fused_kernel
 from ...model.kernels.decode_attention import GPU_NAME as MASKED_ATTENTION
 from ...model.kernels.decode_attention import NAME as DECODE_ATTENTION
 from ...model.loading.load import LoadedModel
@@ -24,8 +24,8 @@ from .static_batch import BatchCapacity, StaticBatch, StaticBatchView
 from .static_edits import StaticEdits
 
 N_CHECKS = 2
-"""Sets of candidates whose logits are compared with plain forwards: one with the edits of the capture, and one with
-others, which shows edits that the capture has made constant."""
+"""Sets of candidates whose logits are compared with plain forwards, for each batch size: one with the edits of the
+capture, and one with others, which shows edits that the capture has made constant."""
 
 DIFFERENT = "its logits differ from those of a plain forward by {:.2g} of the largest logit"
 
@@ -62,12 +62,14 @@ class CudaGraphRunner:
         capturer: GraphCapturer,
         warn: Callable[[str], None],
         compact_batch: bool,
+        fused: bool = False,
     ) -> None:
         self._loaded = loaded
         self._forward = forward
         self._capturer = capturer
         self._warn = warn
         self.compact_batch = compact_batch
+        self._kernel = fused_kernel(loaded.model) if fused else None
         self.device = loaded.device
         self.enabled = supports_cuda_graphs(loaded, forward)
         self._too_large: int | None = None
@@ -80,9 +82,8 @@ class CudaGraphRunner:
         self._edits: StaticEdits | None = None
         self._graphs: dict[int, Graph] = {}
         self._failed: set[int] = set()
-        self.n_checked = 0
+        self._checked: dict[int, list[Sequence[ModelEdit] | None]] = {}
         self._loaded_edits: Sequence[ModelEdit] | None = None
-        self._checked_edits: Sequence[ModelEdit] | None = None
 
     @property
     def has_graphs(self) -> bool:
@@ -111,7 +112,7 @@ class CudaGraphRunner:
             capacity = extended if self._fits(extended) else needed
             self.release()
             self._capacity = capacity
-        with self._failures(needed):
+        with self._failures():
             if self._edits is None:
                 self._edits = StaticEdits(
                     self._loaded.model,
@@ -119,6 +120,7 @@ class CudaGraphRunner:
                     self.capacity.candidates,
                     self.capacity.rank,
                     self._loaded.d_model,
+                    self._kernel,
                 )
             if edits is not self._loaded_edits and not self._edits.load(edits):
                 return False
@@ -136,51 +138,53 @@ class CudaGraphRunner:
         Raises:
             GraphsUnusable: there is no memory for the batch.
         """
-        with self._failures(self.capacity, GraphsUnusable):
+        with self._failures(GraphsUnusable):
             if self._batch is None:
                 self._batch = StaticBatch(start, self.capacity)
             self._batch.load(start, first, rows, in_place)
 
-    def verify(self, size: int, edits: Sequence[ModelEdit], hooks: EditHooks, rows: Sequence[int]) -> None:
+    def verify(self, size: int, hooks: EditHooks, rows: Sequence[int]) -> None:
         """Captures the step of a batch size, if that is missing, and compares the first steps with plain forwards.
 
         Raises:
             GraphsUnusable: they differ, or a capture failed.
         """
-        with self._failures(self.capacity, GraphsUnusable):
-            new = size not in self._graphs
-            if new:
-                self._capture(size, hooks)
-            if new or (self.n_checked < N_CHECKS and edits is not self._checked_edits):
-                self._checked_edits = edits
-                worst = self._worst_difference(size, hooks, rows)
-                if worst is None:
-                    # Without a finite row there is nothing to compare.
-                    self._checked_edits = None
-                    raise GraphsUnusable
-                self.n_checked += 1
-                # Negated, so that NaN fails.
-                if not worst <= logit_tolerance(self.batch.logits.dtype):
-                    self._disable(DIFFERENT.format(worst))
-                    raise GraphsUnusable
+        with self._failures(GraphsUnusable):
+            worst = self._checked_difference(size, hooks, rows)
+            if worst is None:
+                # Without a finite row there is nothing to compare.
+                raise GraphsUnusable
+            # Negated, so that NaN fails.
+            if not worst <= logit_tolerance(self.batch.logits.dtype):
+                self._disable(DIFFERENT.format(worst))
+                raise GraphsUnusable
 
     def add_size(self, size: int, hooks: EditHooks, rows: Sequence[int]) -> bool:
         """Whether the batch size, which is captured if it was not, can be used from now on for `rows`."""
-        if size in self._graphs:
-            return True
-        self._failed.add(size)
         try:
-            self._capture(size, hooks)
-            worst = self._worst_difference(size, hooks, rows)
+            worst = self._checked_difference(size, hooks, rows)
         # Any error of a driver, or no memory: the larger size serves.
         except RuntimeError:
-            worst = None
-        if worst is None or not worst <= logit_tolerance(self.batch.logits.dtype):
             self.batch.rewind()
+            worst = None
+        usable = worst is not None and worst <= logit_tolerance(self.batch.logits.dtype)
+        if not usable:
             self._graphs.pop(size, None)
-            return False
-        self._failed.discard(size)
-        return True
+            self._failed.add(size)
+        return usable
+
+    def _checked_difference(self, size: int, hooks: EditHooks, rows: Sequence[int]) -> float | None:
+        """The largest difference of a logit from plain forwards; 0 for a size that was compared with these candidates,
+        or with enough others; None where there is nothing to compare."""
+        if size not in self._graphs:
+            self._capture(size, hooks)
+        seen = self._checked.setdefault(size, [])
+        if len(seen) == N_CHECKS or any(edits is self._loaded_edits for edits in seen):
+            return 0.0
+        worst = self._worst_difference(size, hooks, rows)
+        if worst is not None:
+            seen.append(self._loaded_edits)
+        return worst
 
     def replay(self, size: int) -> None:
         self._graphs[size].replay()
@@ -234,7 +238,7 @@ class CudaGraphRunner:
         return worst
 
     @contextmanager
-    def _failures(self, needed: BatchCapacity, raised: type[Exception] | None = None) -> Iterator[None]:
+    def _failures(self, raised: type[Exception] | None = None) -> Iterator[None]:
         """Notes that there was no memory, or that captured steps can't be used; then raises `raised`."""
         try:
             yield
@@ -242,7 +246,7 @@ class CudaGraphRunner:
         except GraphsUnusable:
             raise
         except torch.OutOfMemoryError:
-            self._limit_size(needed)
+            self.limit_rows()
         # Any error of a family's code or of a driver: plain forwards give the same responses.
         except Exception as error:  # noqa: BLE001
             self._disable(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
@@ -252,17 +256,22 @@ class CudaGraphRunner:
     def _fits(self, capacity: BatchCapacity) -> bool:
         return self._too_large is None or capacity.rows * capacity.padded_positions < self._too_large
 
-    def _limit_size(self, needed: BatchCapacity) -> None:
-        """After an out-of-memory error, only smaller batches are tried."""
+    @property
+    def limited(self) -> bool:
+        """Whether a batch found no memory, so that only smaller ones are tried."""
+        return self._too_large is not None
+
+    def limit_rows(self) -> None:
+        """After an out-of-memory error: only smaller batches than this one from now on."""
         if self._too_large is None:
             self._warn(
-                f"Batches of {needed.rows} rows are decoded without CUDA graphs, with the same results but slower: "
-                "there is no memory for a graph and the keys and values of such a batch. A smaller batch_size may be "
-                "faster."
+                f"There is no memory for recorded steps of {self.capacity.rows} rows: fewer are decoded at a time, "
+                "with the same results. A smaller batch_size or fewer candidates_per_forward may be faster."
             )
-        self._too_large = needed.rows * needed.padded_positions
+        self._too_large = self.capacity.rows * self.capacity.padded_positions
         self.release()
-        torch.cuda.empty_cache()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _disable(self, reason: str) -> None:
         self.enabled = False

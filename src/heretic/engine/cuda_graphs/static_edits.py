@@ -11,17 +11,28 @@ from torch import Tensor, nn
 
 from ...ablation.edit import ModelEdit, SiteEdit, edit_rows, stack_edits
 from ...ablation.sites import Site
-from ...model.kernels.gpu_kernels import gpu_kernels
+from ...model.kernels.gpu_kernels import FusedEdit
 from ...model.layers import hooks
 
 
 class StaticEdits:
-    """Buffers for the edits of `n_candidates` at every one of `sites`, up to `rank`. No site may hold experts."""
+    """Buffers for the edits of `n_candidates` at every one of `sites`, up to `rank`. No site may hold experts.
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site], n_candidates: int, rank: int, d_model: int) -> None:
+    `kernel` applies them in one pass, where there is one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        n_candidates: int,
+        rank: int,
+        d_model: int,
+        kernel: FusedEdit | None = None,
+    ) -> None:
         self._modules = {site.module: model.get_submodule(site.module) for site in sites}
         device = next(model.parameters()).device
-        self._kernel = gpu_kernels(device, model.dtype).edit
+        self._kernel = kernel
         # (site, candidate, rank, d_model): the factors of all candidates are one matrix without a copy.
         shape = (len(self._modules), n_candidates, rank, d_model)
         self._left, self._right = torch.zeros(shape, device=device), torch.zeros(shape, device=device)

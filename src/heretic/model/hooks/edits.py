@@ -21,10 +21,12 @@ class EditHooks:
     """The edits of several candidates on one model; each row of a batch belongs to one candidate.
 
     Call `assign` before each forward whose rows differ from those of the last one. `sites` include the edited ones, and
-    tell which of them are experts of a mixture.
+    tell which of them are experts of a mixture. `fused`: by the kernel of a GPU where there is one; it has no gradient.
     """
 
-    def __init__(self, model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site]) -> None:
+    def __init__(
+        self, model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site], fused: bool = False
+    ) -> None:
         names = list(dict.fromkeys(name for edit in edits for name in edit))
         self.modules = {name: model.get_submodule(name) for name in names}
         self._stacked = {
@@ -39,7 +41,7 @@ class EditHooks:
         self._n_candidates = len(edits)
         devices = {edit.left.device for edit in self._stacked.values()}
         self._candidates = {device: torch.arange(len(edits), device=device) for device in devices}
-        self._kernel = _kernel(model)
+        self._kernel = fused_kernel(model) if fused else None
         self.ran: set[str] = set()
         self._paused = False
 
@@ -103,7 +105,7 @@ class EditHooks:
         return edited.to(output.dtype).view(output.shape)
 
 
-def _kernel(model: nn.Module) -> FusedEdit | None:
+def fused_kernel(model: nn.Module) -> FusedEdit | None:
     """The edit in one pass, where all weights are on one device that has such a kernel."""
     computing = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     devices = {parameter.device for parameter in computing}
@@ -138,13 +140,15 @@ def _on_device(edit: SiteEdit, module: nn.Module) -> SiteEdit:
 
 
 @contextmanager
-def edited_model(model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site]) -> Iterator[EditHooks]:
-    """Applies `edits`, one a candidate, inside the `with` block; an empty edit is the baseline.
+def edited_model(
+    model: nn.Module, edits: Sequence[ModelEdit], sites: Sequence[Site], fused: bool = False
+) -> Iterator[EditHooks]:
+    """Applies `edits`, one a candidate, inside the `with` block; an empty edit is the baseline. `fused`: see EditHooks.
 
     Raises:
         RuntimeError: forwards ran, but the module of some site never did, so that its edit had no effect.
     """
-    edit_hooks = EditHooks(model, edits, sites)
+    edit_hooks = EditHooks(model, edits, sites, fused)
     with edit_hooks.attached():
         yield edit_hooks
     if edit_hooks.ran and edit_hooks.never_ran():

@@ -23,18 +23,26 @@ MAX_HEAD_DIM = 256
 
 
 def use_decode_attention(model: Any) -> bool:
-    """Sets a faster attention of one new position on a model that uses `sdpa`; False, and no change, where there is
-    none for its device and dtype."""
-    attends = getattr(model.config, "_attn_implementation", None)
-    if attends not in ("sdpa", NAME, GPU_NAME) or not model._can_set_attn_implementation():
+    """Sets the attention of a CPU in bfloat16 on a model that uses `sdpa`; False, and no change, elsewhere."""
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or not _can_be_set(model):
         return False
-    if model.device.type == "cpu" and model.dtype == torch.bfloat16:
-        _set(model, NAME, _attention_on_cpu)
-        return True
+    _set(model, NAME, _attention_on_cpu)
+    return True
+
+
+def use_masked_attention(model: Any) -> bool:
+    """Sets the attention of a GPU's recorded steps on a model that uses `sdpa`; False, and no change, without the
+    kernel."""
     kernel = gpu_kernels(model.device, model.dtype).attention
-    if kernel is not None:
-        _set(model, GPU_NAME, partial(_attention_on_gpu, kernel))
-    return kernel is not None
+    if kernel is None or not _can_be_set(model):
+        return False
+    _set(model, GPU_NAME, partial(_attention_on_gpu, kernel))
+    return True
+
+
+def _can_be_set(model: Any) -> bool:
+    attends = getattr(model.config, "_attn_implementation", None)
+    return attends in ("sdpa", NAME, GPU_NAME) and bool(model._can_set_attn_implementation())
 
 
 def _set(model: Any, name: str, attention: Callable[..., Any]) -> None:

@@ -53,7 +53,8 @@ def fused_edit(
     return edited.view(output.shape)
 
 
-@triton.jit
+# 1 or a multiple of 16 would be compiled for by itself.
+@triton.jit(do_not_specialize=["positions"])
 def _edit(  # type: ignore[no-untyped-def]
     written,
     edited,

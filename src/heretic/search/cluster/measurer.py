@@ -46,7 +46,8 @@ def open_measurer(running: RunningStudy, parallelism: Parallelism) -> Iterator[M
         batch_size = batch_size_for(candidates, engine.batch_size, prompts)
         yield ActorMeasurer(engine.pool, batch_size, candidates, open_candidates)
         return
-    alone = InProcessMeasurer(running.evaluator, running.baseline, loaded.compile, candidates, open_candidates)
+    compiled, warn = loaded.compile, running.reporter.warn
+    alone = InProcessMeasurer(running.evaluator, running.baseline, compiled, candidates, open_candidates, warn)
     with workers(parallelism.processes, alone, open_candidates) as measurer:
         yield measurer
 

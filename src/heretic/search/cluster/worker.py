@@ -125,7 +125,7 @@ class ModelWorker:
         )
         study = LoadedStudy(self._session, state.record, self._engine, state.tensors, state.stats)
         baseline = evaluator.baseline(recorded=state.record.baseline)
-        self._measurer = InProcessMeasurer(evaluator, baseline, study.compile, MAX_CANDIDATES)
+        self._measurer = InProcessMeasurer(evaluator, baseline, study.compile, MAX_CANDIDATES, warn=self._notes.warn)
         self._notes.take()
         self._doing = "idle"
 
