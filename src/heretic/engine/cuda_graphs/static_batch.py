@@ -172,7 +172,7 @@ class StaticBatch:
 
     def rows_of(self, rows: Int[Tensor, " row"]) -> tuple[KVCache, Int[Tensor, "row position"]]:
         """Copies of the keys and values of `rows` up to their last position, and their mask."""
-        length = int(self.positions[rows].max())
+        length = max(self.positions[rows].tolist())
         cache: Any = Cache(layers=[kind.empty_like() for kind in self._kinds])
         for layer, keys, values in zip(cache.layers, self.keys, self.values, strict=True):
             layer.update(keys[rows, :, :length], values[rows, :, :length])
