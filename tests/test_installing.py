@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import heretic
 from heretic import installing
 from heretic.installing import install_command
 
@@ -102,3 +104,17 @@ def test_without_metadata_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(importlib.metadata, "requires", missing)
     assert installing.install_command("report") == 'pip install "heretic[report]"'
+
+
+def test_the_version_has_one_source() -> None:
+    root = SOURCE.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "version" not in project and "version" in project["dynamic"]
+    assert f"\nversion: {heretic.__version__}\n" in (root / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {heretic.__version__}" in (root / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_package_of_the_source_is_installed() -> None:
+    """setup.py lists what find_packages finds: a directory without __init__.py would be left out."""
+    inside = {path.parent for path in (SOURCE / "heretic").rglob("*.py")}
+    assert all((path / "__init__.py").is_file() for path in inside)

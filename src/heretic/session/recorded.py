@@ -57,7 +57,8 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
     record = study.record
     settings = changed(settings, recorded_values(record.settings, str(study.path), reporter), str(study.path))
     place = f"revision {record.model_revision} on the hub" if record.model_revision else record.model_path
-    reporter.say(f"{study.path} was recorded with the model {record.model!r} ({place!r}).")
+    elsewhere = "" if place == record.model else f" ({place})"
+    reporter.say(f"Study {study.path} of the model {record.model}{elsewhere}.")
     checkpoint = checkpoint_of(record)
     check_original(settings, checkpoint)
     check_files(checkpoint, record.files_digest, str(study.path), reporter)
