@@ -14,7 +14,7 @@ NEVER_TAKEN = {
     *("model", "model_commit", "trust_remote_code", "full_precision_model", "device_map", "max_memory"),
     *("offload_outputs_to_cpu", "max_batch_size", "print_responses", "evaluate_model", "benchmarks", "judges"),
     *("study_checkpoint_dir", "resume", "reproduce", "trial", "export", "gguf_type", "output"),
-    *("imatrix", "max_shard_size"),
+    *("imatrix", "max_shard_size", "base_model"),
     *("upload", "upload_public", "print_residual_geometry", "plot_residuals", "residual_plot_path"),
     *("residual_plot_title", "residual_plot_style"),
     *("ray", "ray_address", "gpus_per_model", "threads_per_model", "max_actors", "storage"),
