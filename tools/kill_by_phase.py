@@ -37,7 +37,8 @@ def wait(*_, **__):
     time.sleep({seconds})
 setattr(owner, last, wait)
 from heretic.cli import main
-sys.exit(main(arguments))
+sys.argv[1:] = arguments
+sys.exit(main())
 """
 
 
@@ -76,7 +77,7 @@ def flags_of(planted: Path, home: Path) -> list[str]:
     files = {
         f"--{side}{part}prompts": f"{planted}/{side}_{name}.txt"
         for side in ("good", "bad")
-        for part, name in (("-", "direction"), ("-evaluation-", "search"), ("-heldout-", "search"))
+        for part, name in (("-", "direction"), ("-evaluation-", "search"), ("-heldout-", "report"))
     }
     others = "--system-prompt none --dtypes float32 --batch-size 64 --max-response-length 4 --n-trials 6 --n-workers 1"
     words = [*others.split(), "--heldout-trials", "0", "--study-checkpoint-dir", str(home / "checkpoints")]
@@ -127,7 +128,7 @@ def stop(phase: Phase, number: signal.Signals, times: int, planted: Path, study:
                 process.send_signal(number)
                 time.sleep(0.2 if times > 1 else 0)
             rest = _rest(process)
-        yield from _left(process.returncode, number, rest, children, time.monotonic() - began)
+        yield from _left(process.returncode, number, times, rest, children, time.monotonic() - began)
         yield from _kept(home, temporary, phase)
 
 
@@ -140,9 +141,10 @@ def _rest(process: "subprocess.Popen[str]") -> str:
 
 
 def _left(
-    status: int, number: signal.Signals, rest: str, children: list[psutil.Process], seconds: float
+    status: int, number: signal.Signals, times: int, rest: str, children: list[psutil.Process], seconds: float
 ) -> Iterator[str]:
-    if status != STATUS[number]:
+    # A shell shows both alike. The second of two signals may reach an interpreter that has let go of its handlers.
+    if status not in (STATUS[number], -number if times > 1 else STATUS[number]):
         yield f"status {status} instead of {STATUS[number]}"
     if "Traceback" in rest:
         yield f"a traceback: {rest.strip().splitlines()[-1]}"

@@ -14,11 +14,13 @@ def check_target(model: str | None, export: ExportSettings) -> str:
     """The model that is named, after checks of the export's target that need no files of the model.
 
     Raises:
-        ConfigError: no model is named.
+        ConfigError: no model is named, or no importance matrix is where one is named.
         ExportError: the output exists, or the upload is impossible.
     """
     if model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
+    if export.imatrix is not None and not export.imatrix.is_file():
+        raise ConfigError(f"Expected an importance matrix at {export.imatrix} (--imatrix), but there is no such file.")
     if export.output is not None or export.export not in (None, "none") or export.upload is not None:
         check_output(export.output or Path(default_output(model)))
     if export.upload is not None:
