@@ -20,8 +20,8 @@ def ending_signals(for_good: bool = False) -> Iterator[None]:
     """While it is open, SIGTERM and SIGHUP raise the interrupt that every stage knows; those that the caller ignores
     (nohup) stay ignored.
 
-    A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it. All
-    handlers are restored afterwards, unless they are changed `for_good`: until the process ends.
+    A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it. The
+    handlers are restored afterwards. `for_good`: the process ends then, and Ctrl+C stays ignored until it has.
     """
     received.clear()
     before: dict[int, Any] = {}
@@ -36,8 +36,8 @@ def ending_signals(for_good: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in () if for_good else before.items():
-            signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if for_good and number == signal.SIGINT else handler)
 
 
 def ignore_interrupts() -> None:
