@@ -28,7 +28,7 @@ import transformers  # noqa: E402
 from family_edits import exports, hooks_equal_merge  # noqa: E402
 from family_job import gradient_error, whole_job  # noqa: E402
 from family_models import Excluded, Unbuildable, build, line  # noqa: E402
-from tiny_models import causal_families, image_text_families  # noqa: E402
+from tiny_models import causal_families, image_text_families, image_text_model  # noqa: E402
 
 from heretic.ablation.sites import components_of  # noqa: E402
 from heretic.model.layers import decoder_layers  # noqa: E402
@@ -74,7 +74,8 @@ def check(family: str, job: bool = True) -> Row:
         row = replace(row, components=components_of(tuple(sites)), layer_classes=classes, error=error)
         if job:
             row, step = replace(row, gradient=_outcome(gradient_error, build(family))), "whole job"
-            whole_job(model)
+            # A text model that is saved by itself may have no class that loads it: it comes with its images' encoder.
+            whole_job(model if model.config.model_type == family else image_text_model(family) or model)
         return replace(row, outcome="works")
     except Excluded as error:
         return Row(family, "excluded", reason=str(error))

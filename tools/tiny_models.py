@@ -140,6 +140,18 @@ def tiny_model(family: str, seed: int = 0, **values: Any) -> Any:
     return model.eval()
 
 
+def image_text_model(family: str, seed: int = 0) -> Any | None:
+    """A random model of text and images of the family; None where it has no class for one."""
+    if family not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForImageTextToText.from_config(tiny_config(family)).float()
+        randomize(model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
 @torch.no_grad()
 def randomize(model: nn.Module) -> None:
     """Weights so large that each layer matters; vectors that begin as a constant (norms, biases) get noise."""

@@ -39,3 +39,11 @@ def test_a_token_without_an_embedding_is_shown() -> None:
     check(Prompt("word5"), vocabulary=number + 1)
     with pytest.raises(PromptError, match=rf"prompt 2 .* has token {number} \('word5'\)"):
         check(Prompt("word5"), vocabulary=number)
+
+
+@pytest.mark.parametrize(("made", "named"), [([], "makes none of it"), ([3, 4], "makes the same of all")])
+def test_a_tokenizer_that_reads_nothing_is_named(made: list[int], named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of another class of tokenizer: transformers loads them without a word."""
+    monkeypatch.setattr("heretic.model.chat.format.ChatFormat.encode", lambda self, text: made)
+    with pytest.raises(PromptError, match=named):
+        check(Prompt("word2"))

@@ -16,6 +16,7 @@ def check_prompts(
     Raises:
         PromptError: one does not; the text shows its beginning.
     """
+    seen: set[tuple[int, ...]] = set()
     for number, prompt in enumerate(prompts, 1):
         rendered = chat.render(prompt)
         shown = f"prompt {number} ({prompt.text[:60]!r}...)"
@@ -27,6 +28,12 @@ def check_prompts(
                     f"{chat.template.model_name} leaves it out or changes it. Drop or reword it."
                 )
         tokens = chat.encode(rendered)
+        if not tokens:
+            raise PromptError(
+                f"Expected tokens of {shown}, but the tokenizer of {chat.template.model_name} makes none of it: its "
+                "files seem to belong to another class of tokenizer. Check tokenizer.json and tokenizer_config.json."
+            )
+        seen.add(tuple(tokens))
         if vocabulary is not None and tokens and max(tokens) >= vocabulary:
             raise PromptError(
                 f"Expected tokens from 0 to {vocabulary - 1}, those of the model's embeddings, but {shown} has token "
@@ -39,3 +46,8 @@ def check_prompts(
                 f"{context_length}, but {shown} has {len(tokens)} tokens. "
                 "Shorten or drop it, or lower max_response_length."
             )
+    if len(seen) == 1 and len({prompt.text for prompt in prompts}) > 1:
+        raise PromptError(
+            f"Expected prompts that differ in their tokens, but the tokenizer of {chat.template.model_name} makes the "
+            "same of all. Check tokenizer.json and tokenizer_config.json."
+        )
