@@ -24,6 +24,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+
+if importlib.util.find_spec("torchvision"):
+    # A wheel for CUDA has no operators on a machine without it, and importing it asks for these by name.
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
 import transformers  # noqa: E402
 from family_edits import exports, hooks_equal_merge  # noqa: E402
 from family_job import gradient_error, whole_job  # noqa: E402
@@ -133,10 +139,6 @@ def _kept_rows(file: Path | None) -> dict[str, Row]:
 
 def _quiet() -> None:
     warnings.filterwarnings("ignore")
-    if importlib.util.find_spec("torchvision"):
-        # A wheel for CUDA has no operators on a machine without it, and importing it asks for these by name.
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.disable(logging.WARNING)
