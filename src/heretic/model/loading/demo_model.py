@@ -56,7 +56,7 @@ def _download(directory: Path) -> Path:
 
 def _pip(directory: Path) -> list[str]:
     """The command of pip: this environment's, or that of a new one where it has none (as uv makes them)."""
-    if importlib.util.find_spec("pip") is not None:
+    if _has_pip():
         return [sys.executable, "-m", "pip"]
     environment = PipEnvironment()
     try:
@@ -67,6 +67,10 @@ def _pip(directory: Path) -> list[str]:
             f"made ({type(error).__name__}). Install pip here, or take another model."
         ) from error
     return [environment.python, "-m", "pip"]
+
+
+def _has_pip() -> bool:
+    return importlib.util.find_spec("pip") is not None
 
 
 class PipEnvironment(venv.EnvBuilder):
