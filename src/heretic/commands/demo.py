@@ -8,7 +8,7 @@ from ..config import Settings
 from ..config.changes import changed
 from ..events import Reporter
 from ..export.directory import check_output
-from ..model.loading.demo_model import demo_model
+from ..model.loading.demo_model import demo_model, demo_model_path
 from ..report.text import duration
 from ..ui.flags import FlagChooser
 from .run import run
@@ -37,14 +37,21 @@ def demo_flags() -> dict[str, str]:
 def run_demo(settings: Settings, reporter: Reporter) -> int:
     """Fetches the model if need be, searches without questions, and says where the edited model is."""
     settings = changed(settings, {"output": _free_output(settings.output)})
-    with reporter.step("Fetching SmolLM2-135M-Instruct (98 MB, once)"):
-        model = demo_model()
+    model = settings.model or str(_fetched(reporter))
     reporter.say(
         f"The demo stops after {duration(settings.time_budget or 0)} or {settings.n_trials} trials. A normal search "
         f"runs {Settings().n_trials} trials without a time limit, on the same prompts and response length."
     )
-    settings = changed(settings, {"model": settings.model or str(model)})
+    settings = changed(settings, {"model": model})
     return run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)
+
+
+def _fetched(reporter: Reporter) -> Path:
+    """The demo's model, from the user's cache if it is there."""
+    if demo_model_path().exists():
+        return demo_model_path()
+    with reporter.step("Fetching SmolLM2-135M-Instruct (98 MB, once)"):
+        return demo_model()
 
 
 def _free_output(output: Path | None) -> Path:

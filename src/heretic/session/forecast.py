@@ -9,7 +9,7 @@ from typing import Literal
 import psutil
 import torch
 
-from ..config import ModelSettings
+from ..config import ModelSettings, SearchSettings
 from ..engine.memory_plan import LINEAR_BYTES
 from ..events import Reporter
 from ..model.accelerator import accelerator, devices
@@ -105,15 +105,17 @@ def lines(found: Forecast, quantization: str, trials: int, prompts: tuple[int, i
 
 
 def say_forecast(
-    settings: ModelSettings, trials: int, response_length: int, prompts: RunPrompts, reporter: Reporter
+    settings: ModelSettings, search: SearchSettings, response_length: int, prompts: RunPrompts, reporter: Reporter
 ) -> None:
     """Says size, memory and time before anything is downloaded or loaded, and warns where the model does not fit."""
     size = model_size(str(settings.model), settings.model_commit)
     if size is None or size.parameters < SMALL:
         return
     found = forecast(size, on_cpu=str(settings.device_map).startswith("cpu"))
-    for line in lines(found, settings.quantization, trials, _counts(prompts), response_length):
+    for line in lines(found, settings.quantization, search.n_trials, _counts(prompts), response_length):
         reporter.say(line)
+    if search.time_budget is not None:
+        reporter.say(f"The time budget ends the run after {duration(search.time_budget)}.")
     if (advice := found.advice(settings.quantization)) is not None:
         reporter.warn(advice)
 

