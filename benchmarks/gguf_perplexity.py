@@ -22,7 +22,7 @@ from common import demo_prompts, demo_settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
-from llama_cpp_runner import LlamaCpp, Parameters
+from llama_cpp_runner import SILENT, LlamaCpp, Parameters
 
 from heretic.ablation.directions import Directions
 from heretic.ablation.methods.kernel.parameters import KernelParameters
@@ -70,6 +70,7 @@ def quantise_elsewhere(libllama: Path, source: Path, output: Path, kind: str) ->
         for path in sorted(libllama.parent.glob(name))[:1]:
             ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(libllama))
+    library.llama_log_set(SILENT, None)
     library.llama_model_quantize_default_params.restype = Parameters
     library.llama_model_quantize.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(Parameters)]
     parameters = library.llama_model_quantize_default_params()

@@ -68,7 +68,8 @@ class LlamaCpp:
 
 
 _LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-_silent = _LOG(lambda *_: None)
+SILENT = _LOG(lambda *_: None)
+"""Takes what llama.cpp says and drops it."""
 
 
 def find_llama_cpp() -> Path | None:
@@ -112,6 +113,6 @@ def _library() -> Any:
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    library.llama_log_set(_silent, None)
+    library.llama_log_set(SILENT, None)
     library.llama_backend_init()
     return library

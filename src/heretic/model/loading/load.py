@@ -196,7 +196,10 @@ def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
     with reading("a configuration", checkpoint, "Check config.json, and that transformers is recent enough for it."):
         trusted = settings.trust_remote_code or False
         if checkpoint.configuration is not None:
-            return AutoConfig.from_pretrained(checkpoint.configuration, trust_remote_code=trusted).get_text_config()
+            original = AutoConfig.from_pretrained(checkpoint.configuration, trust_remote_code=trusted).get_text_config()
+            # What was converted from a quantised checkpoint is not quantised in its way.
+            original.__dict__.pop("quantization_config", None)
+            return original
         return AutoConfig.from_pretrained(checkpoint.directory, trust_remote_code=trusted, **checkpoint.source)
 
 
