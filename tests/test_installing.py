@@ -1,7 +1,6 @@
 """Commands that add an extra, and two programs that install the same names."""
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -90,7 +89,7 @@ def test_an_environment_of_pipx_is_changed_by_pipx(monkeypatch: pytest.MonkeyPat
 
 def test_an_environment_of_uv_has_no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["plotly>=6.0; extra == 'report'"])
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installing, "has_pip", lambda: False)
     monkeypatch.setattr(sys, "prefix", "/somewhere/env")
     monkeypatch.setenv("VIRTUAL_ENV", "/somewhere/env")
     assert install_command("report") == 'uv pip install "plotly>=6.0"'

@@ -50,11 +50,16 @@ def _installer() -> str:
     prefix = Path(sys.prefix)
     if prefix.parent.name == "venvs" and prefix.parent.parent.name == "pipx":
         return f"pipx inject {prefix.name}"
-    if (prefix / "conda-meta").is_dir() or importlib.util.find_spec("pip") is not None:
+    if (prefix / "conda-meta").is_dir() or has_pip():
         return "pip install"
     # Without --python, uv changes the environment that is entered, which may be another one or none.
     here = os.environ.get("VIRTUAL_ENV") == sys.prefix
     return "uv pip install" if here else f'uv pip install --python "{sys.prefix}"'
+
+
+def has_pip() -> bool:
+    """Whether this environment has pip; looking for its module would switch off setuptools' distutils in this process."""
+    return any(True for _ in importlib.metadata.distributions(name="pip"))
 
 
 @cache

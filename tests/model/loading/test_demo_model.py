@@ -13,7 +13,7 @@ from heretic.model.loading.demo_model import _pip
 
 def test_an_environment_without_pip_takes_that_of_a_new_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert _pip(tmp_path) == [sys.executable, "-m", "pip"]
-    monkeypatch.setattr(demo_model, "_has_pip", lambda: False)
+    monkeypatch.setattr(demo_model, "has_pip", lambda: False)
     # The environment itself is made, without the seconds that its pip takes.
     monkeypatch.setattr(venv.EnvBuilder, "_setup_pip", lambda *_: None)
     python, *rest = _pip(tmp_path)
@@ -21,7 +21,7 @@ def test_an_environment_without_pip_takes_that_of_a_new_one(monkeypatch: pytest.
 
 
 def test_where_none_can_be_made_the_reason_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(demo_model, "_has_pip", lambda: False)
+    monkeypatch.setattr(demo_model, "has_pip", lambda: False)
     (tmp_path / "environment").write_text("")
     with pytest.raises(ModelError, match="this environment has none"):
         _pip(tmp_path)

