@@ -58,7 +58,8 @@ def _installer() -> str:
 
 
 def has_pip() -> bool:
-    """Whether this environment has pip; looking for its module would switch off setuptools' distutils in this process."""
+    """Whether this environment has pip."""
+    # Looking for its module would switch off setuptools' distutils in this process.
     return any(True for _ in importlib.metadata.distributions(name="pip"))
 
 
