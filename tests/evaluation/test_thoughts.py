@@ -2,7 +2,7 @@
 
 import pytest
 
-from heretic.evaluation.thoughts import ends_in_thought, find_separator, last_marker
+from heretic.evaluation.thoughts import closing_marker, ends_in_thought, find_separator, last_marker
 
 HARMONY = "<|end|><|start|>assistant<|channel|>final<|message|>"
 OPENERS = [
@@ -77,3 +77,28 @@ def test_answers_have_none() -> None:
 def test_the_last_marker() -> None:
     assert last_marker("\n</think>\n\nAnswer:") == len("\n</think>")
     assert last_marker("Answer:") == 0
+
+
+@pytest.mark.parametrize(
+    ("opener", "closer"),
+    [
+        ("<zorp>\n", "</zorp>"),
+        ("<seed:zorp>", "</seed:zorp>"),
+        ("[ZORP]", "[/ZORP]"),
+        ("◁zorp▷", "◁/zorp▷"),
+        ("<|zorp>", "<zorp|>"),
+        ("<|begin_zorp|>", "<|end_zorp|>"),
+        ("<|START_ZORP|>", "<|END_ZORP|>"),
+        ("<|zorp_start|>", "<|zorp_end|>"),
+        ("<｜begin▁of▁zorp｜>", "<｜end▁of▁zorp｜>"),
+        ("<assistant>", ""),
+        ("<|assistant|>", ""),
+        ("<|im_start|>", ""),
+        ("[/INST]", ""),
+        ("</zorp>", ""),
+        ("<reserved_107>", ""),
+        ("<zorp> word", ""),
+    ],
+)
+def test_what_a_prompt_opens_is_closed_by_its_mirror(opener: str, closer: str) -> None:
+    assert closing_marker(f"<|im_start|>assistant\n{opener}") == closer

@@ -32,7 +32,11 @@ THINKERS = {
     "opened by the template": Thinker("<think>", "</think>", "<assistant><think>"),
     "an unknown word": Thinker("<zorp>", "</zorp>"),
     "an unknown special token": Thinker("[ZORP]", "[/ZORP]", special=True),
-    "an unknown word of the template": Thinker("<my_thoughts>", "<answer>", "<assistant><my_thoughts>"),
+    "a new word of the template": Thinker("<my_thoughts>", "<answer>", "<assistant><my_thoughts>"),
+    "an unknown word of the template": Thinker("<zorp>", "</zorp>", "<assistant><zorp>"),
+    "an unknown special token of the template": Thinker(
+        "<|begin_zorp|>", "<|end_zorp|>", "<assistant><|begin_zorp|>", special=True
+    ),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .thoughts import ends_in_thought, find_separator, last_marker
+from .thoughts import closing_marker, ends_in_thought, find_separator, last_marker
 
 TOKENS = 24
 LONG_LOOKS = (200, 800)
@@ -94,7 +94,7 @@ def find_response_prefix(
     if measure_thinking:
         return _common_beginning(model, "")
     asking = model.prompt()
-    prefix = closing or close_opened(asking, skips) or (own_closing(model, "") if ends_in_thought(asking) else "")
+    prefix = closing or close_opened(asking, skips) or _closing_of_prompt(model, asking)
     for _ in range(ROUNDS):
         found = _common_beginning(model, prefix)
         closed = close_thought(found, skips)
@@ -104,6 +104,16 @@ def find_response_prefix(
         if closed == found:
             break
     return prefix
+
+
+def _closing_of_prompt(model: Sampled, asking: str) -> str:
+    """The text with which the model closes the thought that the prompt opens: by a word for thinking, or, whatever its
+    word, by a marker that responses close before they go on; "" where it opens none."""
+    if ends_in_thought(asking):
+        return own_closing(model, "")
+    marker = closing_marker(asking)
+    found = own_closing(model, "") if marker else ""
+    return found if marker and marker in found else ""
 
 
 def own_closing(model: Sampled, prefix: str) -> str:

@@ -13,6 +13,21 @@ NAMED = re.compile(rf"(?P<first>{MARKER.pattern})\s*{WORD}\s*(?P<last>{MARKER.pa
 ANNOUNCED = re.compile(rf"{WORD}[ \w]*:\Z", re.IGNORECASE)
 """Here are my reasoning steps:"""
 ENDING = re.compile(rf"(?:\s*(?:{MARKER.pattern}))+\s*\Z")
+ROLES = re.compile(r"assistant|model|bot|gpt|ai|user|system|human|inst|im|turn|role|header|message|content|text", re.IGNORECASE)
+"""Names of markers that open a turn, not a thought."""
+NAME = r"(?P<name>[^\W\d][^\W\d]*(?:[:-][^\W\d]+)?)"
+MIRRORS = tuple(
+    (re.compile(opener, re.IGNORECASE), closer)
+    for opener, closer in (
+        (rf"<{NAME}>", r"</\g<name>>"),
+        (rf"\[{NAME}\]", r"[/\g<name>]"),
+        (rf"◁{NAME}▷", r"◁/\g<name>▷"),
+        (rf"<\|{NAME}>", r"<\g<name>|>"),
+        (rf"<([|｜])(?:begin|start)((?:[_▁]of)?)([_▁]){NAME}\1>", r"<\1end\2\3\g<name>\1>"),
+        (rf"<([|｜]){NAME}([_▁])(?:begin|start)\1>", r"<\1\g<name>\3end\1>"),
+    )
+)
+"""Markers that open something, and the marker that closes it."""
 CLOSED = re.compile(r"/|end|close|\A<\w+\|>\Z", re.IGNORECASE)
 
 
@@ -26,6 +41,19 @@ def ends_in_thought(text: str) -> bool:
     if named is not None:
         return not any(CLOSED.search(marker) for marker in (named["first"], named["last"] or ""))
     return ANNOUNCED.search(tail) is not None
+
+
+def closing_marker(text: str) -> str:
+    """The marker that would close the one with which a prompt ends: </zorp> for <zorp>; "" where that opens nothing."""
+    tail = text.rstrip()[-120:]
+    last = next((match[0] for match in MARKER.finditer(tail) if match.end() == len(tail)), "")
+    for opener, closer in MIRRORS:
+        match = opener.fullmatch(last)
+        if match is not None and not ROLES.fullmatch(match["name"]):
+            # A marker in capitals is closed in capitals.
+            closing = match.expand(closer)
+            return closing.upper() if last.isupper() else closing
+    return ""
 
 
 def last_marker(text: str) -> int:

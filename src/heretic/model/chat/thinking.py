@@ -9,17 +9,23 @@ from ...errors import ModelError
 from ...prompts.prompt import Prompt
 from .format import PROBE, ChatFormat
 
-SWITCHES = ("enable_thinking", "thinking", "reasoning", "think", "enable_reasoning", "is_thinking", "thinking_enabled")
-"""Variables that are true or false."""
-AMOUNTS: Mapping[str, tuple[Any, ...]] = {
-    "thinking_budget": (0,),
-    "thinking_mode": ("off", "no_think", "disabled", "chat"),
-    "reasoning_effort": ("none", "no_think", "off", "minimal", "low"),
-    "thinking_effort": ("none", "no_think", "off", "minimal", "low"),
-}
-"""Variables of several values, with those that may mean none."""
-JUDGED_BY_HEAD = ("thinking_budget", "thinking_mode")
-"""Those whose value for none means just that, wherever the template prints it: a low effort is still an effort."""
+_WORD = r"(?:thinking|think|reasoning|reason|thoughts?|cot)"
+NAME = re.compile(
+    rf"\b(?:(?:enable|use|is|with|do)_)?{_WORD}(?:_(?:enabled|on|budget|mode|option|effort|level|strength))?\b"
+)
+"""A variable that switches thinking on: enable_thinking, thinking, reasoning_effort, thinking_budget."""
+INVERSE = re.compile(rf"\b(?:disable|skip|no)_?{_WORD}\b")
+"""One that switches it off: disable_thinking, no_think."""
+USUAL = ("enable_thinking", "thinking", "reasoning", "think")
+"""Those that are tried first, in this order."""
+NUMBER = re.compile(r"_budget\Z")
+TEXT = re.compile(r"_(?:mode|option|effort|level|strength)\Z")
+STATEMENT = re.compile(r"\{[%{].*?[%}]\}", re.DOTALL)
+NONE = ("none", "no_think", "nothink", "off", "disabled", "disable", "chat")
+"""Values that mean no thinking, wherever the template prints them."""
+LITTLE = ("minimal", "low")
+"""Values that mean no thinking only if the template closes the thought: a low effort is still an effort."""
+FULL = ("on", "enabled", "enable", "think", "thinking", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def thinking_off(chat: ChatFormat) -> Thinking:
             continue
         if text.startswith(usual):
             return Thinking(closing=text[len(usual) :])
-        if not passed and name not in chat.template.arguments and (name in SWITCHES or name in JUDGED_BY_HEAD):
+        if not passed and name not in chat.template.arguments and value not in LITTLE:
             passed = {name: value}
     return Thinking(passed)
 
@@ -53,26 +59,43 @@ def thinking_off(chat: ChatFormat) -> Thinking:
 def thinking_on(chat: ChatFormat) -> Thinking:
     """How this template switches thinking on; nothing where it thinks by itself or has no switch."""
     usual = _render(chat, {})
-    for name in _named(chat, SWITCHES):
-        if name in chat.template.arguments:
-            continue
-        on, off = _render(chat, {name: True}), _render(chat, {name: False})
-        if on is not None and on not in (usual, off) and off == usual:
-            return Thinking({name: True})
+    off = {name for name, value in _off_values(chat) if _render(chat, {name: value}) == usual}
+    for name, value in _on_values(chat):
+        text = _render(chat, {name: value})
+        if name in off and name not in chat.template.arguments and text not in (None, usual):
+            return Thinking({name: value})
     return Thinking()
 
 
 def _off_values(chat: ChatFormat) -> Iterator[tuple[str, Any]]:
-    for name in _named(chat, SWITCHES):
-        yield name, False
-    for name in _named(chat, AMOUNTS):
-        for value in AMOUNTS[name]:
-            yield name, value
+    for name in _names(chat):
+        if NUMBER.search(name):
+            yield name, 0
+        elif TEXT.search(name):
+            yield from ((name, value) for value in (*NONE, *LITTLE) if _knows(chat, name, value))
+        else:
+            yield name, INVERSE.fullmatch(name) is not None
 
 
-def _named(chat: ChatFormat, names: Any) -> list[str]:
-    """Those of the names that the template's text has."""
-    return [name for name in names if re.search(rf"\b{name}\b", chat.template.source)]
+def _on_values(chat: ChatFormat) -> Iterator[tuple[str, Any]]:
+    for name in _names(chat):
+        if TEXT.search(name):
+            yield from ((name, value) for value in FULL if _knows(chat, name, value))
+        elif not NUMBER.search(name):
+            yield name, INVERSE.fullmatch(name) is None
+
+
+def _names(chat: ChatFormat) -> list[str]:
+    """Names in the template's text that may be its switches: the usual ones, those that are true or false, others."""
+    found = dict.fromkeys(match[0] for pattern in (NAME, INVERSE) for match in pattern.finditer(chat.template.source))
+    order = {name: place for place, name in enumerate(USUAL)}
+    return sorted(found, key=lambda name: (bool(NUMBER.search(name) or TEXT.search(name)), order.get(name, len(order))))
+
+
+def _knows(chat: ChatFormat, name: str, value: str) -> bool:
+    """Whether the template has this value in a statement about the variable: of others it may make anything."""
+    statements = (statement for statement in STATEMENT.findall(chat.template.source) if name in statement)
+    return any(f"'{value}'" in statement or f'"{value}"' in statement for statement in statements)
 
 
 def _render(chat: ChatFormat, arguments: Mapping[str, Any]) -> str | None:
