@@ -44,11 +44,25 @@ def load(path: Path, content: str | bytes, **options: Any) -> PromptSet:
         ("openai.jsonl", OPENAI, "messages"),
         ("batch.jsonl", BATCH, "messages"),
         ("bare.jsonl", QUESTION, "prompt"),
+        ("list.jsonl", [OPENAI], "messages"),
+        ("turns.json", OPENAI["messages"], "messages"),
+        ("lists.json", [SHAREGPT["conversations"]], "messages"),
         ("objects.ndjson", {"text": QUESTION}, "text"),
     ],
 )
 def test_json_in_its_usual_shapes(name: str, content: Any, column: str, tmp_path: Path) -> None:
     assert [each.text for each in load(tmp_path / name, json.dumps(content), column=column)] == [QUESTION]
+
+
+def test_json_lines_under_the_name_of_json(tmp_path: Path) -> None:
+    rows = [OPENAI, {"messages": [{"role": "user", "content": "Name a lake."}]}]
+    loaded = load(tmp_path / "a.json", "\n".join(map(json.dumps, rows)), column="messages")
+    assert [each.text for each in loaded] == [QUESTION, "Name a lake."]
+
+
+def test_a_long_field_of_a_table(tmp_path: Path) -> None:
+    [loaded] = load(tmp_path / "a.csv", f'text\n"{QUESTION * 15000}"\n')
+    assert loaded.text == QUESTION * 15000
 
 
 @pytest.mark.parametrize("name", ["prompts.txt", "prompts.lst", "prompts.md", "prompts", "PROMPTS.TXT"])
@@ -131,6 +145,10 @@ def test_a_column_that_only_later_rows_have_is_found(tmp_path: Path) -> None:
     ("name", "content", "told"),
     [
         ("a.txt", "Tides für alle".encode("utf-16"), "UTF-16"),
+        ("a.txt", "Tides für alle".encode("utf-16-le"), "iconv -f UTF-16LE"),
+        ("a.txt", "Tides für alle".encode("utf-32"), "iconv -f UTF-32"),
+        ("a.xlsx", b"PK\x03\x04" + bytes(range(128, 255)), "no text file"),
+        ("a.json", '{"text": "a"\n', "delimiter"),
         ("a.csv", "text\nTides für alle".encode("cp1252"), "line 2 is not UTF-8, and looks like cp1252"),
         ("a.md", b"\x89PNG\0\0", "no text file"),
         ("a.csv", "id,text\n1,Tides, and rivers\n", "3 fields under 2 columns"),

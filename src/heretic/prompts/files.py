@@ -1,11 +1,13 @@
 """Rows of a prompt file: lines of text, JSON in its usual shapes, tables."""
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from ..files import parse_json
 
 Rows = list[dict[str, Any]]
 MOST_UNPACKED = 512 << 20
+NO_TEXT = "it is no text file; save it as text, CSV or JSON lines"
+PACKED = (b"PK\x03\x04", b"%PDF", b"\xd0\xcf\x11\xe0")
+"""Beginnings of the documents of office programs."""
 TEXT = "text"
 """The column of files that have none: lines, and JSON lists of texts."""
 
@@ -71,23 +76,40 @@ def decode(content: bytes) -> str:
     Raises:
         ValueError: it is something else; the text says what, and how to save it as UTF-8.
     """
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    wide = _wide(content)
+    if wide:
         raise ValueError(
-            "it is UTF-16, which Notepad calls Unicode; save it as UTF-8 there, or: iconv -f UTF-16 -t UTF-8"
+            f"it is {wide}, which Notepad calls Unicode; save it as UTF-8 there, or: iconv -f {wide} -t UTF-8"
         )
+    if content.startswith(PACKED):
+        raise ValueError(NO_TEXT)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if b"\0" in content:
-            raise ValueError("it is no text file") from error
+            raise ValueError(NO_TEXT) from error
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(
             f"line {line} is not UTF-8, and looks like cp1252 (Windows, Excel); save it as UTF-8, or: iconv -f CP1252 "
             "-t UTF-8"
         ) from error
     if "\0" in text:
-        raise ValueError("it is no text file")
+        raise ValueError(NO_TEXT)
     return text
+
+
+def _wide(content: bytes) -> str:
+    """The encoding of two or four bytes a character that the file is in; "" if it is in none."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    # Without a mark: nearly every other byte of a European text is zero.
+    start = content[:2000]
+    for name, zeros, others in (("UTF-16LE", start[1::2], start[::2]), ("UTF-16BE", start[::2], start[1::2])):
+        if len(zeros) > 3 and zeros.count(0) > 0.8 * len(zeros) and 0 not in others:
+            return name
+    return ""
 
 
 def _split(text: str) -> list[str]:
@@ -101,6 +123,10 @@ def _lines_of(text: str) -> Table:
 
 
 def _jsonl(text: str) -> Table:
+    if text.lstrip().startswith("["):
+        # Often a .jsonl file is one list.
+        with suppress(ValueError):
+            return _json(text)
     entries = {}
     for number, line in enumerate(_split(text), 1):
         if not line.strip():
@@ -113,10 +139,34 @@ def _jsonl(text: str) -> Table:
 
 
 def _json(text: str) -> Table:
-    content = parse_json(text)
+    try:
+        content = parse_json(text)
+    except ValueError:
+        # Often a .json file is JSON lines.
+        if _is_object(_split(text.strip())[0]):
+            return _jsonl(text)
+        raise
     if isinstance(content, Mapping):
         return _object(content)
-    return _table(content if isinstance(content, list) else [content], "entry")
+    entries = content if isinstance(content, list) else [content]
+    if _is_conversation(entries):
+        return _table([{"messages": entries}], "entry")
+    return _table([{"messages": entry} if _is_conversation(entry) else entry for entry in entries], "entry")
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(parse_json(line), dict)
+    except ValueError:
+        return False
+
+
+def _is_conversation(entries: Any) -> bool:
+    """Whether this is a list of the turns of one conversation."""
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and ({"role", "content"} <= set(entry) or {"from", "value"} <= set(entry))
+        for entry in entries or [None]
+    )
 
 
 def _object(content: Mapping[str, Any]) -> Table:
@@ -155,6 +205,8 @@ def _csv(text: str, delimiter: str | None = None) -> Table:
     if delimiter is None:
         delimiter = "," if "," in header else next((sign for sign in ";\t" if sign in header), ",")
     spaced = f"{delimiter} " in header
+    # A prompt may be a whole document; the default limit of a field is 128 KiB.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced)
     names = list(reader.fieldnames or [])
     rows: Rows = []
