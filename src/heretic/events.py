@@ -111,8 +111,11 @@ class Partner(Protocol):
     def reset(self) -> None:
         """Forgets the conversation."""
 
-    def use_system_prompt(self, text: str) -> None:
-        """Forgets the conversation; the next has this system prompt ("" for none)."""
+    def use_system_prompt(self, text: str) -> bool:
+        """Forgets the conversation; the next has this system prompt ("" for none).
+
+        True where the chat template takes no such message, so that it goes before the user's text.
+        """
 
     def use_sampling(self, **changes: Any) -> None:
         """Sets `temperature` (0 is greedy), `top_p` or `top_k` for the next answers."""

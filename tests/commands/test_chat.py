@@ -1,6 +1,7 @@
 """Trials of a recorded study, talked to and compared."""
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from heretic.cli import main
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
+
+SIDES, PARTS = ("good", "bad"), ("prompts", "evaluation-prompts")
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,22 @@ def test_answers_of_several_candidates_stand_together(study: Path, capsys: pytes
     itself, edited = text.split("[baseline]")[1].split(f"[trial {best}]", 1)
     assert "sorry" in itself
     assert "sure here" in edited.split(f"[trial {other}]")[0]
+
+
+def test_a_system_prompt_that_the_template_refuses_is_folded_and_said(
+    planted_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(planted_directory / "planted", tmp_path / "planted")
+    template = model / "chat_template.jinja"
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    template.write_text(refusal + template.read_text(encoding="utf-8"), encoding="utf-8")
+    prompts = [f"--{side}-{part}={planted_directory / f'{side}_search.txt'}" for side in SIDES for part in PARTS]
+    flags = ["--system-prompt", "none", "--n-trials", "1", "--n-startup-trials", "1", "--dtypes", "float32"]
+    flags += ["--study-checkpoint-dir", str(tmp_path / "studies"), "--export", "none", "--heldout-trials", "0"]
+    assert main([str(model), *prompts, *flags, "--batch-size", "8", "--max-response-length", "4"]) == 0
+    [study] = (tmp_path / "studies").glob("*.jsonl")
+    capsys.readouterr()
+    said = "word1\n/system word2 word3\nword1\n/system none\n"
+    text = chat(monkeypatch, capsys, said, str(study), "--trial", "baseline", "--system-prompt", "word4")
+    assert text.count("takes no system message: it goes before the user's text") == 2
+    assert text.count("Model: sure here") == 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heretic.errors import PromptError
-from heretic.ui.chat import HELP, Terminal, talk
+from heretic.ui.chat import FOLDED, HELP, ChatOptions, Terminal, talk
 
 
 class Script(Terminal):
@@ -52,8 +52,9 @@ class Echo:
     def reset(self) -> None:
         self.calls.append("RESET")
 
-    def use_system_prompt(self, text: str) -> None:
+    def use_system_prompt(self, text: str) -> bool:
         self.calls.append(("SYSTEM", text))
+        return text.startswith("Folded")
 
     def use_sampling(self, **changes: Any) -> None:
         self.calls.append(changes)
@@ -109,6 +110,14 @@ def test_commands_reach_the_partner() -> None:
         ("TOKENS", 20),
         ("SEED", 3),
     ]
+
+
+def test_a_folded_system_prompt_is_announced() -> None:
+    terminal = Script("/system Folded here.", "/system Be brief.", "/system none")
+    talk(Echo(), "", terminal)
+    assert [FOLDED in piece for piece in terminal.pieces[1:]] == [True, False, False]
+    assert ChatOptions(system="Folded here.").apply(Echo()) == FOLDED
+    assert ChatOptions(system="Be brief.", seed="3").apply(Echo()) == ""
 
 
 @pytest.mark.parametrize(

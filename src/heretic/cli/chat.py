@@ -39,8 +39,8 @@ def run(namespace: argparse.Namespace) -> int:
     from ..session.recorded import find_trial, load_study
 
     def screen(partner: Partner, title: str) -> None:
-        options.apply(partner)
-        talk(partner, title, lines_of_stdin())
+        note = options.apply(partner)
+        talk(partner, f"{title} {note}".rstrip(), lines_of_stdin())
 
     study = given_study(namespace)
     trial = None if namespace.which == "baseline" else find_trial(study, namespace.which)

@@ -34,9 +34,10 @@ class Conversation:
     def reset(self) -> None:
         self._turns = []
 
-    def use_system_prompt(self, text: str) -> None:
+    def use_system_prompt(self, text: str) -> bool:
         self._system = text
         self.reset()
+        return self._stream.folds(text)
 
     def use_sampling(self, **changes: Any) -> None:
         self._sampling = replace(self._sampling, **changes)

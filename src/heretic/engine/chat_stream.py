@@ -78,6 +78,10 @@ class ResponseStream:
             [text] = self._chat.decode([response])
             yield text[len(shown) :]
 
+    def folds(self, system: str) -> bool:
+        """Whether this system prompt goes before the user's text, since the template takes no such message."""
+        return self._chat.folds(system)
+
     def _tokens(self, turns: Sequence[Turn], system: str | None) -> list[int]:
         """The conversation up to the start of the response."""
         messages = self._chat.messages(Prompt(turns[0].text, system))

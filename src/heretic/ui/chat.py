@@ -21,6 +21,7 @@ HELP = """/reset           begin a new conversation
 /seed N          draw the same again
 /quit            go back, as Escape on an empty line, Ctrl+D and Ctrl+C do;
                  during a response Ctrl+C stops it"""
+FOLDED = "The chat template takes no system message: it goes before the user's text."
 COMMAND = re.compile(r"/([a-z-]+)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -41,18 +42,23 @@ class ChatOptions:
         """
         self.apply(_Nobody())
 
-    def apply(self, partner: Partner) -> None:
-        """Raises:
-        ConfigError: a value can't be.
+    def apply(self, partner: Partner) -> str:
+        """Sets them; what the user should know about it, or "".
+
+        Raises:
+            ConfigError: a value is invalid.
         """
+        note = ""
         for name in ("system", *VALUES):
             value = getattr(self, name.replace("-", "_"))
             if value is None:
                 continue
             try:
-                SETTERS[name](partner, value)
+                said = SETTERS[name](partner, value)
             except ValueError as error:
                 raise ConfigError(f"--{'system-prompt' if name == 'system' else name}: {error}") from error
+            note = FOLDED if said.endswith(FOLDED) else note
+        return note
 
 
 class _Nobody:
@@ -60,7 +66,8 @@ class _Nobody:
 
     def reset(self) -> None: ...
 
-    def use_system_prompt(self, text: str) -> None: ...
+    def use_system_prompt(self, text: str) -> bool:
+        return False
 
     def use_sampling(self, **changes: float) -> None: ...
 
@@ -182,8 +189,9 @@ def _system(partner: Partner, argument: str) -> str:
     if not argument:
         raise ValueError("Expected a text, or none.")
     system = "" if argument.lower() == "none" else argument
-    partner.use_system_prompt(system)
-    return "A new conversation, " + (f"with the system prompt {system!r}." if system else "without a system prompt.")
+    folded = partner.use_system_prompt(system)
+    said = "A new conversation, " + (f"with the system prompt {system!r}." if system else "without a system prompt.")
+    return f"{said} {FOLDED}" if folded else said
 
 
 def _temperature(partner: Partner, argument: str) -> str:
