@@ -64,6 +64,10 @@ def test_an_option_can_not_be_abbreviated(capsys: pytest.CaptureFixture[str]) ->
         ("", ["model", "--n-trails", "5"], "unknown option --n-trails: did you mean --n-trials?"),
         ("chat", ["study", "--temprature=1"], "unknown option --temprature: did you mean --temperature?"),
         ("chat", ["study", "--qqqqzzzz"], "unknown option --qqqqzzzz\n"),
+        ("", ["model", "--n_trials", "5"], "unknown option --n_trials: did you mean --n-trials?"),
+        ("", ["model", "--save-directory", "x"], "--save-directory is an option of another program: give output"),
+        ("", ["model", "--load-in-4bit"], "give quantization = bnb_4bit"),
+        ("", ["model", "--scorer-weights", "x"], "unknown option --scorer-weights\n"),
         ("export", ["study", "--n-trials", "5"], "--n-trials has no effect on this command"),
         ("chat", ["study", "--model", "other"], "--model has no effect on this command"),
         ("compare", ["study", "--no-prune-dominated"], "--no-prune-dominated has no effect on this command"),
@@ -90,6 +94,18 @@ def test_parts_of_a_table_are_put_together() -> None:
     given = given_flags(build_parser("").parse_args(arguments))
     assert json.loads(str(given["bad_prompts"])) == {"dataset": "x.csv", "residual_plot_label": "Bad"}
     assert json.loads(str(given["max_memory"])) == {"0": "8GB"}
+
+
+def test_variables_of_a_template_have_types() -> None:
+    parts = ["--chat-template-arguments.enable_thinking", "false", "--chat-template-arguments.reasoning_effort=low"]
+    given = given_flags(build_parser("").parse_args(["m", *parts]))
+    assert json.loads(str(given["chat_template_arguments"])) == {"enable_thinking": False, "reasoning_effort": "low"}
+
+
+def test_a_switch_without_meaning_here_needs_no_value() -> None:
+    parse = build_parser("").parse_args
+    assert "collect_reproducibles" in given_flags(parse(["m", "--collect-reproducibles"]))
+    assert "collect_reproducibles" in given_flags(parse(["m", "--collect-reproducibles", "true"]))
 
 
 @pytest.mark.parametrize(

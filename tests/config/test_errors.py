@@ -165,3 +165,10 @@ def test_a_key_below_a_table_by_mistake_is_told_to_go_above() -> None:
     text = problem('[bad_prompts]\ndataset = "b"\nrefusal_markers = ["sorry"]\n')
     assert "bad_prompts.refusal_markers (config.toml, line 3) is not a known key: refusal_markers belongs" in text
     assert "above the first [table]" in text
+
+
+def test_a_file_in_another_encoding_is_told_apart() -> None:
+    for encoding in ("utf-16", "cp1252"):
+        Path("config.toml").write_bytes('system_prompt = "Grüße"\n'.encode(encoding))
+        with pytest.raises(ConfigError, match=r"it is not UTF-8 .* Save it as UTF-8"):
+            load_settings({})

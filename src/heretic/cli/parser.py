@@ -8,20 +8,22 @@ from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from ..config import Settings, add_flags
-from ..config.errors import nearest
+from ..config.errors import NEAR, nearest
 from ..config.flags import first_sentence
 from ..config.parsing import table_of
-from ..config.renamed import RENAMED, WITHOUT_MEANING
+from ..config.renamed import ELSEWHERE, RENAMED, WITHOUT_MEANING
 
 STATUSES = "Exit status: 0 success, 2 bad input, 130 interrupted by Ctrl+C."
 WIDTH = 79
 """Of descriptions, which argparse leaves as they are."""
 TRUTH = {"true": True, "false": False}
 DOTTED = re.compile(r"--([a-z][a-z0-9-]*)\.([\w-]+)(?:=(.*))?", re.DOTALL)
+JSON = re.compile(r"true|false|-?\d+(?:\.\d+)?")
+OPEN_TABLES = ("max_memory", "device_map", "chat_template_arguments")
 TABLES = {
     key
     for key, field in Settings.model_fields.items()
-    if key in ("max_memory", "device_map") or (table_of(field.annotation) and key not in ("benchmarks", "judges"))
+    if key in OPEN_TABLES or (table_of(field.annotation) and key not in ("benchmarks", "judges"))
 }
 """Settings whose parts may be given as heretic-llm does: --bad-prompts.dataset X."""
 
@@ -106,11 +108,16 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return f"unexpected argument {word!r}"
         flag = word.partition("=")[0]
+        dashed = flag.replace("_", "-")
+        if dashed != flag and dashed in self._option_string_actions:
+            return f"unknown option {flag}: did you mean {dashed}?"
         key = flag.lstrip("-").removeprefix("no-").replace("-", "_")
+        if key in ELSEWHERE:
+            return f"{flag} is an option of another program: {ELSEWHERE[key]}"
         if key in {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING}:
             return f"{flag} has no effect on this command"
         flags = [name for name in self._option_string_actions if name.startswith("--")]
-        meant = nearest(flag, flags)
+        meant = nearest(flag, flags, NEAR) or next((name for name in flags if name.startswith(flag)), None)
         return f"unknown option {flag}" + (f": did you mean {meant}?" if meant else "")
 
     def _with_switches(self, arguments: list[str]) -> list[str]:
@@ -131,7 +138,7 @@ class Parser(argparse.ArgumentParser):
     def _with_tables(self, arguments: list[str]) -> list[str]:
         """The arguments with the parts of tables (--bad-prompts.dataset X) put together to one flag a table."""
         rest: list[str] = []
-        tables: dict[str, dict[str, str]] = {}
+        tables: dict[str, dict[str, Any]] = {}
         remaining = iter(arguments)
         for word in remaining:
             match = DOTTED.fullmatch(word)
@@ -141,7 +148,9 @@ class Parser(argparse.ArgumentParser):
             value = match[3] if match[3] is not None else next(remaining, None)
             if value is None:
                 self.error(f"argument {word}: expected one argument")
-            tables.setdefault(match[1], {})[match[2].replace("-", "_")] = value
+            # A template's variables may be of any type: the text "false" would switch thinking on.
+            typed = match[1] == "chat-template-arguments" and JSON.fullmatch(value) is not None
+            tables.setdefault(match[1], {})[match[2].replace("-", "_")] = json.loads(value) if typed else value
         both = next((name for name in tables for word in rest if word.partition("=")[0] == f"--{name}"), None)
         if both is not None:
             self.error(f"give --{both} or its parts (--{both}.{next(iter(tables[both]))}), not both")

@@ -33,7 +33,8 @@ def add_flags(parser: argparse.ArgumentParser, keys: Collection[str] | None = No
             actions[name] = _add_flag(group, name, section.model_fields[name])
     if len(actions) == len(Settings.model_fields):
         for key in WITHOUT_MEANING:
-            parser.add_argument(_dashed(key), **HIDDEN)
+            # One of them is a switch in heretic-llm, and may be given with or without a value.
+            parser.add_argument(_dashed(key), nargs="?", const="true", **HIDDEN)
     return actions
 
 

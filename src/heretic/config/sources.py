@@ -121,7 +121,11 @@ def _file(config_file: Path | None) -> _Source:
         # Editors of Windows begin a file with a byte-order mark, which is none of its text.
         text = path.read_text(encoding="utf-8-sig")
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} can't be read as TOML: it is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
+    except (tomllib.TOMLDecodeError, OSError, RecursionError) as error:
         raise ConfigError(f"{path} can't be read as TOML: {error}. Correct that line and start again.") from error
 
     def place(key_path: KeyPath) -> str:
