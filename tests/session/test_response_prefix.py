@@ -80,6 +80,11 @@ SWITCHES = {
         "</think>",
         {},
     ),
+    "a thought that is left open": (
+        asking("{% if enable_thinking is defined and not enable_thinking %}{{ '<think> ' }}{% endif %}"),
+        "<think> </think>",
+        {},
+    ),
 }
 
 

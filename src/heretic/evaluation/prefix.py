@@ -95,6 +95,9 @@ def find_response_prefix(
         return _common_beginning(model, "")
     asking = model.prompt()
     prefix = closing or close_opened(asking, skips) or _closing_of_prompt(model, asking)
+    if prefix and ends_in_thought(asking + prefix):
+        # Some templates open a thought to switch thinking off.
+        prefix += own_closing(model, prefix)
     for _ in range(ROUNDS):
         found = _common_beginning(model, prefix)
         closed = close_thought(found, skips)

@@ -13,9 +13,11 @@ NAMED = re.compile(rf"(?P<first>{MARKER.pattern})\s*{WORD}\s*(?P<last>{MARKER.pa
 ANNOUNCED = re.compile(rf"{WORD}[ \w]*:\Z", re.IGNORECASE)
 """Here are my reasoning steps:"""
 ENDING = re.compile(rf"(?:\s*(?:{MARKER.pattern}))+\s*\Z")
-ROLES = re.compile(r"assistant|model|bot|gpt|ai|user|system|human|inst|im|turn|role|header|message|content|text", re.IGNORECASE)
-"""Names of markers that open a turn, not a thought."""
-NAME = r"(?P<name>[^\W\d][^\W\d]*(?:[:-][^\W\d]+)?)"
+ROLES = re.compile(
+    r"assistant|model|bot|gpt|ai|user|system|human|inst|im|turn|role|header|message|content|text", re.IGNORECASE
+)
+"""Names in markers that open a turn or its text, not a thought."""
+NAME = r"(?P<name>[^\W\d]+(?:[:-][^\W\d]+)?)"
 MIRRORS = tuple(
     (re.compile(opener, re.IGNORECASE), closer)
     for opener, closer in (

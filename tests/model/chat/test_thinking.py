@@ -9,6 +9,9 @@ from heretic.model.chat.thinking import Thinking, thinking_off, thinking_on
 from tests.support.planted import planted_tokenizer
 
 ROLES = "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}<assistant>"
+EFFORT = (
+    "{% if reasoning_effort | default('none') == 'none' %}</think>{% elif reasoning_effort == 'high' %}!{% endif %}"
+)
 
 
 def chat_of(asking: str, head: str = "") -> ChatFormat:
@@ -58,12 +61,11 @@ def test_a_low_effort_is_still_an_effort() -> None:
     [
         ("{% if not enable_thinking %}</think>{% endif %}", {"enable_thinking": True}),
         ("{% if thinking %}<think>{% endif %}", {"thinking": True}),
-        ("{% if reasoning_effort | default('none') == 'none' %}</think>{% elif reasoning_effort == 'high' %}!{% endif %}",
-         {"reasoning_effort": "high"}),
-        ("{% if disable_thinking is not defined or disable_thinking %}</think>{% endif %}", {"disable_thinking": False}),
+        (EFFORT, {"reasoning_effort": "high"}),
+        ("{% if no_think is not defined or no_think %}</think>{% endif %}", {"no_think": False}),
         ("<think>", {}),
         (choice("enable_thinking is defined and not enable_thinking"), {}),
     ],
-)  # fmt: skip
+)
 def test_thinking_is_switched_on_where_it_is_off(asking: str, arguments: dict[str, Any]) -> None:
     assert thinking_on(chat_of(asking)) == Thinking(arguments)
