@@ -67,7 +67,7 @@ def test_an_option_can_not_be_abbreviated(capsys: pytest.CaptureFixture[str]) ->
         ("", ["model", "--n_trials", "5"], "unknown option --n_trials: did you mean --n-trials?"),
         ("", ["model", "--save-directory", "x"], "--save-directory is an option of another program: give output"),
         ("", ["model", "--load-in-4bit"], "give quantization = bnb_4bit"),
-        ("", ["model", "--refusal-check-tokens", "9"], "unknown option --refusal-check-tokens\n"),
+        ("", ["model", "--compile"], "unknown option --compile\n"),
         ("export", ["study", "--n-trials", "5"], "--n-trials has no effect on this command"),
         ("chat", ["study", "--model", "other"], "--model has no effect on this command"),
         ("compare", ["study", "--no-prune-dominated"], "--no-prune-dominated has no effect on this command"),
