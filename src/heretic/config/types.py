@@ -16,7 +16,7 @@ Objective = Literal["markers", "log-odds", "both"]
 Sampler = Literal["tpe", "tpe-multivariate", "random"]
 Resume = Literal["continue", "restart"]
 Rule = Literal["knee", "lowest-kl", "lowest-refusals"]
-GgufType = Literal[
+_GgufType = Literal[
     "same",
     "F32",
     "F16",
@@ -245,3 +245,5 @@ def _devices(value: str | dict[str, int | str]) -> str | dict[str, int | str]:
 
 
 DeviceMap = Annotated[str | dict[str, int | str], AfterValidator(_devices)]
+
+GgufType = Annotated[_GgufType, Metavar("TYPE")]

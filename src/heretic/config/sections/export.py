@@ -35,15 +35,14 @@ class ExportSettings(Section):
     )
     export: Literal[ExportName, "none"] | None = Field(
         default=None,
-        description="Format to write: the whole model (merge), a LoRA adapter (adapter), a .gguf file for a model "
-        "that is one (gguf), or nothing (none). Asked by default.",
+        description="Format to write: the whole model (merge), a LoRA adapter (adapter), a .gguf file for "
+        "llama.cpp (gguf), or nothing (none). Asked by default.",
         examples=["merge"],
     )
     gguf_type: GgufType = Field(
         default="same",
-        description="Type of a .gguf file that is written, such as Q4_K_M: of the whole file if the model is of full "
-        "precision, of the edited tensors (Q8_0, Q6_K, F16) if it is a quantised .gguf file. The types of the model by "
-        "default (same).",
+        description="Type of a .gguf file, such as Q8_0, Q5_K_M, Q4_K_M or IQ4_XS: of the whole file, or of the edited "
+        "tensors where the model is a quantised .gguf file. That of the model by default (same).",
     )
     imatrix: Annotated[Path | None, EmptyIsNone, InHome, Metavar("FILE")] = Field(
         default=None,
