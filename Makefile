@@ -7,7 +7,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 BIN := .venv/bin
 # What a GPU computes otherwise than a CPU does: under 3 minutes. Without a GPU, the tests that need one are skipped.
-GPU_TESTS := tests/engine tests/model/hooks tests/evaluation/heldout tests/end_to_end/test_gpu.py \
+GPU_TESTS := tests/engine tests/model/hooks tests/model/kernels tests/evaluation/heldout tests/end_to_end/test_gpu.py \
   tests/end_to_end/test_planted.py tests/end_to_end/test_static_decode.py
 
 .PHONY: demo test test-gpu lint site install model clean
