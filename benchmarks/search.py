@@ -7,37 +7,34 @@ at the same time.
 
 import argparse
 import json
-import os
+import logging
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from common import search_flags, write_inputs
 from heretic.cli.entry import main as heretic
-from heretic.engine.protocol import Progress
-from heretic.evaluation.evaluator import Evaluation
-from heretic.search.measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
+from heretic.search.measurer import logger
 
-KINDS = {"preview": "previews", "full": "fully evaluated trials", "pruned": "pruned trials"}
+KINDS = {
+    "preview": "previews",
+    "complete": "fully evaluated trials",
+    "pruned": "pruned trials",
+    "failed": "failed trials",
+}
 
 
-def write_down_jobs(path: Path) -> None:
-    """Each request that any process measures becomes a line from now on: process, kind, begin and end."""
-    measure = InProcessMeasurer.measure
+class MeasurementLog(logging.Handler):
+    """Writes a line for each candidate that any process measures: process, kind, begin and end."""
 
-    def timed(self: InProcessMeasurer, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
-        begin = time.time()
-        done = measure(self, jobs, progress)
-        for job, outcome in done:
-            whole = isinstance(outcome, Evaluation) and not outcome.pruned
-            kind = "preview" if job.preview else "full" if whole else "pruned"
-            with path.open("a") as file:
-                file.write(json.dumps([os.getpid(), kind, begin, time.time()]) + "\n")
-        return done
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.DEBUG)
+        self._path = path
 
-    InProcessMeasurer.measure = timed  # type: ignore[method-assign]
+    def emit(self, record: logging.LogRecord) -> None:
+        kind, seconds = record.__dict__["kind"], record.__dict__["seconds"]
+        with self._path.open("a") as file:
+            file.write(json.dumps([record.process, kind, record.created - seconds, record.created]) + "\n")
 
 
 def main() -> None:
@@ -52,7 +49,9 @@ def main() -> None:
     study = Path(tempfile.mkdtemp(dir=work))
     jobs = study / "jobs"
     flags = search_flags(write_inputs(work), work, study, arguments.dtype, arguments.trials)
-    write_down_jobs(jobs)
+    # The handler is inherited by the processes that are forked later.
+    logger.addHandler(MeasurementLog(jobs))
+    logger.setLevel(logging.DEBUG)
     # One candidate at a time in each process: several in the same forwards can't be told apart.
     status = heretic([*flags, "--seed", str(arguments.seed), "--candidates-per-forward", "1"])
     if status:

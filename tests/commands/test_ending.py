@@ -24,9 +24,9 @@ def ending() -> Callable[..., list[str]]:
         stream = io.StringIO()
         settings = settings or Settings(model="some/model")
         study = SimpleNamespace(record=SimpleNamespace(baseline=BASELINE), trials=FRONT, n_finished=lambda: 9)
-        session = SimpleNamespace(settings=settings, path=Path("studies/a b.jsonl"))
-        loaded = SimpleNamespace(session=session)
-        running: Any = SimpleNamespace(study=study, reporter=PlainReporter(stream), loaded=loaded)
+        reporter = PlainReporter(stream)
+        session = SimpleNamespace(settings=settings, path=Path("studies/a b.jsonl"), reporter=reporter)
+        running: Any = SimpleNamespace(study=study, reporter=reporter, loaded=SimpleNamespace(session=session))
         say_ending(running, written, asks)
         return stream.getvalue().splitlines()
 

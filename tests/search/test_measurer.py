@@ -1,12 +1,15 @@
-"""Candidates are halved when memory runs out, which is said once."""
+"""Candidates are halved when memory runs out, which is said once; each evaluation is logged."""
 
+import logging
 from typing import Any
 
 import pytest
 import torch
 
-from heretic.errors import ModelError
+from heretic.errors import CandidateError, ModelError
 from heretic.evaluation.evaluator import Evaluation
+from heretic.evaluation.pruning.preview import Preview
+from heretic.evaluation.scorers.base import Measurement
 from heretic.search.measurer import EvaluationRequest, InProcessMeasurer
 
 
@@ -49,3 +52,30 @@ def test_candidates_and_then_rows_are_halved_and_it_is_said_once() -> None:
 def test_a_row_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(ModelError, match="more memory than there is"):
         measurer(Evaluator(0, rows=0), []).measure([EvaluationRequest(0, None)] * 2, lambda _: None)  # type: ignore
+
+
+OUTCOMES = {
+    "complete": Evaluation({"refusals": Measurement(3)}),
+    "pruned": Evaluation({"refusals": Measurement(9, censored=True)}),
+    "failed": CandidateError("not finite"),
+}
+
+
+class Scripted(Evaluator):
+    """One outcome of each kind, and previews."""
+
+    def evaluate(self, edits: list[Any], *_: Any) -> list[Any]:
+        return list(OUTCOMES.values())
+
+    def preview(self, edits: list[Any], *_: Any) -> list[Preview]:
+        return [Preview({}, {}) for _ in edits]
+
+
+def test_each_evaluation_is_logged_with_its_kind(caplog: pytest.LogCaptureFixture) -> None:
+    tested = measurer(Scripted(3), [])
+    with caplog.at_level(logging.DEBUG, logger="heretic.search.measurer"):
+        tested.measure([EvaluationRequest(number, None) for number in range(3)], lambda _: None)  # type: ignore
+        tested.measure([EvaluationRequest(7, None, preview=True)], lambda _: None)  # type: ignore
+    assert [each.__dict__["kind"] for each in caplog.records] == [*OUTCOMES, "preview"]
+    assert all(each.__dict__["seconds"] >= 0 for each in caplog.records)
+    assert caplog.records[-1].getMessage().startswith("candidate 7: preview, ")

@@ -10,6 +10,7 @@ import pytest
 from heretic.cli import main
 from heretic.evaluation.heldout.measurer import SharedForwards
 from heretic.evaluation.heldout.schema import BAD, GOOD, HeldoutReport
+from heretic.search import study_search
 from heretic.session.heldout import spread
 from heretic.session.sidecars import read_heldout_report
 from heretic.study.pareto import knee, pareto_front, select
@@ -229,7 +230,7 @@ def test_the_selected_trial_comes_first_and_what_is_measured_outlives_a_stop(
                 if done == 1:
                     raise KeyboardInterrupt
 
-    monkeypatch.setattr("heretic.commands.run.heldout_measurer", lambda _: Stopped())
+    monkeypatch.setattr(study_search, "open_heldout", lambda *_: Stopped())
     flags = [*measured_flags, "--trial", "lowest-kl", "--heldout-trials", "10", "--export", "none"]
     assert main(flags) == 130
     front = front_of(journal)
@@ -241,7 +242,7 @@ def test_the_selected_trial_comes_first_and_what_is_measured_outlives_a_stop(
     assert numbers_measured(journal) == asked[:1]
     monkeypatch.undo()
     asked.clear()
-    monkeypatch.setattr("heretic.commands.run.heldout_measurer", lambda _: Counted())
+    monkeypatch.setattr(study_search, "open_heldout", lambda *_: Counted())
 
     class Counted(SharedForwards):
         def measure(self, evaluator: Any, requests: Any, progress: Any) -> Generator[Any, None, None]:

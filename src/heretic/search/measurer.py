@@ -1,5 +1,7 @@
 """Evaluates the candidates of a search, in this process or in several."""
 
+import logging
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Known, Limit
 from ..evaluation.pruning.preview import Preview
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..events import WorkerState
+
+logger = logging.getLogger(__name__)
 
 Compile = Callable[[AblationParameters], ModelEdit]
 Outcome = Evaluation | Preview | CandidateError
@@ -95,7 +99,7 @@ class InProcessMeasurer:
 
     def measure(self, jobs: Sequence[EvaluationRequest], progress: Progress) -> list[EvaluationResult]:
         """Outcomes of requests of one kind, in the same forwards. When memory runs out, halves the candidates, then the
-        rows of a forward pass.
+        rows of a forward pass. Each outcome is logged with the seconds that its forwards took.
 
         Raises:
             ModelError: not even one row of one candidate fits.
@@ -103,14 +107,17 @@ class InProcessMeasurer:
         results: list[EvaluationResult] = []
         left = list(jobs)
         while left:
-            part = left[: self._candidates]
+            part, started = left[: self._candidates], time.monotonic()
             try:
-                results += zip(part, self._measure(part, jobs[0], progress), strict=True)
-                del left[: len(part)]
+                done = list(zip(part, self._measure(part, jobs[0], progress), strict=True))
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 self._use_less(len(part))
+                continue
+            _log(done, time.monotonic() - started)
+            results += done
+            del left[: len(part)]
         return results
 
     def _use_less(self, candidates: int) -> None:
@@ -134,3 +141,18 @@ class InProcessMeasurer:
             return self._evaluator.preview(edits, self._baseline, progress, first.statistics)
         numbers, known = [job.number for job in jobs], [job.known for job in jobs]
         return self._evaluator.evaluate(edits, self._baseline, progress, first.limit, numbers, first.statistics, known)
+
+
+def _log(results: Sequence[EvaluationResult], seconds: float) -> None:
+    for job, outcome in results:
+        kind = _kind(job, outcome)
+        logger.debug("candidate %d: %s, %.3f s", job.number, kind, seconds, extra={"kind": kind, "seconds": seconds})
+
+
+def _kind(job: EvaluationRequest, outcome: Outcome) -> str:
+    """For the log: preview, failed, pruned or complete."""
+    if job.preview:
+        return "preview"
+    if not isinstance(outcome, Evaluation):
+        return "failed"
+    return "pruned" if outcome.pruned else "complete"
