@@ -1,5 +1,6 @@
 """The searches of a run on one study, and the held-out evaluation of its front."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from ..ablation.methods.registry import find_method
