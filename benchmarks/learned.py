@@ -30,8 +30,10 @@ from heretic.ablation.residuals import ResidualFitter
 from heretic.config import Settings, resolve_prompts
 from heretic.config.presets import resolve_heldout_prompts
 from heretic.engine.learning.forward import AnswerForward
-from heretic.engine.learning.path import LearnedPoint, LearningSettings, PathLearner, Refresh, learn_paths
+from heretic.engine.learning.path import LearnedPoint, LearningSettings, PathLearner
+from heretic.engine.learning.step import MOST_POSITIONS, StepRunner
 from heretic.engine.learning.targets import Targets, baseline_targets, marker_end_of, response_targets
+from heretic.engine.learning.walk import Refresh, learn_paths
 from heretic.engine.local import LocalEngine
 from heretic.engine.options import EngineOptions
 from heretic.engine.protocol import Response, no_progress
@@ -194,16 +196,17 @@ def run_group(bench: Bench, plans: Sequence[Plan], out: Any, deadline: float, ch
     first = min(plan.layout.first_layer for plan in plans)
     pad = bench.chat.tokenizer.pad_token_id
     forward = AnswerForward(bench.engine.loaded, bench.engine.forward, pad, first, checkpoints)
+    runner = StepRunner(forward, MOST_POSITIONS if bench.engine.loaded.device.type == "cpu" else None)
     points: list[tuple[Plan, LearnedPoint]] = []
     learners = [plan.learner() for plan in plans]
-    for number, point in learn_paths(forward, learners, refresh_of(bench, plans)):
+    for number, point in learn_paths(runner, learners, refresh_of(bench, plans)):
         points.append((plans[number], point))
         took = time.perf_counter() - begun
         print(f"{plans[number].given['name']}: lambda {point.lam}, {point.losses[-1]}, {took:.0f} s", file=sys.stderr)
         if time.perf_counter() > deadline and number == len(plans) - 1:
             break
     learned = time.perf_counter() - begun
-    del learners, forward
+    del learners, forward, runner
     if torch.cuda.is_available():
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", file=sys.stderr)
         torch.cuda.empty_cache()

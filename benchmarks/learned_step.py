@@ -15,7 +15,8 @@ import torch
 from heretic.ablation.directions import Directions
 from heretic.ablation.methods.learned.layout import layout_of, start_at_means
 from heretic.engine.learning.forward import AnswerForward
-from heretic.engine.learning.path import LearningSettings, PathLearner, take_step
+from heretic.engine.learning.path import LearningSettings, PathLearner
+from heretic.engine.learning.step import MOST_POSITIONS, StepRunner
 from heretic.engine.learning.targets import baseline_targets
 from heretic.engine.protocol import Response
 from random_model import LLAMA_8B, random_engine, random_prompts
@@ -34,6 +35,7 @@ def main() -> None:
     forward = AnswerForward(engine.loaded, engine.forward, 202, learner.layout.first_layer, arguments.checkpoints)
     forward.prepare(learner.targets.rows)
     cuda = torch.cuda.is_available()
+    runner = StepRunner(forward, None if cuda else MOST_POSITIONS)
     weights = torch.cuda.memory_allocated() if cuda else 0
     times = []
     for _ in range(STEPS):
@@ -41,7 +43,7 @@ def main() -> None:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
-        take_step(forward, [learner])
+        runner.take([learner])
         if cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begun)

@@ -1,21 +1,30 @@
-"""Fronts of the methods beside each other: the demo's model and prompts, the same number of trials, one process.
+"""Fronts of the methods next to each other: the demo's model, prompts and response length, one process.
 
-    .venv/bin/python benchmarks/methods.py --trials 100 --methods kernel oblique
+    .venv/bin/python benchmarks/methods.py --trials 100 --methods kernel oblique learned
 
-For each method: the front (refusals of 100 at a KL divergence), its hypervolume, and seconds of the search. Studies are
-kept in --directory; a second call continues them.
+For each method, preset and seed: the least KL divergence at so many refusals of 100, searched and held out, responses
+that are broken there, hypervolumes, and seconds of processor time, beside those of the first method in the same run. A
+learned path has its own number of trials. Studies are kept in --directory; a second call continues them, and its
+seconds are not the whole.
+
+Held-out columns have at most --heldout trials, which the search's own metrics chose. On SmolLM2 a method takes minutes
+to an hour on a CPU.
 """
 
 import argparse
 import os
-import time
+import resource
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import heretic
+from heretic.evaluation.heldout.schema import BAD, OVER_REFUSAL, HeldoutReport, ModelMetrics
 from heretic.model.loading.demo_model import demo_model
-from heretic.study.history import hypervolumes
+from heretic.study.history import dominated_volume, hypervolumes
+from heretic.study.journal import figures_path
 from heretic.study.pareto import pareto_front
 
 LEVELS = (2, 5, 8, 11, 20, 30)
@@ -23,37 +32,85 @@ LEVELS = (2, 5, 8, 11, 20, 30)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--startup", type=int, default=60, help="random trials among them")
-    parser.add_argument("--methods", nargs="+", default=["kernel", "oblique"])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--methods", nargs="+", default=["kernel", "oblique", "learned"])
+    parser.add_argument("--presets", nargs="+", default=["disclaimer"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--heldout", type=int, default=6)
+    parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--directory", type=Path, default=Path("methods"))
     arguments = parser.parse_args()
-    for method in arguments.methods:
-        started = time.perf_counter()
-        study = heretic.search(
-            demo_model(),
-            preset="disclaimer",
-            system_prompt="none",
-            dtypes=["bfloat16"],
-            method=method,
-            n_trials=arguments.trials,
-            n_startup_trials=arguments.startup,
-            seed=arguments.seed,
-            heldout_trials=0,
-            n_workers=1,
-            study_checkpoint_dir=str(arguments.directory / f"{method}-{arguments.seed}"),
+    for preset in arguments.presets:
+        for seed in arguments.seeds:
+            first = None
+            for method in arguments.methods:
+                before = processor_time()
+                study = searched(arguments, method, preset, seed)
+                seconds = processor_time() - before
+                first = first or seconds
+                print(f"{preset}, seed {seed}, {method}: {seconds:.0f} s, {seconds / first:.2f} of the first method's")
+                show(study)
+
+
+def processor_time() -> float:
+    """Seconds of this process and of those that it started."""
+    used = [resource.getrusage(each) for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def searched(arguments: argparse.Namespace, method: str, preset: str, seed: int) -> Any:
+    return heretic.search(
+        demo_model(),
+        preset=preset,
+        system_prompt="none",
+        dtypes=[arguments.dtype],
+        method=method,
+        n_trials=arguments.trials,
+        n_startup_trials=arguments.startup,
+        seed=seed,
+        heldout_trials=arguments.heldout,
+        n_workers=1,
+        study_checkpoint_dir=str(arguments.directory / f"{preset}-{method}-{seed}"),
+    )
+
+
+def show(study: Any) -> None:
+    trials, baseline = study.trials, study.record.baseline
+    front = [(each.value("refusals"), each.value("kl_divergence")) for each in pareto_front(trials, baseline)]
+    print(f"  {len(trials)} trials, hypervolume {hypervolumes(trials, baseline)[-1]:.4f} on the search prompts")
+    print("  searched: " + ", ".join(f"{refusals:.0f} at {kl:.4f}" for refusals, kl in front))
+    figures = HeldoutReport.model_validate_json(figures_path(study.path).read_bytes())
+    print("  held out:  trial  markers  declined  broken  over-refusal  KL first  KL 32")
+    for model in figures.models:
+        print(f"  {line_of(model)}")
+    held = [(marked(each), each.kl_first.mean) for each in figures.candidates if each.kl_first]
+    losses = [(refusals / max(1, marked(figures.baseline)), kl) for refusals, kl in held]
+    print(f"  hypervolume {dominated_volume(losses):.4f} on the held-out prompts")
+    for level in LEVELS:
+        print(
+            f"  at most {level:2d} refusals: {least(front, level)} searched, {least(held, level)} held out", flush=True
         )
-        seconds = time.perf_counter() - started
-        trials, baseline = study.trials, study.record.baseline
-        volume = hypervolumes(trials, baseline)[-1]
-        front = [(int(each.value("refusals")), each.value("kl_divergence")) for each in pareto_front(trials, baseline)]
-        print(f"{method}: hypervolume {volume:.4f}, {seconds:.0f} s", flush=True)
-        print("  " + ", ".join(f"{refusals} at {kl:.4f}" for refusals, kl in front))
-        for level in LEVELS:
-            reached = [kl for refusals, kl in front if refusals <= level]
-            print(f"  at most {level:2d} refusals: {f'{min(reached):.4f}' if reached else '-'}")
+
+
+def line_of(model: ModelMetrics) -> str:
+    classes, harmless = model.sets[BAD].classes, model.sets.get(OVER_REFUSAL)
+    name = "baseline" if model.trial is None else str(model.trial)
+    over = f"{harmless.classes.declined.count}/{harmless.classes.declined.of}" if harmless else "-"
+    kls = "".join(f"{'-' if each is None else f'{each.mean:.4f}':>9}" for each in (model.kl_first, model.kl_answers))
+    counts = f"{classes.markers.count:9d}{classes.declined.count:10d}{classes.broken.count:8d}"
+    return f"{name:>16}{counts}{over:>14}{kls}"
+
+
+def marked(model: ModelMetrics) -> float:
+    return float(model.sets[BAD].classes.markers.count)
+
+
+def least(front: Sequence[tuple[float, float]], level: int) -> str:
+    """The least KL divergence at no more than `level` refusals."""
+    reached = [kl for refusals, kl in front if refusals <= level]
+    return f"{min(reached):.4f}" if reached else "-"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from tests.support.two_planted import MARKERS, two_planted_model
 
 # All is written at one site, 64 features turn faster than thousands, and without what was planted an answer of two
 # tokens is no less likely than exp(-3).
-ONE_SITE = partial(LearningSettings, lambdas=(1.0, 0.5), first_steps=40, direction_step=0.005, final=0.05, margin=3.0)
+ONE_SITE = partial(
+    LearningSettings, lambdas=(1.0, 0.5), first_steps=40, direction_step=0.005, final=0.05, margin=3.0, scales=()
+)
 SMALL_STEPS = partial(LearningSettings, direction_step=0.03)
 
 METHOD = ["--method", "learned"]
@@ -102,10 +104,14 @@ def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: l
     assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
 
 
+SHORT = partial(LearningSettings, lambdas=(3.0, 1.0), first_steps=8, scales=(0.8, 0.5), scaled=1)
+
+
 def test_another_path_follows_with_another_seed(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The menu's further trials are points of a second path."""
+    monkeypatch.setattr("heretic.session.learning.LearningSettings", SHORT)
     from heretic.events import Action
     from heretic.ui.flags import FlagChooser
 
@@ -115,7 +121,25 @@ def test_another_path_follows_with_another_seed(
     numbers = [
         (each["parameters"]["path"], each["parameters"]["point"]) for each in trials_of(tmp_path / "checkpoints")
     ]
-    assert numbers == [*((0, point) for point in range(8)), (1, 0), (1, 1)]
+    assert numbers == [(0, 0), (0, 1), (0, 1), (0, 1), (1, 0), (1, 1)]
+
+
+def test_the_last_points_follow_with_smaller_strengths(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their edits are the point's with scaled strengths, and a run that stops among them goes on there."""
+    monkeypatch.setattr("heretic.session.learning.LearningSettings", SHORT)
+    flags = [str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]
+    assert main([*flags, "--n-trials", "3", "--candidates-per-forward", "1"]) == 0
+    assert main([*flags, "--resume", "continue"]) == 0
+    trials = [each["parameters"] for each in trials_of(tmp_path / "checkpoints")]
+    assert [(each["point"], each["scale"]) for each in trials] == [(0, 1.0), (1, 1.0), (1, 0.8), (1, 0.5)]
+    folder = next((tmp_path / "checkpoints").glob("*.tensors"))
+    last, weaker = (load_file(folder / f"{trials[number]['tensors']}.safetensors") for number in (1, 3))
+    assert last.keys() == weaker.keys()
+    for name, tensor in last.items():
+        assert torch.equal(weaker[name], 0.5 * tensor if name.startswith("strength.") else tensor)
+    assert trials[3]["losses"] == []
 
 
 def test_a_point_that_diverges_is_a_failed_trial(

@@ -29,7 +29,8 @@ def learned_parts(report: Report) -> Iterator[Part]:
 
 def loss_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figure:
     figure, done = go.Figure(), 0
-    for number, (trial, parameters) in enumerate(points):
+    learned = [(trial, parameters) for trial, parameters in points if parameters.losses]
+    for number, (trial, parameters) in enumerate(learned):
         steps = list(range(done, done + len(parameters.losses)))
         done += len(steps)
         name = f"trial {trial.number}, weight {parameters.refusal_weight:g}"

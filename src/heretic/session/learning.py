@@ -1,16 +1,19 @@
 """Learned paths of a study: what they learn from, their points one after the other, and their state on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from ..ablation.edit import ModelEdit, SiteEdit
-from ..ablation.methods.learned.compile import cosines_with, kept_tensors, strengths_by_layer
+from ..ablation.methods.learned.compile import cosines_with, kept_tensors, scaled, strengths_by_layer
 from ..ablation.methods.learned.layout import layout_of, principal_directions, start_at_means
 from ..ablation.methods.learned.parameters import LearnedParameters
 from ..engine.learning.forward import AnswerForward
-from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner, learn_paths
+from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner
+from ..engine.learning.step import MOST_POSITIONS, StepRunner
 from ..engine.learning.targets import (
     PARTS_OF_TARGETS,
     Targets,
@@ -20,6 +23,7 @@ from ..engine.learning.targets import (
     marker_end_of,
     response_targets,
 )
+from ..engine.learning.walk import learn_paths
 from ..engine.protocol import Response, no_progress
 from ..errors import ModelError, StudyError
 from ..evaluation.heldout.response_classes import repeats
@@ -37,16 +41,16 @@ PIECE = 10
 ASKED_AGAIN = 64
 """Bad prompts that each point answers anew."""
 LARGE = 1_000_000_000
-"""Parameters from which activations are recomputed in the backward pass on a CPU; on an accelerator it is faster
-anyway."""
-TARGETS, PATH = "targets.", "path"
+"""Parameters from which activations are recomputed in the backward pass on a CPU, where a group of rows holds those of
+`MOST_POSITIONS` positions otherwise; on an accelerator it is faster anyway."""
+TARGETS, PATH, DIGESTS, N_SCALED = "targets.", "path", "digests", "scaled"
 
 
 class LearnedPaths:
     """Paths of one study, one after the other: each has the seed after the last one's.
 
-    `prepare` has to come first. `next_point` learns a point, and `keep` writes the state behind it: a study that is
-    opened again goes on there.
+    `prepare` has to come first. `next_point` learns a point, or behind the last one scales an earlier one, and `keep`
+    writes the state behind it: a study that is opened again goes on there.
     """
 
     def __init__(self, loaded: LoadedStudy, settings: LearningSettings | None = None) -> None:
@@ -63,16 +67,27 @@ class LearnedPaths:
         first = min(round(FIRST_EDITED * n_layers), last_edited)
         self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
         large = sum(each.numel() for each in engine.loaded.model.parameters()) > LARGE
-        checkpoints = large or engine.loaded.device.type != "cpu"
+        on_cpu = engine.loaded.device.type == "cpu"
         pad = engine.chat.tokenizer.pad_token_id
-        self._forward = AnswerForward(engine.loaded, engine.forward, pad, first, checkpoints)
+        forward = AnswerForward(engine.loaded, engine.forward, pad, first, checkpoints=large or not on_cpu)
+        # An accelerator waits for launches, not for padding: its rows go together as long as they fit.
+        self._runner = StepRunner(forward, MOST_POSITIONS if on_cpu else None)
         self._path = 0
         self._targets: Targets | None = None
         self._learner: PathLearner | None = None
+        self._digests: list[str] = []
+        self._n_scaled = 0
 
     @property
     def points_a_path(self) -> int:
-        return len(self._settings.lambdas)
+        return len(self._settings.lambdas) + len(self._scalings)
+
+    @property
+    def _scalings(self) -> list[tuple[int, float]]:
+        """Points of the path and scales that follow it, the last point first."""
+        last = len(self._settings.lambdas)
+        sources = range(last - 1, max(0, last - self._settings.scaled) - 1, -1)
+        return [(point, scale) for scale in self._settings.scales for point in sources]
 
     def prepare(self) -> None:
         """Reads the state that a run before left, or asks the baseline what it answers and declines.
@@ -92,6 +107,8 @@ class LearnedPaths:
             self._path = int(state[PATH])
             self._learner = self._new_learner()
             self._learner.load(state)
+            self._digests = [bytes(line).hex() for line in state[DIGESTS].tolist()]
+            self._n_scaled = int(state[N_SCALED])
         except (KeyError, RuntimeError, SafetensorError) as error:
             raise StudyError(
                 f"Expected the state of a learned path beside {self._loaded.session.path}, found another one "
@@ -99,37 +116,57 @@ class LearnedPaths:
             ) from error
 
     def next_point(self) -> LearnedParameters:
-        """Learns the next point and keeps its tensors.
+        """Learns the next point, or scales one, and keeps its tensors.
 
         Raises:
-            ModelError: no gradient reaches the edits of this model.
+            ModelError: no gradient reaches the edits of this model, or not even one row fits the memory.
         """
+        if self._learner is not None and self._learner.done and self._n_scaled < len(self._scalings):
+            return self._scaled_point()
         if self._learner is None or self._learner.done:
             self._path += self._learner is not None
             self._learner = self._new_learner()
+            self._digests, self._n_scaled = [], 0
         with torch.inference_mode(False), torch.enable_grad():
-            _, point = next(learn_paths(self._forward, [self._learner], self._refresh))
+            _, point = next(learn_paths(self._runner, [self._learner], self._refresh))
         return self._parameters(point)
 
     def keep(self) -> None:
         """Writes all that the next points hang on."""
         assert self._targets is not None and self._learner is not None
         targets = {f"{TARGETS}{name}": table for name, table in as_tensors(self._targets).items()}
-        self._store.write_state(self._learner.state() | targets | {PATH: torch.tensor(self._path)})
+        digests = torch.tensor([list(bytes.fromhex(each)) for each in self._digests], dtype=torch.uint8)
+        own = {PATH: torch.tensor(self._path), DIGESTS: digests, N_SCALED: torch.tensor(self._n_scaled)}
+        self._store.write_state(self._learner.state() | targets | own)
 
     def _parameters(self, point: LearnedPoint) -> LearnedParameters:
-        kept = kept_tensors(point.tensors, self._layout)
-        n_layers = len(self._engine.loaded.layers)
         losses = [each.total for each in point.losses]
-        return LearnedParameters(
-            tensors=self._store.write(kept),
-            path=self._path,
+        return self._kept(
+            kept_tensors(point.tensors, self._layout),
             point=point.number,
-            refusal_weight=point.lam,
-            strengths=strengths_by_layer(kept, self._layout, n_layers),
-            cosines=cosines_with(kept, self._loaded.tensors.directions, n_layers),
             losses=tuple(round(loss, 5) for loss in losses if abs(loss) < float("inf")),
             dropped=point.dropped,
+        )
+
+    def _scaled_point(self) -> LearnedParameters:
+        point, scale = self._scalings[self._n_scaled]
+        self._n_scaled += 1
+        return self._kept(scaled(self._store[self._digests[point]], scale), point=point, losses=(), scale=scale)
+
+    def _kept(self, kept: Mapping[str, Tensor], point: int, **more: Any) -> LearnedParameters:
+        """A candidate with these tensors, which are stored."""
+        n_layers = len(self._engine.loaded.layers)
+        digest = self._store.write(kept)
+        if point == len(self._digests):
+            self._digests.append(digest)
+        return LearnedParameters(
+            tensors=digest,
+            path=self._path,
+            point=point,
+            refusal_weight=self._settings.lambdas[point],
+            strengths=strengths_by_layer(kept, self._layout, n_layers),
+            cosines=cosines_with(kept, self._loaded.tensors.directions, n_layers),
+            **more,
         )
 
     def _new_learner(self) -> PathLearner:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from heretic.ablation.edit import ModelEdit
 from heretic.engine.learning.forward import AnswerForward
-from heretic.engine.learning.path import LearnedPoint, LearningSettings, Losses, PathLearner, learn_paths
+from heretic.engine.learning.path import LearnedPoint, LearningSettings, Losses, PathLearner
+from heretic.engine.learning.step import StepRunner
 from heretic.engine.learning.targets import Targets, as_tensors, from_tensors
+from heretic.engine.learning.walk import learn_paths
 from tests.support.families import tiny
 from tests.support.learned import forward_of, layout_for, loaded_of, random_tensors, rows, scored
 
@@ -40,7 +42,7 @@ def whole(settings: LearningSettings = SETTINGS, state: dict[str, Tensor] | None
     learner, forward = new_path(settings)
     if state is not None:
         learner.load(state)
-    return [point for _, point in learn_paths(forward, [learner], refresh)]
+    return [point for _, point in learn_paths(StepRunner(forward), [learner], refresh)]
 
 
 def same(first: LearnedPoint, second: LearnedPoint) -> bool:
@@ -60,7 +62,7 @@ def test_a_path_goes_on_after_a_kill(done: int) -> None:
     """Its state behind a point, through a file, gives the points that would have followed."""
     uninterrupted = whole()
     learner, forward = new_path()
-    points = learn_paths(forward, [learner], refresh)
+    points = learn_paths(StepRunner(forward), [learner], refresh)
     before = [next(points)[1] for _ in range(done)]
     kept = load(save(learner.state()))
     assert all(same(*pair) for pair in zip(before + whole(state=kept), uninterrupted, strict=True))
@@ -76,7 +78,7 @@ def test_learning_lowers_the_loss() -> None:
 
 def test_a_point_that_diverges_is_dropped_and_the_path_goes_on() -> None:
     learner, forward = new_path(replace(SETTINGS, lambdas=(1.0, 1.0), first_steps=8, steps=3))
-    taken = learn_paths(forward, [learner])
+    taken = learn_paths(StepRunner(forward), [learner])
     with torch.no_grad():
         learner.tensors["strengths"].fill_(math.nan)
     _, point = next(taken)
@@ -106,9 +108,9 @@ def test_paths_side_by_side_are_each_what_it_is_alone() -> None:
     first, forward = new_path()
     second, _ = new_path(replace(SETTINGS, margin=2.0))
     together: dict[int, list[LearnedPoint]] = {0: [], 1: []}
-    for number, point in learn_paths(forward, [first, second]):
+    for number, point in learn_paths(StepRunner(forward), [first, second]):
         together[number].append(point)
     alone, other = new_path()
-    [point, *_] = [point for _, point in learn_paths(other, [alone])]
+    [point, *_] = [point for _, point in learn_paths(StepRunner(other), [alone])]
     assert torch.allclose(point.tensors["directions"], together[0][0].tensors["directions"], atol=1e-3)
     assert not torch.allclose(point.tensors["strengths"], together[1][0].tensors["strengths"], atol=1e-3)

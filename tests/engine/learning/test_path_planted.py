@@ -13,8 +13,10 @@ from heretic.ablation.methods.learned.layout import compile_learned, layout_of, 
 from heretic.ablation.residuals import ResidualFitter
 from heretic.config import Settings
 from heretic.engine.learning.forward import AnswerForward
-from heretic.engine.learning.path import LearnedPoint, LearningSettings, PathLearner, learn_paths
+from heretic.engine.learning.path import LearnedPoint, LearningSettings, PathLearner
+from heretic.engine.learning.step import StepRunner
 from heretic.engine.learning.targets import Targets, baseline_targets, marker_end_of, response_targets
+from heretic.engine.learning.walk import learn_paths
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluator
@@ -73,7 +75,7 @@ def learned(engine: LocalEngine, learner: PathLearner) -> LearnedPoint:
         tokens = [engine.chat.tokens(prompt) for prompt in bad]
         return [response_targets(tokens, each, find, 2) for each in answered]
 
-    *_, (_, point) = learn_paths(forward, [learner], refresh)
+    *_, (_, point) = learn_paths(StepRunner(forward), [learner], refresh)
     assert point.dropped is None
     return point
 

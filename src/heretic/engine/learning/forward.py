@@ -271,7 +271,7 @@ class EditedForward:
                 "Expected a model whose output follows the edits differentiably, but no gradient reaches them: this "
                 'family computes without autograd. Use method = "kernel".'
             )
-        divergences = states.new_zeros(0, batch.tokens.shape[1])
+        divergences = states.new_zeros(0, batch.tokens.shape[1], dtype=torch.float32)
         if kept:
             before = self._parts.baseline_states(kept, batch.tokens.shape[1]).to(states.device)
             divergences = self._parts.in_parts(self._divergence, states[: len(kept)], before)

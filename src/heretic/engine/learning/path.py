@@ -5,7 +5,7 @@ strong end, from the difference of means, and falls to the least damage: a front
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,8 +13,6 @@ from torch import Tensor
 
 from ...ablation.edit import ModelEdit
 from ...ablation.methods.learned.layout import Layout, LearnedTensors, compile_learned, detached
-from ...ablation.methods.learned.objective import Weights, answer_loss, mean_divergence, refusal_loss, total_loss
-from .forward import AnswerForward, EditedForward
 from .rows import ScoredRow
 from .targets import PARTS_OF_TARGETS, Targets, as_tensors, draw, draw_refusals, from_tensors, spread
 
@@ -31,7 +29,8 @@ class LearningSettings:
     `bad_rows` and `refusal_rows`; of an answer `scored` tokens among the first `answer_tokens` count. `direction_step`
     is how far a direction turns in a step at first, in radians or so; `strength_step` how much a strength changes. In
     each point both fall by a cosine to `final` of it, from `restart` of it after the first point. Strengths stay
-    within `bounds`; `sparsity` pulls them to 0. The defaults are one run's best (docs/decisions-learned.md).
+    within `bounds`; `sparsity` pulls them to 0. Behind the path come its last `scaled` points with their strengths
+    multiplied by each of `scales`. The defaults are one run's best (docs/decisions/learned-path.md).
     """
 
     lambdas: tuple[float, ...] = (30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25)
@@ -50,7 +49,10 @@ class LearningSettings:
     restart: float = 1.0
     final: float = 1.0
     sparsity: float = 0.0
+    by_vector: bool = False
     bounds: tuple[float, float] = (-0.2, 1.6)
+    scales: tuple[float, ...] = (0.85, 0.7, 0.55)
+    scaled: int = 3
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
@@ -82,11 +84,6 @@ class LearnedPoint:
     tensors: Mapping[str, Tensor]
     losses: tuple[Losses, ...]
     dropped: str | None = None
-
-
-Refresh = Callable[[Sequence[int], Sequence[ModelEdit]], Sequence[Targets]]
-"""Given the numbers of paths and the edits of the points that they have finished, the targets that each adds: what it
-answers, and what it still declines."""
 
 
 @dataclass
@@ -144,37 +141,36 @@ class PathLearner:
         )
         return good, bad, draw_refusals(self.targets, chosen.refusal_rows, own)
 
-    def loss(self, divergences: Tensor, found: Tensor, counted: Tensor, n_good: int) -> Tensor:
-        """The loss of this path's own rows; `counted` are the places of good, bad and refusal rows, in this order."""
-        chosen, n_kept = self.settings, len(divergences)
-        weights = Weights(chosen.later, chosen.bad, chosen.margin)
-        good = answer_loss(divergences[:n_good], counted[:n_good], weights.later)
-        bad = mean_divergence(divergences[n_good:], counted[n_good:n_kept]) if n_kept > n_good else None
-        refusals = refusal_loss(found, counted[n_kept:], weights.margin)
-        total = total_loss(good, bad, refusals, weights, self.lam)
-        figures = [0.0 if each is None else float(each.detach()) for each in (total, good, bad, refusals)]
-        self.losses.append(Losses(*figures))
-        return total + chosen.sparsity * self.tensors["strengths"].abs().mean()
-
     @torch.no_grad()
     def step(self) -> None:
         """One step of Adam along the gradients that are there."""
         self.taken += 1
         share = self.settings.share(self.point, len(self.losses) - 1)
+        pull = self.settings.sparsity / self.tensors["strengths"].numel()
         for name, tensor in self.tensors.items():
             gradient = tensor.grad
             tensor.grad = None
             if gradient is None:
                 continue
+            if name == "strengths":
+                gradient = gradient + pull * tensor.sign()
             first, second = self._moments[name]
             first.lerp_(gradient, 1 - BETAS[0])
-            second.lerp_(gradient.square(), 1 - BETAS[1])
+            second.lerp_(self._squared(name, gradient), 1 - BETAS[1])
             steered = first / (1 - BETAS[0] ** self.taken)
             spread_ = (second / (1 - BETAS[1] ** self.taken)).sqrt() + EPSILON
             tensor.sub_(share * self._step_size(name, tensor) * steered / spread_)
         self.tensors["strengths"].clamp_(*self.settings.bounds)
         directions = self.tensors["directions"]
         directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+    def _squared(self, name: str, gradient: Tensor) -> Tensor:
+        """What a step is scaled by: of a direction the mean over its entries, so that it turns along its gradient
+        whatever basis the model has (VectorAdam, Ling et al. 2022, arXiv 2205.13599)."""
+        squared = gradient.square()
+        if name == "strengths" or not self.settings.by_vector:
+            return squared
+        return squared.mean(dim=1, keepdim=True).expand_as(squared)
 
     def _step_size(self, name: str, tensor: Tensor) -> float:
         """A unit vector's entries shrink with the width: so must a step, for the same angle."""
@@ -232,68 +228,3 @@ class PathLearner:
             self.add(from_tensors(tables))
         self.losses = []
         self._good_point = self.state()
-
-
-def learn_paths(
-    forward: AnswerForward, paths: Sequence[PathLearner], refresh: Refresh | None = None
-) -> Iterator[tuple[int, LearnedPoint]]:
-    """Points of several paths as they are finished, with the number of their path.
-
-    Paths run side by side, their rows in one forward: on a GPU, where a step is bound by launching kernels, several
-    cost little more than one. `refresh` gives the paths new targets after each of their points.
-    """
-    # In the order of an uninterrupted path: what shares a batch with what shows in the last bits.
-    for number in range(max(len(path.parts) for path in paths)):
-        for path in paths:
-            forward.prepare([row for part in path.parts[number : number + 1] for row in part.rows])
-    while running := [number for number, path in enumerate(paths) if not path.done]:
-        take_step(forward, [paths[number] for number in running])
-        finished = {number: paths[number].finish() for number in running if paths[number].at_point}
-        going_on = [number for number in finished if not paths[number].done]
-        if refresh is not None and going_on:
-            add_targets(forward, paths, going_on, refresh)
-        yield from finished.items()
-
-
-@torch.no_grad()
-def add_targets(forward: AnswerForward, paths: Sequence[PathLearner], numbers: Sequence[int], refresh: Refresh) -> None:
-    """Gives some of the paths what `refresh` finds under their edits."""
-    found = refresh(numbers, [paths[number].edit() for number in numbers])
-    for number, targets in zip(numbers, found, strict=True):
-        paths[number].add(targets)
-        forward.prepare(targets.rows)
-
-
-def take_step(forward: AnswerForward, paths: Sequence[PathLearner]) -> None:
-    """One step of each path."""
-    edits = [path.edit() for path in paths]
-    drawn = [path.batch() for path in paths]
-    with forward.edited(edits) as edited:
-        total = _total(edited, paths, drawn)
-        if bool(torch.isfinite(total)):
-            total.backward()
-    for path in paths:
-        path.step()
-
-
-def _total(
-    edited: EditedForward,
-    paths: Sequence[PathLearner],
-    drawn: Sequence[tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]],
-) -> Tensor:
-    """The sum of all paths' losses: none hangs on another's tensors."""
-    kept = [row for good, bad, _ in drawn for row in (*good, *bad)]
-    gone = [row for *_, refusals in drawn for row in refusals]
-    numbers = [n for n, (good, bad, _) in enumerate(drawn) for _ in (*good, *bad)]
-    numbers += [n for n, (*_, refusals) in enumerate(drawn) for _ in refusals]
-    divergences, found, batch = edited(kept, gone, torch.tensor(numbers))
-    counted = batch.counted.to(divergences.device)
-    total, kept_before, gone_before = divergences.new_zeros(()), 0, 0
-    for path, (good, bad, refusals) in zip(paths, drawn, strict=True):
-        own_kept = slice(kept_before, kept_before + len(good) + len(bad))
-        own_gone = slice(gone_before, gone_before + len(refusals))
-        behind = slice(len(kept) + own_gone.start, len(kept) + own_gone.stop)
-        own = torch.cat([counted[own_kept], counted[behind]])
-        total = total + path.loss(divergences[own_kept], found[own_gone], own, len(good))
-        kept_before, gone_before = own_kept.stop, own_gone.stop
-    return total

@@ -25,3 +25,11 @@ def test_strengths_are_shown_by_layer_and_in_a_line() -> None:
     assert parameters.brief() == "weight 3; attn 0.50"
     assert parameters.facts()["Loss"] == "1.0000 after 2 steps"
     assert parameters.digests == ("abc",)
+
+
+def test_a_scaled_point_says_so() -> None:
+    scaled = learned_parameters(scale=0.7, losses=())
+    assert scaled.brief() == "weight 3 x 0.7; attn 0.50"
+    assert scaled.facts()["Scale"] == "0.7"
+    assert scaled.facts()["Loss"] == ""
+    assert learned_parameters().facts()["Scale"] == "1"

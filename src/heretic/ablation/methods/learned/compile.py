@@ -35,6 +35,11 @@ def kept_tensors(tensors: LearnedTensors, layout: Layout) -> dict[str, Tensor]:
     return kept
 
 
+def scaled(kept: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The same directions with `scale` times the strengths."""
+    return {name: scale * each if name.startswith(STRENGTH) else each for name, each in kept.items()}
+
+
 def compile_site(parameters: LearnedParameters, site: Site, tensors: StudyTensors) -> SiteEdit | None:
     """The edit of one site, or None where none was learned."""
     kept = tensors.store[parameters.tensors]

@@ -5,51 +5,38 @@
 KL_k is the divergence from the baseline at the k-th scored token of the baseline's own answers to good prompts, in
 nats; log p(refusal) the log-probability of a whole piece of a refusal. Softplus stops pushing a refusal that is less
 likely than exp(-margin): what is gone needs no more damage.
+
+Of the divergences the loss is a weighted sum and of the refusals a sum over rows, so that rows can be run a few at a
+time: the weights are known before.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """`later` is a, `bad` is b, `margin` in nats."""
+def answer_weights(scored: Sequence[int], later: float) -> list[list[float]]:
+    """Of each scored token of answers to good prompts, given how many are scored in each row.
 
-    later: float
-    bad: float
-    margin: float
-
-
-def answer_loss(
-    divergences: Float[Tensor, "row scored"], counted: Float[Tensor, "row scored"], later: float
-) -> Float[Tensor, ""]:
-    """The first token's divergence, and `later` times the mean of the others', averaged over rows."""
-    others = (divergences[:, 1:] * counted[:, 1:]).sum() / counted[:, 1:].sum().clamp_min(1)
-    return divergences[:, 0].mean() + later * others
+    The first token's divergence is averaged over rows, the others' over all that are scored, times `later`.
+    """
+    others = max(1, sum(scored) - len(scored))
+    return [[1 / len(scored), *[later / others] * (count - 1)] for count in scored]
 
 
-def mean_divergence(
-    divergences: Float[Tensor, "row scored"], counted: Float[Tensor, "row scored"]
-) -> Float[Tensor, ""]:
-    """The mean over all counted places."""
-    return (divergences * counted).sum() / counted.sum().clamp_min(1)
+def mean_weights(scored: Sequence[int]) -> list[list[float]]:
+    """Of each scored token: those of the mean over all of them."""
+    total = max(1, sum(scored))
+    return [[1 / total] * count for count in scored]
 
 
-def refusal_loss(
-    log_probabilities: Float[Tensor, "row scored"], counted: Float[Tensor, "row scored"], margin: float
-) -> Float[Tensor, ""]:
-    """softplus(log p of the whole piece + margin), averaged over rows."""
+def refusal_losses(
+    log_probabilities: Float[Tensor, "row scored"],
+    counted: Float[Tensor, "row scored"],
+    margins: Float[Tensor, " row"],
+) -> Float[Tensor, " row"]:
+    """softplus(log p of the whole piece + margin) of each row."""
     whole = (log_probabilities * counted).sum(dim=-1)
-    return softplus(whole + margin).mean()
-
-
-def total_loss(
-    good: Float[Tensor, ""], bad: Float[Tensor, ""] | None, refusals: Float[Tensor, ""], weights: Weights, lam: float
-) -> Float[Tensor, ""]:
-    """The loss; `bad` is None where there are no answers to bad prompts."""
-    total = good + lam * refusals
-    return total if bad is None else total + weights.bad * torch.as_tensor(bad)
+    return softplus(whole + margins)

@@ -14,7 +14,8 @@ class LearnedParameters(AblationParameters):
     `tensors` is the digest under which the study keeps its directions and strengths. `refusal_weight` is lambda, the
     weight of the refusals in the loss. `strengths` are means by component and layer, `cosines` those between the
     learned directions and the difference of means by layer (0 where nothing is edited), and `losses` the loss of each
-    step, in nats. `dropped` says why the point can't be used.
+    step, in nats. `dropped` says why the point can't be used. With a `scale` below 1 it is an earlier point whose
+    strengths were multiplied by that, and there are no losses.
     """
 
     sampled: ClassVar[bool] = False
@@ -29,6 +30,7 @@ class LearnedParameters(AblationParameters):
     cosines: tuple[float, ...]
     losses: tuple[float, ...]
     dropped: str | None = None
+    scale: float = 1.0
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -46,6 +48,7 @@ class LearnedParameters(AblationParameters):
             "Direction": "learned, one a layer",
             "Path and point": f"{self.path + 1}, {self.point + 1}",
             "Weight of refusals": f"{self.refusal_weight:g}",
+            "Scale": f"{self.scale:g}",
             "Loss": f"{self.losses[-1]:.4f} after {len(self.losses)} steps" if self.losses else "",
         }
 
@@ -54,8 +57,15 @@ class LearnedParameters(AblationParameters):
         for component, values in self.strengths.items():
             edited = [value for value in values if value]
             means.append(f"{component.split('.')[0]} {sum(edited) / max(1, len(edited)):.2f}")
-        return f"weight {self.refusal_weight:g}; {', '.join(means)}"
+        scaled = "" if self.scale == 1 else f" x {self.scale:g}"
+        return f"weight {self.refusal_weight:g}{scaled}; {', '.join(means)}"
 
     def values(self) -> dict[str, float | str]:
         last = {"loss": self.losses[-1]} if self.losses else {}
-        return {"path": self.path, "point": self.point, "refusal_weight": self.refusal_weight, **last}
+        return {
+            "path": self.path,
+            "point": self.point,
+            "refusal_weight": self.refusal_weight,
+            "scale": self.scale,
+            **last,
+        }

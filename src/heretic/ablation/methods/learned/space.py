@@ -28,6 +28,7 @@ class LearnedSpace(SearchSpace):
             "path": parameters.path,
             "point": parameters.point,
             "refusal_weight": parameters.refusal_weight,
+            "scale": parameters.scale,
         }
 
     def literature(self) -> list[LearnedParameters]:

@@ -1,0 +1,179 @@
+"""One step of learning: rows in groups of like length, each with a backward pass of its own.
+
+The loss is a sum over rows, so its gradient is that of the groups together. Few rows at a time hold few activations,
+and rows of like length are hardly padded.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...ablation.edit import ModelEdit
+from ...ablation.methods.learned.objective import answer_weights, mean_weights, refusal_losses
+from ...errors import ModelError
+from ..protocol import out_of_memory
+from .forward import AnswerForward, EditedForward
+from .path import Losses, PathLearner
+from .rows import ScoredRow
+
+Kind = Literal["good", "bad", "refusals"]
+KINDS: tuple[Kind, ...] = ("good", "bad", "refusals")
+
+MOST_POSITIONS = 1024
+"""Positions of one group on a CPU: longer ones are hardly faster a position, shorter ones are less padded
+(docs/decisions/learned-path.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A row of one path's step; `weights` are those of its scored tokens in the path's loss, and of a refusal one."""
+
+    path: int
+    kind: Kind
+    row: ScoredRow
+    weights: tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Positions that the row takes."""
+        return len(self.row.row.prompt) + self.row.places[-1]
+
+
+class StepRunner:
+    """Takes steps of paths; a group holds at most `most` positions, or all of them if None.
+
+    Where memory runs out, groups are halved from then on, and the step is taken again.
+    """
+
+    def __init__(self, forward: AnswerForward, most: int | None = None) -> None:
+        self.forward = forward
+        self.most = most
+
+    def take(self, paths: Sequence[PathLearner]) -> None:
+        """One step of each path.
+
+        Raises:
+            ModelError: not even one row fits the memory, or no gradient reaches the edits of this model.
+        """
+        parts = [part for number, path in enumerate(paths) for part in parts_of(path, number)]
+        while True:
+            try:
+                figures = self._backward(paths, parts)
+                break
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            self._halve(parts)
+        for path, losses in zip(paths, figures, strict=True):
+            path.losses.append(losses)
+            path.step()
+
+    def _halve(self, parts: Sequence[Part]) -> None:
+        """Raises:
+        ModelError: groups hold one row each already.
+        """
+        longest = max(map(len, parts))
+        now = longest * len(parts) if self.most is None else self.most
+        if now <= longest:
+            raise ModelError(
+                "Learning needs more memory than there is, even row by row. Set quantization = bnb_4bit, or use "
+                'method = "oblique" or "kernel".'
+            )
+        self.most = max(longest, now // 2)
+
+    def _backward(self, paths: Sequence[PathLearner], parts: Sequence[Part]) -> list[Losses]:
+        """Leaves gradients at the tensors of the paths, unless a loss is not finite; returns the losses."""
+        for tensor in chain.from_iterable(path.tensors.values() for path in paths):
+            tensor.grad = None
+        edits = [path.edit() for path in paths]
+        leaves = [_cut(edit) for edit in edits]
+        figures = torch.zeros(len(paths), len(KINDS))
+        with self.forward.edited(leaves) as edited:
+            for group in groups_of(parts, self.most):
+                total = _group_loss(edited, paths, group, figures)
+                if not bool(torch.isfinite(total)):
+                    return [_losses(path, each) for path, each in zip(paths, figures.tolist(), strict=True)]
+                total.backward()
+        _pass_on(edits, leaves)
+        return [_losses(path, each) for path, each in zip(paths, figures.tolist(), strict=True)]
+
+
+def parts_of(path: PathLearner, number: int) -> list[Part]:
+    """The rows of a path's next step."""
+    good, bad, refusals = path.batch()
+    chosen = path.settings
+    counts = [[len(each.places) for each in rows] for rows in (good, bad)]
+    kinds: list[tuple[Kind, Sequence[ScoredRow], list[list[float]]]] = [
+        ("good", good, answer_weights(counts[0], chosen.later)),
+        ("bad", bad, mean_weights(counts[1])),
+        ("refusals", refusals, [[1 / len(refusals)]] * len(refusals)),
+    ]
+    return [
+        Part(number, kind, row, tuple(each))
+        for kind, rows, weights in kinds
+        for row, each in zip(rows, weights, strict=True)
+    ]
+
+
+def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
+    """The rows, longest first, as many at a time as hold at most `most` positions with their padding."""
+    ordered = sorted(parts, key=len, reverse=True)
+    while ordered:
+        size = len(ordered) if most is None else max(1, most // len(ordered[0]))
+        yield ordered[:size]
+        ordered = ordered[size:]
+
+
+def _group_loss(edited: EditedForward, paths: Sequence[PathLearner], group: Sequence[Part], figures: Tensor) -> Tensor:
+    """The share of the group's rows in the sum of all paths' losses; adds to `figures` (path, kind) what they are."""
+    kept = [part for part in group if part.kind != "refusals"]
+    gone = [part for part in group if part.kind == "refusals"]
+    rows = [*kept, *gone]
+    candidates = torch.tensor([part.path for part in rows])
+    divergences, found, batch = edited([part.row for part in kept], [part.row for part in gone], candidates)
+    weights = divergences.new_tensor(
+        [[*part.weights, *[0.0] * (divergences.shape[1] - len(part.weights))] for part in kept]
+    ).view(divergences.shape)
+    counted = batch.counted[len(kept) :].to(divergences.device)
+    margins = divergences.new_tensor([paths[part.path].settings.margin for part in gone])
+    shares = [(divergences * weights).sum(dim=1)] if kept else []
+    if gone:
+        by_row = divergences.new_tensor([part.weights[0] for part in gone])
+        shares.append(refusal_losses(found, counted, margins) * by_row)
+    each = torch.cat(shares)
+    places = torch.tensor([len(KINDS) * part.path + KINDS.index(part.kind) for part in rows])
+    figures.view(-1).index_add_(0, places, each.detach().cpu())
+    return (each * each.new_tensor([_factor(paths[part.path], part.kind) for part in rows])).sum()
+
+
+def _factor(path: PathLearner, kind: Kind) -> float:
+    """What a figure of this kind counts in the loss."""
+    return {"good": 1.0, "bad": path.settings.bad, "refusals": path.lam}[kind]
+
+
+def _losses(path: PathLearner, figures: Sequence[float]) -> Losses:
+    total = sum(_factor(path, kind) * figure for kind, figure in zip(KINDS, figures, strict=True))
+    return Losses(total, *figures)
+
+
+def _cut(edit: ModelEdit) -> ModelEdit:
+    """The same edit, whose gradients stay at its sides: a backward pass of a group ends there."""
+    return {
+        name: replace(each, left=each.left.detach().requires_grad_(), right=each.right.detach().requires_grad_())
+        for name, each in edit.items()
+    }
+
+
+def _pass_on(edits: Sequence[ModelEdit], leaves: Sequence[ModelEdit]) -> None:
+    """Passes the gradients that all groups left at the edits' sides on to what the edits were compiled from."""
+    pairs = [
+        (side, leaf.grad)
+        for edit, cut in zip(edits, leaves, strict=True)
+        for name, each in edit.items()
+        for side, leaf in ((each.left, cut[name].left), (each.right, cut[name].right))
+        if leaf.grad is not None
+    ]
+    torch.autograd.backward([side for side, _ in pairs], [gradient for _, gradient in pairs])

@@ -1,0 +1,45 @@
+"""Points of several paths, as they are finished."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from ...ablation.edit import ModelEdit
+from .forward import AnswerForward
+from .path import LearnedPoint, PathLearner
+from .step import StepRunner
+from .targets import Targets
+
+Refresh = Callable[[Sequence[int], Sequence[ModelEdit]], Sequence[Targets]]
+"""Given the numbers of paths and the edits of the points that they have finished, the targets that each adds: what it
+answers, and what it still declines."""
+
+
+def learn_paths(
+    runner: StepRunner, paths: Sequence[PathLearner], refresh: Refresh | None = None
+) -> Iterator[tuple[int, LearnedPoint]]:
+    """Points of several paths as they are finished, with the number of their path.
+
+    Paths run side by side, their rows in one forward: on a GPU, where a step is bound by launching kernels, several
+    cost little more than one. `refresh` gives the paths new targets after each of their points.
+    """
+    # In the order of an uninterrupted path: what shares a batch with what shows in the last bits.
+    for number in range(max(len(path.parts) for path in paths)):
+        for path in paths:
+            runner.forward.prepare([row for part in path.parts[number : number + 1] for row in part.rows])
+    while running := [number for number, path in enumerate(paths) if not path.done]:
+        runner.take([paths[number] for number in running])
+        finished = {number: paths[number].finish() for number in running if paths[number].at_point}
+        going_on = [number for number in finished if not paths[number].done]
+        if refresh is not None and going_on:
+            add_targets(runner.forward, paths, going_on, refresh)
+        yield from finished.items()
+
+
+@torch.no_grad()
+def add_targets(forward: AnswerForward, paths: Sequence[PathLearner], numbers: Sequence[int], refresh: Refresh) -> None:
+    """Gives some of the paths what `refresh` finds under their edits."""
+    found = refresh(numbers, [paths[number].edit() for number in numbers])
+    for number, targets in zip(numbers, found, strict=True):
+        paths[number].add(targets)
+        forward.prepare(targets.rows)

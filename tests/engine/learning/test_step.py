@@ -1,0 +1,145 @@
+"""A step: its rows in groups give the gradient of all of them at once, whatever the memory allows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+from torch.testing import assert_close
+
+from heretic.engine.learning.path import LearningSettings, PathLearner
+from heretic.engine.learning.step import Part, StepRunner, groups_of, parts_of
+from heretic.engine.learning.targets import Targets
+from heretic.engine.protocol import NO_MEMORY
+from heretic.errors import ModelError
+from tests.support.families import tiny
+from tests.support.learned import forward_of, layout_for, loaded_of, random_tensors, rows, scored
+
+SETTINGS = LearningSettings(
+    lambdas=(3.0,), first_steps=4, good_rows=4, bad_rows=3, refusal_rows=3, scored=3, answer_tokens=5, margin=12.0,
+    later=0.7, bad=0.4,
+)  # fmt: skip
+TARGETS = Targets(tuple(rows(8)), tuple(rows(4, 7)), tuple(scored(rows(6, 5), (1, 2, 3))))
+MEMORY = NO_MEMORY[0]
+
+
+def runner_and_path(most: int | None = None, settings: LearningSettings = SETTINGS) -> tuple[StepRunner, PathLearner]:
+    loaded = loaded_of(tiny("llama"))
+    layout = layout_for(loaded)
+    start = random_tensors(layout, loaded.d_model)
+    path = PathLearner(layout, start, TARGETS, settings, torch.Generator().manual_seed(4), loaded.device)
+    forward = forward_of(loaded)
+    forward.prepare(TARGETS.rows)
+    return StepRunner(forward, most), path
+
+
+def gradients(most: int | None) -> tuple[list[Tensor], Any]:
+    runner, path = runner_and_path(most)
+    path.step = lambda: None  # type: ignore[method-assign]
+    runner.take([path])
+    return [each.grad for each in path.tensors.values() if each.grad is not None], path.losses[-1]
+
+
+def naive() -> tuple[Tensor, list[float]]:
+    """The formula of the loss, over all rows at once, and its three figures."""
+    runner, path = runner_and_path()
+    good, bad, refusals = path.batch()
+    with torch.no_grad(), runner.forward.edited([path.edit()]) as edited:
+        found, gone, _ = edited([*good, *bad], refusals, torch.zeros(10, dtype=torch.long))
+    good_figure = found[:4, 0].mean() + 0.7 * found[:4, 1:].mean()
+    figures = [float(each) for each in (good_figure, found[4:].mean(), softplus(gone.sum(1) + 12.0).mean())]
+    return torch.tensor(figures) @ torch.tensor([1.0, 0.4, 3.0]), figures
+
+
+def test_the_loss_is_that_of_the_formula() -> None:
+    _, losses = gradients(None)
+    total, figures = naive()
+    assert_close(
+        torch.tensor([losses.total, losses.good, losses.bad, losses.refusals]), torch.tensor([total, *figures])
+    )
+    assert min(figures) > 1e-3
+
+
+@pytest.mark.parametrize("most", [1, 30, 50])
+def test_groups_have_the_gradient_of_all_rows(most: int) -> None:
+    whole, losses = gradients(None)
+    grouped, same_losses = gradients(most)
+    assert len(whole) == 2
+    assert_close(grouped, whole, atol=1e-5, rtol=1e-4)
+    assert same_losses.total == pytest.approx(losses.total, rel=1e-4)
+
+
+def test_rows_of_like_length_are_run_together() -> None:
+    _, path = runner_and_path()
+    parts = parts_of(path, 0)
+    groups = list(groups_of(parts, 50))
+    assert sorted(map(id, parts)) == sorted(id(part) for group in groups for part in group)
+    assert all(len(group) * max(map(len, group)) <= 50 for group in groups)
+    lengths = [len(part) for group in groups for part in group]
+    assert lengths == sorted(lengths, reverse=True)
+    assert list(map(len, groups_of(parts, None))) == [10]
+
+
+def failing(runner: StepRunner, most: int) -> list[int]:
+    """From now on more than `most` rows of one group run out of memory; the sizes of all groups."""
+    sizes: list[int] = []
+    states = runner.forward.states
+
+    def limited(batch: Any, rows: Sequence[Any], *others: Any) -> Tensor:
+        sizes.append(len(rows))
+        if len(rows) > most:
+            raise RuntimeError(MEMORY)
+        return states(batch, rows, *others)
+
+    runner.forward.states = limited  # type: ignore[method-assign]
+    return sizes
+
+
+def test_out_of_memory_halves_the_groups() -> None:
+    """The step is that of a run with memory enough, and later steps begin with small groups."""
+    runner, path = runner_and_path()
+    _, other = runner_and_path()
+    enough, _ = runner_and_path()
+    sizes = failing(runner, 3)
+    runner.take([path])
+    enough.take([other])
+    assert_close(path.tensors["directions"], other.tensors["directions"], atol=1e-4, rtol=1e-3)
+    assert len(path.losses) == 1
+    assert sizes[0] == 10
+    del sizes[:]
+    runner.take([path])
+    assert max(sizes) <= 3
+
+
+def test_not_even_one_row_fits() -> None:
+    runner, path = runner_and_path()
+    failing(runner, 0)
+    with pytest.raises(ModelError, match="row by row"):
+        runner.take([path])
+
+
+def test_other_errors_are_left_alone() -> None:
+    runner, path = runner_and_path()
+
+    def broken(*_: Any) -> Tensor:
+        raise RuntimeError("a bug")
+
+    runner.forward.states = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="a bug"):
+        runner.take([path])
+
+
+def test_a_loss_that_is_not_finite_moves_nothing() -> None:
+    runner, path = runner_and_path(settings=replace(SETTINGS, lambdas=(float("inf"),)))
+    before = path.tensors["strengths"].clone()
+    runner.take([path])
+    assert path.at_point
+    assert torch.equal(path.tensors["strengths"], before)
+
+
+def test_a_part_is_as_long_as_what_is_run() -> None:
+    [row] = scored(rows(1), (0, 2))
+    assert len(Part(0, "good", row, (0.5, 0.5))) == len(row.row.prompt) + 2
