@@ -48,6 +48,9 @@ class SearchView(Protocol):
     def rows(self, count: int) -> None:
         """`count` more prompts are done, of any of the trials under way."""
 
+    def learning(self, point: int, step: int, steps: int, left: float) -> None:
+        """So many steps of a learned point are done, which is the next trial; `left` seconds until the last of them."""
+
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         """A trial has been evaluated."""
 

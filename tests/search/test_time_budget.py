@@ -3,7 +3,7 @@
 import pytest
 
 from heretic.search import time_budget as clock_module
-from heretic.search.time_budget import PREVIEW, Clock, HeldoutCost
+from heretic.search.time_budget import PREVIEW, Clock, HeldoutCost, LearningTime
 
 
 @pytest.fixture
@@ -83,3 +83,22 @@ def test_without_a_budget_nothing_is_reserved(now: list[float]) -> None:
     now[0] = 3.0
     assert clock.reserved == 0
     assert clock.remaining == pytest.approx(27)
+
+
+def test_points_with_more_steps_take_longer(now: list[float]) -> None:
+    """32 steps of 2 s before the first of three trials, 8 before each other one; 5 s to measure one."""
+    clock = Clock(3, 200.0)
+    clock.learning = LearningTime(64.0, 32, left=16, next=8)
+    now[0] = 69.0
+    clock.add_trial(previewed=False)
+    assert clock.remaining == pytest.approx(2 * (8 * 2.0 + 5.0))
+    now[0] = 188.0
+    clock.learning = LearningTime(178.0, 89, left=8, next=8)
+    clock.add_trial(previewed=False)
+    assert not clock.over(), "half of another trial, 10.5 s, fits"
+    now[0] = 190.0
+    assert clock.over()
+
+
+def test_before_the_first_step_learning_takes_no_known_time() -> None:
+    assert LearningTime(left=32, next=32).of(32) == 0.0

@@ -92,3 +92,13 @@ def test_columns_of_a_table_are_as_wide_as_their_widest_cell(stream: io.StringIO
 def test_a_table_may_have_no_rows(stream: io.StringIO) -> None:
     PlainReporter(stream).table("Figures", ("a", "b"), [])
     assert lines_of(stream) == ["Figures", "  a  b"]
+
+
+def test_the_steps_of_a_learned_point_are_told_at_intervals(stream: io.StringIO) -> None:
+    with PlainReporter(stream, between=0).search(state([], 0, None), 200) as view:
+        view.learning(0, 16, 32, 90.0)
+        view.learning(0, 32, 32, 0.0)
+    assert lines_of(stream)[1:] == ["Learning point 1: step 16 of 32, 1 min 30 s left of it"]
+    with PlainReporter(stream, between=math.inf).search(state([], 0, None), 200) as view:
+        view.learning(0, 16, 32, 90.0)
+    assert len(lines_of(stream)) == 3

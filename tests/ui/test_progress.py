@@ -58,3 +58,14 @@ def test_times_go_on_while_no_trial_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     # A search that goes on has had its first one.
     progress.settle(state(finished=3, remaining=None))
     assert progress.times() == "1 h elapsed, measuring"
+
+
+def test_a_point_that_is_learned_shows_its_steps_until_a_trial_ends() -> None:
+    progress = SearchProgress(state(remaining=65.0), 100)
+    progress.learn(2, 3, 8, 20.0)
+    assert progress.times() == "1 h elapsed, learning point 3: step 3 of 8, 20 s left of it"
+    progress.learn(2, 8, 8, 0.0)
+    assert progress.times() == "1 h elapsed, 1 min 5 s left"
+    progress.learn(3, 1, 8, 20.0)
+    progress.settle(state(remaining=30.0))
+    assert progress.times() == "1 h elapsed, 30 s left"

@@ -19,6 +19,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def learning_text(point: int, step: int, steps: int, left: float) -> str:
+    """Where the learning of a point is; points are counted from 1, as people read them."""
+    return f"learning point {point + 1}: step {step} of {steps}, {duration(left)} left of it"
+
+
 def number_text(value: float) -> str:
     """A real number with four decimals: as many as bf16 can mean of a KL divergence."""
     # `z`: rounding may leave a negative zero.

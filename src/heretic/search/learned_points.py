@@ -1,9 +1,16 @@
 """The candidates of a learned path: each is learned when its turn comes."""
 
+import time
+from collections.abc import Callable
+
 from ..engine.protocol import Progress
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..session.learning import LearnedPaths
 from ..study.study import Study
+from .time_budget import LearningTime
+
+AfterStep = Callable[[int, int, int, float], None]
+"""Called with the number of a point, steps done, steps in all, and seconds until the last one."""
 
 
 class LearnedPoints:
@@ -14,6 +21,9 @@ class LearnedPoints:
     def __init__(self, study: Study, paths: LearnedPaths, ahead: int) -> None:
         self._study = study
         self._paths = paths
+        self._seconds = 0.0
+        self._steps = 0
+        self.after_step: AfterStep = lambda *_: None
         self.ahead = ahead
 
     def __len__(self) -> int:
@@ -23,9 +33,20 @@ class LearnedPoints:
     def refill(self, most: int, statistics: PruningStatistics, progress: Progress) -> int:
         """Learns a point if none is waiting; returns 0, the number of previews."""
         while not self._study.n_waiting():
-            point = self._paths.next_point()
+            started = time.monotonic()
+
+            def after_step(point: int, step: int, steps: int, started: float = started) -> None:
+                self._steps += 1
+                self.after_step(point, step, steps, (time.monotonic() - started) / step * (steps - step))
+
+            point = self._paths.next_point(after_step)
             # A kill before the state was kept has the path learn a point again that the journal holds.
             if not self._study.holds(point):
                 self._study.enqueue(point)
             self._paths.keep()
+            self._seconds += time.monotonic() - started
         return 0
+
+    def time_for(self, candidates: int) -> LearningTime:
+        """What was learned so far, and what so many more candidates need."""
+        return LearningTime(self._seconds, self._steps, self._paths.steps_of(candidates), self._paths.steps_of(1))

@@ -56,7 +56,7 @@ class Search:
             self._startup = learned
         else:
             self._startup = StartupQueue(running.study, measurer, ordering, first)
-        self._ahead = None if learned is None else learned.ahead
+        self._learned = learned
 
     def run(self, n_trials: int) -> bool:
         """Runs trials until `n_trials` are finished or the time budget is used up; returns False after Ctrl+C.
@@ -66,6 +66,8 @@ class Search:
         """
         clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget, self._heldout)
         with self._reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
+            if self._learned is not None:
+                self._learned.after_step = view.learning
             try:
                 self._request(n_trials, clock, view)
                 while self._open:
@@ -89,6 +91,7 @@ class Search:
                 return
             progress = partial(_count, clock, view)
             clock.add_previews(self._startup.refill(clock.fitting(left), self.statistics, progress))
+            clock.learning = self._startup.time_for(left - 1)
             [candidate] = self._study.ask(1)
             self._open.append(candidate)
             fault = candidate.parameters.fault
@@ -103,7 +106,8 @@ class Search:
 
     @property
     def _most_open(self) -> int:
-        return self._measurer.ahead if self._ahead is None else min(self._ahead, self._measurer.ahead)
+        most = self._measurer.ahead
+        return most if self._learned is None else min(self._learned.ahead, most)
 
     def _report_in_order(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         while self._open and self._open[0].number in self._outcomes:

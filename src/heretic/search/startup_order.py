@@ -12,6 +12,7 @@ from ..evaluation.pruning.preview import Preview, most_promising_first
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..study.study import Study
 from .measurer import EvaluationRequest, Measurer
+from .time_budget import LearningTime
 
 FIRST_PREVIEWS, FIRST_TRIALS = 20, 2
 """Few candidates are previewed before the first trials, so that these come soon. The rest are ordered together with
@@ -36,6 +37,10 @@ class StartupQueue:
         self._first = list(first)
         self._previewed: list[tuple[AblationParameters, Preview | None]] = []
         self._begun = False
+
+    def time_for(self, candidates: int) -> LearningTime:
+        """Nothing is learned before a trial."""
+        return LearningTime()
 
     def __len__(self) -> int:
         """Candidates that were previewed and are not enqueued yet."""

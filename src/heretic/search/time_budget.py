@@ -27,6 +27,21 @@ class HeldoutCost:
         return self.prompts * (1 + min(front, self.most)) / self.together
 
 
+@dataclass(frozen=True, slots=True)
+class LearningTime:
+    """What learning candidates took: `seconds` for `done` steps. `left` steps come before the last trial, and `next` of
+    them before the next one."""
+
+    seconds: float = 0.0
+    done: int = 0
+    left: int = 0
+    next: int = 0
+
+    def of(self, steps: int) -> float:
+        """Seconds that so many steps will take; 0 before anything is known."""
+        return steps * self.seconds / self.done if self.done else 0.0
+
+
 class Clock:
     """Time since a search of `trials` began, time remaining, and whether a trial more fits the `budget` (seconds).
 
@@ -41,6 +56,7 @@ class Clock:
         self._done = 0.0
         self._prompts = 0
         self._front = 0
+        self.learning = LearningTime()
 
     def add_previews(self, count: int) -> None:
         """Counts `count` previews of candidates that are evaluated later."""
@@ -76,22 +92,28 @@ class Clock:
         return None if self._whole is None else self._whole - self.reserved
 
     @property
+    def _measured(self) -> float:
+        """Mean seconds that a trial was measured so far; 0 before anything is done."""
+        return max(0.0, self.elapsed - self.learning.seconds) / self._done if self._done else 0.0
+
+    @property
     def _trial(self) -> float:
-        """Mean seconds per trial so far; 0 before anything is done."""
-        return self.elapsed / self._done if self._done else 0.0
+        """Seconds that another trial will take; 0 before anything is done."""
+        return self._measured + self.learning.of(self.learning.next)
 
     @property
     def remaining(self) -> float | None:
         """Seconds that the remaining trials will take, or that the budget leaves; None before anything is done."""
         if not self._done:
             return None
-        needed, budget = max(0.0, self._trials - self._done) * self._trial, self._budget
+        measuring = max(0.0, self._trials - self._done) * self._measured
+        needed, budget = measuring + self.learning.of(self.learning.left), self._budget
         return needed if budget is None else max(0.0, min(needed, budget - self.elapsed))
 
     def over(self, open_trials: int = 0) -> bool:
         """Whether more than half of another trial, started after the open ones, would exceed the budget."""
         budget = self._budget
-        return budget is not None and self.elapsed + (open_trials + 0.5) * self._trial >= budget
+        return budget is not None and self.elapsed + open_trials * self._measured + 0.5 * self._trial >= budget
 
     def fitting(self, trials: int) -> int:
         """How many of `trials` more fit the budget: at least one, and all of them before anything is done."""

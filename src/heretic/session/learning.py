@@ -1,6 +1,6 @@
 """Learned paths of a study: what they learn from, their points one after the other, and their state on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,9 @@ ASKED_AGAIN = 64
 LARGE = 1_000_000_000
 """Parameters from which activations are recomputed in the backward pass on a CPU, where a group of rows holds those of
 `MOST_POSITIONS` positions otherwise; on an accelerator it is faster anyway."""
+AfterStep = Callable[[int, int, int], None]
+"""Called with the number of a point, its steps that are done, and all its steps."""
+
 TARGETS, PATH, DIGESTS, N_SCALED = "targets.", "path", "digests", "scaled"
 
 
@@ -115,7 +118,13 @@ class LearnedPaths:
                 f"({error!r}). Restore the folder from a copy, or begin a new study with --resume restart."
             ) from error
 
-    def next_point(self) -> LearnedParameters:
+    def steps_of(self, count: int) -> int:
+        """Steps that the next `count` points take, scaled ones none."""
+        begun = 0 if self._learner is None else self._learner.point + self._n_scaled
+        numbers = (number % self.points_a_path for number in range(begun, begun + count))
+        return sum(self._settings.steps_of(each) for each in numbers if each < len(self._settings.lambdas))
+
+    def next_point(self, after_step: AfterStep = lambda *_: None) -> LearnedParameters:
         """Learns the next point, or scales one, and keeps its tensors.
 
         Raises:
@@ -127,6 +136,8 @@ class LearnedPaths:
             self._path += self._learner is not None
             self._learner = self._new_learner()
             self._digests, self._n_scaled = [], 0
+        number, learner = self._learner.point, self._learner
+        self._runner.after_step = lambda: after_step(number, len(learner.losses), self._settings.steps_of(number))
         with torch.inference_mode(False), torch.enable_grad():
             _, point = next(learn_paths(self._runner, [self._learner], self._refresh))
         return self._parameters(point)

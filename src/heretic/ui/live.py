@@ -123,6 +123,9 @@ class _LiveSearch:
     def rows(self, count: int) -> None:
         self._progress.add(count)
 
+    def learning(self, point: int, step: int, steps: int, left: float) -> None:
+        self._progress.learn(point, step, steps, left)
+
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         self._next(f"trial {trial.number}: {metrics_text(trial, state.baseline)}", state)
 

@@ -92,6 +92,10 @@ class _NotebookSearch:
         self._progress.add(count)
         self._show(at_once=False)
 
+    def learning(self, point: int, step: int, steps: int, left: float) -> None:
+        self._progress.learn(point, step, steps, left)
+        self._show(at_once=False)
+
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         self._next(f"trial {trial.number}: {metrics_text(trial, state.baseline)}", state)
 

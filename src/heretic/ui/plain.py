@@ -7,7 +7,7 @@ from typing import TextIO
 
 from ..events import Progress, SearchState, SearchView
 from ..printable import printable
-from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
+from ..report.text import baseline_text, duration, front_columns, front_rows, learning_text, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
 from .questions import confirmed
 
@@ -42,7 +42,7 @@ class PlainReporter:
     @contextmanager
     def search(self, state: SearchState, rows_a_trial: int) -> Iterator[SearchView]:
         self.say(f"Search: {state.finished} of {state.wanted} trials done")
-        yield _PlainSearch(self)
+        yield _PlainSearch(self, self._between)
 
     def front(self, front: Sequence[TrialRecord], best: TrialRecord | None, baseline: BaselineRecord) -> None:
         title = f"Pareto front ({baseline_text(baseline)}; * marks the knee)"
@@ -78,11 +78,19 @@ class _Counter:
 
 
 class _PlainSearch:
-    def __init__(self, reporter: PlainReporter) -> None:
-        self._reporter = reporter
+    def __init__(self, reporter: PlainReporter, between: float) -> None:
+        self._reporter, self._between = reporter, between
+        self._last = time.monotonic()
 
     def rows(self, count: int) -> None:
         """Nothing: a trial has one line, at its end."""
+
+    def learning(self, point: int, step: int, steps: int, left: float) -> None:
+        now = time.monotonic()
+        if now - self._last >= self._between and step < steps:
+            self._last = now
+            text = learning_text(point, step, steps, left)
+            self._reporter.say(text[0].upper() + text[1:])
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         on_front = " (on the front)" if any(each.number == trial.number for each in state.front) else ""

@@ -3,7 +3,7 @@
 import time
 
 from ..events import SearchState
-from ..report.text import duration
+from ..report.text import duration, learning_text
 
 
 class SearchProgress:
@@ -13,6 +13,10 @@ class SearchProgress:
         self._rows_a_trial = rows_a_trial
         self._prompts = 0
         self.settle(state)
+
+    def learn(self, point: int, step: int, steps: int, left: float) -> None:
+        """So many steps of a learned point are done."""
+        self.learning = learning_text(point, step, steps, left) if step < steps else ""
 
     def add(self, count: int) -> None:
         """`count` more prompts are done, of any trial."""
@@ -24,6 +28,7 @@ class SearchProgress:
         self._since = time.monotonic()
         least, most = (trials * self._rows_a_trial for trials in (state.finished, state.finished + state.under_way))
         self._prompts = min(max(self._prompts, least), most)
+        self.learning = ""
 
     @property
     def wanted_prompts(self) -> int:
@@ -40,6 +45,8 @@ class SearchProgress:
     def times(self) -> str:
         """3 min 5 s elapsed, 1 h 2 min left."""
         waited = time.monotonic() - self._since
+        if self.learning:
+            return f"{duration(self.state.elapsed + waited)} elapsed, {self.learning}"
         gone = f"{duration(self.state.elapsed + waited)} elapsed"
         if self.state.remaining is None:
             return f"{gone}, measuring the first trials" if not self.state.finished else f"{gone}, measuring"

@@ -4,7 +4,7 @@ The loss is a sum over rows, so its gradient is that of the groups together. Few
 and rows of like length are hardly padded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -51,6 +51,7 @@ class StepRunner:
     def __init__(self, forward: AnswerForward, most: int | None = None) -> None:
         self.forward = forward
         self.most = most
+        self.after_step: Callable[[], None] = lambda: None
 
     def take(self, paths: Sequence[PathLearner]) -> None:
         """One step of each path.
@@ -70,6 +71,7 @@ class StepRunner:
         for path, losses in zip(paths, figures, strict=True):
             path.losses.append(losses)
             path.step()
+        self.after_step()
 
     def _halve(self, parts: Sequence[Part]) -> None:
         """Raises:
