@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from heretic.cli import main
 from heretic.engine.learning.path import LearningSettings
 from tests.support.planted import PLANTED_LAYER, planted_model, planted_tokenizer
+from tests.support.quantised import quantise
 from tests.support.two_planted import MARKERS, two_planted_model
 
 # All is written at one site, 64 features turn faster than thousands, and without what was planted an answer of two
@@ -140,6 +141,27 @@ def test_the_last_points_follow_with_smaller_strengths(
     for name, tensor in last.items():
         assert torch.equal(weaker[name], 0.5 * tensor if name.startswith("strength.") else tensor)
     assert trials[3]["losses"] == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["bnb_4bit", "bnb_8bit", "fp8"])
+def test_gradients_pass_quantised_weights(
+    method: str,
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As QLoRA has them: the weights stay packed, and the edits are learned behind them."""
+    if method != "fp8":
+        pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr("heretic.session.learning.LearningSettings", partial(ONE_SITE, lambdas=(1.0,)))
+    quantise(planted_directory / "planted", tmp_path / method, method)
+    full = ["--full-precision-model", str(planted_directory / "planted"), "--heldout-trials", "0"]
+    assert main([str(tmp_path / method), *planted_flags, *METHOD, *full]) == 0
+    best = front_of(study_of(tmp_path / "checkpoints"), capsys)[0]
+    assert best["refusals"] == 0 and best["kl_divergence"] < 0.02
 
 
 def test_a_point_that_diverges_is_a_failed_trial(
