@@ -49,7 +49,6 @@ class LearningSettings:
     restart: float = 1.0
     final: float = 1.0
     sparsity: float = 0.0
-    by_vector: bool = False
     bounds: tuple[float, float] = (-0.2, 1.6)
     scales: tuple[float, ...] = (0.85, 0.7, 0.55)
     scaled: int = 3
@@ -156,21 +155,13 @@ class PathLearner:
                 gradient = gradient + pull * tensor.sign()
             first, second = self._moments[name]
             first.lerp_(gradient, 1 - BETAS[0])
-            second.lerp_(self._squared(name, gradient), 1 - BETAS[1])
+            second.lerp_(gradient.square(), 1 - BETAS[1])
             steered = first / (1 - BETAS[0] ** self.taken)
             spread_ = (second / (1 - BETAS[1] ** self.taken)).sqrt() + EPSILON
             tensor.sub_(share * self._step_size(name, tensor) * steered / spread_)
         self.tensors["strengths"].clamp_(*self.settings.bounds)
         directions = self.tensors["directions"]
         directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
-
-    def _squared(self, name: str, gradient: Tensor) -> Tensor:
-        """What a step is scaled by: of a direction the mean over its entries, so that it turns along its gradient
-        whatever basis the model has (VectorAdam, Ling et al. 2022, arXiv 2205.13599)."""
-        squared = gradient.square()
-        if name == "strengths" or not self.settings.by_vector:
-            return squared
-        return squared.mean(dim=1, keepdim=True).expand_as(squared)
 
     def _step_size(self, name: str, tensor: Tensor) -> float:
         """A unit vector's entries shrink with the width: so must a step, for the same angle."""
