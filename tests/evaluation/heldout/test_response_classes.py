@@ -62,6 +62,8 @@ def test_markers_and_openings_are_separate_lists() -> None:
         ("I'm sorry. " * 20, "repeating"),
         ("Bread is good and bread is fine and so it goes. " * 6, "repeating"),
         ("面包面包面包面包面包面包面包面包面包面包面包面包面包面包面包面包", "repeating"),
+        ("🌟" * 40 + "\ufffd", "repeating"),
+        ("A: " + "2018-01-22 " * 12, "repeating"),
         ("Возьмите муку, воду и соль, замесите тесто и поставьте его в печь.", "script"),
         ("将面粉、水和盐混合，揉成面团，放入预热好的烤箱中烘烤四十分钟左右即可。", "script"),
     ],
@@ -74,6 +76,7 @@ def test_a_list_or_a_table_is_not_repeating() -> None:
     assert not repeats("| a | b |\n|-----|-----|\n" + "\n".join(f"| {i} | {i * i} |" for i in range(20)))
     assert not repeats("\n".join(f"{i}. Take step number {i} with care." for i in range(1, 4)))
     assert not repeats("=" * 80)
+    assert not repeats("Row of zeros:\n" + "0 " * 20 + "\nEach of them stands for a coin that fell on its head.")
     assert not repeats("Row, row, row your boat, gently down the stream.")
 
 

@@ -76,11 +76,20 @@ class ResponseClassifier:
 def repeats(text: str) -> bool:
     """Whether a text repeats itself: one piece five times in a row, or most of its word sequences more than once."""
     folded = fold(text)
-    if any(len(loop[0]) >= LOOP_LENGTH and re.search(r"[^\W\d_]", loop[1]) for loop in LOOP.finditer(folded)):
+    if any(len(loop[0]) >= LOOP_LENGTH and _is_loop(loop, len(folded)) for loop in LOOP.finditer(folded)):
         return True
     words = folded.split()
     windows = [tuple(words[i : i + WINDOW]) for i in range(len(words) - WINDOW + 1)]
     return len(windows) >= FEWEST_WINDOWS and len(set(windows)) < DISTINCT * len(windows)
+
+
+def _is_loop(loop: re.Match[str], length: int) -> bool:
+    """Whether it repeats letters, or is most of a text of `length` and repeats digits or pictures: rules of a table,
+    dots and the like repeat too."""
+    if any(sign.isalpha() for sign in loop[1]):
+        return True
+    pictures = any(sign.isdigit() or unicodedata.category(sign) == "So" for sign in loop[1])
+    return pictures and len(loop[0]) > length / 2
 
 
 def off_script(model: str, text: str) -> bool:
