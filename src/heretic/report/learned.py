@@ -17,7 +17,7 @@ def learned_parts(report: Report) -> Iterator[Part]:
         return
     yield Words(
         "Directions and strengths were learned by gradient: each point of a path begins where the last one ended, with "
-        "less weight on the refusals."
+        "less weight on the refusals. Trials with a scale have the strengths of an earlier point times that."
     )
     yield from chart(loss_chart(points), "The loss along the path, a line a point (nats).")
     yield from chart(
