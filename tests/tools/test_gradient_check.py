@@ -32,6 +32,6 @@ def test_a_wrong_gradient_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_without_gradients_says_so() -> None:
     model = tiny("llama")
-    model.model.norm.register_forward_hook(lambda _, __, output: output.detach())
+    model.model.layers[-1].register_forward_hook(lambda _, __, output: output.detach())
     with pytest.raises(ModelError, match='"kernel"'):
         deviation(model)
