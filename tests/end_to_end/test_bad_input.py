@@ -93,15 +93,6 @@ def test_an_output_that_exists(said, planted_directory: Path, planted_flags: lis
     assert not (tmp_path / "checkpoints").exists(), "refused before any work"
 
 
-def test_an_adapter_that_can_not_be(said, model_copy: Path, planted_flags: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    weights = load_file(model_copy / "model.safetensors")
-    weights["model.layers.2.self_attn.o_proj.weight"][3:6] = 0
-    save_file(weights, model_copy / "model.safetensors", metadata={"format": "pt"})
-    flags = [*planted_flags, "--export", "adapter", "--output", str(tmp_path / "out")]
-    assert "3 rows of model.layers.2.self_attn.o_proj.weight" in said(str(model_copy), *flags)
-    assert not list((tmp_path / "checkpoints").glob("*.safetensors")), "refused before directions are made"
-
-
 def test_a_study_of_another_model(said, model_copy: Path, planted_flags: list[str]) -> None:  # type: ignore[no-untyped-def]
     assert main([str(model_copy), *planted_flags]) == 0
     other, _ = planted_model(seed=1)

@@ -10,7 +10,7 @@ from ..export.formats.registry import find_format
 from ..session.context import Session
 from ..session.engine import make_evaluator, release
 from ..session.recorded import find_trial, load_engine, open_session, recorded_prompts, recorded_sites
-from ..session.save import ExportTarget, check_export, save_trial
+from ..session.save import ExportTarget, check_export, normalization_of, save_trial
 from ..study.reader import RecordedStudy
 from ..study.schema import StudyRecord
 from ..ui.flags import default_output
@@ -33,7 +33,7 @@ def export_trial(study: RecordedStudy, settings: Settings, reporter: Reporter) -
         check_upload(settings.upload)
     session = open_session(study, settings, reporter, recorded_prompts(study.record))
     check_export(session, target.form)
-    target.form.check_layout(recorded_sites(study.record), session.settings.row_normalization)
+    target.form.check_layout(recorded_sites(study.record), normalization_of(session.settings))
     save_trial(session, trial, target, _baseline(session, study.record))
     if settings.upload is not None:
         upload_directory(target.output, settings.upload, settings.upload_public, reporter)

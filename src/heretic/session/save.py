@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from ..ablation.methods.registry import find_method
+from ..ablation.parameters import RowNormalization
 from ..ablation.sites import Site
-from ..config import ExportSettings, ModelSettings
+from ..config import DirectionSettings, ExportSettings, ModelSettings
 from ..config.changes import changed
 from ..engine.local import LocalEngine
 from ..engine.protocol import RuntimeProfile
@@ -118,9 +119,13 @@ def check_sites(session: Session, form: ExportFormat, sites: Sequence[Site]) -> 
     settings = session.settings
     source = full_precision_of(settings, session.checkpoint)
     if source is not None:
-        # Only a method that reads row norms can rescale rows.
-        mode = settings.row_normalization if find_method(settings.method).needs_weights else "none"
-        form.check_sites(open_checkpoint(source.directory, source.gguf_file), sites, mode)
+        reader = open_checkpoint(source.directory, source.gguf_file)
+        form.check_sites(reader, sites, normalization_of(settings))
+
+
+def normalization_of(settings: DirectionSettings) -> RowNormalization:
+    """The row normalisation of the method's edits: none for a method that reads no row norms."""
+    return settings.row_normalization if find_method(settings.method).needs_weights else "none"
 
 
 def _load_written(directory: Path, form: ExportFormat, session: Session, profile: RuntimeProfile) -> LocalEngine:
