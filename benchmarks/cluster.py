@@ -123,7 +123,7 @@ def driver(trials: int, actors: int, sampler: str) -> None:
                 study.tell(candidate, metrics(refusals, kl), (kl, refusals / BASELINE.value("refusals")))
                 # What the loop reads after each trial: the front, and how many are done.
                 assert study.n_finished() == finished + 1
-                pareto_front(study.trials, BASELINE)
+                study.front()
                 tells.append(time.perf_counter() - started)
                 finished += 1
                 request()

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,16 +22,21 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def postgres(directory: Path, port: int) -> Iterator[str]:
+def postgres(port: int) -> Iterator[str]:
     """The address of a new database, with a password, on loopback."""
+    # Not in pytest's folder, which is closed to all other users.
+    with tempfile.TemporaryDirectory(prefix="heretic-postgres-", ignore_cleanup_errors=True) as directory:
+        yield from _served(Path(directory), port)
+
+
+def _served(directory: Path, port: int) -> Iterator[str]:
     programs = binaries()
     assert programs is not None
     # PostgreSQL refuses to run as root; Debian's package has a user for it.
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:
         account = pwd.getpwnam(user)
-        for each in (directory, *directory.parents[: len(directory.parents) - 2]):
-            each.chmod(each.stat().st_mode | 0o055)
+        directory.chmod(0o755)
         os.chown(directory, account.pw_uid, account.pw_gid)
     secret = directory / "password"
     secret.write_text(PASSWORD)

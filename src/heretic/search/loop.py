@@ -10,7 +10,7 @@ from ..evaluation.evaluator import Evaluation, Limit
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..events import SearchState, SearchView, no_workers
 from ..session.context import RunningStudy
-from ..study.pareto import knee, pareto_front, pruning_limit
+from ..study.pareto import knee, pruning_limit
 from ..study.study import Candidate
 from .learned_points import LearnedPoints
 from .measurer import EvaluationRequest, Measurer, Outcome
@@ -141,7 +141,7 @@ class Search:
             return None
         baseline = self._study.record.baseline
         # The front dominates all that any trial dominates, and is small enough to be sent with every candidate.
-        return partial(pruning_limit, pareto_front(self._study.trials, baseline), baseline)
+        return partial(pruning_limit, self._study.front(), baseline)
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._study.fail(candidate, reason)
@@ -155,7 +155,7 @@ class Search:
     def _state(self, n_trials: int, clock: Clock) -> SearchState:
         record = self._evaluator.record(self._baseline)
         trials = self._study.trials
-        front = pareto_front(trials, record)
+        front = self._study.front()
         clock.set_front(len(front))
         return SearchState(
             finished=self._study.n_finished(),

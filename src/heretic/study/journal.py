@@ -5,6 +5,7 @@ import hashlib
 import re
 import time
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +174,11 @@ def make_storage(path: Path) -> Any:
         StudyError: the file is no journal.
     """
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    lock: Any = _HeldAlready()
+    from .journal_file import JournalFile
+
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return JournalStorage(JournalFile(path, _HeldAlready()))
     except OSError:
         raise
     # Optuna replays every line of the file, and raises anything at all over lines that it did not write.
@@ -186,6 +187,13 @@ def make_storage(path: Path) -> Any:
             f"Expected the journal of a study in {path}, but it is another kind of file, or damaged ({error!r}). "
             "Name another file, or restore this one from a copy."
         ) from error
+
+
+def synced_together(study: Any) -> AbstractContextManager[None]:
+    """Entries of Optuna's study inside the `with` block reach the disk together, if a journal holds it."""
+    file = getattr(study._storage, "_backend", None)
+    together = getattr(file, "together", None)
+    return nullcontext() if together is None else together()
 
 
 class _HeldAlready:

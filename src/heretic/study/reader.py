@@ -90,7 +90,17 @@ def complete_trials(study: Any, path: Path) -> list[TrialRecord]:
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [_validated(TrialRecord, t.user_attrs["trial"], path) for t in trials if "trial" in t.user_attrs]
+    found = (complete_trial(trial, path) for trial in trials)
+    return [trial for trial in found if trial is not None]
+
+
+def complete_trial(trial: Any, path: Path) -> TrialRecord | None:
+    """The record of one of Optuna's complete trials; None where there is none.
+
+    Raises:
+        StudyError: it is damaged.
+    """
+    return _validated(TrialRecord, trial.user_attrs["trial"], path) if "trial" in trial.user_attrs else None
 
 
 def count_by_state(study: Any) -> dict[str, int]:

@@ -13,18 +13,17 @@ from ..ablation.methods.base import SearchSpace
 from ..ablation.methods.registry import AnyParameters
 from ..ablation.parameters import AblationParameters
 from ..errors import StudyError
-from . import version1
+from .complete_trials import CompleteTrials
 from .creation import check_ours, create_optuna, open_shared
-from .journal import SingleWriter, repair, tensors_path
+from .enqueued import KNOWN, PARAMETERS, given_with, known_of, parameters_of
+from .journal import SingleWriter, repair, synced_together, tensors_path
 from .metrics import Metric
-from .reader import RECORD, RUNS, complete_trials, count_by_state, read_record
+from .reader import RECORD, RUNS, count_by_state, read_record
 from .sampler import RandomDraws, SamplerOptions, make_sampler
 from .schema import RunRecord, StudyRecord, TrialRecord
 from .shared import DRIVER, SECONDS_A_PULSE, TENSORS, SharedStorage
 
 FAILURE = "failure"
-KNOWN = "known metrics"
-PARAMETERS = "parameters"
 MEASURED_BY = "measured by"
 OBJECTIVES = ("KL score", "refusals score")
 _PARAMETERS: TypeAdapter[AblationParameters] = TypeAdapter(AnyParameters)
@@ -67,6 +66,8 @@ class Study:
         self.space = space
         self._startup = sampler.startup
         self._shared = shared
+        self._record: StudyRecord | None = None
+        self._complete: CompleteTrials | None = None
         self._looked = time.monotonic()
         self._writer = writer or SingleWriter(path)
         # Locks of one process count: a writer that was given is released as often as it was acquired.
@@ -106,6 +107,7 @@ class Study:
             # Before the record, for which the other runs wait.
             self._shared.put_file(TENSORS, tensors_path(self.path).read_bytes())
         self._optuna.set_user_attr(RECORD, record.model_dump(mode="json"))
+        self._record = None
 
     def note_run(self, run: RunRecord) -> None:
         """Adds a start of the program to those that made the trials."""
@@ -118,7 +120,9 @@ class Study:
 
     @property
     def record(self) -> StudyRecord:
-        return read_record(self._optuna, self.path)
+        if self._record is None:
+            self._record = read_record(self._optuna, self.path)
+        return self._record
 
     def unguided(self, most: int) -> int:
         """How many candidates, `most` at most, can be drawn before the sampler learns from any trial: those that are
@@ -156,7 +160,7 @@ class Study:
         left = self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if self._shared is not None:
             left = [trial for trial in left if self._is_left(trial, own)]
-        waiting = [_parameters(t) for t in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+        waiting = [parameters_of(t) for t in self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         for trial in left:
             self._take_back(trial, waiting)
         return len(left)
@@ -164,7 +168,7 @@ class Study:
     def _take_back(self, trial: Any, waiting: Sequence[dict[str, Any]]) -> None:
         from optuna.trial import TrialState
 
-        parameters = _parameters(trial)
+        parameters = parameters_of(trial)
         again = parameters and parameters not in waiting and FAILURE not in trial.user_attrs
         if self._shared is not None:
             try:
@@ -174,7 +178,7 @@ class Study:
                 return
         # Enqueued before the trial fails: a kill between the two leaves it running, to be taken back next time.
         if again:
-            self._enqueue(parameters, _given_with(trial))
+            self._enqueue(parameters, given_with(trial))
         if self._shared is None:
             self._optuna.tell(trial.number, state=TrialState.FAIL)
 
@@ -196,15 +200,19 @@ class Study:
     def holds(self, parameters: AblationParameters) -> bool:
         """Whether some trial has these parameters, measured or not."""
         encoded = self.space.encode(parameters)
-        return any(_parameters(trial) == encoded for trial in self._optuna.get_trials(deepcopy=False))
+        return any(parameters_of(trial) == encoded for trial in self._optuna.get_trials(deepcopy=False))
 
     def ask(self, count: int) -> list[Candidate]:
+        with synced_together(self._optuna):
+            return self._ask(count)
+
+    def _ask(self, count: int) -> list[Candidate]:
         candidates = []
         for _ in range(count):
             trial = self._optuna.ask()
             if self._shared is not None:
                 trial.set_user_attr(DRIVER, self._shared.driver)
-            candidates.append(Candidate(trial.number, self._parameters_of(trial), trial, _known_of(trial)))
+            candidates.append(Candidate(trial.number, self._parameters_of(trial), trial, known_of(trial)))
         return candidates
 
     def _parameters_of(self, trial: Any) -> AblationParameters:
@@ -243,8 +251,11 @@ class Study:
         record = TrialRecord(number=candidate.number, parameters=candidate.parameters, metrics=dict(metrics))
         if by is not None:
             candidate.trial.set_user_attr(MEASURED_BY, by)
-        candidate.trial.set_user_attr("trial", record.model_dump(mode="json"))
-        self._optuna.tell(candidate.trial, list(scores))
+        with synced_together(self._optuna):
+            candidate.trial.set_user_attr("trial", record.model_dump(mode="json"))
+            self._optuna.tell(candidate.trial, list(scores))
+        if self._complete is not None:
+            self._complete.add(record)
         return record
 
     def fail(self, candidate: Candidate, reason: str) -> None:
@@ -253,34 +264,28 @@ class Study:
 
         candidate.trial.set_user_attr(FAILURE, reason)
         self._optuna.tell(candidate.trial, state=TrialState.FAIL)
+        if self._complete is not None:
+            self._complete.n_failed += 1
+
+    @property
+    def _trials(self) -> CompleteTrials:
+        """Each is read once: with thousands, reading all after each would take longer than measuring one."""
+        if self._complete is None or self._shared is not None:
+            known = self._complete
+            self._complete = CompleteTrials.of(self._optuna, self.path, FAILURE, known)
+        return self._complete
 
     @property
     def trials(self) -> list[TrialRecord]:
-        return complete_trials(self._optuna, self.path)
+        return self._trials.records
+
+    def front(self) -> list[TrialRecord]:
+        """The Pareto front of all trials so far."""
+        return self._trials.front(self.record.baseline)
 
     def n_finished(self) -> int:
         """Trials that count towards n_trials: complete, or failed with a reason (not those that a kill interrupted)."""
-        return len(self.trials) + sum(FAILURE in t.user_attrs for t in self._optuna.get_trials(deepcopy=False))
+        return self._trials.n_finished
 
     def count_by_state(self) -> dict[str, int]:
         return count_by_state(self._optuna)
-
-
-def _parameters(trial: Any) -> dict[str, Any]:
-    """A trial's parameters, or those that it was enqueued with if a kill came before it drew any."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _given_with(trial: Any) -> dict[str, Any]:
-    """What a trial was enqueued with besides what the sampler is told."""
-    known = _known_of(trial)
-    given: dict[str, Any] = {KNOWN: dict(known)} if known else {}
-    return given | ({PARAMETERS: trial.user_attrs[PARAMETERS]} if PARAMETERS in trial.user_attrs else {})
-
-
-def _known_of(trial: Any) -> Mapping[str, float]:
-    """The metrics that a preview measured before the trial was enqueued."""
-    known = trial.user_attrs.get(KNOWN) or version1.known_values(trial.user_attrs)
-    # In a file that was edited by hand, anything: such metrics are measured again.
-    numbers = isinstance(known, dict) and all(isinstance(value, int | float) for value in known.values())
-    return known if numbers else {}

@@ -26,6 +26,7 @@ MISSING = (
 MOST_OBJECT_STORE = 2 << 30
 """Bytes of shared memory of a Ray that is started here: it holds statistics and residuals, never weights."""
 REFUSED = "refused"
+PACKAGE = __name__.partition(".")[0]
 ROUNDING = 1e-6
 """Ray counts resources in units of 1e-4; a quotient just below a whole number is that number."""
 
@@ -192,11 +193,11 @@ def _actor_class(ray: Any) -> Any:
         def open(self, known: Any) -> Any:
             import pickle
             import socket
-            from importlib.metadata import PackageNotFoundError, version
+            from importlib import import_module
 
             try:
-                found = version("heretic")
-            except PackageNotFoundError:
+                found = import_module(PACKAGE).__version__
+            except ImportError:
                 found = "none"
             if found != self._wanted:
                 return {
