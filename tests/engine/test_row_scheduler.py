@@ -135,6 +135,18 @@ def test_a_pruned_candidate_gives_its_places_to_others() -> None:
     assert {candidate for candidate, _ in batch.admitted[-1]} == {1}
 
 
+def test_a_pruned_candidate_ends_in_rows_that_began_later() -> None:
+    """At once, and not when they have as many tokens as those by which it was pruned."""
+    responses = {(0, p): [100 if p == 0 else 50] * LENGTH for p in range(8)} | {(1, p): [7, END] for p in range(8)}
+    stopper = EarlyStopper(lambda rows: [str(row[-1]) for row in rows], lambda text: text == "100", prune_at=[1, None])
+    rows = RowScheduler(ToyBatch(responses, 8), {END}, LENGTH, stopper, stopper.pruned).run(
+        range(8), range(2), lambda _: None
+    )
+    assert len(rows[0, 1].tokens) == 12 and rows[0, 1].pruned
+    assert 0 < len(rows[0, 4].tokens) < 12 and rows[0, 4].pruned
+    assert all(rows[1, prompt].tokens == [7] for prompt in range(8))
+
+
 def test_all_candidates_pruned_end_the_run() -> None:
     responses = {(0, p): [7] * LENGTH for p in range(30)}
     batch = ToyBatch(responses, 5)
