@@ -153,13 +153,18 @@ def test_gradients_pass_quantised_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As QLoRA has them: the weights stay packed, and the edits are learned behind them."""
+    """As QLoRA has them: the weights stay packed, and the edits are learned behind them. Where bitsandbytes packs 4-bit
+    weights for a CPU's own instructions there is no gradient, and that is said."""
     if method != "fp8":
         pytest.importorskip("bitsandbytes")
     monkeypatch.setattr("heretic.session.learning.LearningSettings", partial(ONE_SITE, lambdas=(1.0,)))
     quantise(planted_directory / "planted", tmp_path / method, method)
     full = ["--full-precision-model", str(planted_directory / "planted"), "--heldout-trials", "0"]
-    assert main([str(tmp_path / method), *planted_flags, *METHOD, *full]) == 0
+    status = main([str(tmp_path / method), *planted_flags, *METHOD, *full])
+    if method == "bnb_4bit" and status == 2:
+        assert "bitsandbytes has packed these 4-bit weights" in capsys.readouterr().err
+        return
+    assert status == 0
     best = front_of(study_of(tmp_path / "checkpoints"), capsys)[0]
     assert best["refusals"] == 0 and best["kl_divergence"] < 0.02
 

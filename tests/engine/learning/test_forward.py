@@ -1,6 +1,7 @@
 """The forward that edits are learned through: right in each of its shortcuts, and its gradient right."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from heretic.ablation.edit import edit_weight
 from heretic.ablation.methods.learned.layout import Layout, compile_learned
 from heretic.engine.divergence import kl_divergence
 from heretic.engine.learning.forward import AnswerForward
+from heretic.errors import ModelError
 from heretic.model.kernels.packed_linear import pack_weights
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import site_weight
@@ -161,3 +163,11 @@ def test_a_prefix_of_all_prompts_runs_once() -> None:
     prefix, behind = seen
     assert prefix == 5
     assert behind == 7 * 9
+
+
+def test_4_bit_weights_packed_for_inference_are_refused() -> None:
+    """Their product would lose the gradient in silence."""
+    loaded = loaded_of(tiny("llama"))
+    loaded.layers[0].mlp.down_proj.weight.quant_state = SimpleNamespace(packing_format_for_cpu=True)
+    with pytest.raises(ModelError, match="4-bit weights"):
+        gradients(loaded)

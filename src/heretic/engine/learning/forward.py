@@ -25,7 +25,7 @@ from ...model.loading.load import LoadedModel
 from ..divergence import kl_divergence
 from ..forward import Forward
 from ..prefill import common_prefix_length
-from .packed import differentiable_products
+from .packed import check_differentiable, differentiable_products
 from .prefix import cache_for_rows, empty_cache, keeps_positions, mask_behind
 from .replaced import replaced_forwards
 from .rows import Batch, Row, ScoredRow, join, padded_states
@@ -96,6 +96,7 @@ class AnswerForward:
     def edited(self, edits: Sequence[ModelEdit]) -> Iterator["EditedForward"]:
         """The model with `edits` in force, one a candidate. Backward passes belong inside: they may run layers
         again."""
+        check_differentiable(self._loaded.model)
         with ExitStack() as stack:
             stack.enter_context(differentiable_products(self._loaded.model))
             if self._checkpoints:

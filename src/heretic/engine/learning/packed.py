@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import ModelError
 from ...model.kernels.packed_linear import _multiply
 from .replaced import replaced_forwards
 
@@ -33,6 +34,21 @@ def differentiable_products(model: nn.Module) -> Iterator[None]:
     packed = {each: each.__dict__["forward"] for each in model.modules() if _is_packed(each)}
     with replaced_forwards({each: partial(_apply, each, product) for each, product in packed.items()}):
         yield
+
+
+def check_differentiable(model: nn.Module) -> None:
+    """On a CPU with AVX-512 and bfloat16, bitsandbytes packs 4-bit weights for inference: its product there has no
+    gradient, and without a bias loses it in silence.
+
+    Raises:
+        ModelError: the model holds such weights.
+    """
+    states = (getattr(getattr(each, "weight", None), "quant_state", None) for each in model.modules())
+    if any(getattr(state, "packing_format_for_cpu", False) for state in states):
+        raise ModelError(
+            "Expected weights through which gradients pass, but bitsandbytes has packed these 4-bit weights for "
+            'inference on this CPU. Use method = "oblique" or "kernel", another quantization, or a GPU.'
+        )
 
 
 def _is_packed(module: nn.Module) -> bool:
