@@ -60,7 +60,7 @@ def running(questions: str) -> Iterator[Terminal]:
         command, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=directory
     ) as process:
         os.close(follower)
-        screen = fdspawn(leader, timeout=10, encoding="utf-8")
+        screen = fdspawn(leader, timeout=60, encoding="utf-8")
         try:
             yield Terminal(screen)
             assert process.wait(10) == 0
