@@ -8,6 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from heretic.events import WorkerState
 from heretic.study.pareto import knee, pareto_front
 from heretic.study.schema import TrialRecord
 from heretic.ui.live import LAST_TRIALS, ROWS_OF_FRONT, LiveReporter
@@ -221,3 +222,12 @@ def test_a_plot_of_extreme_metrics_keeps_its_size() -> None:
     for metrics in ((0, 0.0), (100, 1e-12), (100, 1e6)):
         lines = plotted(trial(0, *metrics))
         assert len(lines) == 7 and max(map(len, lines)) <= 40
+
+
+def test_actors_are_named_with_what_they_do(console: Console) -> None:
+    workers = [WorkerState(f"{number} on node", f"trial {number}", 0) for number in range(1, 9)]
+    busy = dataclasses.replace(state(), workers=lambda: workers)
+    with LiveReporter(console).search(busy, 10) as view:
+        lines = rendered(view)
+    [line] = [line for line in lines if "8 actors" in line]
+    assert "trials a minute · 1 on node: trial 1 · 2 on node: trial 2" in line

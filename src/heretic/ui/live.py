@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from ..events import Progress, SearchState, SearchView
+from ..events import Progress, SearchState, SearchView, WorkerState
 from ..printable import printable
 from ..report.text import baseline_text, duration, front_columns, front_rows, metrics_text
 from ..study.schema import BaselineRecord, TrialRecord
@@ -100,9 +100,12 @@ class _LiveSearch:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As much as fits the terminal's present size."""
         state = self._progress.state
-        width, room = options.max_width, _Room.of(options.height or console.height)
+        workers = state.workers()
+        width, room = options.max_width, _Room.of((options.height or console.height) - bool(workers))
         yield self._bar()
         yield shown(f"{self._progress.times()} · Ctrl+C stops and keeps all", style="dim")
+        if workers:
+            yield shown(_workers_line(workers, state, width), style="dim")
         if state.front:
             if room.plot:
                 size = min(width, WIDEST_PLOT), room.plot
@@ -137,6 +140,14 @@ class _LiveSearch:
         self._last = [*self._last, line][-LAST_TRIALS:]
         if self._live is not None:
             self._live.refresh()
+
+
+def _workers_line(workers: Sequence[WorkerState], state: SearchState, width: int) -> str:
+    """What the actors do, as far as a line holds it, and how many trials a minute they finish."""
+    rate = f"{60 * state.finished / state.elapsed:.1f} trials a minute" if state.elapsed else "no trial yet"
+    each = " · ".join(f"{worker.name}: {worker.doing}" for worker in workers)
+    line = f"{len(workers)} actors, {rate} · {each}"
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
