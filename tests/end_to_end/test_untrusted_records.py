@@ -16,6 +16,7 @@ from heretic.cli import main
 from heretic.config import Settings
 from heretic.errors import ModelError
 from heretic.model.loading.checkpoint import Checkpoint
+from heretic.model.loading.digest import whole_digest
 from heretic.study.journal import tensors_path
 from heretic.study.reader import RecordedStudy
 from heretic.ui.plain import PlainReporter
@@ -74,8 +75,9 @@ def name_model(directory: Path) -> Callable[[Content], None]:
     def change(attributes: Content) -> None:
         record = attributes.get("heretic")
         if record is not None:
-            digest = Checkpoint(str(directory), directory).digest()
-            record |= {"model": str(directory), "model_path": str(directory), "model_digest": digest}
+            checkpoint = Checkpoint(str(directory), directory)
+            digests = {"model_digest": checkpoint.digest(), "files_digest": whole_digest(checkpoint)}
+            record |= {"model": str(directory), "model_path": str(directory), **digests}
 
     return change
 
@@ -126,8 +128,9 @@ def test_a_report_and_a_manifest_do_not_run_code(
 ) -> None:
     assert main(["export", str(journal), "--output", "edited"]) == 0
     manifest = json.loads(Path("edited/heretic.json").read_text())
-    digest = Checkpoint(str(evil), evil).digest()
-    manifest |= {"base_model": str(evil), "base_model_digest": digest}
+    checkpoint = Checkpoint(str(evil), evil)
+    manifest |= {"base_model": str(evil), "base_model_digest": checkpoint.digest()}
+    manifest["base_model_files_digest"] = whole_digest(checkpoint)
     manifest["settings"]["trust_remote_code"] = True
     Path("edited/heretic.json").write_text(json.dumps(manifest))
     rewrite(rewrite(journal, name_model(evil)), add_settings({"trust_remote_code": True}))
