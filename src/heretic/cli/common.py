@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..config import EngineSettings, ExportSettings, Settings, given_flags, load_settings
+from ..config import EngineSettings, ExportSettings, ModelSettings, Settings, given_flags, load_settings
 from ..errors import ConfigError
 from .parser import Parser
 
@@ -89,7 +89,7 @@ def prepare(
     return settings, reporter
 
 
-def _check_places(settings: Settings) -> None:
+def _check_places(settings: ModelSettings) -> None:
     """Checks what would be found out, or ignored, when a model is loaded.
 
     Raises:
