@@ -19,6 +19,7 @@ from heretic.model.accelerator import (
     devices,
     empty_cache,
     free_memory,
+    limit_memory,
     peak_memory,
     peak_of,
     total_memory,
@@ -115,6 +116,14 @@ def test_the_dtype_is_that_of_the_device(tmp_path: Path, monkeypatch: pytest.Mon
     assert choose_dtype(checkpoint, ModelSettings()) == torch.float16
     use_accelerator(monkeypatch, None)
     assert choose_dtype(checkpoint, ModelSettings()) == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
+def test_a_process_that_shares_a_device_is_limited(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeAccelerator(kind)
+    use_accelerator(monkeypatch, fake)
+    limit_memory(0.5)
+    assert fake.limits == [0.5]
 
 
 def test_only_graphs_call_cuda() -> None:

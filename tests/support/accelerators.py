@@ -12,20 +12,23 @@ GB = 10**9
 
 @dataclass
 class FakeAccelerator:
-    """`count` devices of one kind; `emptied` counts calls of empty_cache; `peak` is the most memory that was taken."""
+    """`count` devices of one kind; `emptied` counts calls of empty_cache; `limits` are the
+    fractions of memory that processes were limited to; `peak` is the most memory that was taken."""
 
     kind: str
     count: int = 1
     bfloat16: bool = True
     peak: int = 7 * GB
     emptied: list[str] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
 
     def module(self, device: torch.device | str | None = None) -> Any:
         kind = torch.device(device or "cpu").type
         if kind == "cpu":
             return torch.cpu
         assert kind == self.kind
-        own = {"empty_cache": lambda: self.emptied.append(kind)}
+        own: dict[str, Any] = {"empty_cache": lambda: self.emptied.append(kind)}
+        own |= {"set_per_process_memory_fraction": self.limits.append}
         if kind == "mps":
             own |= {"current_allocated_memory": lambda: 3 * GB}
             own |= {"recommended_max_memory": lambda: 12 * GB, "driver_allocated_memory": lambda: 11 * GB}

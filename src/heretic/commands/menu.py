@@ -17,7 +17,7 @@ from ..study.study import Study
 from .benchmark import run_benchmarks
 from .chat import chat
 from .compare import compare
-from .ending import say_ending
+from .next_steps import say_ending
 from .report import measure_residuals, write_report
 from .upload import check_upload, upload_directory
 

@@ -97,6 +97,14 @@ def empty_cache() -> None:
         _module(torch.device(kind)).empty_cache()
 
 
+def limit_memory(fraction: float) -> None:
+    """Lets this process take at most `fraction` of a device's memory, where torch can limit it."""
+    kind = accelerator()
+    limit = None if kind is None else getattr(_module(torch.device(kind)), "set_per_process_memory_fraction", None)
+    if limit is not None:
+        limit(fraction)
+
+
 def computes_bfloat16(kind: str) -> bool:
     """Whether the devices have bfloat16 arithmetic of their own; older ones convert each operand."""
     supported = getattr(_module(torch.device(kind)), "is_bf16_supported", None)

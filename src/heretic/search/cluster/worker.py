@@ -18,7 +18,7 @@ from ...engine.generation_rules import GenerationRules
 from ...engine.local import LocalEngine
 from ...engine.protocol import Progress, RuntimeProfile, out_of_memory
 from ...errors import ModelError, UserError
-from ...model.accelerator import device_name
+from ...model.accelerator import device_name, limit_memory
 from ...model.chat.format import ChatFormat
 from ...session.context import LoadedStudy, Session
 from ...session.engine import open_engine
@@ -96,9 +96,9 @@ class ModelWorker:
         """Loads the model; without a `known` profile, measures one."""
         if self._spec.threads is not None:
             torch.set_num_threads(self._spec.threads)
-        if 0 < self._spec.gpus < 1 and torch.cuda.is_available():
+        if 0 < self._spec.gpus < 1:
             # The others that share the GPU need their part.
-            torch.cuda.set_per_process_memory_fraction(self._spec.gpus)
+            limit_memory(self._spec.gpus)
         host = socket.gethostname()
         try:
             checkpoint = checkpoint_here(self._spec.model, self._note)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heretic.commands.ending import say_ending
+from heretic.commands.next_steps import say_ending
 from heretic.config import Settings
 from heretic.ui.plain import PlainReporter
 from tests.support.ui_toys import BASELINE, FRONT

@@ -1,4 +1,4 @@
-"""The last lines of a run: what happened, and the commands that go on."""
+"""The last lines of a run: what happened, and the commands for the next step."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from ..session.context import RunningStudy, Session
 from ..study.pareto import knee, pareto_front
 from ..ui.flags import default_output
 
-DIRECTORY = Path(str(Settings().study_checkpoint_dir))
-"""Where commands look for a study without being told."""
+DIRECTORY: Path = Settings.model_fields["study_checkpoint_dir"].default
+"""Where commands look for studies by default."""
 
 
 def say_ending(running: RunningStudy, written: Sequence[tuple[int, str, Path]], asks: bool) -> None:
-    """Says what happened; after a run without questions, also how to go on with its study.
+    """Says what happened; after a run without questions, also the commands for its study.
 
     `written` has the exports of the run: trial, format, directory.
     """
