@@ -28,6 +28,8 @@ TEXTS = frozenset(
             "study_checkpoint_dir",
             "output",
             "base_model",
+            # Any text may be the file of a journal.
+            "storage",
         ),
     }
 )

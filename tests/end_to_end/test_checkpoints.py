@@ -70,15 +70,6 @@ def test_the_job_on_it(kind: str, planted_directory: Path, planted_flags: list[s
     assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_split_gguf_file_is_to_be_joined_first(whole: bool, tmp_path: Path) -> None:
-    for number in (1, 2):
-        (tmp_path / f"model-Q4_K_M-0000{number}-of-00002.gguf").touch()
-    named = tmp_path if whole else tmp_path / "model-Q4_K_M-00001-of-00002.gguf"
-    with pytest.raises(ModelError, match=r"one of the 2 parts.*llama-gguf-split --merge"):
-        find_checkpoint(str(named))
-
-
 def test_a_file_that_says_it_is_the_only_part_is_whole(tmp_path: Path) -> None:
     (tmp_path / "model-00001-of-00001.gguf").touch()
     assert find_checkpoint(str(tmp_path)).gguf_file == "model-00001-of-00001.gguf"

@@ -34,16 +34,18 @@ class Vocabulary:
         ids = tokenizer("a").input_ids
         self._begins = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
         self._ends = tokenizer.eos_token_id is not None and ids[-1] == tokenizer.eos_token_id
-        self._directory = tempfile.TemporaryDirectory()
-        tokenizer.save_pretrained(self._directory.name)
-        path = Path(self._directory.name, "tokenizer.json")
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        self._model: Mapping[str, Any] = content.get("model") or {}
+        with tempfile.TemporaryDirectory() as directory:
+            tokenizer.save_pretrained(directory)
+            path = Path(directory, "tokenizer.json")
+            content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            self._model: Mapping[str, Any] = content.get("model") or {}
+            if self._model.get("type") != "BPE":
+                kind = self._model.get("type")
+                raise ExportError(f"A tokenizer of kind {kind} can't be converted to GGUF: {ELSEWHERE}")
+            self._pieces = bool(self._model.get("byte_fallback"))
+            self._special = gguf.SpecialVocab(directory, load_merges=not self._pieces, n_vocab=size)
         self._added: Mapping[int, Mapping[str, Any]] = {each["id"]: each for each in content.get("added_tokens", [])}
-        if self._model.get("type") != "BPE":
-            raise ExportError(f"A tokenizer of kind {self._model.get('type')} can't be converted to GGUF: {ELSEWHERE}")
         self._content = content
-        self._pieces = bool(self._model.get("byte_fallback"))
         self._split = "" if self._pieces else split_name(content.get("pre_tokenizer"))
 
     def add_keys(self, writer: gguf.GGUFWriter) -> None:
@@ -59,9 +61,8 @@ class Vocabulary:
             writer.add_token_scores(self._scores(texts))
             writer.add_add_space_prefix(_adds_space(self._content))
         writer.add_token_types([self._type(number, text, number in tokens) for number, text in enumerate(texts)])
-        special = gguf.SpecialVocab(self._directory.name, load_merges=not self._pieces, n_vocab=self._size)
-        special.add_special_token |= {"bos": self._begins, "eos": self._ends}
-        special.add_to_gguf(writer, quiet=True)
+        self._special.add_special_token |= {"bos": self._begins, "eos": self._ends}
+        self._special.add_to_gguf(writer, quiet=True)
 
     def _scores(self, texts: list[str]) -> list[float]:
         """SentencePiece merges by score: the earlier a merge was learned, the higher."""
