@@ -2,8 +2,8 @@
 
 Both search the same model (SmolLM2-135M-Instruct, bfloat16) for the same time, on the demo's direction and search
 prompts. temaq-abliterated runs as a black box in a virtual environment of its own, its search limited to `--minutes`.
-The time that it takes in all, with its verification and export, is what this program gets; it is stopped at that
-second. Then `benchmarks/measure.py`, which knows neither, measures what was written on held-out prompts: temaq's
+This program gets the whole time that temaq-abliterated takes, with its verification and export, and is stopped at that
+second. Then `benchmarks/measure.py`, which imports neither, measures the written models on held-out prompts: temaq's
 model, and at most `--most` of our front. Run nothing else at the same time.
 """
 
@@ -49,7 +49,7 @@ def install(directory: Path) -> Path:
 
 
 def run_theirs(program: Path, model: Path, work: Path, minutes: float) -> float:
-    """Its seconds from start to end; its model is work/theirs."""
+    """Seconds of temaq-abliterated from start to end; writes its model to work/theirs."""
     flags = [str(model), "--device", "cpu", "--workdir", tempfile.mkdtemp(dir=work), "--output", str(work / "theirs")]
     flags += ["--harmful-file", str(work / "bad_all.txt"), "--harmless-file", str(work / "good_all.txt")]
     flags += ["--time-budget-min", str(minutes), "--select", "auto", "--no-report", "--overwrite-output"]

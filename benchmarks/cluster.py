@@ -6,7 +6,7 @@
   the number of trials, and the memory of the process.
 - start: seconds from `heretic MODEL --ray` to the first trial, on a tiny random model, and without --ray.
 
-One machine stands for many: no network lies between the actors.
+All actors run on one machine: the time of a network is not included.
 """
 
 import argparse

@@ -41,13 +41,13 @@ from heretic.study.study import Study
 
 NAMES = ("good_prompts", "bad_prompts", "good_evaluation_prompts", "bad_evaluation_prompts")
 REFERENCE = (0.5, 1.0)
-"""KL divergence in nats, and refusals as a share of the baseline's: beyond it a point dominates nothing."""
+"""Reference point of the hypervolume: KL divergence in nats, and refusals as a share of the baseline's."""
 SIDE = {"cuda": 8192}
 """Of the square matrices, by kind of device (others: 2048): smaller ones don't reach a GPU's rate."""
 
 
 def demo_settings(**more: Any) -> Settings:
-    """The settings of the demo, as far as they decide what is measured."""
+    """The settings of the demo that affect the metrics."""
     return Settings(**{"preset": "disclaimer", "system_prompt": "none"} | more)
 
 

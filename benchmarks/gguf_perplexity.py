@@ -4,8 +4,8 @@
 
 The edit removes a random direction from all sites. For each type the edited model is written by `--export gguf`; and
 with `--libllama` (libllama.so of the npm package @node-llama-cpp/linux-x64, or of any build), the F32 file of the same
-edited weights is quantised by llama.cpp's own `llama_model_quantize`. `kept` is a file of that type, made of the
-unedited model, which then gets the edit, as users' files do. The text is the packaged prompts.
+edited weights is quantised by llama.cpp's own `llama_model_quantize`. `kept` is a file of that type, made from the
+unedited model and edited afterwards, as with a user's quantised file. The text is the packaged prompts.
 """
 
 import argparse

@@ -52,7 +52,7 @@ WAYS = {"on": "recorded steps", "off": "plain steps"}
 
 @dataclass
 class Run:
-    """What was asked, and the lines of the table: what was measured, what was asked of it."""
+    """The arguments, and the lines of the table: what was measured, its value and its target."""
 
     tiny: bool
     given: int | None
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
-    parser.add_argument("--candidates", type=int, metavar="N", help="candidates a forward, found by default")
+    parser.add_argument("--candidates", type=int, metavar="N", help="candidates per forward, found by default")
     parser.add_argument("--smollm2", type=Path, metavar="FILE", help="its .gguf file, for the part `command`")
     parser.add_argument("--save", metavar="DIRECTORY", help="write the model and its tokenizer, and end")
     arguments = parser.parse_args()
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def engine_of(tiny: bool, way: str) -> RandomEngine:
-    # The model of the way before is garbage in cycles: two of them would not fit.
+    # The previous way's model is still held by reference cycles: two models would not fit.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -161,7 +161,7 @@ def measure_first(run: Run) -> None:
     lap("baseline")
     find = planned_candidates if on_gpu else lambda engine, bad, _, tried: find_candidates(engine, bad, tried)
     count = run.given or find(local, bad, run.length, no_progress)
-    lap(f"{count} candidates a forward")
+    lap(f"{count} candidates per forward")
     measure_candidates(engine, count, good, bad, run.length)
     lap("first trials, recording included")
     run.first = sum(seconds.values())
@@ -200,20 +200,20 @@ def measure_way(run: Run, way: str) -> list[Response]:
         # Outside the handler, which holds the tensors of the failed forward.
         release(local)
         count //= 2
-        print(f"  no memory: {count} candidates a forward instead")
+        print(f"  no memory: {count} candidates per forward instead")
     report_way(run, way, engine, count, seconds / count)
     if torch.cuda.is_available() and way == "on":
         rows = count * len(bad)
         # Prompts of 8 to 40 words are prefilled in slices, the largest of which has about a quarter of them.
         peak, plan = torch.cuda.max_memory_allocated() / GIB, planned.peak(rows, rows // 4) / GIB
-        run.add(f"memory, {count} candidates a forward", f"{peak:.1f} GiB, planned {plan:.1f}", "within 10 %")
+        run.add(f"memory, {count} candidates per forward", f"{peak:.1f} GiB, planned {plan:.1f}", "within 10 %")
     return responses
 
 
 def report_way(run: Run, way: str, engine: RandomEngine, count: int, seconds: float) -> None:
     local, bad = engine.local, random_prompts(run.prompts, 40)
     asked = "<= 0.42 s" if way == "on" else ""
-    run.add(f"fully measured candidate, {WAYS[way]}, {count} a forward", f"{seconds:.2f} s", asked)
+    run.add(f"fully measured candidate, {WAYS[way]}, {count} per forward", f"{seconds:.2f} s", asked)
     if way == "on":
         run.candidate = run.candidate or seconds
         if not local.uses_cuda_graphs:
@@ -226,7 +226,7 @@ def report_way(run: Run, way: str, engine: RandomEngine, count: int, seconds: fl
 
 
 def release(engine: LocalEngine) -> None:
-    """Gives back what the engine keeps for the candidates of the last forward."""
+    """Frees what the engine keeps for the candidates of the last forward."""
     with engine.without_layer_cache():
         pass
     gc.collect()

@@ -1,8 +1,8 @@
 """What a recorded decode step must compute and move: `python benchmarks/gpu_arithmetic.py [--rows 800]`.
 
 Arithmetic, without a GPU: a model of Llama-3.1-8B's shape in 16 bits, at the matrix rate that was measured on an H100
-and the bandwidth of its data sheet. Each part's time is the least that it can take; launches, and what a kernel falls
-short of the rates, come on top.
+and the bandwidth of its data sheet. Each part's time is a lower bound: it leaves out launches, and the share of the
+rates that a kernel does not reach.
 """
 
 import argparse

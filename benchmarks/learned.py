@@ -1,13 +1,13 @@
 """How far learned edits get: `python benchmarks/learned.py PLAN.jsonl [--out FILE] [--time SECONDS] [--preset NAME]`.
 
-Each line of the plan is one path: settings of `LearningSettings` by name, beside `name`, `scope` (layer or site),
+Each line of the plan is one path: settings of `LearningSettings` by name, and `name`, `scope` (layer or site),
 `readers`, `rank`, `start` (a strength), `first` (the first edited layer as a share of the layers), `piece` (tokens of a
 refusal that are scored), `late` (also the piece that ends with the marker), `refresh` (responses generated between
-points) and `keep` (answers to bad prompts that are kept: none, baseline, or all). Paths of as many steps run side by
-side, `--beside` at a time.
+points) and `keep` (answers to bad prompts that are kept: none, baseline, or all). Paths with the same number of steps
+run in the same forwards, `--beside` at a time.
 
-Every point of a path is measured by generation on the search prompts and on the report prompts, which nothing was
-learned from: one line of JSON each. Runs on a CPU or a GPU; `--limit N` takes the first N prompts of every set, to see
+Every point of a path is measured by generation on the search prompts and on the held-out report prompts:
+one line of JSON each. Runs on a CPU or a GPU; `--limit N` takes the first N prompts of every set, to see
 that it works.
 """
 
@@ -57,7 +57,7 @@ AT_ONCE = 10
 
 
 class Bench:
-    """A model with its prompts, and what the baseline answers."""
+    """A model with its prompts, and the baseline's responses."""
 
     def __init__(self, settings: Settings, model: str, limit: int | None, batch_size: int, length: int) -> None:
         loaded = load_model(find_checkpoint(model), settings, lambda _: None)
@@ -90,7 +90,7 @@ class Bench:
         return self.markers.is_refusal(response.text)
 
     def measured(self, edits: Sequence[ModelEdit]) -> list[dict[str, Any]]:
-        """The figures of each edit."""
+        """The metrics of each edit."""
         search = first_token_divergences(self.engine, self.good_search, self.search, edits).mean(1)
         report = first_token_divergences(self.engine, self.good_report, self.report, edits)
         along = answer_divergences(self.engine, self.good_report, self.report_answers, edits).mean(1)
@@ -124,7 +124,7 @@ class Bench:
 
 
 class Plan:
-    """One line of the plan: how its path begins, what it learns from, and what it is told between points."""
+    """One line of the plan: how its path begins, the rows it learns from, and what is generated between points."""
 
     def __init__(self, bench: Bench, given: dict[str, Any]) -> None:
         self.bench = bench
@@ -162,7 +162,7 @@ class Plan:
         return Targets(found.good, () if given["keep"] == "none" else found.bad, refusals)
 
     def found(self, responses: Sequence[Response], prompts: Sequence[Any]) -> Targets:
-        """What is still declined, and where asked for what is answered now."""
+        """The prompts that are still declined and, if the plan keeps answers, those that are now answered."""
         if not self.given["refresh"]:
             return Targets((), (), ())
         tokens = [self.bench.chat.tokens(prompt) for prompt in prompts]
@@ -175,7 +175,7 @@ class Plan:
 
 
 def refresh_of(bench: Bench, plans: Sequence[Plan]) -> Refresh:
-    """Asks some bad prompts anew, the same of all paths."""
+    """New responses to some bad prompts, the same ones for all paths."""
     generator = torch.Generator().manual_seed(99)
     count = max(plan.given["refresh"] for plan in plans)
 
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--time", type=float, default=float("inf"), help="no path begins after so many seconds")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--beside", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=128, help="rows a forward when responses are generated")
+    parser.add_argument("--rows", type=int, default=128, help="rows per forward when responses are generated")
     parser.add_argument("--length", type=int, default=100, help="tokens a response")
     parser.add_argument("--checkpoints", action="store_true")
     arguments = parser.parse_args()

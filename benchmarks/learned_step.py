@@ -1,8 +1,8 @@
 """Seconds and memory of a step of learning: `python benchmarks/learned_step.py [--tiny] [--checkpoints]`.
 
 Llama-3.1-8B's shape with random weights in bfloat16, 16 good and 16 bad rows; the layers from the 9th of 32 on are
-edited. Prints the median of the timed steps, the peak memory beyond the weights, and beside them one forward of the
-same rows without a graph.
+edited. Prints the median of the timed steps, the peak memory beyond the weights, and the time of one forward of
+the same rows without a graph.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/methods.py --trials 100 --methods kernel oblique learned
 
-For each method, preset and seed: the least KL divergence at so many refusals of 100, searched and held out, responses
-that are broken there, hypervolumes, and seconds of processor time, beside those of the first method in the same run. A
-learned path has its own number of trials. Studies are kept in --directory; a second call continues them, and its
-seconds are not the whole.
+For each method, preset and seed: the least KL divergence by number of refusals of 100, searched and held out, broken
+held-out responses, hypervolumes, and seconds of processor time, also relative to the first method of the same run. A
+learned path has its own number of trials. Studies are kept in --directory; a second call continues them, and then its
+seconds are only a part.
 
 Held-out columns have at most --heldout trials, which the search's own metrics chose. On SmolLM2 a method takes minutes
 to an hour on a CPU.
@@ -24,7 +24,7 @@ import heretic
 from heretic.evaluation.heldout.schema import BAD, OVER_REFUSAL, HeldoutReport, ModelMetrics
 from heretic.model.loading.demo_model import demo_model
 from heretic.study.history import dominated_volume, hypervolumes
-from heretic.study.journal import figures_path
+from heretic.study.journal import heldout_path
 from heretic.study.pareto import pareto_front
 
 LEVELS = (2, 5, 8, 11, 20, 30)
@@ -81,12 +81,12 @@ def show(study: Any) -> None:
     front = [(each.value("refusals"), each.value("kl_divergence")) for each in pareto_front(trials, baseline)]
     print(f"  {len(trials)} trials, hypervolume {hypervolumes(trials, baseline)[-1]:.4f} on the search prompts")
     print("  searched: " + ", ".join(f"{refusals:.0f} at {kl:.4f}" for refusals, kl in front))
-    figures = HeldoutReport.model_validate_json(figures_path(study.path).read_bytes())
+    heldout = HeldoutReport.model_validate_json(heldout_path(study.path).read_bytes())
     print("  held out:  trial  markers  declined  broken  over-refusal  KL first  KL 32")
-    for model in figures.models:
+    for model in heldout.models:
         print(f"  {line_of(model)}")
-    held = [(marked(each), each.kl_first.mean) for each in figures.candidates if each.kl_first]
-    losses = [(refusals / max(1, marked(figures.baseline)), kl) for refusals, kl in held]
+    held = [(marked(each), each.kl_first.mean) for each in heldout.candidates if each.kl_first]
+    losses = [(refusals / max(1, marked(heldout.baseline)), kl) for refusals, kl in held]
     print(f"  hypervolume {dominated_volume(losses):.4f} on the held-out prompts")
     for level in LEVELS:
         print(

@@ -1,7 +1,7 @@
 """How many candidates must be fully evaluated, by the order: `python benchmarks/orders.py [--candidates 60]`.
 
 Fully evaluates the first candidates of a study of SmolLM2-135M-Instruct. The token at which each response was known to
-be a refusal tells what a preview would have counted. Then counts how many a search would have had to evaluate fully:
+be a refusal gives what a preview would have counted. Then counts how many a search would have had to evaluate fully:
 as they are drawn; in the order that a search uses; as earlier versions did, which previewed a dozen and evaluated four
 of them first; with all of them previewed before the first is evaluated; and with their metrics known in advance. A
 candidate is ruled out by results that were reported before its request; `--open` are requested at once. It takes as

@@ -3,9 +3,9 @@
 Fully evaluates candidates of SmolLM2-135M-Instruct: in bfloat16 by the plain path with two batch sizes (nothing
 shared, no row leaves, the library's attention and weights), by the path of a search with all its shortcuts, and in
 float32 by both. For pairs of these, prints in how many responses the verdict differs, and how far refusals and KL
-divergence are apart. A product of another number of rows is summed in another order, and a greedy response takes
-another turn at a near tie. So two batch sizes of the plain path show how much of a difference is rounding, and not due
-to a shortcut.
+divergence are apart. A product with another number of rows is summed in another order, and greedy decoding then
+chooses another token at a near tie. So two batch sizes of the plain path show how much of a difference is
+rounding, and not due to a shortcut.
 """
 
 import argparse
@@ -35,7 +35,7 @@ Path = Literal["plain", "shortcuts"]
 
 @dataclass(frozen=True)
 class Way:
-    """A way of measuring. All ways use the directions and edits of float32."""
+    """A way of measuring. All of them use the directions and edits of float32."""
 
     dtype: str
     path: Path

@@ -1,8 +1,8 @@
 """The cost of a trial by size: `python benchmarks/sizes.py [--plot sizes.html] [--quick]`.
 
 A fully evaluated candidate of a random model of Llama's shape, with one of prompts, response length, layers and
-candidates a forward changed at a time. The end token never comes, so every response has its full length. Prints a table
-of seconds a candidate, absolute and relative to the first row; `--plot` writes the same as a picture (needs plotly).
+candidates per forward changed at a time. The end token never comes, so every response has its full length. Prints a
+table of seconds per candidate, absolute and relative to the first row; `--plot` draws the same (needs plotly).
 """
 
 import argparse
@@ -64,7 +64,7 @@ def plot(rows: list[tuple[Size, float]], path: Path) -> None:
         figure.add_trace(
             graph.Scatter(x=[p[0] for p in points], y=[p[1] for p in points], mode="lines+markers"), 1, column
         )
-    figure.update_layout(showlegend=False, yaxis_title="seconds a candidate")
+    figure.update_layout(showlegend=False, yaxis_title="seconds per candidate")
     figure.update_yaxes(rangemode="tozero")
     figure.write_html(path)
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="sizes that take seconds, to see that it runs")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads; d_model {arguments.width}")
-    print("| prompts | response length | layers | candidates a forward | seconds a candidate | relative |")
+    print("| prompts | response length | layers | candidates per forward | seconds per candidate | relative |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows: list[tuple[Size, float]] = []
     for size in sizes(arguments.quick):

@@ -94,7 +94,7 @@ def check(family: str, job: bool = True) -> Row:
 
 
 def _outcome(measure: Callable[[Any], float], model: Any) -> str:
-    """The number that is measured, or why it can't be."""
+    """The measured number, or the reason why it can't be measured."""
     try:
         return f"{measure(model):.0e}"
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Edits of a tiny model: hooks, merged weights and a reloaded export are one and the same."""
+"""Edits of a tiny model: hooks, merged weights and a reloaded export give the same logits."""
 
 import tempfile
 from collections.abc import Sequence

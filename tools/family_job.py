@@ -40,7 +40,7 @@ def whole_job(model: Any) -> None:
     """Searches two trials, exports the better one, loads what was written and compares its metrics.
 
     Raises:
-        AssertionError: some step of it fails; the text is the program's.
+        AssertionError: some step of it fails; its text is the program's output.
     """
     with tempfile.TemporaryDirectory() as place, torch.inference_mode():
         base, output = Path(place) / "base", Path(place) / "edited"

@@ -1,10 +1,10 @@
-"""Damages the files of a tiny model at random places and loads it: no traceback, whatever is read.
+"""Damages the files of a tiny model at random places and loads it: nothing but a `UserError` may be raised.
 
     python tools/fuzz_checkpoints.py [RUNS] [SEED]
 
-Each run cuts a file, changes up to eight of its bytes, or (JSON) exchanges one value; the kinds of file take turns.
+Each run cuts a file, changes up to eight of its bytes, or (JSON) exchanges one value; the kinds of file alternate.
 Loading may succeed (a changed weight is a weight) or raise a `UserError`; anything else is printed with the run's
-number and ends with status 1. Memory is limited, so that a size read from a damaged file can't take the machine's.
+number and ends with status 1. Memory is limited, so that a size read from a damaged file can't use up the machine's.
 """
 
 import json
@@ -33,7 +33,7 @@ from tests.support.gguf_files import write_gguf
 
 OTHER_VALUES = (None, True, -1, 0, 3, 1.5, 10**30, "", "other", [], ["a", 1], {}, {"a": None})
 MOST_MEMORY = 8 << 30
-"""Address space in bytes: torch and transformers map about 5 GB, the model takes nothing."""
+"""Address space in bytes: torch and transformers map about 5 GB, the model next to nothing."""
 SETTINGS = Settings(dtypes=["float32"])
 
 
@@ -97,7 +97,7 @@ def fuzz(runs: int, seed: int) -> Iterator[tuple[str, BaseException | None]]:
                 raised = None
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 (what comes is what is looked for)
+            except BaseException as error:  # noqa: BLE001 (any exception is a finding)
                 raised = error
             finally:
                 path.write_bytes(whole)

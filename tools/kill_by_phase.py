@@ -1,4 +1,4 @@
-"""Stops the program in each phase of its work by real signals, and looks at what is left.
+"""Stops the program in each phase of its work by real signals, and checks the files and processes that are left.
 
 python tools/kill_by_phase.py                 # every phase, by SIGINT, SIGTERM and SIGHUP, once and twice
 python tools/kill_by_phase.py export report   # these
@@ -99,7 +99,7 @@ def arguments_of(phase: Phase, planted: Path, home: Path, study: Path) -> list[s
 
 
 def stop(phase: Phase, number: signal.Signals, times: int, planted: Path, study: Path) -> Iterator[str]:
-    """What is wrong after a run that `number` ended in the phase."""
+    """The faults of a run that the signal `number` ended in the phase."""
     with tempfile.TemporaryDirectory() as place:
         home, temporary = Path(place), Path(place) / "tmp"
         temporary.mkdir()
@@ -120,7 +120,7 @@ def stop(phase: Phase, number: signal.Signals, times: int, planted: Path, study:
                 if REACHED in line:
                     break
             else:
-                yield f"it never came there: {''.join(said[-3:])}"
+                yield f"the phase was not reached:  {''.join(said[-3:])}"
                 return
             children = psutil.Process(process.pid).children(recursive=True)
             began = time.monotonic()
@@ -133,7 +133,7 @@ def stop(phase: Phase, number: signal.Signals, times: int, planted: Path, study:
 
 
 def _rest(process: "subprocess.Popen[str]") -> str:
-    """What the process still says until it ends."""
+    """The remaining output of the process until it ends."""
     assert process.stderr is not None
     rest = process.stderr.read()
     process.wait(SECONDS)
@@ -143,7 +143,7 @@ def _rest(process: "subprocess.Popen[str]") -> str:
 def _left(
     status: int, number: signal.Signals, times: int, rest: str, children: list[psutil.Process], seconds: float
 ) -> Iterator[str]:
-    # A shell shows both alike. The second of two signals may reach an interpreter that has let go of its handlers.
+    # A shell shows both alike. The second signal may reach an interpreter that has already removed its handlers.
     if status not in (STATUS[number], -number if times > 1 else STATUS[number]):
         yield f"status {status} instead of {STATUS[number]}"
     if "Traceback" in rest:

@@ -1,4 +1,4 @@
-"""llama.cpp itself, by its C interface in the xllamacpp package: what it computes from a GGUF file.
+"""Tokens and logits that llama.cpp computes from a GGUF file, by its C interface in the xllamacpp package.
 
 Parameters are passed by value in structures whose length depends on the version. Here they are numbers that are longer
 than any of these structures: on x86-64 a structure is returned through a pointer and passed on the stack, where the
@@ -69,7 +69,7 @@ class LlamaCpp:
 
 _LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 SILENT = _LOG(lambda *_: None)
-"""Takes what llama.cpp says and drops it."""
+"""Discards llama.cpp's log messages."""
 
 
 def find_llama_cpp() -> Path | None:

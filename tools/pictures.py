@@ -29,7 +29,7 @@ def terminal_svg(study: RecordedStudy) -> str:
         for count in range(len(trials) - LAST_TRIALS + 1, len(trials) + 1):
             view.complete(trials[count - 1], state(study, count))
         console.print(view)
-    # Its fonts come from another machine; any monospaced one will do.
+    # The picture would load fonts from another server; any monospaced font will do.
     return re.sub(r"\s*@font-face \{.*?\}", "", console.export_svg(title="heretic"), flags=re.DOTALL)
 
 

@@ -2,9 +2,9 @@
 
 torch's fake tensors have shapes and a device, but no numbers; an operation on two devices raises. Here the weights of
 a tiny model claim to be on a GPU, and the engine runs all stages of a search on it. Where the program reads numbers,
-it gets made-up ones, and a captured step runs once. This can't test CUDA itself: graphs, streams, events. Needs a C++
-compiler and ninja: a build of torch without CUDA can't index a tensor on a fake GPU without a device guard, and gets
-one that does nothing.
+it gets placeholders, and a captured step runs once. This can't test CUDA itself: graphs, streams, events. Needs a C++
+compiler and ninja: a build of torch without CUDA can't index a tensor on a fake GPU without a device guard, so the tool
+compiles one that does nothing.
 """
 
 import sys
@@ -38,7 +38,7 @@ from tests.support.planted import planted_prompts, planted_tokenizer
 FAMILIES = ["llama", "gemma2", "gpt2", "opt", "falcon", "phi3", "qwen3"]
 PROMPTS = [Prompt(text) for text in planted_prompts(11, bad=True, seed=5)]
 TOKEN = 2
-"""What every made-up number is: a token, and the number of a candidate."""
+"""The placeholder for every number: valid as a token and as the number of a candidate."""
 
 GUARD = """
 #include <torch/extension.h>
@@ -74,7 +74,7 @@ def made_up(shape: Any) -> Any:
 
 @contextmanager
 def pretending() -> Iterator[FakeTensorMode]:
-    """Tensors that are made now are fake, and reading their numbers gives made-up ones."""
+    """Within it new tensors are fake, and reading their numbers gives placeholders."""
     replaced = [
         patch("heretic.engine.cuda_graphs.static_batch.AsyncTokens", Tokens),
         patch("heretic.engine.cuda_graphs.decoder.AsyncTokens", Tokens),

@@ -1,4 +1,4 @@
-"""What a chat template makes of a prompt, stated without the program: plain Jinja, and the model that it is for."""
+"""The prompt that a chat template renders by plain Jinja, without the program, and a simulation of its model."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 Messages = Sequence[Mapping[str, Any]]
 ANSWER, THOUGHT = "Ansverbit.", "Thoghtbit"
-"""Texts that no template has of its own."""
+"""Texts that occur in no template."""
 OFF: Mapping[str, tuple[Any, ...]] = {
     "enable_thinking": (False,),
     "thinking": (False,),
@@ -24,7 +24,7 @@ OFF: Mapping[str, tuple[Any, ...]] = {
     "thinking_option": ("off",),
     "reasoning_effort": ("none", "no_think"),
 }
-"""What the makers of models document as thinking switched off."""
+"""The switches that publishers of models document for thinking off."""
 LEAST: Mapping[str, tuple[Any, ...]] = {"reasoning_effort": ("minimal", "low")}
 """Values of an effort with which some templates close the thought."""
 ON: Mapping[str, tuple[Any, ...]] = {
@@ -49,7 +49,7 @@ THOUGHTS = {
     "[BEGIN FINAL RESPONSE]": ("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
     "<Thought>": ("<Thought>\n", "\n</Thought>\n<Output>\n"),
 }
-"""What models write around a thought that their template does not print in earlier turns, by a text that it has."""
+"""Texts around a thought of models whose template prints no earlier thoughts, by a text of the template."""
 LITERAL = re.compile(
     r"<[|｜][^<>{}\n]{1,40}[|｜]>|</?[a-z_:]{1,20}>|\[/?[A-Z_]{2,20}\]|<[a-z_]{1,20}\|>|<\|[a-z_]{1,20}>"
 )
@@ -78,7 +78,7 @@ class Reference:
         values = {"messages": messages, "add_generation_prompt": ask, "tools": None, "documents": None}
         try:
             return _environment(self.date).from_string(self.source).render(values | dict(self.special) | variables)
-        # Somebody else's program: it may raise anything.
+        # A template is foreign code and may raise anything.
         except Exception:  # noqa: BLE001
             return None
 
@@ -136,7 +136,7 @@ def statement(reference: Reference, user: str, system: str) -> tuple[str | None,
 
 @dataclass(frozen=True)
 class Mind:
-    """What the model of a template writes: `opener` and `closer` around a thought, or nothing before its answer.
+    """Responses of the simulated model of a template: a thought between `opener` and `closer`, or the answer alone.
 
     It does not think after the prompts `silent`, in which the user's text is left out.
     """
@@ -150,7 +150,7 @@ class Mind:
         return bool(self.opener.strip()) and prompt.rstrip().endswith(self.opener.strip())
 
     def continues(self, prompt: str, user: str, thought: str, answer: str) -> str:
-        """Its text after this prompt."""
+        """Its response to this prompt."""
         mark, end = self.opener.strip(), self.closer.strip()
         if not end or prompt.replace(user, "") in self.silent:
             return answer
@@ -225,7 +225,7 @@ def _environment(date: str) -> ImmutableSandboxedEnvironment:
 
 
 def differences(what: str, rendered: str, stated: str | None) -> Iterator[str]:
-    """Where a rendering first differs from what is stated."""
+    """Where a rendering first differs from the expected one."""
     if stated is None:
         yield f"{what}: plain Jinja fails"
     elif rendered != stated:

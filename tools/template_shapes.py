@@ -3,7 +3,7 @@
     python tools/template_shapes.py [PART_OF_A_NAME ...]
 
 Search with one trial, export, chat, evaluation of the export and a benchmark run as from the command line. Each must
-read the prompt that the shape states; a line a shape says which did not.
+read the prompt that the shape states; one line for each shape says which did not.
 """
 
 import contextlib

@@ -1,18 +1,18 @@
-"""Puts chat templates through the program and compares what the model reads with what it should.
+"""Renders chat templates with the program and compares the prompts with those that the model should read.
 
     python tools/template_survey.py FOLDER [PART_OF_A_NAME ...]
 
 FOLDER has .jinja files. Each becomes the chat template of a tokenizer with the vocabulary of SmolLM2-135M-Instruct and
 the special tokens that the template names. The prompts of a run, of a set with its own system prompt, and of a
-conversation are rendered. The response prefix is found on responses that are made up: those of a model that thinks as
-its template prints thoughts. `tools/template_reference.py` states what is right, with plain Jinja. A template is
+conversation are rendered. The response prefix is found on simulated responses, of a model that writes thoughts
+as its template prints them. `tools/template_reference.py` has the expected prompts. A template is
 
     unharmed   everything is as stated
     refused    the program stops and says why, and plain Jinja can't print the user's text once either
     harmed     otherwise, with every difference
 
-The columns are: contents as a text or as parts; a system prompt that is taken or folded into the user's text; what ends
-the thought; whether a date is printed.
+The columns are: contents as a text or as parts; a system prompt that is accepted or joined to the user's text; what
+closes the thought; whether a date is printed.
 """
 
 import json
@@ -58,7 +58,7 @@ STARTS = ("Well", "The user", "I see", "Now", "Hm", "So")
 
 @dataclass
 class Row:
-    """What was found out about one template."""
+    """The findings about one template."""
 
     verdict: str = "unharmed"
     contents: str = "-"
@@ -73,7 +73,7 @@ class Row:
 
 
 class Played:
-    """An engine whose model is made up."""
+    """An engine with a simulated model."""
 
     def __init__(self, chat: ChatFormat, mind: Mind) -> None:
         self.chat = chat
@@ -192,7 +192,7 @@ def thoughts(chat: ChatFormat, reference: Reference, row: Row) -> Iterator[str]:
 
 
 def thinking(chat: ChatFormat, reference: Reference) -> Iterator[str]:
-    """Faults of thinking that is asked for where the template has it off."""
+    """Faults of `measure_thinking` where the template switches thinking off."""
     user = PROMPTS[0].text
     usual = reference.asked(user)
     on = [text for text in reference.switched(ON, user) if text != usual]

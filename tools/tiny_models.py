@@ -1,6 +1,6 @@
 """Tiny random models of any family that transformers has, made from its own default configuration.
 
-Every size is made small by its name; lists with an entry a layer keep one layer of each kind. What a family needs
+Every size is made small by its name; lists with one entry per layer keep one layer of each kind. What a family needs
 beyond that (sizes that must fit each other) is data: tiny_sizes.py.
 """
 
@@ -77,7 +77,7 @@ def _small(key: str, value: int) -> int:
         return min(value, SIZES[key])
     named = key.endswith(("_token_id", "_token_index")) or key in ("eos_token_id", "bos_token_id", "pad_token_id")
     if named and value >= VOCABULARY:
-        # Apart from each other, and from what tests feed.
+        # Different from each other, and from the tokens of the tests.
         return VOCABULARY - 1 - sum(map(ord, key)) % 20
     return value
 
@@ -89,7 +89,7 @@ def _n_layers(values: dict[str, Any]) -> int:
 
 
 def _chosen_layers(values: dict[str, Any]) -> list[int]:
-    """Indices of layers so that each kind is there; kinds are told by all lists with an entry a layer."""
+    """Indices of layers that cover each kind; a kind is the layer's entries in all lists with one entry per layer."""
     count = _n_layers(values)
     lists = [v for v in values.values() if isinstance(v, list) and len(v) == count and count > 1]
     overrides = values.get("per_layer_config") or {}
@@ -112,7 +112,7 @@ def _chosen_overrides(value: dict[str, Any], chosen: list[int]) -> dict[str, Any
 
 
 def merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Puts `changes` into `values`, table into table."""
+    """Merges `changes` into `values`, nested tables too."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(values.get(key), dict) and "model_type" in values[key]:
             merge(values[key], value)

@@ -89,7 +89,7 @@ SIZES: dict[str, int] = dict(
     linear_num_value_heads=4,
     linear_key_head_dim=8,
     linear_value_head_dim=8,
-    # So many that no two positions tie at zero, of which padding would then decide.
+    # So many that no two positions tie at a score of zero: padding would decide such a tie.
     index_n_heads=16,
     index_head_dim=16,
     index_topk=4,
