@@ -27,7 +27,7 @@ NOT_RUN = {
     "Qwen/": "the hub's models can't be reached",
     "--preset hub": "the hub's data sets can't be reached",
     "model-Q4_K_M.gguf": "test_smollm2.py runs a GGUF file",
-    "--gguf-type": "the planted model's tokenizer has no form in GGUF; tests/export/formats and tests/export/ggml run it",
+    "--gguf-type": "GGUF has no tokenizer of the planted model's kind; tests/export runs it",
     "heretic benchmark": "tests/report and tests/commands run it",
     "heretic ui": "tests/web runs it, in a browser",
     "heretic MODEL": "an example with a model of one's own choice",

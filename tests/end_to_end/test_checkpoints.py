@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from heretic.cli import main
-from heretic.errors import ModelError
 from heretic.model.loading.checkpoint import find_checkpoint
 
 
