@@ -36,7 +36,7 @@ class ClusterError(UserError):
 
 
 class CandidateError(Exception):
-    """One candidate could not be measured (NaN logits, say): its trial fails with this reason, the search goes on."""
+    """One candidate can't be measured (NaN logits, say): its trial fails with this reason, and the search continues."""
 
 
 REMEDIES = {

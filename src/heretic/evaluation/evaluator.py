@@ -21,7 +21,7 @@ Limit = Callable[[str, Mapping[str, float]], float | None]
 no value of the metric makes it so."""
 
 Known = Mapping[str, float]
-"""Metrics of a candidate that a preview measured for good."""
+"""Final metrics of a candidate that a preview has already measured."""
 
 
 @dataclass(frozen=True, slots=True)
