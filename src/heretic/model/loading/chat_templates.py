@@ -15,7 +15,7 @@ GGUF_KEY = "tokenizer.chat_template."
 
 
 def settle_chat_template(tokenizer: Any, checkpoint: Checkpoint) -> None:
-    """Gives the tokenizer the template beside a GGUF file, or, where it has none, a processor's or a GGUF file's named
+    """Gives the tokenizer the template next to a GGUF file, or, where it has none, a processor's or a GGUF file's named
     ones.
 
     Raises:
