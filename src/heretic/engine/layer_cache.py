@@ -20,7 +20,7 @@ MAX_DEPTHS = 16
 most 16 states."""
 
 MEMORY_FRACTION = 0.1
-"""Of the free memory; the rest is for keys, values and logits of the batches."""
+"""Share of the free memory; the rest is for keys, values and logits of the batches."""
 
 
 @dataclass

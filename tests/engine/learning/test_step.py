@@ -57,9 +57,7 @@ def naive() -> tuple[Tensor, list[float]]:
 def test_the_loss_is_that_of_the_formula() -> None:
     _, losses = gradients(None)
     total, terms = naive()
-    assert_close(
-        torch.tensor([losses.total, losses.good, losses.bad, losses.refusals]), torch.tensor([total, *terms])
-    )
+    assert_close(torch.tensor([losses.total, losses.good, losses.bad, losses.refusals]), torch.tensor([total, *terms]))
     assert min(terms) > 1e-3
 
 

@@ -87,8 +87,7 @@ class LearnedPoint:
 
 @dataclass
 class PathLearner:
-    """One path: its tensors, Adam's moments, and the generator that draws rows. `state` and `load` save and restore it.
-    """
+    """One path: its tensors, Adam's moments and the generator that draws rows; `state` and `load` save and restore it."""
 
     layout: Layout
     start: LearnedTensors
@@ -165,8 +164,7 @@ class PathLearner:
         directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     def _step_size(self, name: str, tensor: Tensor) -> float:
-        """The step of each entry. Entries of a unit vector shrink with its width, so the step does too: the same angle.
-        """
+        """The step of each entry; that of a direction is divided by sqrt(d_model), as the entries of a unit vector are."""
         if name == "strengths":
             return self.settings.strength_step
         return self.settings.direction_step / math.sqrt(tensor.shape[1])

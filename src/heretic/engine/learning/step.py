@@ -30,8 +30,7 @@ MOST_POSITIONS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row of one path's step; `weights` are its scored tokens' weights in the path's loss (one weight for a refusal).
-    """
+    """A row of one path's step; `weights` are its scored tokens' weights in the path's loss (a refusal has one)."""
 
     path: int
     kind: Kind

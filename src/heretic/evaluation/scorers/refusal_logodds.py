@@ -133,7 +133,7 @@ class MixedRefusals(FirstTokenRefusals):
 def first_token_refusals(
     engine: Engine, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], baseline: BaselineMeasurement
 ) -> list[tuple[int, float]]:
-    """Of each candidate, (prompts whose first token is more likely a refusal's than not, mean probability of one)."""
+    """For each candidate, (prompts whose first token is more likely a refusal's than not, mean probability of one)."""
     # Their coverage and precision were of interest when they were found.
     tokens = RefusalTokens(tuple(baseline.details[TOKENS]), coverage=1.0, precision=1.0)
     found = engine.first_token_log_probabilities(prompts, edits, no_progress)

@@ -93,8 +93,7 @@ def _names(chat: ChatFormat) -> list[str]:
 
 
 def _knows(chat: ChatFormat, name: str, value: str) -> bool:
-    """Whether the template names this value in a statement about the variable: it may treat other values arbitrarily.
-    """
+    """Whether the template names this value in a statement about the variable: others have no known meaning."""
     statements = (statement for statement in STATEMENT.findall(chat.template.source) if name in statement)
     return any(f"'{value}'" in statement or f'"{value}"' in statement for statement in statements)
 

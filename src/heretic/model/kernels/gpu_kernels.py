@@ -19,7 +19,7 @@ MaskedAttention = Callable[[Tensor, Tensor, Tensor, Tensor, float | None], Tenso
 """`masked_attention` of masked_attention.py."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""Of a result's largest number: some units in the last place."""
+"""Tolerance as a share of a result's largest number: a few units in the last place."""
 
 
 @dataclass(frozen=True, slots=True)

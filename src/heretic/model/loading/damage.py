@@ -11,7 +11,7 @@ from .checkpoint import Checkpoint
 
 WEIGHTS_A_BYTE = 8
 SMALLEST = 1 << 20
-"""Bytes below which the size check is skipped: small models cost nothing, and headers are most of their files."""
+"""Bytes that weight files count as at least: smaller models cost nothing, and headers are most of their files."""
 SHOWN = 5
 """Most names of tensors in one message; more would hide the sentence."""
 
