@@ -1,4 +1,4 @@
-"""The front holds what no other trial beats; each rule chooses from it."""
+"""The front holds the trials that no other dominates; each rule chooses from it."""
 
 import itertools
 import random
@@ -28,7 +28,7 @@ def random_trials(seed: int, count: int = 60, levels: int = 8) -> list[TrialReco
 
 
 def beats(one: TrialRecord, other: TrialRecord) -> bool:
-    """One is nowhere worse, and better somewhere; of equals the earlier one stands for both."""
+    """No worse in any metric and better in one; of equal trials only the earlier one is on the front."""
     if one.value("refusals") > other.value("refusals") or one.value("kl_divergence") > other.value("kl_divergence"):
         return False
     return (one.value("refusals"), one.value("kl_divergence")) != (

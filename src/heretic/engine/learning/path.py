@@ -87,7 +87,7 @@ class LearnedPoint:
 
 @dataclass
 class PathLearner:
-    """One path: its tensors, Adam's moments and the generator that draws rows; `state` and `load` save and restore it."""
+    """One path: its tensors, Adam's moments, and the row sampler's generator; `state` and `load` save and restore it."""
 
     layout: Layout
     start: LearnedTensors
@@ -164,7 +164,7 @@ class PathLearner:
         directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     def _step_size(self, name: str, tensor: Tensor) -> float:
-        """The step of each entry; that of a direction is divided by sqrt(d_model), as the entries of a unit vector are."""
+        """The step of each entry: a direction's angle is divided by sqrt(d_model), the scale of its entries."""
         if name == "strengths":
             return self.settings.strength_step
         return self.settings.direction_step / math.sqrt(tensor.shape[1])
