@@ -158,7 +158,7 @@ def test_a_judge_that_fails_costs_no_figure(
 def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fake judge that counts the responses that it judges; tests/evaluation/heldout/test_judges.py tests real ones."""
+    """A fake judge that counts the responses it is given; tests/evaluation/heldout/test_judges.py has the real ones."""
     asked: list[int] = []
 
     class Contrary:

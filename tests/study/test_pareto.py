@@ -168,7 +168,7 @@ def test_the_limit_of_pruning_is_the_fewest_refusals_of_a_trial_that_is_no_worse
     best, pruned = trial(0, 5, 0.1), trial(1, 0, 0.01, pruned=True)
     limit = partial(pruning_limit, [best, trial(2, 9, 0.05), pruned], BASELINE, "refusals")
     assert limit({"kl_divergence": 0.2}) == 5
-    assert limit({"kl_divergence": 0.1}) == 5, "an equal trial does not enter beside an earlier one"
+    assert limit({"kl_divergence": 0.1}) == 5, "an equal trial does not join an earlier one on the front"
     assert limit({"kl_divergence": 0.09}) == 9
     assert limit({"kl_divergence": 0.04}) is None, "a lower bound rules nothing out"
     third = partial(pruning_limit, [trial(0, 5, 0.1, over=3)], THIRD, "refusals")

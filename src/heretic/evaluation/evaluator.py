@@ -48,7 +48,7 @@ class Evaluation:
 class Evaluator:
     """Measures edits of one engine's model by its scorers. It keeps no state: equal arguments give equal metrics.
 
-    Responses that are counted are handed to `show`.
+    `show` receives the responses that are counted.
     """
 
     def __init__(self, engine: Engine, scorers: Sequence[Scorer], show: Show | None = None) -> None:

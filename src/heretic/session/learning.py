@@ -114,7 +114,7 @@ class LearnedPaths:
             self._n_scaled = int(state[N_SCALED])
         except (KeyError, RuntimeError, SafetensorError) as error:
             raise StudyError(
-                f"Expected the state of a learned path beside {self._loaded.session.path}, found another one "
+                f"Expected the state of a learned path next to {self._loaded.session.path}, found another one "
                 f"({error!r}). Restore the folder from a copy, or begin a new study with --resume restart."
             ) from error
 

@@ -87,7 +87,7 @@ class LearnedPoint:
 
 @dataclass
 class PathLearner:
-    """One path: its tensors, Adam's moments, and the row sampler's generator; `state` and `load` save and restore it."""
+    """One path: its tensors, Adam's moments and the row sampler's generator. `state` saves it, `load` restores it."""
 
     layout: Layout
     start: LearnedTensors
