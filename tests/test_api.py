@@ -1,4 +1,4 @@
-"""The job from Python, and in a notebook: the examples of the documentation, run as they stand."""
+"""The job from Python and in a notebook: the documentation's examples run unchanged."""
 
 import re
 import shutil

@@ -1,6 +1,6 @@
 """The command lines of the README and the guide, run one after the other on the planted model.
 
-path/to/model is that model here, config.toml fits it, OWNER/NAME is a repository of a server that stands for the hub,
+path/to/model is that model here, config.toml fits it, OWNER/NAME is a repository of a fake server of the hub,
 and numbers of trials are small. What can't be run here is named, with the reason.
 """
 

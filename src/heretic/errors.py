@@ -1,10 +1,10 @@
-"""Errors that a user can mend: one paragraph (expected, got, what to do), exit status 2, no traceback."""
+"""Errors that a user can fix: one paragraph (expected, got, what to do), exit status 2, no traceback."""
 
 import errno
 
 
 class UserError(Exception):
-    """Something outside this program is not as it must be; the text says what, and what to do."""
+    """The input or the environment is wrong; the text says what was expected, and what to do."""
 
 
 class ConfigError(UserError):
@@ -16,7 +16,7 @@ class PromptError(UserError):
 
 
 class ModelError(UserError):
-    """A model can't be loaded, or has no chat template, or writes where we cannot see it."""
+    """A model can't be loaded, has no chat template, or has weights that write to the stream and were not found."""
 
 
 class StudyError(UserError):
@@ -24,11 +24,11 @@ class StudyError(UserError):
 
 
 class ExportError(UserError):
-    """A model can't be written, or what was written does not measure as what was searched."""
+    """A model can't be written, or the written model's metrics differ from those of the search."""
 
 
 class BenchmarkError(UserError):
-    """A benchmark is unknown, its data can't be had, or the harness is not installed."""
+    """A benchmark is unknown, its data can't be obtained, or the harness is not installed."""
 
 
 class ClusterError(UserError):
@@ -36,7 +36,7 @@ class ClusterError(UserError):
 
 
 class CandidateError(Exception):
-    """One candidate could not be measured (NaN logits, say): its trial fails with this reason, the search goes on."""
+    """One candidate can't be measured (NaN logits, say): its trial fails with this reason, and the search continues."""
 
 
 REMEDIES = {
@@ -57,7 +57,7 @@ REMEDIES = {
     errno.ENOTCONN: "the network drive is gone: connect it again, and run the same command again",
     errno.ESTALE: "the network drive is gone: connect it again, and run the same command again",
 }
-"""What to do about errors of the system that no bug of this program causes."""
+"""Advice for system errors that are not bugs of this program."""
 
 
 def system_paragraph(error: OSError) -> str | None:

@@ -21,7 +21,7 @@ class WorkerState:
 
 
 def no_workers() -> Sequence[WorkerState]:
-    """This process measures by itself."""
+    """Returns no actors: this process measures."""
     return ()
 
 
@@ -49,7 +49,7 @@ class SearchView(Protocol):
         """`count` more prompts are done, of any of the trials under way."""
 
     def learning(self, point: int, step: int, steps: int, left: float) -> None:
-        """So many steps of a learned point are done, which is the next trial; `left` seconds until the last of them."""
+        """Reports the finished steps of a learned point, the next trial; `left` seconds remain until its last step."""
 
     def complete(self, trial: TrialRecord, state: SearchState) -> None:
         """A trial has been evaluated."""
@@ -59,16 +59,16 @@ class SearchView(Protocol):
 
 
 class Reporter(Protocol):
-    """Receives what happens."""
+    """Receives a run's messages and progress."""
 
     def say(self, text: str) -> None:
-        """A fact worth a line."""
+        """Shows a message."""
 
     def warn(self, text: str) -> None:
-        """Something that the user may want to change."""
+        """Shows a warning: something that the user may want to change."""
 
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
-        """Whether a person says yes to the `question` that the text leads to; no where nobody can be asked."""
+        """Shows the text and asks the `question`; False unless a person says yes."""
 
     def step(self, title: str, total: int | None = None) -> AbstractContextManager[Progress]:
         """A long step of `total` units; the value is called with the units done since its last call."""

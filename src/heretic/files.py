@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 UNSYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOTSUP, errno.ENOSYS}
-"""What file systems answer that can't sync a directory or a file opened for reading: exFAT, SMB, FUSE, Windows."""
+"""Errors of file systems that can't sync a directory or a file opened for reading: exFAT, SMB, FUSE, Windows."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Text of others made fit to be shown: models, prompts, journals, templates and file names may hold anything."""
+"""Makes untrusted text safe to print: models, prompts, journals, templates and file names may hold anything."""
 
 import re
 

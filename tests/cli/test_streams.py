@@ -1,4 +1,4 @@
-"""Streams that are closed, end early or know few characters end no run."""
+"""Streams that are closed, end early or encode few characters end no run."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Trials of a recorded study, talked to and compared."""
+"""Chats with trials of a recorded study, and comparisons of two."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""What can't be written is said before a model is loaded."""
+"""An export that can't be written is refused before a model is loaded."""
 
 from pathlib import Path
 

@@ -63,7 +63,7 @@ def test_a_page_and_its_data(study: Path, tmp_path: Path) -> None:
     assert main(["report", str(study), "--page", str(page)]) == 0
     text = page.read_text()
     read = Page(text)
-    # Nothing is fetched: it stands for itself, without a network.
+    # Nothing is fetched: the page is complete without a network.
     assert read.fetched == []
     assert [each for each in read.ids if each in SECTIONS] == SECTIONS
     # plotly's code is in it once, and each chart draws.

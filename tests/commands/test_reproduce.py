@@ -1,4 +1,4 @@
-"""heretic reproduce: what a record states is measured again, and what does not agree is named."""
+"""heretic reproduce: recorded metrics are measured again, and differences are named."""
 
 import json
 import re

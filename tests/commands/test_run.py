@@ -1,4 +1,4 @@
-"""What a run says before it downloads or loads anything."""
+"""Messages of a run before it downloads or loads anything."""
 
 import io
 from pathlib import Path

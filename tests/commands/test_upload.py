@@ -39,7 +39,7 @@ def test_a_search_ends_on_the_hub_and_an_export_follows_it(
     }
     card = files["README.md"].decode()
     assert "refusals" in card and "As written".lower() in card.lower() and "library_name: transformers" in card
-    assert str(planted_directory) not in card, "no folder of this machine stands in the card"
+    assert str(planted_directory) not in card, "the card names no folder of this machine"
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     adapter = ["--export", "adapter", "--output", str(tmp_path / "adapter"), "--upload", f"{OWNER}/adapter"]
     assert main(["export", str(journal), *adapter, "--upload-public"]) == 0

@@ -1,4 +1,4 @@
-"""Checkpoints as people have them: in shards, as .bin alone, with a type for each tensor."""
+"""Checkpoints in common forms: in shards, as .bin only, with a type for each tensor."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""The whole job on models that are built otherwise than Llama: mixtures of experts, hybrids, post-norms, several
-streams, images beside text. From the command line to a written model, which gives what was searched."""
+"""End to end on architectures other than Llama's: mixtures of experts, hybrids, post-norms, several streams, images and
+text. From the command line to a written model, which has the metrics of the search."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A kill at any moment loses no finished trial, and what was running comes up again.
+"""A kill at any moment loses no finished trial, and running trials are repeated.
 
 Only what is in the file outlives a process: a kill leaves some beginning of the journal. All of them are tried, and
 then real kills.
@@ -128,7 +128,7 @@ def kill_a_search(path: Path, rng: random.Random) -> dict[int, tuple[int, float]
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         lines = [process.stdout.readline() for _ in range(rng.randrange(1, 12))]
-        for _ in range(rng.randrange(100_000)):  # the search goes on meanwhile
+        for _ in range(rng.randrange(100_000)):  # the search continues meanwhile
             pass
         process.send_signal(signal.SIGKILL)
         lines += process.stdout.read().splitlines(keepends=True)

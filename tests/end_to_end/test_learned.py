@@ -85,7 +85,7 @@ def test_the_planted_direction_is_learned_removed_and_written(
 
 
 def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
-    """The finished points are there, and the others are those of a path that nobody stopped."""
+    """The finished points are kept, and the others equal those of an uninterrupted path."""
     model = str(planted_directory / "planted")
     flags = [*planted_flags, *METHOD, "--candidates-per-forward", "1", "--heldout-trials", "0"]
     whole = [*flags, "--study-checkpoint-dir", str(tmp_path / "whole"), "--n-trials", "5"]
@@ -128,7 +128,7 @@ def test_another_path_follows_with_another_seed(
 def test_the_last_points_follow_with_smaller_strengths(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their edits are the point's with scaled strengths, and a run that stops among them goes on there."""
+    """Their edits are the point's with scaled strengths, and a run stopped among them continues there."""
     monkeypatch.setattr("heretic.session.learning.LearningSettings", SHORT)
     flags = [str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]
     assert main([*flags, "--n-trials", "3", "--candidates-per-forward", "1"]) == 0
@@ -153,8 +153,8 @@ def test_gradients_pass_quantised_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As QLoRA has them: the weights stay packed, and the edits are learned behind them. Where bitsandbytes packs 4-bit
-    weights for a CPU's own instructions there is no gradient, and that is said."""
+    """As in QLoRA, the weights stay packed, and the edits act on their outputs. Where bitsandbytes packs 4-bit
+    weights for a CPU's own instructions there is no gradient, and an error says so."""
     if method != "fp8":
         pytest.importorskip("bitsandbytes")
     monkeypatch.setattr("heretic.session.learning.LearningSettings", partial(ONE_SITE, lambdas=(1.0,)))

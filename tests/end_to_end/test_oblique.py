@@ -41,7 +41,7 @@ def test_the_planted_difference_is_found_removed_and_written(
     assert main(["export", str(study_of(tmp_path)), "--export", "adapter", "--output", str(adapter)]) == 0
     assert not json.loads((adapter / "adapter_config.json").read_text())["use_dora"], "an oblique edit is a plain LoRA"
     capsys.readouterr()
-    # The trials are compiled and measured again from what lies beside the journal.
+    # The trials are compiled and measured again from the files next to the journal.
     assert main(["reproduce", str(study_of(tmp_path)), "--study-checkpoint-dir", str(tmp_path / "again")]) == 0
     assert main([model, *planted_flags, "--resume", "continue"]) == 2
     assert "another method" in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_the_first_token_alone_finds_it_too(
     objective: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A search that generates nothing (log-odds), stopped and gone on with, and its model written and scored."""
+    """A search without generation (log-odds), stopped and resumed, and its model written and scored."""
     model = str(planted_directory / "planted")
     flags = [*planted_flags, "--objective", objective]
     assert main([model, *flags, "--n-trials", "6"]) == 0

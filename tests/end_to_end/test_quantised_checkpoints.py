@@ -1,4 +1,4 @@
-"""A model given quantised: searched on as it is, exported from full precision or, if that is said, from itself."""
+"""A quantised model: searched as it is, exported from full precision or, on request, after dequantisation."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""A record grants nothing: no journal, report or manifest runs code, sends secrets away, uploads, or decides paths."""
+"""A record grants no permission: no journal, report or manifest runs code, sends secrets, uploads or decides paths."""
 
 import io
 import json

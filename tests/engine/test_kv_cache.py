@@ -1,4 +1,4 @@
-"""The memory of a cache is what its tensors hold, whatever the model keeps."""
+"""The measured memory of a cache is that of its tensors, for every kind of cache."""
 
 import pytest
 import torch

@@ -130,7 +130,7 @@ def test_a_shared_prefix_changes_no_result(family: str) -> None:
 
 
 def test_a_short_sliding_window_uses_the_cache_of_transformers() -> None:
-    """With padding, positions would slide out of the window too early."""
+    """Padding would make positions leave the window too early."""
     tokenizer = planted_tokenizer()
     model = tiny("gemma3_text", sliding_window=8, eos_token_id=1, tie_word_embeddings=False)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))

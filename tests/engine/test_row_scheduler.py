@@ -1,4 +1,4 @@
-"""Rows that wait take the slots of rows that end, and get the tokens that they get alone."""
+"""Waiting rows take the slots of finished ones, and each row gets the tokens that it gets alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -121,7 +121,7 @@ def test_waiting_rows_keep_the_batch_full() -> None:
 
 
 def test_a_pruned_candidate_gives_its_places_to_others() -> None:
-    """Its rows end, those that wait never begin, and the rows of others are as if it were not there."""
+    """Its rows end, its waiting rows are never admitted, and other candidates' rows are unaffected."""
     responses = {(c, p): [100 + c] * LENGTH for c in range(2) for p in range(12)}
     batch = ToyBatch(responses, 8)
     stopper = EarlyStopper(lambda rows: [str(row[-1]) for row in rows], lambda text: text == "100", prune_at=[3, None])
@@ -136,7 +136,7 @@ def test_a_pruned_candidate_gives_its_places_to_others() -> None:
 
 
 def test_a_pruned_candidate_ends_in_rows_that_began_later() -> None:
-    """At once, and not when they have as many tokens as those by which it was pruned."""
+    """At once, and not only when they have as many tokens as the rows by which it was pruned."""
     responses = {(0, p): [100 if p == 0 else 50] * LENGTH for p in range(8)} | {(1, p): [7, END] for p in range(8)}
     stopper = EarlyStopper(lambda rows: [str(row[-1]) for row in rows], lambda text: text == "100", prune_at=[1, None])
     rows = RowScheduler(ToyBatch(responses, 8), {END}, LENGTH, stopper, stopper.pruned).run(

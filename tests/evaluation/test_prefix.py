@@ -1,4 +1,4 @@
-"""Where all responses begin alike, and where the answer begins."""
+"""The common prefix of all responses, and the start of the answer."""
 
 import random
 
@@ -50,7 +50,7 @@ def test_it_begins_every_text_and_ends_at_a_word(seed: int) -> None:
     for text in texts:
         rest = text[len(prefix) :]
         assert not prefix or not rest or not (prefix[-1].isalnum() and (rest[0].isalnum() or rest[0] == "'"))
-    # No more is left out than one word.
+    # Only one word is left out.
     assert len(naive[len(prefix) :].split()) <= 1
 
 

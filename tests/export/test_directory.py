@@ -1,4 +1,4 @@
-"""An export is there as a whole or not at all, whatever ends the process."""
+"""An export is complete or absent, whatever ends the process."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Uploads, to a server that stands for the hub."""
+"""Uploads, to a fake server of the hub."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A site finds its weight under whatever prefix the checkpoint has."""
+"""A site finds its weight under any prefix of the checkpoint."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""An edit survives being quantised again, although most of its steps are smaller than half a code."""
+"""An edit survives requantisation, although most of its changes are smaller than half a quantisation step."""
 
 import gguf
 import pytest

@@ -1,4 +1,4 @@
-"""Prompt files as people have them: lines, JSON of many shapes, tables, packed, and in other encodings."""
+"""Prompt files in common formats: lines, JSON of many shapes, tables, compressed, and in other encodings."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Prompts from files and directories, and one paragraph for everything that can be wrong with them."""
+"""Prompts from files and directories, and a one-paragraph error for each fault."""
 
 import json
 import re

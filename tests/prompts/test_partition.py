@@ -1,4 +1,4 @@
-"""Near-duplicates are found, kept together, and dealt to disjoint parts."""
+"""Near-duplicates are found, kept together, and assigned to disjoint parts."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A row becomes a text, whatever it holds."""
+"""Rows of every supported form become texts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The packaged sets: sizes, disjoint parts, matched pairs, and nothing in them that can do harm."""
+"""The packaged sets: sizes, disjoint parts, matched pairs, and no harmful content."""
 
 import json
 import re
@@ -162,7 +162,7 @@ def test_the_over_refusal_set_has_pairs_of_a_harmless_and_a_plain_prompt_with_th
 
 
 def test_the_over_refusal_set_looks_harmful_and_its_counterparts_do_not() -> None:
-    """The words that the other sets keep out stand in it on purpose, with another meaning."""
+    """It deliberately contains the words that the other sets exclude, with another meaning."""
     looks = re.compile(
         "kill|shoot|shot|bomb|attack|murder|poison|weapon|steal|rob|crash|burn|blow|die|dead|stab|bullet|massacre|nuke|"
         "hijack|punch|beat|bleed|execut|destroy|crack|explo|assassin|hostage|choke|strangle|drown|torch|fight|inject|"

@@ -1,4 +1,4 @@
-"""Splits mean what the datasets library means by them."""
+"""Splits select the same rows as in the datasets library."""
 
 import datasets
 import pytest

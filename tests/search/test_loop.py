@@ -1,4 +1,4 @@
-"""Studies in which candidates that have lost end early have the front of those in which all are measured to their end.
+"""Studies that prune dominated candidates have the same front as studies that evaluate all candidates fully.
 
 The random sampler draws the same candidates in both, whatever the results.
 """
@@ -48,7 +48,7 @@ def check_fronts(tmp_path: Path, *flags: str) -> None:
 def test_the_front_of_the_planted_model(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Its responses have four tokens: they must be judged earlier than a real model's.
+    # Its responses have four tokens: pruning has to decide earlier than for a real model.
     monkeypatch.setattr(early_stop, "MIN_TOKENS_BEFORE_PRUNING", 1)
     monkeypatch.setattr(early_stop, "CHECK_INTERVAL", 1)
     check_fronts(tmp_path, str(planted_directory / "planted"), *planted_flags, "--n-trials", "24")

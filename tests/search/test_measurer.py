@@ -1,4 +1,4 @@
-"""Candidates are halved when memory runs out, which is said once; each evaluation is logged."""
+"""The number of candidates is halved when memory runs out, with one warning; each evaluation is logged."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""Candidates share a forward where their rows can be told apart."""
+"""Candidates share a forward if their rows can be distinguished."""
 
 from pathlib import Path
 
@@ -28,5 +28,5 @@ def test_experts_that_attend_keep_a_cache(family: str, keeps: bool) -> None:
 
 @pytest.mark.parametrize("family", ["gemma4_text", "mamba", "mamba2", "falcon_mamba", "llama"])
 def test_the_cache_of_any_family_is_measured(family: str) -> None:
-    """Models without heads, and with heads of several sizes, have no size of a head to compute it from."""
+    """Models without heads, or with heads of several sizes, have no single head size to compute it from."""
     assert 0 < bytes_a_row(engine(family), 12) < 10_000_000

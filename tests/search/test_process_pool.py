@@ -1,4 +1,4 @@
-"""Several processes measure what one would, and the study does not depend on which of them is done first."""
+"""Several processes give the metrics of one, and the study does not depend on which of them finishes first."""
 
 import multiprocessing
 import os
@@ -52,7 +52,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 
 def test_simultaneous_tasks_are_timed_together() -> None:
-    # A barrier lets nobody through until all three are there, so tasks one after the other would never end.
+    # A barrier waits for all three processes, so sequential tasks would never end.
     barrier = multiprocessing.get_context("fork").Barrier(3, timeout=60)
     assert 0 < simultaneous_seconds(3, barrier.wait) < float("inf")
     assert 0 < simultaneous_seconds(1, lambda: None) < float("inf")
@@ -68,7 +68,7 @@ def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:
 def test_a_study_by_several_processes_is_that_of_one_and_the_same_every_time(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path
 ) -> None:
-    """Where the sampler learns nothing meanwhile, the trials are equal; where it does, they repeat."""
+    """Trials are equal while the sampler does not learn; afterwards they are reproducible."""
     model = planted_directory / "planted"
     random = [*planted_flags, "--sampler", "random", "--no-prune-dominated"]
     alone, three = (study(tmp_path / f"random{n}", [*random, "--n-workers", str(n)], model) for n in (1, 3))

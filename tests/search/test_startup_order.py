@@ -1,4 +1,4 @@
-"""Start-up candidates are previewed and evaluated most promising first, and none is lost or doubled."""
+"""Start-up candidates are previewed and evaluated most promising first, and none is lost or duplicated."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
     assert drawn[: len(SPACE.literature())] == SPACE.literature()
     assert sorted(map(repr, ordered)) == sorted(map(repr, drawn))
     assert len(previews.previewed) == 30
-    # Few of the first are evaluated before the others are previewed; after them, all the rest is in one order.
+    # A few are evaluated before the others are previewed; all the rest is then ordered together.
     finite = [each.direction_index for n, each in enumerate(previews.previewed[:FIRST_PREVIEWS]) if n != BROKEN]
     first = sorted(finite)
     assert [each.direction_index for each in ordered[:FIRST_TRIALS]] == first[:FIRST_TRIALS]

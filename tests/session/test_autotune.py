@@ -1,4 +1,4 @@
-"""What was measured of a model is kept across studies, for the same model, machine and program."""
+"""A model's measurements are cached across studies, for the same model, machine and program."""
 
 from pathlib import Path
 from types import SimpleNamespace

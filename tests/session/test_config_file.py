@@ -1,4 +1,4 @@
-"""A config.toml that nobody named is told in one line, and grants nothing without a yes or a flag."""
+"""A config.toml in the working directory is reported in one line, and grants nothing without consent or a flag."""
 
 from pathlib import Path
 

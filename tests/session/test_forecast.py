@@ -1,4 +1,4 @@
-"""What is said of a search before its model is downloaded or loaded."""
+"""The estimates that are shown before a search's model is downloaded or loaded."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The front is measured once, on prompts that no search saw, and the metrics are kept."""
+"""The front is measured once, on held-out prompts, and the metrics are stored."""
 
 import json
 from collections.abc import Generator
@@ -78,7 +78,7 @@ def test_what_is_measured_is_not_measured_again(
     assert "Refusals on 20 held-out bad prompts" in said
     assert "Measuring on held-out prompts" not in said
     assert former.read_bytes() == before and not file.exists()
-    # Other markers tell other classes: what was measured by the old ones is not shown as theirs.
+    # Other markers define other classes: metrics measured with the old ones are not reused.
     assert main([*measured_flags, "--resume", "continue", "--refusal-openings", "sorry cannot"]) == 0
     assert "Measuring on held-out prompts" in capsys.readouterr().err
     assert file.exists() and not former.exists()
@@ -158,7 +158,7 @@ def test_a_judge_that_fails_costs_no_figure(
 def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     measured_flags: list[str], journal: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Judges are tested in tests/evaluation/test_judges.py; here one stands for them that counts what it is asked."""
+    """A fake judge that counts the responses it is given; tests/evaluation/heldout/test_judges.py has the real ones."""
     asked: list[int] = []
 
     class Contrary:
@@ -180,7 +180,7 @@ def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     assert kappa < 0
     assert f"Judges openings and contrary: Cohen's kappa {kappa:.2f}, alike on 0/" in said
     assert asked == [20] * (1 + len(report.candidates))
-    # Verdicts that are there are not asked for again.
+    # Existing verdicts are not requested again.
     assert main([*measured_flags, *judge, "--resume", "continue"]) == 0
     assert len(asked) == 1 + len(report.candidates)
 
@@ -207,7 +207,7 @@ def test_a_trial_selected_by_a_flag_is_measured_alone_and_others_on_request(
     assert selected in front
     assert main([*alone, "--heldout-trials", "10"]) == 0
     assert numbers_measured(journal) == front
-    # What is known stays, and is not measured again.
+    # Earlier metrics are kept, and not measured again.
     capsys.readouterr()
     assert main(alone) == 0
     assert numbers_measured(journal) == front
@@ -225,7 +225,7 @@ def test_the_selected_trial_comes_first_and_what_is_measured_outlives_a_stop(
             asked.extend(request.trial for request in requests)
             for done, result in enumerate(super().measure(evaluator, requests, progress)):
                 yield result
-                # The one before is on disk when the next is asked for.
+                # Each candidate is on disk before the next one is measured.
                 assert len(numbers_measured(journal)) == done
                 if done == 1:
                     raise KeyboardInterrupt

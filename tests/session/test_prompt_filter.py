@@ -1,4 +1,4 @@
-"""Prompts that the model takes otherwise than they should be taken tell nothing of the direction."""
+"""Bad prompts that the model answers, and good ones that it declines, are left out of the directions."""
 
 from pathlib import Path
 

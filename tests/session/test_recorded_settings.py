@@ -28,7 +28,7 @@ def taken(recorded: dict[str, object], own: Settings | None = None, **flags: str
 
 
 def test_every_setting_is_either_taken_from_records_or_never() -> None:
-    """Whoever adds a setting decides which: a key belongs to the list only if metrics depend on it."""
+    """Every new setting must be classified: a key belongs to the list only if metrics depend on it."""
     assert len(set(METRIC_SETTINGS)) == len(METRIC_SETTINGS)
     assert set(METRIC_SETTINGS).isdisjoint(NEVER_TAKEN)
     assert {*METRIC_SETTINGS, *NEVER_TAKEN} == set(Settings.model_fields)

@@ -53,7 +53,7 @@ def test_the_geometry_shows_where_the_behaviour_begins(
     for layer, row in enumerate(first):
         assert int(row[0]) == layer
         cosine_means, cosine_good, cosine_bad, silhouette = map(float, row[4:])
-        # The default takes the part along the good mean out of the direction.
+        # By default the direction is orthogonalised against the good mean.
         assert abs(cosine_good) < 1e-3
         assert (silhouette > 0.9) == (cosine_bad > 0.5) == (cosine_means < 0.9) == (layer >= PLANTED_LAYER)
     # The recorded directions' residuals are measured when, and only when, they are asked for.

@@ -1,4 +1,4 @@
-"""Models that think are measured on their answers, whoever opens the thought and whatever it is called."""
+"""Thinking models are measured on their answers, whether template or model opens the thought, and with any marker."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ THINKER = THINKERS["opened by the model"]
 
 
 def asking(text: str) -> str:
-    """The template with this behind the assistant's role."""
+    """The template with this text after the assistant's role."""
     return THINKER.template.replace("}}{% endif %}", "}}" + text + "{% endif %}")
 
 

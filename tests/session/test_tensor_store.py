@@ -1,4 +1,4 @@
-"""Tensors come back as they were written, or not at all."""
+"""Tensors are read as they were written, or an error is raised."""
 
 from pathlib import Path
 

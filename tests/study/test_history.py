@@ -1,4 +1,4 @@
-"""How a search went: the hypervolume is that of the textbook and of Optuna."""
+"""The history of a search: the hypervolume is that of the textbook and of Optuna."""
 
 import numpy as np
 import pytest

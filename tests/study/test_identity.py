@@ -1,4 +1,4 @@
-"""A study goes on only under what its trials were measured with; the error names what differs."""
+"""A study continues only with the settings of its trials; the error names the field that differs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A study's file: its name, its repair after a kill, its one writer, and where it goes when a new one begins."""
+"""A study's file: its name, its repair after a kill, its single writer, and its renaming when a new study begins."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The front holds what no other trial beats; each rule chooses from it."""
+"""The front holds the trials that no other dominates; each rule chooses from it."""
 
 import itertools
 import random
@@ -28,7 +28,7 @@ def random_trials(seed: int, count: int = 60, levels: int = 8) -> list[TrialReco
 
 
 def beats(one: TrialRecord, other: TrialRecord) -> bool:
-    """One is nowhere worse, and better somewhere; of equals the earlier one stands for both."""
+    """No worse in any metric and better in one; of equal trials only the earlier one is on the front."""
     if one.value("refusals") > other.value("refusals") or one.value("kl_divergence") > other.value("kl_divergence"):
         return False
     return (one.value("refusals"), one.value("kl_divergence")) != (
@@ -168,7 +168,7 @@ def test_the_limit_of_pruning_is_the_fewest_refusals_of_a_trial_that_is_no_worse
     best, pruned = trial(0, 5, 0.1), trial(1, 0, 0.01, pruned=True)
     limit = partial(pruning_limit, [best, trial(2, 9, 0.05), pruned], BASELINE, "refusals")
     assert limit({"kl_divergence": 0.2}) == 5
-    assert limit({"kl_divergence": 0.1}) == 5, "an equal trial does not enter beside an earlier one"
+    assert limit({"kl_divergence": 0.1}) == 5, "an equal trial does not join an earlier one on the front"
     assert limit({"kl_divergence": 0.09}) == 9
     assert limit({"kl_divergence": 0.04}) is None, "a lower bound rules nothing out"
     third = partial(pruning_limit, [trial(0, 5, 0.1, over=3)], THIRD, "refusals")

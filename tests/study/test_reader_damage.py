@@ -35,7 +35,7 @@ NESTED = ("[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000)
 
 
 def parts(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The place of each part of a JSON value, at any depth."""
+    """The path to each part of a JSON value, at any depth."""
     yield at
     for key in value if isinstance(value, dict) else range(min(2, len(value))) if isinstance(value, list) else ():
         yield from parts(value[key], (*at, key))
@@ -75,7 +75,7 @@ def damaged(draw: random.Random) -> list[str]:
 
 
 def read(path: Path) -> None:
-    """All that is read of a study without a model."""
+    """Reads everything of a study that needs no model."""
     assert has_record(path) in (True, False)
     study = RecordedStudy(path)
     trials = study.trials

@@ -1,4 +1,4 @@
-"""The samplers by name run without a warning, and TPE learns what random search can't."""
+"""The named samplers run without a warning, and TPE does better than random search."""
 
 import statistics
 
@@ -24,7 +24,7 @@ def objectives(parameters: AblationParameters) -> tuple[float, float]:
 
 
 def points(name: SamplerName, seed: int, count: int, startup: int = 10) -> list[tuple[float, float]]:
-    """What `count` trials measure, in their order."""
+    """The metrics of `count` trials, in order."""
     study = optuna.create_study(sampler=make_sampler(SamplerOptions(name, seed, startup)), directions=["minimize"] * 2)
     found = []
     for _ in range(count):
@@ -66,7 +66,7 @@ def test_tpe_leaves_less_to_gain_than_random_search(name: SamplerName) -> None:
 
 
 def test_running_trials_count_for_the_next_candidate() -> None:
-    """What the constant liar is for; else candidates that are asked for together would crowd."""
+    """The purpose of the constant liar: without it, candidates that are requested together would cluster."""
     drawn = []
     for running in (0, 6):
         study = optuna.create_study(sampler=make_sampler(SamplerOptions("random", 1, 4)), directions=["minimize"] * 2)

@@ -1,4 +1,4 @@
-"""Several runs on one study: in a journal that they share, and in a real PostgreSQL."""
+"""Several runs share one study: in a journal, and in a real PostgreSQL."""
 
 import os
 import socket

@@ -238,7 +238,7 @@ def test_the_front_is_that_of_the_reported_metrics(path: Path) -> None:
 
 
 def test_trials_of_another_program_are_not_gone_on_with(path: Path) -> None:
-    """Studies of heretic-llm have this name and lie at this place; what their trials measured is not known here."""
+    """Studies of heretic-llm have the same name and path, but no record from which their trials could be read."""
     foreign = optuna.create_study(storage=make_storage(path), study_name="heretic", directions=["minimize"] * 2)
     trial = foreign.ask()
     SPACE.suggest(trial)
@@ -251,7 +251,7 @@ def test_trials_of_another_program_are_not_gone_on_with(path: Path) -> None:
 
 
 def test_a_candidate_that_no_sampler_draws_is_kept_whole(tmp_path: Path) -> None:
-    """It comes back from the queue as it was, also after a kill that left it running."""
+    """It leaves the queue unchanged, even after a kill that left it running."""
     space = LearnedSpace(("attn.o_proj",), 1)
     parameters = learned_parameters()
     with Study(tmp_path / "study.jsonl", space, RANDOM) as study:

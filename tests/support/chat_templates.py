@@ -53,7 +53,7 @@ def chatml(asking: str = "", before: str = "") -> str:
 
 
 def switched(name: str, off: str, on: str = "", default_on: bool = True) -> str:
-    """What stands behind the assistant's role with thinking off and on."""
+    """The text after the assistant's role with thinking off and on."""
     condition = f"{name} is defined and not {name}" if default_on else f"not ({name} is defined and {name})"
     return "{% if " + condition + " %}" + off + "{% else %}" + on + "{% endif %}"
 
@@ -63,7 +63,7 @@ def plain(template: str, both: str, alone: str, **more: Any) -> Shape:
 
 
 def like_chatml(behind: str = "", closing: str = "", **more: Any) -> Shape:
-    """A shape of ChatML with this behind the assistant's role."""
+    """A shape of ChatML with this text after the assistant's role."""
     template = more.pop("template")
     return Shape(template, CHAT_BOTH + behind + closing, CHAT_ALONE + behind + closing, closing, **more)
 

@@ -38,7 +38,7 @@ def engine_for(
 
 
 def any_engine(family: str, batch_size: int, options: EngineOptions = DEFAULT) -> LocalEngine:
-    """An engine of any family that transformers knows: mixtures, hybrids and others."""
+    """An engine of any family that transformers supports: mixtures, hybrids and others."""
     tokenizer, model = planted_tokenizer(), tiny_model(family)
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), batch_size, options)

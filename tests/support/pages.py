@@ -22,7 +22,7 @@ def fenced(text: str, language: str) -> list[str]:
 
 
 def inline(text: str) -> list[str]:
-    """What stands in single back-ticks outside fenced blocks."""
+    """The text in single back-ticks outside fenced blocks."""
     return INLINE.findall(FENCE.sub("", text))
 
 

@@ -49,7 +49,7 @@ def _served(directory: Path, port: int) -> Iterator[str]:
 
     run(str(programs / "initdb"), "-D", str(data), "-U", "me", "-A", "scram-sha-256", f"--pwfile={secret}", "-N")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-    # pg_ctl leaves the server behind with its outputs, which must not be a pipe that is waited for.
+    # The server that pg_ctl starts keeps its outputs open: a pipe that is read to its end would block.
     run(str(programs / "pg_ctl"), "-D", str(data), "-l", str(directory / "log"), "-o", options, "-w", "start")
     try:
         yield f"postgresql://me:{PASSWORD}@127.0.0.1:{port}/postgres"

@@ -42,7 +42,7 @@ def stated(shape: Shape, user: str) -> str:
 
 
 def write_shaped(directory: Path, shape: Shape) -> Path:
-    """A planted model that answers after any end of a prompt, with the shape's template; its prompts beside it."""
+    """A planted model that answers after any end of a prompt, with the shape's template, and its prompt files."""
     following = {UNKNOWN: "sure", **planted.NEXT}
     vocabulary = [UNKNOWN, *planted.VOCABULARY]
     with patch.multiple(planted, VOCABULARY=vocabulary, NEXT=following, ANSWERS_BEHIND=UNKNOWN):

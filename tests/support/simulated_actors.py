@@ -1,4 +1,4 @@
-"""A system of actors without processes, on a clock of its own: calls end at set times, and actors die when a test says
+"""A simulated system of actors with its own clock: calls end at set times, and actors die when a test says
 so."""
 
 import heapq

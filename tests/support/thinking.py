@@ -15,7 +15,7 @@ ROLES = "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }
 
 @dataclass(frozen=True)
 class Thinker:
-    """What opens and closes the thoughts of a model, and what its template puts behind the conversation."""
+    """The markers that open and close a model's thoughts, and the text that its template puts after a conversation."""
 
     opener: str
     closer: str

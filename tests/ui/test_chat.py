@@ -166,7 +166,7 @@ def test_a_response_that_is_stopped_between_two_pieces_is_closed() -> None:
 
     partner = Held()
     talk(partner, "", Interrupted("abc"))
-    # Not by the collector: the edit's hooks hang on the model until it is closed.
+    # Closed explicitly: the edit's hooks stay on the model until then, so garbage collection would be too late.
     assert partner.closed == 1
 
 

@@ -55,7 +55,7 @@ def test_times_go_on_while_no_trial_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     assert progress.times() == "1 h 1 min elapsed, 0 s left"
     progress.settle(state(finished=0, remaining=None))
     assert progress.times() == "1 h elapsed, measuring the first trials"
-    # A search that goes on has had its first one.
+    # After the first trials the text no longer mentions them.
     progress.settle(state(finished=3, remaining=None))
     assert progress.times() == "1 h elapsed, measuring"
 

@@ -1,4 +1,4 @@
-"""The pictures: every trial at its place, whatever the metrics are."""
+"""The charts show every trial at its position, for any metrics."""
 
 import xml.etree.ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""The page of a study in a real browser, while its search goes on; and what it refuses."""
+"""The page of a study in a real browser during its search, and the requests that it refuses."""
 
 import http.client
 import os
@@ -127,7 +127,7 @@ def page(server: str) -> Iterator[Any]:
 
 
 def add_trials(path: Path, count: int) -> None:
-    """What a search in another process does."""
+    """Simulates a search in another process."""
     record: StudyRecord = RecordedStudy(path).record
     space = KernelSpace(tuple(record.space["components"]), record.space["last_layer"])
     with Study(path, space, SamplerOptions("random", seed=5)) as study:

@@ -47,7 +47,7 @@ class AblationParameters(BaseModel):
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Digests of the tensors beside the journal that it names."""
+        """Digests of the stored tensors, next to the journal, that it names."""
         return ()
 
     @property

@@ -1,4 +1,4 @@
-"""What compiling an edit must know of a weight; gathered once, so that a trial touches no weight."""
+"""Statistics of a weight that compiling an edit needs, gathered once, so that a trial reads no weight."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

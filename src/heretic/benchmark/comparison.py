@@ -12,7 +12,7 @@ from .schema import DocumentScores, MetricResult, TaskResult
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a model scored on one document. `unfinished` is None where nothing was generated; `sample` is the harness's
+    """A model's scores on one document. `unfinished` is None where nothing was generated; `sample` is the harness's
     own record of it."""
 
     task: str
@@ -84,7 +84,7 @@ def compare_metric(metric: str, pairs: Sequence[tuple[Document, Document]], high
 
 
 def _permutation(differences: np.ndarray) -> float:
-    """How often a mean difference as large comes about when each pair may as well be the other way round."""
+    """The p-value of a paired sign-flip test: how often random signs give as large a mean difference."""
     from scipy.stats import permutation_test
 
     if not differences.any():

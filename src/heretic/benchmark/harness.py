@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness on a model in memory, whatever hooks it carries."""
+"""EleutherAI's lm-evaluation-harness on a model in memory, with its hooks."""
 
 import difflib
 import json
@@ -24,14 +24,14 @@ from .packaged import PACKAGED, packaged_task
 Step = Callable[[str, int], AbstractContextManager[Progress]]
 """Opens a step of that many requests under a title."""
 
-# It reports each task's settings, and warns of what is set here on purpose.
+# It reports each task's settings, and warns about values that are set here on purpose.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
-# It asks git for the commit of the working directory, which is none of its business here, and git complains.
+# It asks git for the commit of the working directory, which is irrelevant here, and git prints errors.
 lm_eval.evaluator.get_git_commit_hash = lambda: None
 
 
 class WatchedModel(HFLM):
-    """The harness's own wrapper of a transformers model, which also tells progress and which answers were cut off."""
+    """The harness's own wrapper of a transformers model, which also reports progress and truncated answers."""
 
     def __init__(self, model: Any, chat: ChatFormat, batch_size: int, step: Step) -> None:
         # The template has written the BOS token already.
@@ -45,7 +45,7 @@ class WatchedModel(HFLM):
         self.set_cache_hook(self)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """As the search has it: with what all responses begin with already given."""
+        """The prompt as in the search, with the response prefix at its end."""
         text = self._chat.render_messages(chat_history, continued=not add_generation_prompt)
         return text + self._chat.response_prefix if add_generation_prompt else text
 
@@ -99,11 +99,11 @@ def run_task(lm: WatchedModel, task: str, limit: int | None, system_prompt: str 
             fewshot_as_multiturn=True,
             system_instruction=system_prompt,
             task_manager=manager,
-            # Tasks that run what the model writes (code, say) stay shut: nobody asked for that.
+            # Tasks that execute the model's output (code, say) stay disabled: the user did not ask for that.
             confirm_run_unsafe_code=False,
         )
     except AssertionError as error:
-        # Of the harness, about a task's texts: an answer of no tokens, say. The study's session goes on without it.
+        # The harness asserts properties of a task's texts (no empty answers, say); the session skips the task.
         raise BenchmarkError(
             f"Expected the benchmark {task} to fit this model's tokenizer and template, but lm-evaluation-harness "
             f"stopped at a check of its own ({_place(error)}). Take another benchmark."
@@ -156,7 +156,7 @@ def _read(lm: WatchedModel, results: Mapping[str, Any]) -> TaskRun:
             higher |= {_named(metric, sample["filter"]): better.get(metric, True) for metric in sample["metrics"]}
             key = (task, sample["doc_id"])
             before = documents[key].scores if key in documents else {}
-            # What is no number of its own for each document (lists, sums to be weighted) has no place in a paired test.
+            # A paired test needs one number for each document, so lists and weighted sums are left out.
             numbers = {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
             documents[key] = Document(
                 task=task,

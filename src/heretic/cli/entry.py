@@ -59,11 +59,11 @@ def _run(command: Callable[[], int]) -> int:
 
 
 def _prepare_environment() -> None:
-    """Sets variables that libraries read at import; whatever the user has set stays."""
+    """Sets variables that libraries read at import, unless the user has set them."""
     # Threads that spin while they wait lose a time slice to every other busy process: on a machine that does anything
     # else, a search on a CPU then takes twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Our own steps show progress; two kinds of bars in one place help nobody.
+    # This program has its own progress bars, which those of libraries would disturb.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -15,7 +15,7 @@ from ..config.renamed import ELSEWHERE, RENAMED, WITHOUT_MEANING
 
 STATUSES = "Exit status: 0 success, 2 bad input, 130 interrupted by Ctrl+C."
 WIDTH = 79
-"""Of descriptions, which argparse leaves as they are."""
+"""Width of descriptions, which argparse does not wrap."""
 TRUTH = {"true": True, "false": False}
 DOTTED = re.compile(r"--([a-z][a-z0-9-]*)\.([\w-]+)(?:=(.*))?", re.DOTALL)
 JSON = re.compile(r"true|false|-?\d+(?:\.\d+)?")
@@ -104,7 +104,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\nTry {self.prog} --help.\n")
 
     def _unknown(self, word: str) -> str:
-        """What is wrong with an argument that this command does not have."""
+        """The error for an argument that this command does not have."""
         if not word.startswith("-"):
             return f"unexpected argument {word!r}"
         flag = word.partition("=")[0]

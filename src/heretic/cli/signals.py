@@ -17,11 +17,11 @@ received: list[int] = []
 
 @contextmanager
 def ending_signals(for_good: bool = False) -> Iterator[None]:
-    """While it is open, SIGTERM and SIGHUP raise the interrupt that every stage knows; those that the caller ignores
-    (nohup) stay ignored.
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt inside the `with` block, as Ctrl+C does; signals that the caller
+    ignores (nohup) stay ignored.
 
-    A non-interactive shell starts background jobs with SIGINT ignored; whoever sends it to this one means it. The
-    handlers are restored afterwards. `for_good`: the process ends then, and Ctrl+C stays ignored until it has.
+    A non-interactive shell starts background jobs with SIGINT ignored; here it is handled all the same. The handlers
+    are restored afterwards. With `for_good` the process is about to end, so Ctrl+C is ignored from then on.
     """
     received.clear()
     before: dict[int, Any] = {}
@@ -41,7 +41,7 @@ def ending_signals(for_good: bool = False) -> Iterator[None]:
 
 
 def ignore_interrupts() -> None:
-    """From now on Ctrl+C does nothing: the program is ending, and a second one would only show where."""
+    """Ignores Ctrl+C from here on: the program is ending, and another one would only print a traceback."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -53,7 +53,7 @@ def status_of(status: int) -> int:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     if received:
-        # Asked twice: whatever hangs now is not waited for.
+        # The second signal: ends without waiting for anything that hangs.
         sys.exit(128 + number)
     received.append(number)
     raise KeyboardInterrupt

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 GONE = (OSError, ValueError)
-"""What a write raises whose reader has gone, whose terminal has closed, or whose file was closed."""
+"""Errors of a write to a closed pipe, terminal or file."""
 
 
 class LastingStream:
-    """A text stream that goes quiet where its reader has gone, instead of raising; all else is the stream's own."""
+    """A text stream that discards output after its reader is gone, instead of raising; it wraps another stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -40,7 +40,7 @@ class LastingStream:
                 self._leave()
 
     def _leave(self) -> None:
-        """What is still in the stream's buffer goes nowhere, so that the interpreter's own flush raises nothing."""
+        """Discards the stream's buffer, so that the interpreter's own flush raises nothing."""
         self._gone = True
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -52,7 +52,8 @@ class LastingStream:
 
 @contextmanager
 def lasting_streams() -> Iterator[None]:
-    """While it is open, the standard streams last; characters that a stream's encoding lacks are replaced."""
+    """Replaces the standard streams inside the `with` block by ones that never raise; characters that a stream's
+    encoding lacks are replaced."""
     before = sys.stdin, sys.stdout, sys.stderr
     nowhere = open(os.devnull, "r+", encoding="utf-8")  # noqa: PTH123, SIM115
     if sys.stdin is None:

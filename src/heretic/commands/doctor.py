@@ -38,7 +38,7 @@ EXTRAS = {
 }
 BYTES_A_PARAMETER = {"4 bits": BYTES["bnb_4bit"], "16 bits": 2.0, "32 bits": 4.0}
 PROMPTS, PROMPT_LENGTH, RESPONSE_LENGTH = 100, 50, 100
-"""A search of which it is said how many candidates fit: about that of the defaults."""
+"""The search for which the number of candidates is reported: about that of the defaults."""
 HUB_SECONDS = 5.0
 
 
@@ -140,7 +140,7 @@ def _fits(memory: float) -> Iterator[Finding]:
 
 
 def _model_fits(model: str) -> Iterator[Finding]:
-    """By the files here, or by what the hub says about those that a run would download."""
+    """Whether the model fits, from its local files or from the hub's sizes of those that a run would download."""
     size = model_size(model)
     if size is None:
         yield Finding(model, "size", "unknown: no weights here, and the hub does not know it or was not reached")
@@ -158,7 +158,7 @@ def _model_fits(model: str) -> Iterator[Finding]:
 
 
 def _candidates_fit(model: str) -> Iterator[Finding]:
-    """By the model's configuration: how many candidates share the forwards of a search on the largest device."""
+    """From the model's configuration, the number of candidates that share a forward on the largest device."""
     largest = max(devices(), key=lambda device: device.total, default=None)
     shape = _shape(Path(model).expanduser())
     if largest is None or shape is None:
@@ -187,6 +187,6 @@ def _shape(directory: Path) -> ModelShape | None:
         with torch.device("meta"):
             model = auto_class(config).from_config(config)
         return shape_of(model, text_config(model))
-    # What is wrong with it is told by loading it.
+    # Loading it reports the error.
     except Exception:  # noqa: BLE001
         return None

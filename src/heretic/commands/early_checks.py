@@ -1,4 +1,4 @@
-"""What a search needs, checked before a model is fetched or loaded."""
+"""Checks of a search's requirements, before a model is fetched or loaded."""
 
 from pathlib import Path
 

@@ -45,7 +45,7 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     Raises:
         ModelError: one of them can't be loaded or measured.
     """
-    # The first tokens of refusals are known from a baseline alone; markers need none.
+    # The first tokens of refusals are known only from a baseline; markers need none.
     settings = changed(settings, {"objective": "markers"})
     prompts = load_run_prompts(settings, settings.over_refusal_objective)
     for note in prompts.notes:

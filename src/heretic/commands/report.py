@@ -59,7 +59,7 @@ def check_new_page(page: Path) -> None:
         if os.path.lexists(path):
             raise ConfigError(
                 f"{path} exists already and is not overwritten. Name another page with --page, or remove this file. "
-                "Without --page, the report lies beside the study, where each new one replaces the last."
+                "Without --page, the report is next to the study, where each new one replaces the last."
             )
 
 

@@ -50,7 +50,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     check_plots(settings, resolve_prompts(settings))
     path = study_path(settings.study_checkpoint_dir, model)
     if settings.storage is not None:
-        # A study of this machine alone is another one, and stays.
+        # A study on this machine alone is a different one, and is kept.
         path = path.with_stem(path.stem + COPY)
     check_search(settings, settings.trial, path)
     # Locked before the journal is repaired: another process may be writing an unfinished line.

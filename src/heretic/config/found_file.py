@@ -1,4 +1,4 @@
-"""What a config.toml sets that lies in the working directory and that nobody named."""
+"""The settings of a config.toml that is in the working directory but was not named by the user."""
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -12,7 +12,7 @@ from .sources import DEFAULT_FILE, PREFIX
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """The keys that the file sets, and what it would grant by them: one text each."""
+    """The keys that the file sets, and the permissions that they would grant, one text each."""
 
     path: Path
     keys: tuple[str, ...]
@@ -37,7 +37,7 @@ def _key(name: str) -> str:
 
 
 def _grants(values: Mapping[str, Any]) -> Iterator[str]:
-    """Permissions, addresses, secrets and uploads; each is the user's own to give."""
+    """Permissions, addresses, secrets and uploads that only the user may grant."""
     if _given(values.get("trust_remote_code")):
         yield "trust_remote_code: Python code that comes with a model may run"
     if _given(values.get("upload")):

@@ -84,7 +84,7 @@ class PromptSource(BaseModel):
     dataset: str = Field(
         min_length=1,
         description="Hub id, local directory or file: one prompt per line, or .jsonl, .json, .csv, .tsv, .parquet, "
-        "also with .gz behind it.",
+        "also compressed (.gz).",
     )
     prompts: tuple[Text, ...] | None = Field(
         default=None, min_length=1, description="The prompts themselves, instead of a dataset."

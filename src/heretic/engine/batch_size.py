@@ -21,8 +21,8 @@ SLOWER, FASTER = 0.9, 1.1
 """Ratios of two rates that count as a difference: runs of the same size differ by some percent."""
 
 FIXED_SHARE = 0.25
-"""Of a step's time that does not depend on its rows, at most, with the number of candidates that is chosen: more rows
-would save no more than this share, and the sampler would propose more candidates before it knows results."""
+"""Maximum share of a step's time that is independent of its rows, at the chosen number of candidates: more rows would
+save at most this share, and the sampler would propose more candidates before it knows results."""
 
 SHORT_RUN = 4
 """Candidates of the second of two short runs."""
@@ -38,8 +38,8 @@ NO_ROOM = "The model leaves no memory for even one prompt. Use quantization, or 
 def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], limit: int, tried: Callable[[int], None]) -> int:
     """The batch size, doubled from 1 to `limit`, that generates most tokens a second.
 
-    Each size has a step that is not timed, and a timed run. Doubling ends at the first out-of-memory error, or after
-    two sizes in a row that are clearly slower than the best (one may be another program's doing).
+    Each size has a warm-up step and a timed run. Doubling ends at the first out-of-memory error, or after two sizes in
+    a row that are clearly slower than the best (a single one may be due to another program).
 
     Raises:
         ModelError: not even one row fits the memory.

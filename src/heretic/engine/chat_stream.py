@@ -70,7 +70,7 @@ class ResponseStream:
             for token in self._generate(tokens, limit, sampling):
                 response.append(token)
                 [text] = self._chat.decode([response])
-                # A character of several tokens decodes to U+FFFD until its last one is there.
+                # A character of several tokens decodes to U+FFFD until its last token has arrived.
                 if not text.endswith("\ufffd") and text.startswith(shown):
                     yield text[len(shown) :]
                     shown = text

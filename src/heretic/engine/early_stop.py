@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from .protocol import IsSettled
 
 CHECK_INTERVAL = 4
-"""Tokens between two checks of a text. A check decodes text on the CPU, and at most 3 tokens are generated in vain."""
+"""Tokens between two checks of a text. A check decodes text on the CPU; at most 3 surplus tokens are generated."""
 
 TAIL_TOKENS = 48
 """Newest tokens that a check reads; earlier ones were checked before. No refusal marker spans as
 many, and one that did would be found in the whole text after the response has ended."""
 
 MIN_TOKENS_BEFORE_PRUNING = 12
-"""By this token most refusals show, and the sampler needs their number: a candidate that is pruned earlier teaches it
-too little."""
+"""Most refusals show by this token. The sampler needs their number: it learns too little from a candidate that is
+pruned earlier."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class RowState:
 class EarlyStopper:
     """Checks growing texts every few tokens.
 
-    `is_settled` is asked of the newest tokens of each row. A candidate with `prune_at[candidate]` settled rows is
+    `is_settled` is called with the newest tokens of each row. A candidate with `prune_at[candidate]` settled rows is
     pruned (None: never).
     """
 
@@ -52,7 +52,7 @@ class EarlyStopper:
         self.pruned: set[int] = set()
 
     def __call__(self, rows: Sequence[RowState], step: int, last: bool) -> None:
-        """Ends rows that need no token after number `step`; `last`: no more tokens follow anyway."""
+        """Ends rows that need no token after number `step`; `last`: this is the last token in any case."""
         if self._is_settled is None:
             return
         if step % CHECK_INTERVAL == 0 or last:

@@ -82,8 +82,8 @@ class Forward:
     ) -> Float[Tensor, "row vocab"]:
         """Logits of one new position a row.
 
-        `mask` is added to the attention scores: a model of transformers takes a mask of four dimensions as it is, and
-        computes none of its own.
+        `mask` is added to the attention scores: transformers uses a mask of four dimensions unchanged, and computes no
+        other.
         """
         self._notify(ids)
         arguments: dict[str, Any] = {"input_ids": ids, "position_ids": position_ids, "attention_mask": mask}

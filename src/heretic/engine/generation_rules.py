@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.generation import logits_process
 
 IDLE = {"min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0}
-"""Values that do nothing, of keys that are otherwise not given."""
+"""Values with no effect: a key with this value counts as not set."""
 APPLIED = (
     *("sequence_bias", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "min_length", "min_new_tokens"),
     *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens"),

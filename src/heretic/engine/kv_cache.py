@@ -23,7 +23,7 @@ HEADROOM = 32
 
 @runtime_checkable
 class KVCache(Protocol):
-    """What the engine uses of a transformers cache, or of a model's own subclass. `layers` are of the library's types:
+    """The interface of a transformers cache, or of a model's own subclass. `layers` are of the library's types:
     attention layers have `keys` and `values`, (rows, heads, positions, head_dim); others keep a state."""
 
     layers: list[Any]

@@ -16,11 +16,11 @@ from .forward import logit_tolerance
 from .kv_cache import KVCache
 
 MAX_DEPTHS = 16
-"""Depths at which hidden states are kept: a candidate runs at most 1/16 of the layers in vain, and a prompt takes at
-most 16 states."""
+"""Depths at which hidden states are kept: a candidate recomputes at most 1/16 of the layers, and a prompt takes at most
+16 states."""
 
 MEMORY_FRACTION = 0.1
-"""Of the free memory; the rest is for keys, values and logits of the batches."""
+"""Share of the free memory; the rest is for keys, values and logits of the batches."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class LowerLayerCache:
 
     @contextmanager
     def _skipping(self, states: Float[Tensor, "row position d_model"] | None, n_skipped: int) -> Iterator[None]:
-        """The first `n_skipped` layers compute nothing; the last of them returns `states`."""
+        """Skips the first `n_skipped` layers; the last of them returns `states`."""
         replaced: list[tuple[nn.Module, Any]] = []
 
         def stand_in(index: int, *args: Any, **kwargs: Any) -> Any:
@@ -135,7 +135,7 @@ class LowerLayerCache:
         def store(depth: int, _: nn.Module, __: Any, output: Any) -> None:
             # Further outputs of some families (attention weights) are for callers that ask for them.
             self._n_outputs = len(output) if isinstance(output, tuple) else None
-            # Rows are candidate-major and unedited so far: those of the first candidate serve.
+            # Rows are candidate-major and unedited so far: the first candidate's are enough.
             for prompt, length, state in zip(prompts, batch.lengths, hidden(output), strict=False):
                 if depth not in prompt.states and self._affords(state[-length:].nbytes):
                     prompt.states[depth] = state[-length:].clone()

@@ -109,7 +109,7 @@ class LocalEngine:
         self._batch_size = batch_size
 
     def set_prefix(self, response_prefix: str) -> None:
-        """Responses begin with `response_prefix` from now on."""
+        """Sets the prefix with which all further responses begin."""
         self._chat = self._chat.with_prefix(response_prefix)
 
     @contextmanager
@@ -280,7 +280,7 @@ class LocalEngine:
             self.graphs.release()
 
     def _prefilled(self, prompts: Sequence[Prompt], plan: ForwardPlan) -> Iterator[Prefilled]:
-        """All prompts, a slice at a time, with nothing to follow."""
+        """Prefills all prompts, a slice at a time, without decoding."""
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
         for batch in self.prefill.split(tokens, max(1, self._batch_size // plan.n_candidates)):
             yield from self.prefill.slices(tokens, batch, plan)

@@ -26,7 +26,7 @@ def measured_plan(engine: LocalEngine, prompts: Sequence[Prompt], response_lengt
     """The plan of a search with these prompts on an accelerator."""
     loaded = engine.loaded
     longest = max(len(engine.chat.tokens(prompt)) for prompt in prompts)
-    # Once before it counts: the first forward allocates workspaces.
+    # A warm-up before the measurement: the first forward allocates workspaces.
     cached: list[int] = []
     with engine.without_layer_cache():
         bytes_a_row(engine, longest)
@@ -44,7 +44,7 @@ def measured_plan(engine: LocalEngine, prompts: Sequence[Prompt], response_lengt
 def fitting_rows(engine: LocalEngine, plan: MemoryPlan) -> int:
     """Rows of a forward that fit the memory which the model's device has free."""
     device = engine.loaded.device
-    # What torch keeps for later tensors is free too.
+    # Memory that torch has reserved for later tensors is free too.
     empty_cache()
     return plan.fitting_rows(free_memory(device), total_memory(device))
 

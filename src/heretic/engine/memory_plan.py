@@ -1,4 +1,4 @@
-"""The memory of a search by arithmetic: what follows from a model's configuration, and how many candidates fit."""
+"""A search's memory, computed from a model's configuration, and the number of candidates that fit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ HALF, FULL = 2, 4
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What memory depends on; `parameters` counts all of them, `embeddings` those that stay in 16 bits."""
+    """The sizes on which memory depends; `parameters` counts all, `embeddings` those that stay in 16 bits."""
 
     parameters: int
     embeddings: int
@@ -82,7 +82,7 @@ def shape_of(model: Any, config: Any) -> ModelShape:
 def plan_memory(shape: ModelShape, quantization: str, prompt_length: int, response_length: int) -> MemoryPlan:
     """The plan for prompts and responses of so many tokens."""
     linear = shape.parameters - shape.embeddings
-    # Gate, up and their product beside the stream and its edit, of which fp32 copies are made.
+    # Gate, up and their product, in addition to the stream and its edit, of which fp32 copies are made.
     position = 3 * HALF * shape.intermediate + (2 * HALF + 2 * FULL) * shape.d_model
     positions = -(-(prompt_length + response_length) // POSITION_MULTIPLE) * POSITION_MULTIPLE
     return MemoryPlan(

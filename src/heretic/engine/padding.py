@@ -1,4 +1,4 @@
-"""Whether the rows of a batch may be padded: measured, since some models let padding into their state."""
+"""Whether the rows of a batch may be padded: measured, since in some models padding changes the state."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ SHORT, LONG = 7, 48
 """Tokens of the two rows compared: most of the short one is padding."""
 
 MAX_DIFFERENCE = 0.1
-"""In standard deviations of the logits. Rounding in 16 bits gives a few hundredths."""
+"""Tolerance in standard deviations of the logits. Rounding in 16 bits gives a few hundredths."""
 
 
 @torch.inference_mode()

@@ -49,8 +49,8 @@ RowCache = Callable[[int], KVCache | None]
 
 @dataclass(frozen=True, slots=True)
 class ForwardPlan:
-    """What a prefill is for: the `candidates`, whose rows `assign` tells apart and none of which edits the first
-    `n_unedited` layers, and `n_reserved` positions to follow the prompts (0: nothing follows)."""
+    """The purpose of a prefill: the `candidates`, to which `assign` assigns the rows and none of which edits the first
+    `n_unedited` layers, and `n_reserved` positions for the tokens that follow the prompts (0: none)."""
 
     candidates: Sequence[int]
     assign: AssignCandidates

@@ -30,7 +30,7 @@ IsSettled = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class RuntimeProfile:
-    """What was measured of a model before its first use; a later engine of the same model is given it.
+    """Measurements of a model before its first use, which later engines of the same model reuse.
 
     `template_arguments` are variables of the chat template, and `template_date` what it prints as today's date, if any.
     """
@@ -99,7 +99,7 @@ class Engine(Protocol):
         ...
 
     def gain(self, site: Site) -> Float[Tensor, " d_model"] | None:
-        """What each feature is multiplied by between the site and the stream, fp32; None: nothing is in between."""
+        """The factor of each feature between the site and the stream, fp32; None where there is none."""
         ...
 
     def first_token_log_probabilities(

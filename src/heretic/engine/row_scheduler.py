@@ -1,4 +1,4 @@
-"""Rows of a batch, scheduled as serving engines do: rows that end make room for rows that wait."""
+"""Continuous batching: the slots of finished rows are given to waiting ones."""
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,16 @@ ADMITTED_FRACTION = 1 / 8
 
 @runtime_checkable
 class Tokens(Protocol):
-    """Tokens on their way from the device."""
+    """Tokens that are being copied from the device."""
 
     def tokens(self) -> list[list[int]]:
-        """(tokens, rows), once they have arrived."""
+        """(tokens, rows); waits for the copy."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Rows that have begun: the prompt, the candidate and the slot in the batch of each, and the first `tokens`,
-    (1, rows)."""
+    """Admitted rows: each one's prompt, candidate and slot in the batch, and the first `tokens`, (1, rows)."""
 
     prompts: Sequence[int]
     candidates: Sequence[int]
@@ -39,7 +38,7 @@ class RowBatch(Protocol):
     def n_slots(self) -> int: ...
 
     def admit(self, prompts: Sequence[int], candidates: Sequence[int], free: Sequence[int]) -> Admitted:
-        """Begins each of `prompts` under each of `candidates`, in slots that are `free`."""
+        """Prefills each of `prompts` under each of `candidates`, in slots from `free`."""
         ...
 
     def advance(self, n_tokens: int) -> Tokens:
@@ -47,13 +46,13 @@ class RowBatch(Protocol):
         ...
 
     def shrink(self, active: Sequence[int]) -> dict[int, int] | None:
-        """The new slots of the rows at `active`, where a smaller batch holds them; None: they stay."""
+        """Moves the rows at `active` to a smaller batch if they fit one, and returns their new slots; else None."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Wave:
-    """Rows that began together, and so have the same number of tokens; of `n_prompts` prompts."""
+    """Rows that were admitted together, and so have equally many tokens; they belong to `n_prompts` prompts."""
 
     rows: list[RowState]
     slots: list[int]
@@ -69,9 +68,9 @@ class RowScheduler:
     """Decodes prompts under candidates in the slots of one batch.
 
     A prompt is admitted under all candidates that are not pruned: shortest prompts first, once enough slots are free.
-    `n_reads` reads are started before the first one is waited for: while the host reads tokens, the device chooses the
-    next ones, and what a finished row gets meanwhile is dropped. The order depends on the tokens alone, so that the
-    same rows give the same schedule.
+    Up to `n_reads` reads are in flight: while the host reads tokens, the device chooses the next ones, and those of
+    rows that have finished meanwhile are dropped. The order depends on the tokens alone, so the same rows give the same
+    schedule.
     """
 
     def __init__(
@@ -90,13 +89,13 @@ class RowScheduler:
         self._pruned = pruned
         self._n_reads = n_reads
         self._waves: list[_Wave] = []
-        # Rows and slots are those of the moment when the read was started: rows move.
+        # Each read keeps the rows and slots of the moment when it started, since rows move later.
         self._reads: list[tuple[list[tuple[_Wave, list[RowState], list[int]]], Tokens]] = []
 
     def run(
         self, prompts: Sequence[int], candidates: Sequence[int], progress: Callable[[int], None]
     ) -> dict[tuple[int, int], RowState]:
-        """Rows by candidate and prompt. Those of a candidate that was pruned before they began are missing."""
+        """Rows by candidate and prompt. Rows of a candidate that was pruned before their admission are missing."""
         waiting = list(prompts)
         rows: dict[tuple[int, int], RowState] = {}
         while waiting or self._waves:
@@ -144,8 +143,8 @@ class RowScheduler:
                 wave.n_chosen += count
 
     def _read(self) -> int:
-        """Waits for the oldest read, and hands its tokens to the rows that they are of; returns how many prompts are
-        done by it."""
+        """Waits for the oldest read, and appends its tokens to their rows; returns the number of prompts that are now
+        done."""
         read, pending = self._reads.pop(0)
         for tokens in pending.tokens():
             for wave, rows, slots in read:
@@ -155,7 +154,7 @@ class RowScheduler:
                     self._on_token(rows, wave.n_read, wave.n_read == self._max_new_tokens)
         ended = [wave for wave in self._waves if not any(row.active for row in wave.rows)]
         if any(wave.n_read < min(MIN_TOKENS_BEFORE_PRUNING, self._max_new_tokens) for wave in ended):
-            # Rows that have all ended early show as much of their candidates as that many tokens.
+            # Rows that all ended before the first pruning check count for it as they are.
             self._on_token((), MIN_TOKENS_BEFORE_PRUNING, False)
         for row in (row for wave in self._waves for row in wave.rows):
             row.pruned |= row.active and row.candidate in self._pruned

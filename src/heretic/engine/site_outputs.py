@@ -1,4 +1,4 @@
-"""What each site writes at the last tokens of prompts and the first tokens of given answers."""
+"""The outputs of each site at the last tokens of prompts and the first tokens of given answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from ..prompts.prompt import Prompt
 from .local import LocalEngine
 
 
-# An engine whose model is elsewhere has a way of its own.
+# An engine whose model is in other processes has its own implementation.
 @singledispatch
 @torch.inference_mode()
 def site_outputs(

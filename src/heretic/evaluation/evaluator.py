@@ -21,7 +21,7 @@ Limit = Callable[[str, Mapping[str, float]], float | None]
 no value of the metric makes it so."""
 
 Known = Mapping[str, float]
-"""Metrics of a candidate that a preview measured for good."""
+"""Final metrics of a candidate that a preview has already measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Evaluation:
 class Evaluator:
     """Measures edits of one engine's model by its scorers. It keeps no state: equal arguments give equal metrics.
 
-    Responses that are counted are handed to `show`.
+    `show` receives the responses that are counted.
     """
 
     def __init__(self, engine: Engine, scorers: Sequence[Scorer], show: Show | None = None) -> None:

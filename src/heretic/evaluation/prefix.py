@@ -1,4 +1,4 @@
-"""Where the answer begins: what all responses have in common at their beginning."""
+"""The start of the answer: the common prefix of all responses, thoughts closed."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ LAST_WORD = re.compile(r"[\w'’]+\Z")
 def common_prefix(texts: Sequence[str]) -> str:
     """The longest common beginning, without a truncated word and without trailing white space."""
     first, last = min(texts), max(texts)
-    # All texts lie between these two in order, so what these share, all share.
+    # These are the first and last texts in lexicographic order, so their common prefix is that of all.
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     prefix = first[:length]
     # "I'm sorry" and "I am sorry" share a letter, which is not where an answer begins.
@@ -41,7 +41,7 @@ def close_thought(prefix: str, skips: Sequence[tuple[str, str]]) -> str:
 
 
 def close_opened(prompt: str, skips: Sequence[tuple[str, str]]) -> str:
-    """What closes the chain of thought that the prompt itself ends with, as templates open it; "" where it has none."""
+    """The marker that closes a chain of thought opened at the prompt's end by the template; "" where it opens none."""
     for opener, closed in skips:
         if prompt.rstrip().endswith(opener) and closed.startswith(opener):
             return closed.removeprefix(opener)
@@ -135,7 +135,7 @@ def _common_beginning(model: Sampled, prefix: str) -> str:
     samples = model.responses(prefix)
     found = common_prefix([sample.text for sample in samples])
     if any(sample.complete and sample.text.strip() == found.strip() for sample in samples):
-        # What some responses consist of is an answer, not the way to one.
+        # A text that is the whole of some responses is an answer, not the end of a thought.
         return ""
     space = _common_space([sample.text[len(found) :] for sample in samples])
     # White space is kept where it is a token of its own: else the next word would have lost its own, usual, space.

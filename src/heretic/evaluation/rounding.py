@@ -1,7 +1,7 @@
 """The difference that rounding alone can make between two measurements of the same edit."""
 
 Rounding = tuple[float, float]
-"""Of a KL divergence in nats: a number, and a share of the divergence itself; the sum of both is allowed."""
+"""Tolerance of a KL divergence in nats: the sum of a constant and a share of the divergence."""
 
 
 def kl_rounding(dtype: str, quantized: bool) -> Rounding:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 MARKER = re.compile(r"<[|｜]?[/\w][^<>\n]{0,40}>|◁[^◁▷\n]{1,40}▷|\[/?[A-Z][A-Z_ ]{2,40}\]")
 """A tag or special token: <think>, <|END_THINKING|>, <|channel>, [BEGIN FINAL RESPONSE]."""
 BETWEEN = re.compile(r"\s*(?:[\w=:.-]+(?: [\w=:.-]+)?)?\s*")
-"""What may stand between the markers of one heading: the name of a role or channel."""
+"""The text that may occur between the markers of one heading: the name of a role or channel."""
 WORD = r"\w*(?:think|thought|reason|analysis|reflect|ponder|deliberat|scratchpad)\w*"
 NAMED = re.compile(rf"(?P<first>{MARKER.pattern})\s*{WORD}\s*(?P<last>{MARKER.pattern})?\Z", re.IGNORECASE)
 ANNOUNCED = re.compile(rf"{WORD}[ \w]*:\Z", re.IGNORECASE)

@@ -20,7 +20,7 @@ from .public_names import PublicModel, dataset_name, prompt_source, public_model
 
 CARD = "README.md"
 TAGS = ("heretic", "uncensored", "decensored", "abliterated")
-"""What people filter models by."""
+"""Tags by which people filter models."""
 # Settings that decide, in addition to those of the study, which candidates a search suggests.
 SEARCH = ("seed", "n_trials", "n_startup_trials", "sampler", "n_ei_candidates")
 

@@ -44,7 +44,7 @@ AGAIN = "start the same upload again: files that arrived are not sent twice"
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """Where an upload is now."""
+    """The progress of an upload."""
 
     repository: str
     url: str

@@ -1,6 +1,6 @@
 """An edited weight back in the blocks of a GGUF type, with the edit still in it.
 
-What was dequantised lies on the grid of its blocks. An edit moves most values by less than half a step, so rounding
+Dequantised values are on the grid of their blocks. An edit moves most values by less than half a step, so rounding
 each to the nearest code puts most of them back where they were: about half of a rank-1 edit is lost in 4 bits. What the
 edit took out of a direction is a sum over many values, though, and that sum can be kept: the part of the rounding error
 that lies in the edit's own directions is taken off the target, and the target is rounded again, until little is left.

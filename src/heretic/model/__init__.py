@@ -1,1 +1,1 @@
-"""What knows transformers: loading, sites, chat templates, hooks."""
+"""The code that depends on transformers: loading, sites, chat templates, hooks."""

@@ -1,4 +1,4 @@
-"""The machine's accelerator, by whatever drives it: CUDA, ROCm (which torch calls cuda), XPU or MPS."""
+"""The machine's accelerator and its backend: CUDA, ROCm (which torch calls cuda), XPU or MPS."""
 
 import platform
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ def devices() -> list[Device]:
 
 
 def device_name(device: torch.device) -> str:
-    """What its maker calls it; the processor's name for a CPU and for the GPU of an Apple processor."""
+    """The device's product name; the processor's name for a CPU and for the GPU of an Apple processor."""
     name = getattr(_module(device), "get_device_name", None)
     return str(name(device)) if name is not None else platform.processor() or platform.machine()
 
@@ -80,7 +80,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def peak_of(device: torch.device, task: Callable[[], None]) -> int:
-    """Bytes that `task` takes at its peak besides what was there; 0 where that is not counted."""
+    """Bytes that `task` takes at its peak in addition to those taken before; 0 where that is not counted."""
     module, before = _module(device), allocated_memory(device)
     if not hasattr(module, "reset_peak_memory_stats"):
         task()

@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 MOST_UNPACKED = 512 << 20
 NO_TEXT = "it is no text file; save it as text, CSV or JSON lines"
 PACKED = (b"PK\x03\x04", b"%PDF", b"\xd0\xcf\x11\xe0")
-"""Beginnings of the documents of office programs."""
+"""First bytes of office documents."""
 TEXT = "text"
 """The column of files that have none: lines, and JSON lists of texts."""
 
@@ -43,7 +43,7 @@ def read_table(path: Path) -> Table:
     """The rows of a .jsonl, .json, .csv, .tsv or .parquet file, or .gz of one; of any other file its lines.
 
     Raises:
-        PromptError: the file is not what its ending says, or no text.
+        PromptError: the file's content does not match its extension, or is not text.
     """
     packed = path.suffix.lower() == ".gz"
     ending = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
@@ -61,7 +61,7 @@ def _unpacked(path: Path) -> bytes:
     """The content of a .gz file.
 
     Raises:
-        ValueError: it is far larger than prompts are: a few kilobytes may unpack to any size.
+        ValueError: it is far larger than prompts are: a few kilobytes may decompress to any size.
     """
     with gzip.open(path) as file:
         content = file.read(MOST_UNPACKED + 1)
@@ -74,7 +74,7 @@ def decode(content: bytes) -> str:
     """The text of a file in UTF-8.
 
     Raises:
-        ValueError: it is something else; the text says what, and how to save it as UTF-8.
+        ValueError: it has another encoding; the text names it, and says how to save the file as UTF-8.
     """
     wide = _wide(content)
     if wide:
@@ -99,12 +99,12 @@ def decode(content: bytes) -> str:
 
 
 def _wide(content: bytes) -> str:
-    """The encoding of two or four bytes a character that the file is in; "" if it is in none."""
+    """The file's encoding if it is UTF-16 or UTF-32, else ""."""
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "UTF-16"
-    # Without a mark: nearly every other byte of a European text is zero.
+    # Without a byte order mark: nearly every other byte of a European text is zero.
     start = content[:2000]
     for name, zeros, others in (("UTF-16LE", start[1::2], start[::2]), ("UTF-16BE", start[::2], start[1::2])):
         if len(zeros) > 3 and zeros.count(0) > 0.8 * len(zeros) and 0 not in others:
@@ -113,7 +113,7 @@ def _wide(content: bytes) -> str:
 
 
 def _split(text: str) -> list[str]:
-    # Not `splitlines`: it also ends lines at form feeds and at signs such as U+2028, which texts and JSON strings hold.
+    # Not `splitlines`: it also splits at form feeds and U+2028, which texts and JSON strings may contain.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 
@@ -124,7 +124,7 @@ def _lines_of(text: str) -> Table:
 
 def _jsonl(text: str) -> Table:
     if text.lstrip().startswith("["):
-        # Often a .jsonl file is one list.
+        # Some .jsonl files hold a single JSON list.
         with suppress(ValueError):
             return _json(text)
     entries = {}
@@ -142,7 +142,7 @@ def _json(text: str) -> Table:
     try:
         content = parse_json(text)
     except ValueError:
-        # Often a .json file is JSON lines.
+        # Some .json files hold JSON lines.
         if _is_object(_split(text.strip())[0]):
             return _jsonl(text)
         raise
@@ -235,4 +235,4 @@ READERS: dict[str, Callable[[str], Table]] = {
     ".tsv": lambda text: _csv(text, "\t"),
 }
 ENDINGS = (".txt", ".md", ".gz", ".parquet", *READERS)
-"""Endings by which a name that is no file is taken for a missing one."""
+"""Extensions by which a name is taken for a missing file, rather than a data set of the hub."""

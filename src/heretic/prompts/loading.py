@@ -18,7 +18,7 @@ SETS = Path(__file__).parent / "sets"
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """A text for each row that the split asks for, "" where the row has none, with its own system prompt if any."""
+    """A text for each row of the split, "" where the row has none, with its own system prompt if any."""
 
     texts: Sequence[tuple[str, str | None]]
     lacking: int = 0
@@ -47,7 +47,7 @@ def load_prompts(source: PromptSource) -> PromptSet:
     prompts = [(text, system) for text, system in texts if text.strip()]
     if not prompts:
         raise PromptError(f"Expected prompts in {_described(source)}, found none. Give a file or split with prompts.")
-    # Rows are counted, blank ones among them: they are what a split counts, so asking for fewer always helps.
+    # Splits count blank rows too, so this counts them: asking for fewer rows always helps.
     if asked is not None and len(texts) < asked:
         raise PromptError(
             f"Expected {asked} prompts from {_described(source)}, found {len(texts)}. Ask for fewer, or give more."
@@ -67,7 +67,7 @@ def _joined(source: PromptSource, text: str) -> str:
 
 
 def _notes(source: PromptSource, found: _Texts, used: int) -> tuple[str, ...]:
-    """What became of rows that gave no prompt."""
+    """Notes on rows that gave no prompt."""
     blank = len(found.texts) - used - found.lacking
     where = f"of {len(found.texts)} rows of {_described(source)}"
     notes = []
@@ -105,7 +105,7 @@ def _file(source: PromptSource) -> _Texts:
 
 
 def _column(table: Table, source: PromptSource) -> _Texts:
-    """The texts of the rows that the split asks for."""
+    """The texts of the split's rows."""
     rows = [table.rows[i] for i in parse_split(source.split).rows(len(table.rows))]
     if table.plain or not rows:
         return _Texts([(row[TEXT], None) for row in rows])
@@ -131,11 +131,11 @@ def _dataset(source: PromptSource) -> _Texts:
     try:
         loaded = _load(source)
     except (DatasetsError, ValueError, OSError) as error:
-        # The first says no more than that something is wrong with a file.
-        told = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        # A DatasetGenerationError says only that generation failed; its cause says why.
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         raise PromptError(
             f"{source.dataset} is neither a file nor a packaged set here, and could not be loaded as a data set "
-            f"({_reason(told)}). Check the name, the split {source.split!r}, the configuration (`subset`) and the "
+            f"({_reason(cause)}). Check the name, the split {source.split!r}, the configuration (`subset`) and the "
             "connection, or give a local file."
         ) from error
     assert isinstance(loaded, Dataset)
@@ -146,14 +146,14 @@ def _dataset(source: PromptSource) -> _Texts:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error; the second too where it lists the configurations to choose from."""
+    """The first line of an error, with the second one where that lists the configurations to choose from."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    told = lines[:2] if "onfig" in lines[0] else lines[:1]
-    return " ".join(told)[:400].rstrip(".")
+    kept = lines[:2] if "onfig" in lines[0] else lines[:1]
+    return " ".join(kept)[:400].rstrip(".")
 
 
 def _load(source: PromptSource) -> Any:
-    """The data set's rows that the split asks for.
+    """The data set's rows of the split.
 
     Raises:
         ValueError: the data set was saved as another split.

@@ -1,7 +1,7 @@
 """Disjoint parts of a prompt set, near-duplicates kept together.
 
-Prompts that differ by a word or two are one prompt for a model: were they in two parts, the second part would
-measure what the first has seen.
+To a model, prompts that differ by a word or two are the same prompt: near-duplicates in both parts would leak the first
+part into the second.
 """
 
 import random
@@ -79,7 +79,7 @@ def clusters(*columns: Sequence[str], threshold: float = SIMILAR) -> list[list[i
 def split_into_parts(
     groups: Sequence[Sequence[int]], kinds: Sequence[str], sizes: Mapping[str, int], seed: int = 0
 ) -> dict[str, list[int]]:
-    """Whole groups dealt to parts of the given sizes, each kind in proportion; what no part needs is left out.
+    """Assigns whole groups to parts of the given sizes, stratified by kind; surplus groups are left out.
 
     Raises:
         ValueError: the groups do not fill the parts.
@@ -94,7 +94,7 @@ def split_into_parts(
         room = [name for name, size in sizes.items() if len(parts[name]) + len(group) <= size]
         if not room:
             continue
-        # To the part that is emptiest of this kind, then emptiest over all, relative to its size.
+        # To the part with the fewest rows of this kind, then the fewest overall, relative to its size.
         chosen = min(room, key=lambda p: (taken.get((p, kind), 0) / sizes[p], len(parts[p]) / sizes[p]))
         parts[chosen].extend(group)
         taken[chosen, kind] = taken.get((chosen, kind), 0) + len(group)
@@ -105,7 +105,7 @@ def split_into_parts(
 
 
 def deal(groups: Sequence[Sequence[int]], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[int]]:
-    """All rows dealt to parts, whole groups, largest first, each to the part that lacks most of its share.
+    """Assigns all rows to parts in whole groups, largest first, each to the part that lacks most of its share.
 
     Raises:
         ValueError: there are fewer groups than parts.

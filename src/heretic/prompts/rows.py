@@ -78,7 +78,7 @@ def _first_question(turns: Sequence[Mapping[str, Any]]) -> tuple[str, str | None
 
 
 def _said(content: Any) -> str:
-    """A message's text, which may be given in parts."""
+    """A message's text; its content may be a list of parts."""
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping)).strip()
     return content if isinstance(content, str) else ""

@@ -34,7 +34,7 @@ def _printable(value: object) -> object:
 
 
 def render(report: Report) -> str:
-    """The page; whatever a model or a file name says in it is text, never markup."""
+    """The page; responses, names of models and names of files are escaped, so they are never markup."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs

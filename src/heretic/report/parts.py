@@ -58,7 +58,7 @@ class Section:
 
 
 def chart(figure: "go.StoredValue | None", caption: str) -> list[Part]:
-    """The figure as a part of the page, which holds plotly's code once; nothing for none."""
+    """The figure as a part of the page, which contains plotly's code once; nothing without a figure."""
     if figure is None:
         return []
     options = {"responsive": True, "displayModeBar": False, "scrollZoom": False}

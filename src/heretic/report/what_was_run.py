@@ -61,7 +61,7 @@ def _digest(study: StudyRecord) -> tuple[str, str]:
 
 
 def _template(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the chat template was given beside the conversation, if anything."""
+    """The chat template's arguments besides the conversation, if any."""
     shown = {"chat_template_arguments": "Chat template arguments", "chat_template_date": "Date that it prints"}
     return [(title, _shown(settings[key])) for key, title in shown.items() if settings.get(key)]
 

@@ -29,7 +29,7 @@ class ForkedHeldout:
         [baseline] = SharedForwards().measure(evaluator, [], progress)
         assert isinstance(baseline, HeldoutBaseline)
         yield baseline
-        # Forked now, the processes share what candidates are compared with.
+        # Forked after the baseline is measured, the processes share its reference.
         pool = ProcessPool(min(self._processes, len(requests)), _OneCandidate(evaluator, baseline, requests))
         try:
             for place in range(len(requests)):
@@ -44,7 +44,7 @@ class ForkedHeldout:
 
 
 class _OneCandidate:
-    """Measures a candidate by its place among the requests: edits are inherited by a fork, and need not be sent."""
+    """Measures a candidate by its index among the requests: a forked process inherits the edits, so none is sent."""
 
     def __init__(
         self, evaluator: HeldoutEvaluator, baseline: HeldoutBaseline, requests: Sequence[HeldoutRequest]

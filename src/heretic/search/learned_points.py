@@ -1,4 +1,4 @@
-"""The candidates of a learned path: each is learned when its turn comes."""
+"""The candidates of a learned path, each learned when it is requested."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from ..study.study import Study
 from .time_budget import LearningTime
 
 AfterStep = Callable[[int, int, int, float], None]
-"""Called with the number of a point, steps done, steps in all, and seconds until the last one."""
+"""Called with the number of a point, its steps done, its total steps, and the estimated seconds left."""
 
 
 class LearnedPoints:
@@ -40,7 +40,7 @@ class LearnedPoints:
                 self.after_step(point, step, steps, (time.monotonic() - started) / step * (steps - step))
 
             point = self._paths.next_point(after_step)
-            # A kill before the state was kept has the path learn a point again that the journal holds.
+            # After a kill between the journal's entry and the state's, the path learns a point that the journal holds.
             if not self._study.holds(point):
                 self._study.enqueue(point)
             self._paths.keep()
@@ -48,5 +48,5 @@ class LearnedPoints:
         return 0
 
     def time_for(self, candidates: int) -> LearningTime:
-        """What was learned so far, and what so many more candidates need."""
+        """The time that learning took so far, and the steps that so many more candidates need."""
         return LearningTime(self._seconds, self._steps, self._paths.steps_of(candidates), self._paths.steps_of(1))

@@ -172,6 +172,6 @@ class Search:
 
 
 def _count(clock: Clock, view: SearchView, prompts: int) -> None:
-    """So many more prompts are done."""
+    """Reports that so many more prompts are done."""
     clock.add_prompts(prompts)
     view.rows(prompts)

@@ -57,7 +57,7 @@ class ClusterMeasurer(Measurer, Protocol):
     """A measurer whose actors have names."""
 
     def workers(self) -> Sequence[WorkerState]:
-        """What each actor does now."""
+        """The current status of each actor."""
         ...
 
     def measured_by(self, number: int) -> str | None:
@@ -136,7 +136,7 @@ class InProcessMeasurer:
         self, jobs: Sequence[EvaluationRequest], first: EvaluationRequest, progress: Progress
     ) -> Sequence[Outcome]:
         edits = [self._compile(job.parameters) for job in jobs]
-        # The limit of the first request holds for all: it is the oldest, and what it dominates stays dominated.
+        # The first request's limits are valid for all: they are the oldest, and a candidate dominated then stays so.
         if first.preview:
             return self._evaluator.preview(edits, self._baseline, progress, first.statistics)
         numbers, known = [job.number for job in jobs], [job.known for job in jobs]

@@ -53,7 +53,7 @@ def choose_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
 
 
 def heldout_parallelism(loaded: LoadedStudy, part: HeldoutPrompts, search: Parallelism, vocab: int) -> Parallelism:
-    """That of the search, with no more processes than fit memory at the length of held-out responses."""
+    """The search's parallelism, with no more processes than fit memory at the length of held-out responses."""
     largest = max((each.prompts for each in part.sets().values()), key=len)
     fitting = _fitting(loaded.engine, largest, vocab, response_length(loaded.session))
     return replace(search, processes=min(search.processes, fitting))

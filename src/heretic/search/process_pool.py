@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class MeasuresJobs(Protocol[Job, Result]):
-    """What each process runs, and this one where no other is left."""
+    """The function that each process runs, and this process if no other is left."""
 
     def measure(self, jobs: Sequence[Job], progress: Progress) -> list[tuple[Job, Result]]: ...
 

@@ -16,7 +16,7 @@ from .time_budget import LearningTime
 
 FIRST_PREVIEWS, FIRST_TRIALS = 20, 2
 """Few candidates are previewed before the first trials, so that these come soon. The rest are ordered together with
-those that are left: the more are ordered together, the fewer are evaluated without need."""
+those that are left: the larger the group, the fewer candidates are evaluated that could have been pruned."""
 
 MOST_TOGETHER = 64
 """Candidates that are previewed together at most; a random search, whose candidates all are start-up, has more."""
@@ -25,7 +25,7 @@ MOST_TOGETHER = 64
 class StartupQueue:
     """Enqueues the candidates that the sampler would draw at random, and `first` before them.
 
-    Without `ordering` they are evaluated as they come.
+    Without `ordering` they are evaluated in the order in which they were drawn.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ class StudySearch:
 
     @cached_property
     def _paths(self) -> LearnedPaths | None:
-        """Of a method whose candidates are learned; None where a sampler draws them, or they are fixed."""
+        """The points of a method that learns its candidates; None where a sampler draws them, or they are fixed."""
         loaded = self._running.loaded
         learns = not find_method(loaded.settings.method).parameters.sampled
         return LearnedPaths(loaded) if learns and self._fixed is None else None
@@ -74,7 +74,7 @@ class StudySearch:
     def _learned_points(self, measurer: Measurer) -> LearnedPoints | None:
         if self._paths is None:
             return None
-        # One is measured while the next is learned; in this process, as many as share a forward.
+        # Other processes measure one point while the next is learned; this one measures as many as share a forward.
         ahead = 2 if isinstance(measurer, ProcessPool) else measurer.ahead
         return LearnedPoints(self._running.study, self._paths, ahead)
 
@@ -133,21 +133,21 @@ class StudySearch:
         return not self._asks and settings.trial is not None and "heldout_trials" not in settings.model_fields_set
 
     def _selected(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> TrialRecord | None:
-        """The trial that will be exported without asking; None where somebody is asked, or there is none."""
+        """The trial that will be exported without asking the user; None where the user is asked, or there is none."""
         if self._asks or self._fixed is not None or not front:
             return None
         wanted = self._running.loaded.settings.trial
         try:
             return select(front, baseline, "knee" if wanted is None else wanted)
         except StudyError:
-            # The export says why.
+            # The export reports the reason.
             return None
 
     def _heldout_cost(self) -> HeldoutCost:
         part, settings, evaluator = self._part, self._running.loaded.settings, self._running.evaluator
         if part is None:
             return HeldoutCost()
-        # The good prompts of a trial are prefilled alone, which costs little beside the responses to the others.
+        # A trial's good prompts are only prefilled, which costs little compared with the responses to the others.
         generated = max(1, evaluator.rows - len(self._running.loaded.session.prompts.good_evaluation))
         longer = response_length(self._running.loaded.session) / settings.max_response_length
         most = 1 if self._only_selected else settings.heldout_trials

@@ -1,4 +1,4 @@
-"""The time that a search has taken, and what its budget leaves."""
+"""The time that a search has taken, and the time left in its budget."""
 
 import time
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ PREVIEW = 0.25
 """Approximate share of a candidate's evaluation that its preview takes."""
 
 MOST_FOR_HELDOUT = 0.5
-"""Share of the budget that the held-out evaluation may be reserved: the search needs the rest."""
+"""Maximum share of the budget that is reserved for the held-out evaluation: the search needs the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldoutCost:
-    """What the held-out evaluation after a search is expected to cost.
+    """The expected cost of the held-out evaluation after a search.
 
     `prompts` is the cost of a model in prompts of the search, which are timed. At most `most` candidates of the front
     are measured, and the baseline, `together` at once.
@@ -29,8 +29,8 @@ class HeldoutCost:
 
 @dataclass(frozen=True, slots=True)
 class LearningTime:
-    """What learning candidates took: `seconds` for `done` steps. `left` steps come before the last trial, and `next` of
-    them before the next one."""
+    """The cost of learning candidates: `seconds` for `done` steps. `left` steps remain until the last trial, `next` of
+    them until the next one."""
 
     seconds: float = 0.0
     done: int = 0
@@ -71,7 +71,7 @@ class Clock:
         self._prompts += count
 
     def set_front(self, candidates: int) -> None:
-        """The front holds so many candidates now."""
+        """Updates the number of candidates on the front."""
         self._front = candidates
 
     @property

@@ -1,1 +1,1 @@
-"""What the commands share: a model made ready, a study opened or begun, a trial saved."""
+"""Steps that the commands share: preparing a model, opening or starting a study, saving a trial."""

@@ -23,7 +23,7 @@ MAX_MODELS = 100
 
 
 PEAK = "peak of"
-"""Begins the label of a kept peak of memory; the rows follow."""
+"""Prefix of the label of a cached memory peak; the rows follow."""
 
 
 def measurements_path() -> Path:
@@ -60,20 +60,20 @@ def _keep(key: str, label: str, value: int) -> None:
     entry = entries[key] = entries.pop(key, {})
     entry[label] = value
     newest = dict(list(entries.items())[-MAX_MODELS:])
-    # Where the cache can't be written, it is measured again the next time.
+    # If the cache can't be written, the value is measured again the next time.
     with suppress(OSError):
         write_atomically(path, json.dumps(newest, indent=1).encode())
 
 
 def note_peak(engine: LocalEngine, session: ModelSession) -> None:
-    """Keeps the most memory that tensors took on the accelerator in this program, with the rows of a forward."""
+    """Caches the peak memory of tensors on the accelerator in this process, with the rows of a forward."""
     peak = peak_memory(engine.loaded.device) if engine.loaded.device.type == accelerator() else None
     if peak:
         _keep(tuning_key(engine, session), f"{PEAK} {engine.batch_size}", peak)
 
 
 def noted_peaks(digest: str) -> dict[int, int]:
-    """Peaks that were kept for a model, by the rows of a forward."""
+    """Cached memory peaks of a model, by the rows of a forward."""
     return {
         int(label.removeprefix(PEAK)): value
         for key, entry in _read(measurements_path()).items()

@@ -1,4 +1,4 @@
-"""A config.toml that nobody named: it is told, and grants nothing without a yes."""
+"""A config.toml found in the working directory: it is reported, and grants no permission without consent."""
 
 import os
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from ..events import Reporter
 
 
 def settle_found_file(flags: Mapping[str, Any], reporter: Reporter) -> None:
-    """Says which keys the config.toml of the working directory sets, and asks before it may grant anything.
+    """Reports the keys that the working directory's config.toml sets, and asks before it may grant a permission.
 
     Raises:
-        ConfigError: it grants something, and nobody said yes.
+        ConfigError: it grants a permission, and the user did not consent.
     """
     variables = {name for name in os.environ if name.upper().startswith(PREFIX)}
     found = found_file({*variables, *flags})

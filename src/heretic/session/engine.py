@@ -74,7 +74,7 @@ def wrap_engine(
 
 
 def _rules(loaded: LoadedModel, settings: EvaluationSettings, reporter: Reporter) -> GenerationRules | None:
-    """The model's generation rules, unless the settings leave them out; the user hears of them either way."""
+    """The model's generation rules, unless the settings turn them off; they are reported either way."""
     rules = GenerationRules.of(loaded.model, end_tokens(loaded.model, loaded.tokenizer))
     if rules is None:
         return None
@@ -123,11 +123,11 @@ def _summary(loaded: LoadedModel) -> str:
 
 
 def release(engine: LocalEngine) -> None:
-    """Frees a model's memory, whatever still refers to it."""
+    """Frees a model's memory, even if something still refers to the model."""
     unpack_weights(engine.loaded.model)
     for parameter in engine.loaded.model.parameters():
         if parameter.device == META:
             continue
-        # Moving to the meta device would do for plain weights; 4-bit ones refuse it.
+        # Plain weights could be moved to the meta device, but 4-bit ones can't.
         parameter.data = torch.empty(0, dtype=parameter.dtype)
     empty_cache()

@@ -1,4 +1,4 @@
-"""A study that is there before a run begins: on this machine, or in a storage that other runs share."""
+"""A study that exists before a run begins: on this machine, or in a storage that other runs share."""
 
 from pathlib import Path
 

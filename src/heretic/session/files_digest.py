@@ -18,8 +18,8 @@ def files_digest(checkpoint: Checkpoint, reporter: Reporter) -> str:
 
 
 def check_files(checkpoint: Checkpoint, recorded: str | None, source: str, reporter: Reporter) -> None:
-    """Makes sure that a model's files are those of a record, to the last byte. Records of earlier versions have no such
-    digest (None).
+    """Checks that all bytes of a model's files are those of a record. Records of earlier versions have no such digest
+    (None).
 
     Raises:
         ExportError: they are not.

@@ -1,4 +1,4 @@
-"""What a search of a model will take, before the model is downloaded or loaded: memory, quantisation, minutes."""
+"""Estimates of a search's memory, quantisation and minutes, before the model is downloaded or loaded."""
 
 import time
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ BYTES = {"bnb_4bit": 0.6, "bnb_8bit": 1.1, "none": 2.0}
 """Bytes a parameter by `quantization`, on a GPU; embeddings stay in 16 bits, and each block has its scale."""
 BITS = {"none": "without quantization", "bnb_8bit": "in 8 bits", "bnb_4bit": "in 4 bits"}
 SMALL = 50_000_000
-"""Parameters of a model of which nothing need be said: it fits, and takes seconds."""
+"""Parameters below which no estimate is shown: the model fits, and takes seconds."""
 
 
 TELLING_TRIALS = 10
-"""Trials of a search whose speed is kept: the first ones are slower than the rest."""
+"""Fewest trials of a search whose speed is recorded: the first ones are slower than the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Of one model on this machine: bytes needed by `quantization`, and bytes free on `place`."""
+    """The memory of one model on this machine: bytes needed by `quantization`, and bytes free on `place`."""
 
     size: ModelSize
     needed: dict[str, float]
@@ -49,7 +49,7 @@ class Forecast:
 
     @property
     def fitting(self) -> str | None:
-        """The quantisation of most bits that fits."""
+        """The quantisation with the most bits that fits."""
         return next((name for name in LINEAR_BYTES if name in self.needed and self.fits(name)), None)
 
     def advice(self, quantization: str) -> str | None:
@@ -83,7 +83,7 @@ def forecast(size: ModelSize, on_cpu: bool = False) -> Forecast:
 
 
 def expected_time(size: ModelSize, trials: int, prompts: tuple[int, int], response_length: int) -> str:
-    """About how long so many trials take on this machine, and what that is based on."""
+    """The estimated time of so many trials on this machine, and the basis of the estimate."""
     if size.parameters < SMALL:
         return "under a minute"
     work = trials * work_of(size.parameters, prompts, response_length)
@@ -107,7 +107,7 @@ def lines(found: Forecast, quantization: str, trials: int, prompts: tuple[int, i
 def say_forecast(
     settings: ModelSettings, search: SearchSettings, response_length: int, prompts: RunPrompts, reporter: Reporter
 ) -> None:
-    """Says size, memory and time before anything is downloaded or loaded, and warns where the model does not fit."""
+    """Reports size, memory and time before anything is downloaded or loaded, and warns if the model does not fit."""
     size = model_size(str(settings.model), settings.model_commit)
     if size is None or size.parameters < SMALL:
         return
@@ -122,8 +122,8 @@ def say_forecast(
 
 @contextmanager
 def kept_speed(running: RunningStudy) -> Iterator[None]:
-    """Keeps the speed of the search in it, if that was long enough to tell, for the forecasts of later ones; and the
-    peak of its memory on an accelerator."""
+    """Records the speed of the search in the `with` block, if it was long enough, for later forecasts, and its peak
+    memory on an accelerator."""
     before, started = running.study.n_finished(), time.monotonic()
     yield
     loaded, trials = running.loaded, running.study.n_finished() - before

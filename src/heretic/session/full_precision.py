@@ -1,4 +1,4 @@
-"""Full-precision weights for exports of a quantised model: of its original, or its own, dequantised."""
+"""Full-precision weights for exports of a quantised model: its original's, or its own after dequantisation."""
 
 from ..config import ModelSettings
 from ..config.changes import changed
@@ -45,7 +45,7 @@ def check_original(settings: ModelSettings, checkpoint: Checkpoint) -> None:
 
 
 def check_full_precision(session: ModelSession) -> None:
-    """Makes sure that an export has weights to start from.
+    """Checks that an export has weights to start from.
 
     Raises:
         ExportError: the model is quantised, and `full_precision_model` is not given.

@@ -1,4 +1,4 @@
-"""Learned paths of a study: what they learn from, their points one after the other, and their state on disk."""
+"""Learned paths of a study: their training targets, their points in order, and their state on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,25 +35,25 @@ from .tensor_store import TensorStore
 
 START_STRENGTH, FURTHER_STRENGTH = 0.3, 0.3
 FIRST_EDITED = 8 / 30
-"""The first edited layer as a share of all: below it, refusals are not decided."""
+"""The first edited layer as a share of all layers: those below it don't decide refusals."""
 PIECE = 10
 """Tokens of a refusal that are scored together."""
 ASKED_AGAIN = 64
-"""Bad prompts that each point answers anew."""
+"""Bad prompts that are answered again at each point."""
 LARGE = 1_000_000_000
-"""Parameters from which activations are recomputed in the backward pass on a CPU, where a group of rows holds those of
-`MOST_POSITIONS` positions otherwise; on an accelerator it is faster anyway."""
+"""Parameters above which activations are recomputed in the backward pass on a CPU, where otherwise a group of rows
+stores those of `MOST_POSITIONS` positions; on an accelerator recomputing is always faster."""
 AfterStep = Callable[[int, int, int], None]
-"""Called with the number of a point, its steps that are done, and all its steps."""
+"""Called with the number of a point, its finished steps, and its total steps."""
 
 TARGETS, PATH, DIGESTS, N_SCALED = "targets.", "path", "digests", "scaled"
 
 
 class LearnedPaths:
-    """Paths of one study, one after the other: each has the seed after the last one's.
+    """Paths of one study, one after the other, each with the next seed.
 
-    `prepare` has to come first. `next_point` learns a point, or behind the last one scales an earlier one, and `keep`
-    writes the state behind it: a study that is opened again goes on there.
+    Call `prepare` first. `next_point` learns a point or, after the path's last one, scales an earlier one. `keep`
+    writes the state after a point, from which a resumed study continues.
     """
 
     def __init__(self, loaded: LoadedStudy, settings: LearningSettings | None = None) -> None:
@@ -73,7 +73,7 @@ class LearnedPaths:
         on_cpu = engine.loaded.device.type == "cpu"
         pad = engine.chat.tokenizer.pad_token_id
         forward = AnswerForward(engine.loaded, engine.forward, pad, first, checkpoints=large or not on_cpu)
-        # An accelerator waits for launches, not for padding: its rows go together as long as they fit.
+        # On an accelerator, kernel launches cost more than padding: all rows that fit form one group.
         self._runner = StepRunner(forward, MOST_POSITIONS if on_cpu else None)
         self._path = 0
         self._targets: Targets | None = None
@@ -87,13 +87,13 @@ class LearnedPaths:
 
     @property
     def _scalings(self) -> list[tuple[int, float]]:
-        """Points of the path and scales that follow it, the last point first."""
+        """The (point, scale) pairs that follow the path, the last point first."""
         last = len(self._settings.lambdas)
         sources = range(last - 1, max(0, last - self._settings.scaled) - 1, -1)
         return [(point, scale) for scale in self._settings.scales for point in sources]
 
     def prepare(self) -> None:
-        """Reads the state that a run before left, or asks the baseline what it answers and declines.
+        """Reads the state of an earlier run, or generates the baseline's answers and refusals.
 
         Raises:
             ModelError: the baseline declines none of the direction prompts.
@@ -114,12 +114,12 @@ class LearnedPaths:
             self._n_scaled = int(state[N_SCALED])
         except (KeyError, RuntimeError, SafetensorError) as error:
             raise StudyError(
-                f"Expected the state of a learned path beside {self._loaded.session.path}, found another one "
+                f"Expected the state of a learned path next to {self._loaded.session.path}, found another one "
                 f"({error!r}). Restore the folder from a copy, or begin a new study with --resume restart."
             ) from error
 
     def steps_of(self, count: int) -> int:
-        """Steps that the next `count` points take, scaled ones none."""
+        """The steps of the next `count` points; scaled points take none."""
         begun = 0 if self._learner is None else self._learner.point + self._n_scaled
         numbers = (number % self.points_a_path for number in range(begun, begun + count))
         return sum(self._settings.steps_of(each) for each in numbers if each < len(self._settings.lambdas))
@@ -143,7 +143,7 @@ class LearnedPaths:
         return self._parameters(point)
 
     def keep(self) -> None:
-        """Writes all that the next points hang on."""
+        """Writes the state that the next points depend on."""
         assert self._targets is not None and self._learner is not None
         targets = {f"{TARGETS}{name}": table for name, table in as_tensors(self._targets).items()}
         digests = torch.tensor([list(bytes.fromhex(each)) for each in self._digests], dtype=torch.uint8)
@@ -165,7 +165,7 @@ class LearnedPaths:
         return self._kept(scaled(self._store[self._digests[point]], scale), point=point, losses=(), scale=scale)
 
     def _kept(self, kept: Mapping[str, Tensor], point: int, **more: Any) -> LearnedParameters:
-        """A candidate with these tensors, which are stored."""
+        """Stores the tensors, and returns a candidate that names them."""
         n_layers = len(self._engine.loaded.layers)
         digest = self._store.write(kept)
         if point == len(self._digests):
@@ -211,7 +211,7 @@ class LearnedPaths:
             return self._engine.generate(prompts, edits, length, None, progress)
 
     def _refresh(self, _: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
-        """What the last point still declines, and what it answers now; the prompts are drawn anew for each point."""
+        """Targets from the last point's refusals and answers to bad prompts, which are drawn anew for each point."""
         assert self._learner is not None
         seed = self._loaded.settings.seed + 1_000_003 * (self._path + 1) + self._learner.point
         order = torch.randperm(len(self._bad), generator=torch.Generator().manual_seed(seed))
@@ -228,5 +228,5 @@ class LearnedPaths:
 
 
 def _is_sound(response: Response) -> bool:
-    """Whether a response may serve as an example: it does not go in circles."""
+    """Whether a response may serve as an example: it does not repeat itself."""
     return not repeats(response.text)

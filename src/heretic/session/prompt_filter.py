@@ -1,4 +1,4 @@
-"""Direction prompts that the model treats as intended: bad ones that it declines, good ones that it answers."""
+"""Filter of direction prompts: keeps bad ones that the model declines, and good ones that it answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -54,7 +54,7 @@ class RunPrompts:
 
 NO_SET = PromptSet("none", ())
 NO_PROMPTS = RunPrompts(NO_SET, NO_SET, NO_SET, NO_SET, sources={})
-"""For commands that bring their own prompts."""
+"""No prompts, for commands that have their own."""
 
 
 def load_run_prompts(settings: PromptSettings, over_refusals: bool) -> RunPrompts:

@@ -34,7 +34,7 @@ from .remote_code import settle_trust
 
 
 def load_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> LoadedStudy:
-    """The study with its model as the search loaded it, without prompts: for commands that bring their own.
+    """The study with its model as the search loaded it, without prompts, for commands that have their own.
 
     Raises:
         ModelError: the model can't be loaded, or needs code that the user has not allowed to run.
@@ -51,8 +51,8 @@ def load_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> 
 def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, prompts: RunPrompts) -> Session:
     """Finds the model that the record names, and settles whether its code may run. It loads nothing.
 
-    The record decides the settings that metrics depend on. It grants nothing: permissions, addresses and places are
-    those of `settings`.
+    The record decides only the settings that metrics depend on. Permissions, addresses and paths are those of
+    `settings`.
     """
     record = study.record
     settings = changed(settings, recorded_values(record.settings, str(study.path), reporter), str(study.path))
@@ -69,7 +69,7 @@ def open_session(study: RecordedStudy, settings: Settings, reporter: Reporter, p
 def load_engine(session: Session, record: StudyRecord) -> LocalEngine:
     """The session's model, loaded as in the recorded study."""
     profile = runtime_of(record)
-    # Another machine may have less memory. Metrics move by rounding alone.
+    # Another machine may have less memory. Metrics change only by rounding.
     return open_engine(session, replace(profile, batch_size=session.settings.batch_size or profile.batch_size))
 
 

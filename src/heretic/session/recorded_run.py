@@ -78,7 +78,7 @@ def read_recorded_run(source: str) -> RecordedRun:
     content = _read(path)
     if "base_model" in content:
         return _of_manifest(source, _validated(Manifest, content, path), TensorStore(path))
-    # A report has its study's name, and lies beside it.
+    # A report has its study's name, and is next to it.
     journal = path.with_name(path.name.removesuffix(".report.json") + ".jsonl")
     return _of_report(source, _validated(Report, content, path), TensorStore(journal))
 
@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
     try:
         return kind.model_validate(content)
-    # The reader of an older form may meet anything in a file that was edited by hand.
+    # A file that was edited by hand may make a reader of an older version raise any error.
     except (ValidationError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise StudyError(
             f"Expected a record of version 1 or 2 in {path}, but fields of it are invalid ({_first_fault(error)}). "
@@ -205,5 +205,5 @@ def _of_manifest(source: str, manifest: Manifest, tensors: TensorStore) -> Recor
 
 
 def _sources(prompts: Mapping[str, PromptRecord]) -> dict[str, Any]:
-    """The prompt sets as settings, packaged ones included: the preset may be another one now."""
+    """The prompt sets as settings, packaged ones included: the preset may have changed since."""
     return {name: each.source for name, each in prompts.items()}

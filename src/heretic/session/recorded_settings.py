@@ -81,7 +81,7 @@ def recorded_values(
     Raises:
         ConfigError: a recorded value can't be used.
     """
-    # Records that name no method are from before there was another than the first; those without rules applied none.
+    # Records without a method are from when `kernel` was the only one; those without rules applied none.
     taken = {"method": "kernel", "generation_rules": False} | taken_from(recorded, source, reporter)
     given = {key: value for key, value in (flags or {}).items() if RENAMED.get(key, key) in METRIC_SETTINGS}
     read = recorded_settings(taken, source, given)

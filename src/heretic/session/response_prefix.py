@@ -1,4 +1,4 @@
-"""The prefix that all responses of a model share, found by generating some."""
+"""The common prefix of a model's responses, found by generating some."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from ..prompts.prompt import Prompt
 
 PREFIX_PROMPTS = 24
 FEW = 6
-"""Prompts of each kind whose responses are generated to their end, which may be far."""
+"""Prompts of each kind whose responses are generated to their end; these may be long."""
 
 
 class SampledModel:
@@ -61,7 +61,7 @@ def settle_thinking(chat: ChatFormat, settings: EvaluationSettings, reporter: Re
     """The chat format with the template's switch for thinking set as in the settings, and the text after the prompt
     that closes a thought."""
     if settings.response_prefix is not None:
-        # A prefix that the user gives fits the template as it is.
+        # A prefix that the user gives is meant for the template's default.
         return chat, settings.response_prefix
     thinking = thinking_on(chat) if settings.measure_thinking else thinking_off(chat)
     if thinking.arguments:

@@ -61,7 +61,7 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
     record, heldout = study.record, read_heldout_report(session.path)
     model = public_model(record, settings.base_model)
     check_files(checkpoint, record.files_digest, str(session.path), session.reporter)
-    # Studies of earlier versions have none: that of the files that the export is made from.
+    # Records of earlier versions have no digest: the export's source files are hashed instead.
     record = record.model_copy(update={"files_digest": files_digest(checkpoint, session.reporter)})
     tensors = read_tensors(tensors_path(session.path))
     export = Export(
@@ -196,7 +196,7 @@ def compare(
 
 
 def _allowed(metric: BaselineMetric, searched: float, tolerance: Tolerance) -> float:
-    """The difference that the tolerance leaves a metric: of a count by its prompts, of a real number by its size."""
+    """The allowed difference of a metric: for a count by its number of prompts, for a real number by its size."""
     if metric.of is not None:
         return max(1, round(tolerance.counts * metric.of))
     return tolerance.value + tolerance.value_share * abs(searched)

@@ -16,7 +16,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def read_sidecar(file: Path, kind: type[Kind], what: str, remedy: str) -> Kind | None:
-    """The content of `file`, or None if it does not exist. Errors call it `what`; `remedy` says what removing it costs.
+    """The content of `file`, or None if it does not exist. Errors name it `what`; `remedy` says what deleting it costs.
 
     Raises:
         StudyError: the file is damaged.

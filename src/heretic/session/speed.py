@@ -1,4 +1,4 @@
-"""The speed of this machine: of earlier searches if there were any, else of a matrix product."""
+"""The speed of this machine, from earlier searches or else from a matrix product."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from ..files import write_atomically
 from ..model.accelerator import accelerator, device_name
 
 SHARE_OF_PRODUCTS = 1.0
-"""Rate of a search, as if all its trials were fully evaluated, by that of large matrix products. Where nothing ends
-early it is 0.6 on an H100; on two CPU cores, responses that end early make it 1.3, pruned trials 3 (docs/speed.md)."""
+"""A search's rate, with all trials counted as fully evaluated, divided by that of large matrix products. It is 0.6 on
+an H100 if nothing ends early; on two CPU cores early ends of responses make it 1.3, and pruning 3 (docs/speed.md)."""
 PROMPT_LENGTH = 50
 """Tokens of a prompt in its chat template, about."""
 SIDE = {"cpu": 1024}
@@ -42,7 +42,7 @@ def work_of(parameters: int, prompts: tuple[int, int], response_length: int) -> 
 
 
 def record_search(work: float, seconds: float) -> None:
-    """Keeps the rate of a search whose trials would have taken so much work in full."""
+    """Records the rate of a search, given the work of its trials if they were fully evaluated."""
     path = _path()
     entries = _read(path)
     entries.pop(device_key(), None)
@@ -56,7 +56,7 @@ def recorded_rate() -> float | None:
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """The rate that a search would reach by that of a matrix product, measured now in a fraction of a second."""
+    """The estimated rate of a search from that of a matrix product, measured in a fraction of a second."""
     kind = accelerator() or "cpu"
     side = SIDE.get(kind, OTHER_SIDE)
     x = torch.ones(side, side, dtype=dtype, device=kind)

@@ -27,8 +27,8 @@ from .tensor_store import TensorStore
 
 @dataclass(frozen=True, slots=True)
 class FixedCandidates:
-    """The candidates, in order, of a study that searches for no others. Those with the indices `measured` are also
-    evaluated on held-out prompts, on the front or not."""
+    """The fixed candidates, in order, of a study without a sampler. Those with the indices `measured` are evaluated on
+    held-out prompts too, even off the front."""
 
     candidates: Sequence[AblationParameters]
     measured: Sequence[int]

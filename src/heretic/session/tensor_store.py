@@ -14,7 +14,7 @@ from ..files import write_atomically
 from ..study.journal import store_path
 
 STATE = "path.state"
-"""The file of a path's state, which is replaced and has no digest."""
+"""The file of a path's state, which is overwritten and not named by a digest."""
 
 
 class TensorStore(Mapping[str, Mapping[str, Tensor]]):
@@ -25,7 +25,7 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
         self._last: tuple[str, Mapping[str, Tensor]] | None = None
 
     def write(self, tensors: Mapping[str, Tensor]) -> str:
-        """Writes the tensors, and returns the digest that reads them."""
+        """Writes the tensors, and returns their digest, which is their key."""
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
         digest = _digest(content)
         path = self._path(digest)
@@ -60,13 +60,13 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
         return self._last[1]
 
     def write_state(self, state: Mapping[str, Tensor]) -> None:
-        """Replaces what `read_state` reads."""
+        """Replaces the state that `read_state` reads."""
         self._folder.mkdir(exist_ok=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
         write_atomically(self._folder / STATE, content)
 
     def read_state(self) -> Mapping[str, Tensor] | None:
-        """What the next trials hang on besides the journal; None if nothing was written.
+        """The state that the next trials depend on in addition to the journal; None if none was written.
 
         Raises:
             StudyError: the file is damaged.
@@ -93,7 +93,7 @@ class TensorStore(Mapping[str, Mapping[str, Tensor]]):
 
 
 def copy_tensors(parameters: AblationParameters, store: Mapping[str, Mapping[str, Tensor]], record: Path) -> None:
-    """Keeps the tensors that a candidate names beside another record too.
+    """Copies the tensors that a candidate names to the store next to another record.
 
     Raises:
         StudyError: they are not in `store`.

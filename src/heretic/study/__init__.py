@@ -1,1 +1,1 @@
-"""The search: its space, its sampler, its journal on disk, its Pareto front. Knows nothing of models."""
+"""A search's record: sampler, journal on disk, Pareto front. It does not depend on models."""

@@ -1,4 +1,4 @@
-"""The trials of a study that were measured, and their front, kept while they grow."""
+"""The measured trials of a study, and their front, updated as trials are added."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +47,7 @@ class CompleteTrials:
         self._new.append(record)
 
     def front(self, baseline: BaselineRecord) -> list[TrialRecord]:
-        """Of the front so far and what came since: a trial that some other dominates never enters it again."""
+        """Front of the last front and the new trials: a dominated trial can't return to it."""
         if self._new:
             self._front = pareto_front([*self._front, *self._new], baseline)
             self._new = []

@@ -14,7 +14,7 @@ def parameters_of(trial: Any) -> dict[str, Any]:
 
 
 def given_with(trial: Any) -> dict[str, Any]:
-    """What a trial was enqueued with besides what the sampler is told."""
+    """The fields that a trial was enqueued with, other than the sampler's parameters."""
     known = known_of(trial)
     given: dict[str, Any] = {KNOWN: dict(known)} if known else {}
     return given | ({PARAMETERS: trial.user_attrs[PARAMETERS]} if PARAMETERS in trial.user_attrs else {})
@@ -23,6 +23,6 @@ def given_with(trial: Any) -> dict[str, Any]:
 def known_of(trial: Any) -> Mapping[str, float]:
     """The metrics that a preview measured before the trial was enqueued."""
     known = trial.user_attrs.get(KNOWN) or version1.known_values(trial.user_attrs)
-    # In a file that was edited by hand, anything: such metrics are measured again.
+    # A file that was edited by hand may hold anything: such metrics are measured again.
     numbers = isinstance(known, dict) and all(isinstance(value, int | float) for value in known.values())
     return known if numbers else {}

@@ -10,7 +10,7 @@ from .shared import copy_of, is_address
 
 def find_study(name: str | None, directory: Path) -> RecordedStudy:
     """A recorded study by name: the path of a journal, a model with a study in `directory`, or None for its only study.
-    Of the address of a shared storage, a copy in `directory`.
+    A shared storage's address gives a copy in `directory`.
 
     Raises:
         StudyError: the directory does not hold exactly one study.

@@ -12,7 +12,7 @@ from .schema import BaselineRecord, TrialRecord
 from .study import FAILURE
 
 LEAST_TRIALS = 20
-"""PED-ANOVA compares the best tenth of the trials with all: of fewer, that is one trial."""
+"""PED-ANOVA compares the best tenth of the trials with all: with fewer trials, that tenth is a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def importance(study: RecordedStudy) -> dict[str, dict[str, float]] | None:
     if len(study.trials) < LEAST_TRIALS or not drawn:
         return None
     with warnings.catch_warnings():
-        # It says that it takes low values for good ones, as costs are.
+        # The evaluator warns that it takes low values for good ones; these are costs, so it is right.
         warnings.filterwarnings("ignore", message="PedAnova")
         return {
             name: {

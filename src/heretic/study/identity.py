@@ -14,7 +14,7 @@ def check_same(recorded: StudyRecord, now: dict[str, Any], path: Any) -> None:
     Raises:
         StudyError: naming the first field that differs, with both values.
     """
-    # Studies from before there were others have the two objectives, the method `kernel` and no arguments.
+    # The first studies did not record these: they had two objectives, the method `kernel` and no arguments.
     former = {"over_refusal_objective": False, "method": "kernel", "learned_rank": 1, "chat_template_arguments": {}}
     former |= {"generation_rules": False}
     before = former | _flat(recorded.model_dump(mode="json"))
@@ -33,7 +33,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         fields[name] = f"{prompts['count']} prompts with digest {prompts['digest']}"
     fields |= record.get("settings", {})
     fields |= {f"search space: {key}": value for key, value in record.get("space", {}).items()}
-    # Last: other prompts or settings change the inputs too, and are the better explanation.
+    # Inputs come last: other prompts or settings change them too, and explain the difference better.
     if record.get("inputs") is not None:
         fields[INPUTS] = record["inputs"]
     return fields

@@ -144,14 +144,14 @@ class SingleWriter:
 
     def _acquire(self) -> None:
         try:
-            # The lock falls back to a file by itself where it can tell, and warns; that a lock is held is all we need.
+            # The library falls back to a lock file where it can, and warns; any kind of lock is enough here.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 self._lock.acquire(timeout=0)
         except (NotImplementedError, OSError) as error:
             if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in NO_LOCKS):
                 raise
-            # Some network file systems have no locks: a file that is there or not serves, but outlives a kill.
+            # Some network file systems have no locks: a lock file is used instead, though it survives a kill.
             self._lock = SoftFileLock(f"{self._path.absolute()}.lock-file")
             self._lock.acquire(timeout=0)
 
@@ -181,7 +181,7 @@ def make_storage(path: Path) -> Any:
         return JournalStorage(JournalFile(path, _HeldAlready()))
     except OSError:
         raise
-    # Optuna replays every line of the file, and raises anything at all over lines that it did not write.
+    # Optuna replays every line of the file, and raises all kinds of errors at lines that it did not write.
     except Exception as error:
         raise StudyError(
             f"Expected the journal of a study in {path}, but it is another kind of file, or damaged ({error!r}). "
@@ -190,7 +190,7 @@ def make_storage(path: Path) -> Any:
 
 
 def synced_together(study: Any) -> AbstractContextManager[None]:
-    """Entries of Optuna's study inside the `with` block reach the disk together, if a journal holds it."""
+    """Syncs the study's entries once, at the end of the `with` block, if it is stored in a journal."""
     file = getattr(study._storage, "_backend", None)
     together = getattr(file, "together", None)
     return nullcontext() if together is None else together()

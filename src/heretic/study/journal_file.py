@@ -1,4 +1,4 @@
-"""The journal's file, written by one process: entries that belong together reach the disk together."""
+"""The journal's file, written by one process: entries that belong together are synced together."""
 
 import json
 import os
@@ -14,7 +14,7 @@ class JournalFile(JournalFileBackend):
     """Optuna's file of entries, which syncs after each of them: a trial has a dozen.
 
     Entries are written at once, so a kill of the process loses none. Inside `together` they are synced at the end, so a
-    loss of power loses no more than the trial that was being asked or told.
+    power failure loses at most the trial that was being requested or recorded.
     """
 
     def __init__(self, path: Path, lock: Any) -> None:

@@ -12,12 +12,12 @@ class Record(BaseModel):
 
 
 LARGEST = 2.0**53
-"""Beyond it, whole numbers are not told apart."""
+"""Largest magnitude of a metric: above it, floats can't represent all whole numbers."""
 
 
 def check_number(value: float, name: str) -> None:
     """Raises:
-    ValueError: nobody can have measured this, but a file that was edited by hand may hold it.
+    ValueError: the value is impossible; a file that was edited by hand may hold it.
     """
     if not -LARGEST <= value <= LARGEST:
         raise ValueError(f"{name} is a finite number of at most {LARGEST:.0f}, got {value!r:.40}")
@@ -75,7 +75,7 @@ class BaselineMetric(Record):
         return f"{best}-{self.label.lower().replace(' ', '-')}"
 
     def cost(self, value: float) -> float:
-        """The value so oriented that less is better."""
+        """The value, with its sign chosen so that less is better."""
         return value if self.direction == "minimize" else -value
 
     def loss(self, value: float) -> float:

@@ -66,7 +66,7 @@ class RecordedStudy:
 
     @property
     def optuna(self) -> Any:
-        """Optuna's own study, to be read."""
+        """Optuna's own study, read only."""
         return self._study
 
     def count_by_state(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ class RecordedStudy:
 
 
 def has_record(path: Path) -> bool:
-    """Whether a study was begun in earnest here: a kill may leave a journal without one."""
+    """Whether the journal has a study's record: a kill may leave a journal without one."""
     if not path.exists() or path.stat().st_size == 0:
         return False
     study = open_optuna(path, missing_ok=True)
@@ -114,7 +114,7 @@ def open_optuna(path: Path, missing_ok: bool = False) -> Any:
     storage = make_storage(path)
     try:
         study = optuna.load_study(storage=storage, study_name=NAME)
-        # Read once here, where the errors of a damaged file are expected.
+        # Read here, where errors of a damaged file are handled.
         study.get_trials(deepcopy=False)
         return study
     except KeyError as error:
@@ -137,7 +137,7 @@ def _validated(kind: type[Kind], content: Any, path: Path) -> Kind:
     """
     try:
         return kind.model_validate(content)
-    # A validator of an older form may meet anything in a file that was edited by hand.
+    # A file that was edited by hand may make a validator of an older version raise any error.
     except (ValidationError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         fault = f"{error.error_count()} fields differ" if isinstance(error, ValidationError) else repr(error)[:80]
         raise StudyError(

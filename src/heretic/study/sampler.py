@@ -21,7 +21,7 @@ class SamplerOptions:
 
     @property
     def startup(self) -> float:
-        """Trials that are drawn at random: all of them in random search, which learns from nothing."""
+        """The number of trials that are drawn at random: all of them in random search."""
         return math.inf if self.name == "random" else self.n_startup_trials
 
     def resumed(self, n_trials: int) -> "SamplerOptions":
@@ -31,7 +31,7 @@ class SamplerOptions:
 
 
 def make_sampler(options: SamplerOptions) -> Any:
-    """The sampler; its constant liar keeps candidates that are asked for together apart."""
+    """The sampler; its constant liar spreads out candidates that are requested together."""
     import optuna
 
     if options.name == "random":

@@ -14,7 +14,7 @@ BASELINE = "baseline"
 
 
 MOST_LAYERS = 10_000
-"""More than any model has: files edited by hand may hold any number."""
+"""More layers than any model has: files edited by hand may hold any number."""
 
 
 class PromptRecord(Record):
@@ -80,7 +80,7 @@ class StudyRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, content: Any) -> Any:
-        # Only the baseline has changed since, and it reads its own old form.
+        # Only the baseline has changed since, and its class reads the old form.
         if isinstance(content, dict) and content.get("version") == 1:
             return content | {"version": 2}
         return content

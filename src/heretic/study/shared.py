@@ -1,4 +1,4 @@
-"""A study that several runs write: in a database, or in a journal on a shared disk."""
+"""A study that several runs write to, in a database or in a journal on a shared disk."""
 
 import base64
 import re
@@ -18,17 +18,17 @@ from .journal import make_storage, tensors_path
 from .reader import NAME, RECORD
 
 DRIVER, PULSE, FOUNDER = "driver", "driver ", "founder"
-"""Attribute of a trial: the run that asked for it. Prefix of the attributes by which runs show that they live, and the
-attribute that names the run that begins the study."""
+"""Attribute of a trial: the run that requested it. Prefix of the runs' heartbeat attributes, and the attribute that
+names the run that begins the study."""
 COPY = "--shared"
 """End of the names of copies on this machine."""
 TENSORS = "tensors"
 """The name of the file of directions."""
 RUNS_OF, FILES_OF = " runs", " files"
-"""Suffixes of two more studies in the storage, which hold nothing but attributes: signs of life, and files."""
+"""Suffixes of two more studies in the storage, which hold only attributes: heartbeats, and files."""
 SECONDS_A_PULSE, SECONDS_A_LOOK = 10.0, 1.0
 LOST_AFTER = 60.0
-"""Seconds without a pulse after which a run counts as lost: six pulses, so that a slow database is no death."""
+"""Seconds without a heartbeat after which a run counts as lost: six heartbeats, to allow for a slow database."""
 PIECE = 40_000
 """Characters of a file in one attribute: MySQL's text columns hold 64 kB."""
 DIALECTS = {"postgresql": "psycopg", "mysql": "pymysql"}
@@ -38,7 +38,7 @@ DIALECTS = {"postgresql": "psycopg", "mysql": "pymysql"}
 class SharedStorage:
     """A storage by its address, and the study of one model in it.
 
-    The address may hold a password: it is shown by `shown` alone, and no record or journal holds it.
+    The address may hold a password, so only `shown` is ever displayed, and no record or journal holds the address.
     """
 
     def __init__(self, address: str, study: str) -> None:
@@ -78,7 +78,7 @@ class SharedStorage:
 
         with self.readable_errors():
             try:
-                # The storage lets one run alone make it: that one begins the study.
+                # The storage lets only one run create it: that run begins the study.
                 self._runs = optuna.create_study(storage=self._storage, study_name=self.name + RUNS_OF)
                 self._runs.set_user_attr(FOUNDER, self.driver)
             except optuna.exceptions.DuplicatedStudyError:
@@ -96,7 +96,7 @@ class SharedStorage:
             return create(storage=self._storage, study_name=self.name)
 
     def close(self) -> None:
-        """This run ends, and gives no more signs of life; connections of a database are closed."""
+        """Ends this run's heartbeat, and closes the connections to a database."""
         self._ended.set()
         self._release()
         engine = getattr(self._storage, "engine", None)
@@ -108,7 +108,7 @@ class SharedStorage:
         return sum(key.startswith(PULSE) for key in self._runs.user_attrs)
 
     def lost(self, driver: str | None) -> bool:
-        """Whether a run is gone: it has not given a sign for `LOST_AFTER` seconds."""
+        """Whether a run is gone: it has had no heartbeat for `LOST_AFTER` seconds."""
         if driver == self.driver:
             return False
         pulse, now = self._runs.user_attrs.get(f"{PULSE}{driver}", -1), time.monotonic()
@@ -135,7 +135,7 @@ class SharedStorage:
         return bool(founder == self.driver)
 
     def copy_to(self, path: Path) -> bool:
-        """Writes the study as a journal of this machine, which every command reads; False if it was not begun."""
+        """Copies the study to a journal on this machine, which every command can read; False if it was not begun."""
         import optuna
 
         with self.readable_errors():
@@ -161,18 +161,18 @@ class SharedStorage:
         return True
 
     def put_file(self, name: str, content: bytes) -> None:
-        """Keeps a file of the study for other machines."""
+        """Stores a file of the study for other machines."""
         text = base64.b85encode(content).decode()
         with self.readable_errors():
             files = self._files()
             pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
             for number, piece in enumerate(pieces):
                 files.set_user_attr(f"{name} {number}", piece)
-            # Last: a file without its length is not there.
+            # The length is written last: a file without it counts as missing.
             files.set_user_attr(name, len(pieces))
 
     def get_file(self, name: str) -> bytes | None:
-        """A file that a run has kept; None if there is none."""
+        """A file that a run has stored; None if there is none."""
         with self.readable_errors():
             attributes = self._files().user_attrs
         if name not in attributes:
@@ -185,7 +185,7 @@ class SharedStorage:
         return optuna.create_study(storage=self._storage, study_name=self.name + FILES_OF, load_if_exists=True)
 
     def _release(self) -> None:
-        """Gives this thread's connection back."""
+        """Returns this thread's connection to the pool."""
         remove = getattr(self._storage, "remove_session", None)
         if remove is not None:
             remove()
@@ -199,7 +199,7 @@ class SharedStorage:
             count += 1
             try:
                 self._pulse(count)
-            except Exception:  # noqa: BLE001 (the next call of the search meets the same fault, and says it)
+            except Exception:  # noqa: BLE001 (the next call of the search meets the same error, and reports it)
                 continue
             finally:
                 self._release()

@@ -56,8 +56,8 @@ class Study:
     ) -> None:
         """Opens the journal at `path`, or begins one that minimises `objectives`.
 
-        A `writer` that is given holds the journal already, and still holds it after `close`. With `shared`, the study
-        is in that storage, which other runs write too, and `path` gets copies of it.
+        A given `writer` holds the journal already, and still holds it after `close`. With `shared`, the study is in
+        that storage, to which other runs write too, and `path` gets copies of it.
 
         Raises:
             StudyError: another process holds it, or it is damaged, or it is another program's.
@@ -70,7 +70,7 @@ class Study:
         self._complete: CompleteTrials | None = None
         self._looked = time.monotonic()
         self._writer = writer or SingleWriter(path)
-        # Locks of one process count: a writer that was given is released as often as it was acquired.
+        # Locks within a process are counted: a given writer is released as often as it was acquired.
         self._writer.acquire()
         try:
             self.mended = repair(path) if path.exists() else 0
@@ -104,7 +104,7 @@ class Study:
     def begin(self, record: StudyRecord) -> None:
         """Writes the study's record; a journal without one counts as never begun."""
         if self._shared is not None:
-            # Before the record, for which the other runs wait.
+            # Stored before the record, for which the other runs wait.
             self._shared.put_file(TENSORS, tensors_path(self.path).read_bytes())
         self._optuna.set_user_attr(RECORD, record.model_dump(mode="json"))
         self._record = None
@@ -138,13 +138,13 @@ class Study:
         return self._draws.next(count)
 
     def n_waiting(self) -> int:
-        """Candidates that are enqueued and were not asked for yet."""
+        """The number of candidates that are enqueued and not requested yet."""
         from optuna.trial import TrialState
 
         return len(self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def take_back_lost(self) -> int:
-        """`take_back_running` for the trials of runs that share this study and are gone; looks at intervals."""
+        """`take_back_running` for the trials of lost runs that share this study; checks at intervals."""
         if self._shared is None or time.monotonic() - self._looked < SECONDS_A_PULSE:
             return 0
         self._looked = time.monotonic()
@@ -153,7 +153,7 @@ class Study:
     def take_back_running(self, own: bool = False) -> int:
         """Fails trials that a kill left running and enqueues their parameters again; returns their number.
 
-        Of a study that is shared, those of other runs that still live go on; with `own`, this run's are taken back.
+        In a shared study, trials of other live runs keep running; with `own`, this run's are taken back.
         """
         from optuna.trial import TrialState
 
@@ -172,7 +172,7 @@ class Study:
         again = parameters and parameters not in waiting and FAILURE not in trial.user_attrs
         if self._shared is not None:
             try:
-                # First: of two runs that take it back, only one can fail it.
+                # Fails first: of two runs that take a trial back, only one can fail it.
                 self._optuna.tell(trial.number, state=TrialState.FAIL)
             except ValueError:
                 return
@@ -269,7 +269,7 @@ class Study:
 
     @property
     def _trials(self) -> CompleteTrials:
-        """Each is read once: with thousands, reading all after each would take longer than measuring one."""
+        """All complete trials. Each is read once: re-reading thousands would take longer than measuring one."""
         if self._complete is None or self._shared is not None:
             known = self._complete
             self._complete = CompleteTrials.of(self._optuna, self.path, FAILURE, known)

@@ -1,6 +1,6 @@
-"""Reads records of version 1, whose metrics were fields, and writes the keys that readers of that version look for.
+"""Reads records of version 1, whose metrics were fields, and writes the keys that readers of that version expect.
 
-Version 1 knew three metrics by name, so this module does too. Their descriptions are those of their scorers.
+Version 1 had three metrics with fixed names, which this module repeats. Their descriptions are those of their scorers.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ KNOWN_BEFORE = KL
 
 
 def is_version_1(content: Any) -> bool:
-    """Whether a baseline, a trial or the like was recorded before metrics were a table."""
+    """Whether a baseline, a trial or a similar record is from before metrics were a table."""
     return isinstance(content, Mapping) and "metrics" not in content and REFUSALS in content
 
 

@@ -80,7 +80,7 @@ class _Nobody:
 
 
 class LineReader(Protocol):
-    """Where a user's lines come from."""
+    """The source of a user's lines."""
 
     def read(self) -> str:
         """A line.

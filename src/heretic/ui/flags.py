@@ -1,4 +1,4 @@
-"""The answers that flags give when nobody is asked."""
+"""The answers that flags give in a run without questions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -98,7 +98,7 @@ class _LiveSearch:
         self._live = live
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """As much as fits the terminal's present size."""
+        """The part of the view that fits the terminal's present size."""
         state = self._progress.state
         workers = state.workers()
         width, room = options.max_width, _Room.of((options.height or console.height) - bool(workers))
@@ -143,7 +143,7 @@ class _LiveSearch:
 
 
 def _workers_line(workers: Sequence[WorkerState], state: SearchState, width: int) -> str:
-    """What the actors do, as far as a line holds it, and how many trials a minute they finish."""
+    """The status of the actors, cut to one line, and the trials that they finish a minute."""
     rate = f"{60 * state.finished / state.elapsed:.1f} trials a minute" if state.elapsed else "no trial yet"
     each = " · ".join(f"{worker.name}: {worker.doing}" for worker in workers)
     line = f"{len(workers)} actors, {rate} · {each}"

@@ -49,7 +49,7 @@ class NotebookReporter:
         Block().show(f"<pre style='margin:0;color:#b35900'>Warning: {_escaped(text)}</pre>")
 
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
-        """No: the settings say so in a notebook."""
+        """Always False: in a notebook, consent is given by settings."""
         return False
 
     @contextmanager

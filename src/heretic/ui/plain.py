@@ -83,7 +83,7 @@ class _PlainSearch:
         self._last = time.monotonic()
 
     def rows(self, count: int) -> None:
-        """Nothing: a trial has one line, at its end."""
+        """Prints nothing: a trial has one line, at its end."""
 
     def learning(self, point: int, step: int, steps: int, left: float) -> None:
         now = time.monotonic()

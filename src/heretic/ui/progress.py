@@ -15,7 +15,7 @@ class SearchProgress:
         self.settle(state)
 
     def learn(self, point: int, step: int, steps: int, left: float) -> None:
-        """So many steps of a learned point are done."""
+        """Reports the finished steps of a learned point."""
         self.learning = learning_text(point, step, steps, left) if step < steps else ""
 
     def add(self, count: int) -> None:

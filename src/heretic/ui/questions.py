@@ -16,7 +16,7 @@ def yes_no(question: str) -> bool:
 
 
 def confirmed(reporter: Reporter, asks: bool, text: str, details: Sequence[str], question: str) -> bool:
-    """Whether a person says yes to the `question` that the text leads to; no where nobody can be asked."""
+    """Shows the text and asks the `question`; False unless a person at a terminal says yes."""
     if not asks:
         return False
     reporter.warn(text)

@@ -1,4 +1,4 @@
-"""The front and a trial's kernels as SVG without a script; points can be clicked, and reached by keys."""
+"""The front and a trial's kernels as SVG without a script; points can be clicked, or reached from the keyboard."""
 
 import html
 import math
@@ -21,7 +21,7 @@ STYLE = (
     "@media(max-width:600px){.wide text{font-size:18px}}"
 )
 WIDE = 600
-"""Pixels from which a picture is so much wider than a phone that its text needs a larger type there."""
+"""Width in pixels from which a picture, shrunk to a phone's width, needs larger text."""
 
 
 @dataclass(frozen=True, slots=True)

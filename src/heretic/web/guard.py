@@ -1,8 +1,8 @@
-"""Keeps a page of this machine to its user: requests of other pages, programs and users are refused.
+"""Access control of the local page: it refuses requests from other pages, programs and users.
 
-A server on loopback can be reached by every page that a browser of this machine shows, and by every program and user of
-the machine. So a request must name this server as its host (against DNS rebinding), come from no other origin, and
-bring the token that the terminal shows; and the page may load nothing from elsewhere.
+Every page open in this machine's browsers, and every program and user of the machine, can reach a server on loopback.
+So a request must name this server as its host (against DNS rebinding), have no other origin, and carry the token that
+the terminal shows. A content security policy keeps the page from loading anything from other servers.
 """
 
 import hmac
@@ -25,19 +25,19 @@ NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 REFUSED = ("/upload", "/gradio_api/upload", "/docs", "/redoc", "/openapi.json")
-"""The page takes no files, so nobody may leave any here; descriptions of its interface serve no reader."""
+"""Endpoints that the page does not use: uploads, and descriptions of the API."""
 
 
 class OwnPageOnly:
-    """An ASGI application that lets through what this server's own page asks.
+    """ASGI middleware that passes on only requests from this server's own page.
 
-    The address with `?token=` sets a cookie, which all other requests bring.
+    The address with `?token=` sets a cookie, which all other requests must carry.
     """
 
     def __init__(self, app: App, port: int, token: str) -> None:
         self._app = app
         self._token = token
-        # Cookies are the host's, whatever its port: each server needs a name of its own.
+        # Cookies don't distinguish ports: each server needs its own name for the cookie.
         self._cookie = f"heretic-{port}"
         self._hosts = {f"{name}:{port}" for name in NAMES}
 

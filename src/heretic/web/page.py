@@ -19,7 +19,7 @@ from .charts import front_svg, kernels_svg
 from .service import StudyService
 
 SECONDS_BETWEEN_LOOKS = 2.0
-# A point is found by its trial, since the picture is redrawn; Enter and space do what a click does.
+# A point is found by its trial, since the picture is redrawn; Enter and space act as a click.
 CLICKED = """
 const choose = (target) => {
   const point = target.closest('[data-trial]');
@@ -191,7 +191,7 @@ def _chat(gr: Any, service: StudyService, choose: Any) -> None:
 def _talk(
     gr: Any, service: StudyService, said: str, names: tuple[str, str], both: tuple[Messages, Messages], how: Any
 ) -> Iterator[Any]:
-    """Left history, right history and the empty text box, repeatedly while the two answer one after the other."""
+    """Yields the left history, the right history and the empty text box while the two models answer in turn."""
     if not said.strip():
         yield (*both, said)
         return

@@ -77,7 +77,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
-        # From now on a browser that is quick waits, where it would be turned away.
+        # From here on, an early browser waits instead of being refused.
         listener.listen(128)
     except OSError as error:
         listener.close()

@@ -63,7 +63,7 @@ class StudyService:
         return int(self.study.record.space["last_layer"]) + 1
 
     def names(self) -> list[str]:
-        """The names of who can answer: the baseline, and every fully evaluated trial."""
+        """The names of the models that can answer: the baseline, and every fully evaluated trial."""
         return [BASELINE, *(f"trial {trial.number}" for trial in self.study.trials if not trial.pruned)]
 
     def trial(self, name: str) -> TrialRecord | None:
@@ -116,7 +116,7 @@ class StudyService:
         return [(texts[prompt], unedited[prompt], edited[prompt]) for prompt in both]
 
     def export(self, trial: TrialRecord, export: ExportName, output: str) -> Iterator[str]:
-        """Writes and measures the trial; yields all messages so far, each time that there is one more."""
+        """Exports and measures the trial; yields all messages so far after each new one."""
         lines: queue.Queue[str | None] = queue.Queue()
         changes = {"trial": trial.number, "export": export, "output": Path(output), "upload": None}
         settings = changed(self._settings, changes)

@@ -1,4 +1,4 @@
-"""Every method is a choice of the setting, and recorded parameters are read by the method that they are of."""
+"""Every method is a choice of the setting, and recorded parameters are read by their own method."""
 
 from typing import get_args
 

@@ -137,7 +137,7 @@ def test_rows_that_have_no_memory_take_turns(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_prefill_without_memory_is_tried_with_fewer_rows() -> None:
-    """At first, when no token has been read; later, the caller is told."""
+    """Retries with fewer rows as long as no token has been read; later, the caller gets the error."""
     plain = engine_for("llama", 64)
     said: list[str] = []
     fast = captured(plain, said)

@@ -1,4 +1,4 @@
-"""The forward that edits are learned through: right in each of its shortcuts, and its gradient right."""
+"""The differentiable forward: each shortcut gives the full forward's results, and the gradient is correct."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -55,7 +55,7 @@ def values(
 
 
 def naive(loaded: LoadedModel, layout: Layout, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The same by a merged copy of the model, row by row."""
+    """The same from a merged copy of the model, row by row."""
     model = loaded.model
     kept, gone = scored(rows(4)), scored(rows(3, seed=5), (0, 1, 2, 3))
 
@@ -166,7 +166,7 @@ def test_a_prefix_of_all_prompts_runs_once() -> None:
 
 
 def test_4_bit_weights_packed_for_inference_are_refused() -> None:
-    """Their product would lose the gradient in silence."""
+    """Their product would drop the gradient silently."""
     loaded = loaded_of(tiny("llama"))
     loaded.layers[0].mlp.down_proj.weight.quant_state = SimpleNamespace(packing_format_for_cpu=True)
     with pytest.raises(ModelError, match="4-bit weights"):

@@ -1,4 +1,4 @@
-"""A path: the same by the same seed, whole after a kill, and without points that are none."""
+"""A path is repeatable by its seed, continues after a kill, and drops points that can't be used."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ TARGETS = Targets(tuple(rows(8)), tuple(rows(4, 7)), tuple(scored(rows(6, 5), (1
 
 
 def refresh(numbers: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
-    """A point's own rows, as far as its edit tells them."""
+    """Rows that depend on the point's edit."""
     seeds = [int(1e4 * float(next(iter(edit.values())).left.abs().sum())) for edit in edits]
     return [Targets((), tuple(rows(2, seed)), tuple(scored(rows(2, seed + 1), (0, 1, 2)))) for seed in seeds]
 
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_path() -> None:
 
 @pytest.mark.parametrize("done", [1, 2])
 def test_a_path_goes_on_after_a_kill(done: int) -> None:
-    """Its state behind a point, through a file, gives the points that would have followed."""
+    """A path restored from a file of its state learns the points that would have followed."""
     uninterrupted = whole()
     learner, forward = new_path()
     points = learn_paths(StepRunner(forward), [learner], refresh)

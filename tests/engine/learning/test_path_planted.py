@@ -1,4 +1,4 @@
-"""Ground truth: what was planted is learned, and no more is touched."""
+"""Ground truth: the planted behaviour is learned and removed, and nothing else changes."""
 
 from collections.abc import Sequence
 from dataclasses import replace

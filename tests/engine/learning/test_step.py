@@ -1,4 +1,4 @@
-"""A step: its rows in groups give the gradient of all of them at once, whatever the memory allows."""
+"""Gradients accumulated over groups of rows equal those of a single batch, also after running out of memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,23 +44,21 @@ def gradients(most: int | None) -> tuple[list[Tensor], Any]:
 
 
 def naive() -> tuple[Tensor, list[float]]:
-    """The formula of the loss, over all rows at once, and its three figures."""
+    """The formula of the loss, over all rows at once, and its three terms."""
     runner, path = runner_and_path()
     good, bad, refusals = path.batch()
     with torch.no_grad(), runner.forward.edited([path.edit()]) as edited:
         found, gone, _ = edited([*good, *bad], refusals, torch.zeros(10, dtype=torch.long))
-    good_figure = found[:4, 0].mean() + 0.7 * found[:4, 1:].mean()
-    figures = [float(each) for each in (good_figure, found[4:].mean(), softplus(gone.sum(1) + 12.0).mean())]
-    return torch.tensor(figures) @ torch.tensor([1.0, 0.4, 3.0]), figures
+    good_term = found[:4, 0].mean() + 0.7 * found[:4, 1:].mean()
+    terms = [float(each) for each in (good_term, found[4:].mean(), softplus(gone.sum(1) + 12.0).mean())]
+    return torch.tensor(terms) @ torch.tensor([1.0, 0.4, 3.0]), terms
 
 
 def test_the_loss_is_that_of_the_formula() -> None:
     _, losses = gradients(None)
-    total, figures = naive()
-    assert_close(
-        torch.tensor([losses.total, losses.good, losses.bad, losses.refusals]), torch.tensor([total, *figures])
-    )
-    assert min(figures) > 1e-3
+    total, terms = naive()
+    assert_close(torch.tensor([losses.total, losses.good, losses.bad, losses.refusals]), torch.tensor([total, *terms]))
+    assert min(terms) > 1e-3
 
 
 @pytest.mark.parametrize("most", [1, 30, 50])
@@ -84,7 +82,7 @@ def test_rows_of_like_length_are_run_together() -> None:
 
 
 def failing(runner: StepRunner, most: int) -> list[int]:
-    """From now on more than `most` rows of one group run out of memory; the sizes of all groups."""
+    """Makes groups of more than `most` rows run out of memory; returns the list of all groups' sizes."""
     sizes: list[int] = []
     states = runner.forward.states
 
@@ -99,7 +97,7 @@ def failing(runner: StepRunner, most: int) -> list[int]:
 
 
 def test_out_of_memory_halves_the_groups() -> None:
-    """The step is that of a run with memory enough, and later steps begin with small groups."""
+    """The step equals that of a run with enough memory, and later steps begin with small groups."""
     runner, path = runner_and_path()
     _, other = runner_and_path()
     enough, _ = runner_and_path()

@@ -1,4 +1,4 @@
-"""Judges of either kind give verdicts, agree as a textbook says, and say what is wrong with them."""
+"""Judges of both kinds give verdicts and errors; their agreement is the textbook's."""
 
 import json
 import threading

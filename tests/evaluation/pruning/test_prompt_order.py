@@ -1,4 +1,4 @@
-"""The prompts that are declined most often come first, and a part of them stands for all."""
+"""The prompts that are declined most often come first, and a part of them predicts the total."""
 
 import pytest
 

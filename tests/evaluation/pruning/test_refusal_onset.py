@@ -1,4 +1,4 @@
-"""The distribution of the token at which refusals are known."""
+"""The distribution of the token at which refusals are detected."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""KL divergence is what torch computes, and what a pencil does."""
+"""KL divergence equals torch's, and a calculation by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The dense refusal score is the log-odds that a pencil gives, and is found from what the baseline says."""
+"""The dense refusal score equals log-odds computed by hand; its tokens come from the baseline's responses."""
 
 import math
 

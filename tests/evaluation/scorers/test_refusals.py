@@ -1,4 +1,4 @@
-"""Markers are found however they are written; what is decided stays decided."""
+"""Markers are found in any spelling; a verdict on the beginning of a response is final."""
 
 import random
 import unicodedata
@@ -85,7 +85,7 @@ def pieces(rng: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_once_a_marker_stands_there_it_stays_whatever_follows(seed: int) -> None:
-    """Rows leave the batch on this ground: they are not generated any further."""
+    """Rows leave the batch on such a verdict, and are not generated further."""
     rng = random.Random(seed)
     text = pieces(rng)
     markers = [*REFUSAL_MARKERS, "λυπαμαι ως", "ΜΟΣ", " ai ", "no."]

@@ -1,4 +1,4 @@
-"""A scorer's field is named in its own room, and nowhere else."""
+"""Only a scorer's own module names its fields."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prompts that do not reach the model whole stop the run."""
+"""A prompt that would reach the model incomplete stops the run."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_token_without_an_embedding_is_shown() -> None:
 
 @pytest.mark.parametrize(("made", "named"), [([], "makes none of it"), ([3, 4], "makes the same of all")])
 def test_a_tokenizer_that_reads_nothing_is_named(made: list[int], named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of another class of tokenizer: transformers loads them without a word."""
+    """Files of another class of tokenizer: transformers loads them without a warning."""
     monkeypatch.setattr("heretic.model.chat.format.ChatFormat.encode", lambda self, text: made)
     with pytest.raises(PromptError, match=named):
         check(Prompt("word2"))

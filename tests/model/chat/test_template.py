@@ -1,4 +1,4 @@
-"""Which of several templates is taken, what it is given, and what is said where it fails."""
+"""The choice among several templates, their variables, and the errors when they fail."""
 
 from datetime import datetime
 from typing import Any

@@ -181,7 +181,7 @@ def test_hooks_are_removed_after_an_exception() -> None:
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2", "glm4"])
 def test_the_measured_gain_is_that_of_the_norm(family: str) -> None:
-    """Gemma stores gain - 1, others the gain: the measurement needs neither."""
+    """Gemma stores gain - 1, others the gain: the measurement does not depend on this."""
     model = tiny(family)
     downstream = find_sites(model)[0].downstream
     assert isinstance(downstream, PostNorm)

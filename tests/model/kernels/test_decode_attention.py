@@ -30,7 +30,7 @@ def test_it_equals_the_attention_of_torch(groups: int, kind: str) -> None:
 def test_free_positions_of_the_buffer_change_nothing(room: int, kind: str) -> None:
     torch.manual_seed(0)
     query = torch.randn(3, 4, 1, 8)
-    # Whatever stands there, it must not be seen.
+    # Masked positions must have no effect, whatever they hold.
     keys, values = torch.randn(3, 2, 8, 11 + room), torch.randn(3, 2, 11 + room, 8)
     key, value = keys[..., :11].mT, values[:, :, :11]
     allowed = torch.rand(3, 1, 1, 11) > 0.3

@@ -52,5 +52,5 @@ def test_only_rms_norms_of_one_argument_are_replaced() -> None:
     small = 1e-3 * torch.ones(2, 24)
     before = model[0](small)
     assert fuse_norms(model) == 1
-    # By the right one of the two small numbers, which the mean of squares is not large beside.
+    # Tests that the right epsilon is used: here the mean of squares is not much larger than it.
     assert "forward" in model[0].__dict__ and torch.allclose(model[0](small), before, rtol=1e-4)

@@ -1,5 +1,4 @@
-"""Kernels of a GPU agree with the plain path: here in Triton's interpreter, where Triton is installed, and by
-stand-ins."""
+"""GPU kernels agree with the plain path: here in Triton's interpreter if Triton is installed, and with fakes."""
 
 import sys
 
@@ -35,7 +34,7 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
 
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton runs kernels on a CPU, statement by statement. It must know so when it is imported."""
+    """Triton interprets kernels on a CPU. The mode must be set before it is imported."""
     if "triton" in sys.modules:
         pytest.skip("Triton was imported to compile for a GPU")
     monkeypatch.setenv("TRITON_INTERPRET", "1")

@@ -1,4 +1,4 @@
-"""What a directory is taken for."""
+"""The kind of checkpoint that a directory is recognised as."""
 
 from pathlib import Path
 

@@ -34,7 +34,7 @@ def test_one_bit_anywhere_changes_it(checkpoint: Checkpoint, name: str) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    # As somebody would who hides the exchange.
+    # Restores the times, as an attacker would who hides the exchange.
     os.utime(path, (1_000_000_000, 1_000_000_000))
     assert whole_digest(checkpoint) != before
     assert name != "model.safetensors" or checkpoint.digest() == quick, "which is why there is another one"
@@ -50,7 +50,7 @@ def test_unchanged_files_are_read_once(checkpoint: Checkpoint, monkeypatch: pyte
 
 
 def test_a_file_of_this_moment_is_not_kept(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A further change within the step of the file system's clock would not show."""
+    """Another change within the resolution of the file system's clock would not be detected."""
     monkeypatch.setattr(module, "SETTLED", 2.0)
     whole_digest(checkpoint)
     assert unread_bytes(checkpoint) > 0

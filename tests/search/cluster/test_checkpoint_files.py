@@ -1,4 +1,4 @@
-"""The model's files on another machine: found in the same place, or copied piece by piece, once."""
+"""The model's files on another machine: found at the same path, or copied once, piece by piece."""
 
 from functools import partial
 from pathlib import Path

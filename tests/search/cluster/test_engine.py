@@ -1,4 +1,4 @@
-"""Prompts that are split over actors give what one engine gives: the same bits, in the same order."""
+"""Splitting prompts over actors gives the results of one engine: the same bits, in the same order."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A pool loses no task: actors that die are replaced, slow ones hold nobody up, and nodes that join are used."""
+"""A pool loses no task: it replaces dead actors, reruns slow tasks, and uses nodes that join."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def everything(pool: ActorPool, count: int) -> dict[int, TaskOutcome]:
     while len(found) < count:
         for outcome in pool.outcomes(no_progress):
             number = outcome.task.arguments[0]
-            assert number not in found, "told once"
+            assert number not in found, "reported once"
             found[number] = outcome
     return found
 

@@ -112,7 +112,7 @@ def test_a_node_that_is_killed_and_one_that_joins(cluster: Any, pool: ActorPool)
     killer.start()
     answers(pool, tasks(30, 0.1))
     killer.join()
-    # Ray takes half a minute to call the node dead: until then, its actors are awaited and nothing waits for them.
+    # Ray takes half a minute to report a dead node: its actors' calls stay open meanwhile, but no task waits for them.
     assert len({each[0] for each in answers(pool, tasks(12, 0.1))}) == 3
 
 

@@ -1,4 +1,4 @@
-"""A worker opens the driver's model as the driver says, measures, and shrinks alone when its memory runs out."""
+"""A worker loads the model with the driver's settings, measures, and reduces its own batch when memory runs out."""
 
 from pathlib import Path
 

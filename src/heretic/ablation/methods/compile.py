@@ -1,4 +1,4 @@
-"""From one candidate's parameters to its edit, whatever its method."""
+"""Compiles one candidate's parameters to its edit, for every method."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

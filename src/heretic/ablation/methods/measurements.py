@@ -1,4 +1,4 @@
-"""What a method may have measured of the running model, before a search begins."""
+"""Measurements of the running model that a method may request before a search begins."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""What a study measured of its model and every candidate is compiled from."""
+"""A study's measurements of its model, from which every candidate is compiled."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

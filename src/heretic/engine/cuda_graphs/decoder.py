@@ -22,7 +22,7 @@ READS_IN_FLIGHT = {"cuda": 2}
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What is decoded: the tokens of prompts under the edits of candidates, with `max_new_tokens` for each response."""
+    """A decoding job: the tokens of prompts, the edits of candidates, and `max_new_tokens` for each response."""
 
     prompts: Sequence[Sequence[int]]
     edits: Sequence[ModelEdit]
@@ -45,7 +45,7 @@ class StaticDecoder:
     ) -> dict[tuple[int, int], RowState] | None:
         """Rows by candidate and prompt; those of a candidate in `pruned`, which `on_token` may fill, end.
 
-        None, before any token: plain forwards must decode.
+        None if plain forwards must decode instead; no token has been read then.
         """
         n_candidates, n_prompts = len(wanted.edits), len(wanted.prompts)
         order = sorted(range(n_prompts), key=lambda index: len(wanted.prompts[index]))
@@ -71,7 +71,7 @@ class StaticDecoder:
                         return None
             elif not self._runner.limited:
                 return None
-            # Rows that have no memory wait.
+            # Rows that don't fit the memory wait.
             rows //= 2
         return None
 
@@ -151,14 +151,14 @@ class _Rows:
 
 
 class _Slots:
-    """Free slots of a batch, ascending: side by side where enough of them are."""
+    """Free slots of a batch, ascending: contiguous ones if there are enough."""
 
     def __init__(self, free: Sequence[int]) -> None:
         self._free = list(free)
 
     def take(self, count: int) -> list[int]:
         starts = range(len(self._free) - count + 1)
-        # Numbers that ascend are side by side if the last one is as far from the first as their count.
+        # Ascending numbers are contiguous if the last one exceeds the first by their count less one.
         run = next((n for n in starts if self._free[n + count - 1] - self._free[n] == count - 1), 0)
         taken = self._free[run : run + count]
         del self._free[run : run + count]

@@ -160,10 +160,10 @@ class CudaGraphRunner:
                 raise GraphsUnusable
 
     def add_size(self, size: int, hooks: EditHooks, rows: Sequence[int]) -> bool:
-        """Whether the batch size, which is captured if it was not, can be used from now on for `rows`."""
+        """Captures the batch size if needed; whether it can be used for `rows` from here on."""
         try:
             worst = self._checked_difference(size, hooks, rows)
-        # Any error of a driver, or no memory: the larger size serves.
+        # After any error of a driver, or for lack of memory, the larger size is used.
         except RuntimeError:
             self.batch.rewind()
             worst = None
@@ -207,7 +207,7 @@ class CudaGraphRunner:
             chosen = logits.max(dim=-1).indices
             view.ids.copy_(chosen[:, None])
             view.chosen.index_copy_(0, batch.n_chosen, chosen[None])
-            # Rows that have ended, and run on until others take their place, must stay within the buffers.
+            # Finished rows run on until others take their slots, and must stay within the buffers.
             view.positions.add_(1).clamp_(max=last)
             view.position_ids.add_(1).clamp_(max=self.capacity.positions - 1)
             batch.n_chosen.add_(1)

@@ -14,8 +14,8 @@ from ..kv_cache import KVCache, PreallocatedLayer
 from ..prefill import Prefilled
 
 SIZE_FRACTIONS = (1.0, 0.5, 0.125)
-"""Of the rows: the batch sizes that a step may be captured for. Waiting rows keep the batch full; the smaller sizes are
-captured once nothing waits and the rows that are left fit them."""
+"""Batch sizes that a step may be captured for, as shares of the rows. Waiting rows keep the batch full; the smaller
+sizes are captured once nothing waits and the remaining rows fit them."""
 
 POSITION_MULTIPLE = 32
 """Buffers have a multiple of this many positions: attention kernels need multiples of 8 or 16, and few sizes suffice
@@ -98,7 +98,7 @@ class StaticBatchView:
 class StaticBatch:
     """Buffers of `capacity`, for a model with layers like those of `start`.
 
-    A row that holds no response is decoded like the others, and what it gives is ignored.
+    A row without a response is decoded like the others, and its tokens are ignored.
     """
 
     def __init__(self, start: Prefilled, capacity: BatchCapacity) -> None:
@@ -150,17 +150,17 @@ class StaticBatch:
         self.candidates[index] = start.candidates.to(index.device)
 
     def save(self) -> None:
-        """Remembers what steps change, for `rewind`."""
+        """Saves the state that steps change, for `rewind`."""
         self._saved = tuple(each.clone() for each in self._state)
 
     def rewind(self) -> None:
-        """Restores what `save` saw. Keys and values of later positions stay, excluded by the mask."""
+        """Restores the state of the last `save`. Keys and values of later positions stay, excluded by the mask."""
         for now, then in zip(self._state, self._saved, strict=True):
             now.copy_(then)
 
     @property
     def _state(self) -> tuple[Tensor, ...]:
-        """What a step changes, but for keys, values and logits."""
+        """The tensors that a step changes, except keys, values and logits."""
         return self.ids, self.position_ids, self.positions, self.mask, self.chosen, self.n_chosen
 
     def compact(self, rows: Sequence[int]) -> None:
@@ -186,7 +186,7 @@ class StaticBatch:
 
 
 class AsyncTokens:
-    """Tokens, (tokens, rows), on their way to the host while the device runs the next steps."""
+    """Tokens, (tokens, rows), that are copied to the host while the device runs the next steps."""
 
     def __init__(self, tokens: Int[Tensor, "token row"]) -> None:
         self._copied: Any = None

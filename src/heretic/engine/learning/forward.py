@@ -1,9 +1,8 @@
 """Answers through an edited model, differentiable in the edits.
 
-A row costs what its edits need: layers below the first edited one ran once, in the baseline, and build no graph; what
-all prompts begin with runs once a candidate; the final norm and the head run on scored positions alone, a few rows at a
-time. Layers can be recomputed in the backward pass instead of kept (gradient checkpointing, Chen et al. 2016, arXiv
-1604.06174).
+Layers below the first edited one run once, for the baseline, and build no graph. The prompts' common prefix runs once a
+candidate. The final norm and the head run only on scored positions, a few rows at a time. Activations can be recomputed
+in the backward pass instead of stored (gradient checkpointing, Chen et al. 2016, arXiv 1604.06174).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,23 +33,23 @@ MOST_LOGITS = 1 << 26
 """Most logits that one graph holds, 256 MiB in fp32; beyond, they are recomputed in the backward pass."""
 
 PROOF = {True: 1e-3, False: 0.05}
-"""Of the largest logit: how far fp32 (True) and shorter formats may round apart."""
+"""Tolerance for equal logits, as a share of the largest one: for fp32 (True), and for 16-bit formats (False)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a row gave in the baseline: the input of the first edited layer, (positions, d_model), and the output of
-    the last layer where the tokens of the answer are predicted, (answer, d_model)."""
+    """A row's baseline states: the input of the first edited layer, (positions, d_model), and the output of the last
+    layer at the positions that predict the answer's tokens, (answer, d_model)."""
 
     below: Tensor
     last: Tensor
 
 
 class AnswerForward:
-    """Runs rows with edits in force.
+    """Runs rows through the edited model.
 
-    `first_layer` is the first one that any edit touches. With `checkpoints`, layers are recomputed in the backward
-    pass. Models that hand on more between layers than one hidden state are run as a whole.
+    `first_layer` is the first layer that any edit changes. With `checkpoints`, layers are recomputed in the backward
+    pass. Models that pass more than one hidden state between layers run as a whole.
     """
 
     def __init__(
@@ -73,11 +72,11 @@ class AnswerForward:
         self._prefix: tuple[int, ...] | None = None
         self._kept: dict[Row, Kept] = {}
         self.divisible: bool | None = None
-        """Whether the model runs in parts; None before the first rows."""
+        """Whether the layers can run in parts; None until the first rows have run."""
 
     @torch.no_grad()
     def prepare(self, rows: Sequence[Row], at_once: int = 32) -> None:
-        """Runs rows that were not seen before through the baseline, and keeps what it gave."""
+        """Runs new rows through the baseline, and keeps their states."""
         new = sorted({row for row in rows if row not in self._kept}, key=len)
         self._find_prefix(new)
         for start in range(0, len(new), at_once):
@@ -94,8 +93,8 @@ class AnswerForward:
 
     @contextmanager
     def edited(self, edits: Sequence[ModelEdit]) -> Iterator["EditedForward"]:
-        """The model with `edits` in force, one a candidate. Backward passes belong inside: they may run layers
-        again."""
+        """The model with `edits` applied, one a candidate. Run backward passes inside the `with` block: they may
+        recompute layers."""
         check_differentiable(self._loaded.model)
         with ExitStack() as stack:
             stack.enter_context(differentiable_products(self._loaded.model))
@@ -105,7 +104,7 @@ class AnswerForward:
             yield EditedForward(self, applied)
 
     def states(self, batch: Batch, rows: Sequence[ScoredRow], candidates: Tensor, applied: EditHooks) -> Tensor:
-        """What the last layer gives at the scored positions, (row, scored, d_model)."""
+        """Output of the last layer at the scored positions, (row, scored, d_model)."""
         applied.assign(candidates)
         if not self.divisible:
             output = self._all_logits(batch)
@@ -118,14 +117,14 @@ class AnswerForward:
         return output[numbers[:, None], batch.positions.to(output.device) - shared]
 
     def _above(self, batch: Batch, kept: Sequence[Tensor], candidates: Tensor, applied: EditHooks) -> Tensor:
-        """Output of the last layer, (row, position, d_model), behind the common prefix."""
+        """Output of the last layer, (row, position, d_model), after the common prefix."""
         shared = 0 if self._checkpoints or not self._prefix else len(self._prefix)
         cache = self._prefix_cache(kept[0][:shared], candidates, applied) if shared else None
         applied.assign(candidates)
         below = padded_states([state[shared:] for state in kept])
         ids, mask = batch.ids[:, shared:], batch.mask[:, shared:]
         if shared:
-            # A row's padding comes before its prefix; here it comes behind the one that all rows share.
+            # Padding normally precedes the prompt; with the prefix in the cache, it follows the prefix.
             longest = mask.shape[1]
             mask = torch.cat(
                 [torch.ones_like(mask[:, :1]).expand(-1, shared), mask_behind(kept, shared, longest, mask)], 1
@@ -145,16 +144,16 @@ class AnswerForward:
         return cache_for_rows(self._loaded.model, whole, candidates, self._first)
 
     def baseline_states(self, rows: Sequence[ScoredRow], scored: int) -> Tensor:
-        """What the last layer of the baseline gives there, (row, scored, d_model)."""
+        """Output of the baseline's last layer at the scored positions, (row, scored, d_model)."""
         places = [[*each.places, *[each.places[-1]] * (scored - len(each.places))] for each in rows]
         return torch.stack([self._kept[each.row].last[place] for each, place in zip(rows, places, strict=True)])
 
     def log_probabilities(self, states: Tensor) -> Tensor:
-        """Of the next token, (row, scored, vocab) fp32, behind the last layer's output."""
+        """Log-probabilities of the next token, (row, scored, vocab) fp32, from the last layer's output."""
         return self.head(states).float().log_softmax(dim=-1)
 
     def head(self, states: Tensor) -> Tensor:
-        """Logits, (row, scored, vocab), of what stands behind the last layer: all layers are skipped."""
+        """Logits, (row, scored, vocab), from the last layer's output; all layers are skipped."""
         if not self.divisible:
             return states
         blank = torch.full(states.shape[:2], self._pad, device=self._loaded.device)
@@ -162,7 +161,7 @@ class AnswerForward:
             return self._forward.last_logits(blank, torch.ones_like(blank), states.shape[1])
 
     def in_parts(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """`function` of a few rows at a time, so that no more than `most_logits` logits are held."""
+        """`function` applied to a few rows at a time, so that memory holds at most `most_logits` logits."""
         rows, scored = tensors[0].shape[:2]
         vocabulary = len(self._loaded.model.get_input_embeddings().weight)  # type: ignore[operator]
         size = max(1, self._most_logits // (scored * vocabulary))
@@ -175,16 +174,16 @@ class AnswerForward:
         return join(rows, self._pad, self._loaded.device)
 
     def _find_prefix(self, new: Sequence[Row]) -> None:
-        """What all rows so far begin with; nothing where the model keeps more of it than keys and values."""
+        """Finds the common prefix of all rows so far; empty if the model's cache holds more than keys and values."""
         if not new:
             return
-        # The token behind the prefix of earlier rows is no row's: what is common leaves out a last one.
+        # `common_prefix_length` is below the shortest length: the -1 keeps the earlier prefix whole.
         starts = [row.prompt for row in new] + ([] if self._prefix is None else [(*self._prefix, -1)])
         plain = not self._forward.is_stateful and keeps_positions(self._loaded.model)
         self._prefix = tuple(starts[0][: common_prefix_length(starts)]) if plain else ()
 
     def _whole(self, rows: Sequence[Row]) -> Batch:
-        """Rows with their whole answers, of which the last token's own position is run too."""
+        """Rows with their whole answers, last token included."""
         ids = [[self._pad] * (len(rows[-1]) - len(row)) + [*row.prompt, *row.answer] for row in rows]
         mask = [[0] * (len(rows[-1]) - len(row)) + [1] * len(row) for row in rows]
         tensors = [torch.tensor(each, device=self._loaded.device) for each in (ids, mask)]
@@ -203,7 +202,7 @@ class AnswerForward:
     def _can_be_divided(self, batch: Batch, below: Tensor, last: Tensor, logits: Tensor) -> bool:
         """Whether running the layers from the first edited one on, and the head by itself, gives the same logits.
 
-        Models of several streams, and those whose layers hand something on beside the stream, may not.
+        It may not where a model has several residual streams, or where its layers pass on more than the stream.
         """
         shape = (*batch.ids.shape, self._loaded.d_model)
         if below.shape != shape or last.shape != shape:
@@ -216,7 +215,7 @@ class AnswerForward:
 
     @contextmanager
     def _observing(self, seen: dict[int, Tensor]) -> Iterator[dict[int, Tensor]]:
-        """`seen[n]` is the output of the first n layers, for the first edited layer and behind the last."""
+        """Sets `seen[n]` to the output of the first n layers: at the first edited layer, and after the last."""
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             seen[self._first] = args[0] if args else kwargs["hidden_states"]
@@ -232,7 +231,7 @@ class AnswerForward:
 
     @contextmanager
     def _skipping(self, count: int, states: Tensor) -> Iterator[None]:
-        """The first `count` layers do nothing, and the last of them gives `states`."""
+        """Skips the first `count` layers; the last of them returns `states`."""
 
         def stand_in(index: int, *args: Any, **kwargs: Any) -> Any:
             output = states if index == count - 1 else args[0] if args else kwargs["hidden_states"]
@@ -249,7 +248,7 @@ class AnswerForward:
 
 
 class EditedForward:
-    """Rows through the model while edits are in force."""
+    """Runs rows through the model while its edits are applied."""
 
     def __init__(self, parts: AnswerForward, applied: EditHooks) -> None:
         self._parts = parts
@@ -261,8 +260,8 @@ class EditedForward:
         """KL divergence from the baseline at each scored place of `kept`, (row, scored), and the log-probability of
         each scored token of `gone`, (row, scored), both fp32; and the batch of them all, in this order.
 
-        Row r belongs to candidate `candidates[r]`. Where a row has no such place, the value means nothing. All rows
-        were prepared before.
+        Row r belongs to candidate `candidates[r]`. Values beyond a row's last scored token are padding. All rows must
+        have been prepared.
         """
         rows = [*kept, *gone]
         batch = self._parts.join(rows)

@@ -1,4 +1,4 @@
-"""Gradients through frozen linear modules with packed weights: their product has none of its own."""
+"""Gradients through frozen linear modules with packed weights, whose own products are not differentiable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from .replaced import replaced_forwards
 
 
 class _FrozenProduct(torch.autograd.Function):
-    """x W^T + b by the packed weight; the gradient of x is g W, by the weight as it lies."""
+    """x W^T + b, computed from the packed copy of W; the gradient of x is g W, computed from the stored W."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, product: Any) -> Tensor:
@@ -30,15 +30,15 @@ class _FrozenProduct(torch.autograd.Function):
 
 @contextmanager
 def differentiable_products(model: nn.Module) -> Iterator[None]:
-    """While it is open, gradients pass through packed linear modules; others are left alone."""
+    """Lets gradients pass through packed linear modules inside the `with` block; other modules are unchanged."""
     packed = {each: each.__dict__["forward"] for each in model.modules() if _is_packed(each)}
     with replaced_forwards({each: partial(_apply, each, product) for each, product in packed.items()}):
         yield
 
 
 def check_differentiable(model: nn.Module) -> None:
-    """On a CPU with AVX-512 and bfloat16, bitsandbytes packs 4-bit weights for inference: its product there has no
-    gradient, and without a bias loses it in silence.
+    """Refuses 4-bit weights that bitsandbytes has packed for inference on a CPU with AVX-512 and bfloat16: their
+    product has no gradient, and without a bias it drops the gradient silently.
 
     Raises:
         ModelError: the model holds such weights.

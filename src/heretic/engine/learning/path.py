@@ -1,7 +1,7 @@
-"""A path of learned edits: each begins where the last one ended, with less weight on what must go.
+"""A path of learned edits: each starts from the last one, with a lower weight on refusals.
 
-Adam (Kingma and Ba 2015, arXiv 1412.6980) on the tensors alone, the model's weights frozen. The path begins at the
-strong end, from the difference of means, and falls to the least damage: a front in one run.
+Adam (Kingma and Ba 2015, arXiv 1412.6980) trains the edits' tensors alone; the model's weights are frozen. The path
+starts with strong edits along the difference of means, and ends with the least damage: one run gives a front.
 """
 
 import math
@@ -27,10 +27,10 @@ class LearningSettings:
 
     `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. A step draws `good_rows`,
     `bad_rows` and `refusal_rows`; of an answer `scored` tokens among the first `answer_tokens` count. `direction_step`
-    is how far a direction turns in a step at first, in radians or so; `strength_step` how much a strength changes. In
-    each point both fall by a cosine to `final` of it, from `restart` of it after the first point. Strengths stay
-    within `bounds`; `sparsity` pulls them to 0. Behind the path come its last `scaled` points with their strengths
-    multiplied by each of `scales`. The defaults are one run's best (docs/decisions/learned-path.md).
+    is the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay
+    by a cosine to `final` times their start, which is `restart` times the initial step after the first point. Strengths
+    stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come its last `scaled` points
+    again, with strengths multiplied by each of `scales`. The defaults were the best (docs/decisions/learned-path.md).
     """
 
     lambdas: tuple[float, ...] = (30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25)
@@ -57,7 +57,7 @@ class LearningSettings:
         return self.steps if point else self.first_steps
 
     def share(self, point: int, step: int) -> float:
-        """What the step sizes are multiplied by."""
+        """The factor of both step sizes at this step of the point."""
         begin = self.restart if point else 1.0
         last = max(1, self.steps_of(point) - 1)
         return self.final * begin + (1 - self.final) * begin * 0.5 * (1 + math.cos(math.pi * step / last))
@@ -65,8 +65,8 @@ class LearningSettings:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """One step's figures, in nats: the loss, the answers' divergence at the first token and over the others, that on
-    bad prompts, and the mean softplus of the refusals."""
+    """Losses of one step, in nats: the total, the divergence on answers to good prompts (first token plus the others),
+    the divergence on bad prompts, and the mean softplus of the refusals."""
 
     total: float
     good: float
@@ -76,7 +76,7 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class LearnedPoint:
-    """One edit of a path; `dropped` says why it is none (its tensors are then those of the point before)."""
+    """One edit of a path; `dropped` is the reason why it can't be used (its tensors are then the previous point's)."""
 
     number: int
     lam: float
@@ -87,7 +87,7 @@ class LearnedPoint:
 
 @dataclass
 class PathLearner:
-    """One path: tensors, their moments, and the draw of rows; `state` gives and takes all that a step hangs on."""
+    """One path: its tensors, Adam's moments and the row sampler's generator. `state` saves it, `load` restores it."""
 
     layout: Layout
     start: LearnedTensors
@@ -118,13 +118,13 @@ class PathLearner:
 
     @property
     def at_point(self) -> bool:
-        """Whether the running point has had all its steps, or can't go on."""
+        """Whether the current point has taken all its steps, or its loss is not finite."""
         if self.losses and not math.isfinite(self.losses[-1].total):
             return True
         return len(self.losses) == self.settings.steps_of(self.point)
 
     def add(self, targets: Targets) -> None:
-        """More targets, from now on."""
+        """Adds targets for the steps that follow."""
         self.parts.append(targets)
         self.targets = self.targets.with_more(targets)
 
@@ -142,7 +142,7 @@ class PathLearner:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step of Adam along the gradients that are there."""
+        """One step of Adam along the tensors' gradients."""
         self.taken += 1
         share = self.settings.share(self.point, len(self.losses) - 1)
         pull = self.settings.sparsity / self.tensors["strengths"].numel()
@@ -164,13 +164,13 @@ class PathLearner:
         directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     def _step_size(self, name: str, tensor: Tensor) -> float:
-        """A unit vector's entries shrink with the width: so must a step, for the same angle."""
+        """The step of each entry: a direction's angle is divided by sqrt(d_model), the scale of its entries."""
         if name == "strengths":
             return self.settings.strength_step
         return self.settings.direction_step / math.sqrt(tensor.shape[1])
 
     def finish(self) -> LearnedPoint:
-        """The running point, and on to the next one."""
+        """Finishes the current point, returns it, and moves on to the next one."""
         dropped = self._fault()
         number, lam, losses = self.point, self.lam, tuple(self.losses)
         if dropped is not None:
@@ -182,7 +182,7 @@ class PathLearner:
         return LearnedPoint(number, lam, detached(self.tensors), losses, dropped)
 
     def _fault(self) -> str | None:
-        """Why the running point is no good, or None."""
+        """Why the current point can't be used, or None."""
         if not all(bool(torch.isfinite(each).all()) for each in self.tensors.values()):
             return "a learned tensor is not finite"
         totals = [each.total for each in self.losses]
@@ -195,7 +195,7 @@ class PathLearner:
         return None
 
     def state(self) -> dict[str, Tensor]:
-        """All that the rest of the path hangs on, at the end of a point."""
+        """The state at the end of a point, which determines the rest of the path."""
         kept = {f"tensor.{name}": each.detach().clone() for name, each in self.tensors.items()}
         for name, (first, second) in self._moments.items():
             kept |= {f"first.{name}": first.clone(), f"second.{name}": second.clone()}
@@ -206,7 +206,7 @@ class PathLearner:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from a state of this path."""
+        """Restores a state of this path."""
         for name, tensor in self.tensors.items():
             tensor.copy_(state[f"tensor.{name}"])
             for moment, kind in zip(self._moments[name], ("first", "second"), strict=True):

@@ -1,4 +1,4 @@
-"""What all prompts begin with: its keys and values, computed once a candidate and given to each of its rows."""
+"""Keys and values of the prompts' common prefix, computed once a candidate and copied to each of its rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +13,15 @@ def empty_cache(model: Any) -> DynamicCache:
 
 
 def keeps_positions(model: Any) -> bool:
-    """Whether every layer keeps keys and values of all positions, and nothing else."""
+    """Whether every layer caches keys and values of all positions, and nothing else."""
     return all(type(each) is DynamicLayer for each in empty_cache(model).layers)
 
 
 def cache_for_rows(model: Any, whole: DynamicCache, candidates: Tensor, skipped: int) -> DynamicCache:
     """A cache in which each row has the prefix of its own candidate; `whole` has one row a candidate.
 
-    The lowest `skipped` layers, which do not run, hold as many positions as the prefix has, and nothing in them: the
-    model counts positions by its first layer.
+    The lowest `skipped` layers, which do not run, hold zeros for each position of the prefix: the model takes the
+    number of cached positions from its first layer.
     """
     cache = empty_cache(model)
     layers: list[Any] = list(whole.layers)
@@ -36,7 +36,7 @@ def cache_for_rows(model: Any, whole: DynamicCache, candidates: Tensor, skipped:
 
 
 def _for_rows(states: Tensor, candidates: Tensor) -> Tensor:
-    """Each row's own candidate's states, (row, ...), out of those of all candidates."""
+    """The states of each row's candidate, (row, ...), from those of all candidates."""
     if len(states) == 1:
         # The gradient of an expansion is a plain sum; that of an index is slow on a GPU.
         return states.expand(len(candidates), *states.shape[1:])

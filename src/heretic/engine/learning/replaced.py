@@ -1,4 +1,4 @@
-"""Modules with other forwards for a while."""
+"""Temporary replacements of modules' forwards."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def replaced_forwards(replaced: Mapping[nn.Module, Any]) -> Iterator[None]:
-    """Modules with other forwards, put back whatever happens."""
+    """Replaces modules' forwards inside the `with` block, and restores them even after an exception."""
     before = {module: module.__dict__.get("forward") for module in replaced}
     try:
         for module, forward in replaced.items():

@@ -1,4 +1,4 @@
-"""Rows to learn from: prompts with answers behind them, and the places of the answer that are scored."""
+"""Rows to learn from: prompts followed by answers, and the tokens of the answers that are scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """A row and which tokens of its answer are scored, by their place in the answer, ascending."""
+    """A row and the indices, ascending, of the tokens of its answer that are scored."""
 
     row: Row
     places: tuple[int, ...]
@@ -36,8 +36,8 @@ class ScoredRow:
 class Batch:
     """Rows side by side, padded on the left.
 
-    `positions[r, k]` is where the logits of row r's k-th scored token stand, one before the token itself. Rows with
-    fewer scored tokens than others repeat their last one; `counted` leaves the repeats out.
+    `positions[r, k]` is the position of the logits for row r's k-th scored token, one before the token itself. Rows
+    with fewer scored tokens than others repeat their last one; `counted` is the mask that excludes the repeats.
     """
 
     ids: Int[Tensor, "row position"]
@@ -48,7 +48,7 @@ class Batch:
 
 
 def join(rows: Sequence[ScoredRow], pad: int, device: torch.device) -> Batch:
-    """The rows as one batch; an answer runs as far as its last scored token needs."""
+    """The rows as one batch; each answer is cut before its last scored token, which needs no input of its own."""
     texts = [(*each.row.prompt, *each.row.answer[: each.places[-1]]) for each in rows]
     longest, most = max(map(len, texts)), max(len(each.places) for each in rows)
     ids, mask, positions, tokens, counted = [], [], [], [], []

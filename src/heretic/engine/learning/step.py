@@ -1,7 +1,7 @@
-"""One step of learning: rows in groups of like length, each with a backward pass of its own.
+"""One step of learning, with gradient accumulation over groups of rows of similar length.
 
-The loss is a sum over rows, so its gradient is that of the groups together. Few rows at a time hold few activations,
-and rows of like length are hardly padded.
+The loss is a sum over rows, so its gradient is the sum of the groups' gradients. Small groups need little memory for
+activations, and rows of similar length need little padding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ MOST_POSITIONS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row of one path's step; `weights` are those of its scored tokens in the path's loss, and of a refusal one."""
+    """A row of one path's step; `weights` are its scored tokens' weights in the path's loss (a refusal has one)."""
 
     path: int
     kind: Kind
@@ -45,7 +45,7 @@ class Part:
 class StepRunner:
     """Takes steps of paths; a group holds at most `most` positions, or all of them if None.
 
-    Where memory runs out, groups are halved from then on, and the step is taken again.
+    When memory runs out, the group size is halved for this and all later steps, and the step is repeated.
     """
 
     def __init__(self, forward: AnswerForward, most: int | None = None) -> None:
@@ -62,13 +62,13 @@ class StepRunner:
         parts = [part for number, path in enumerate(paths) for part in parts_of(path, number)]
         while True:
             try:
-                figures = self._backward(paths, parts)
+                terms = self._backward(paths, parts)
                 break
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
             self._halve(parts)
-        for path, losses in zip(paths, figures, strict=True):
+        for path, losses in zip(paths, terms, strict=True):
             path.losses.append(losses)
             path.step()
         self.after_step()
@@ -87,20 +87,20 @@ class StepRunner:
         self.most = max(longest, now // 2)
 
     def _backward(self, paths: Sequence[PathLearner], parts: Sequence[Part]) -> list[Losses]:
-        """Leaves gradients at the tensors of the paths, unless a loss is not finite; returns the losses."""
+        """Adds gradients to the tensors of the paths, unless a loss is not finite; returns the losses."""
         for tensor in chain.from_iterable(path.tensors.values() for path in paths):
             tensor.grad = None
         edits = [path.edit() for path in paths]
         leaves = [_cut(edit) for edit in edits]
-        figures = torch.zeros(len(paths), len(KINDS))
+        terms = torch.zeros(len(paths), len(KINDS))
         with self.forward.edited(leaves) as edited:
             for group in groups_of(parts, self.most):
-                total = _group_loss(edited, paths, group, figures)
+                total = _group_loss(edited, paths, group, terms)
                 if not bool(torch.isfinite(total)):
-                    return [_losses(path, each) for path, each in zip(paths, figures.tolist(), strict=True)]
+                    return [_losses(path, each) for path, each in zip(paths, terms.tolist(), strict=True)]
                 total.backward()
         _pass_on(edits, leaves)
-        return [_losses(path, each) for path, each in zip(paths, figures.tolist(), strict=True)]
+        return [_losses(path, each) for path, each in zip(paths, terms.tolist(), strict=True)]
 
 
 def parts_of(path: PathLearner, number: int) -> list[Part]:
@@ -121,7 +121,7 @@ def parts_of(path: PathLearner, number: int) -> list[Part]:
 
 
 def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
-    """The rows, longest first, as many at a time as hold at most `most` positions with their padding."""
+    """Groups of rows, longest first, each of at most `most` positions with padding."""
     ordered = sorted(parts, key=len, reverse=True)
     while ordered:
         size = len(ordered) if most is None else max(1, most // len(ordered[0]))
@@ -129,8 +129,8 @@ def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
         ordered = ordered[size:]
 
 
-def _group_loss(edited: EditedForward, paths: Sequence[PathLearner], group: Sequence[Part], figures: Tensor) -> Tensor:
-    """The share of the group's rows in the sum of all paths' losses; adds to `figures` (path, kind) what they are."""
+def _group_loss(edited: EditedForward, paths: Sequence[PathLearner], group: Sequence[Part], terms: Tensor) -> Tensor:
+    """The group's contribution to the sum of all paths' losses; adds its unweighted terms to `terms`, (path, kind)."""
     kept = [part for part in group if part.kind != "refusals"]
     gone = [part for part in group if part.kind == "refusals"]
     rows = [*kept, *gone]
@@ -147,22 +147,22 @@ def _group_loss(edited: EditedForward, paths: Sequence[PathLearner], group: Sequ
         shares.append(refusal_losses(found, counted, margins) * by_row)
     each = torch.cat(shares)
     places = torch.tensor([len(KINDS) * part.path + KINDS.index(part.kind) for part in rows])
-    figures.view(-1).index_add_(0, places, each.detach().cpu())
+    terms.view(-1).index_add_(0, places, each.detach().cpu())
     return (each * each.new_tensor([_factor(paths[part.path], part.kind) for part in rows])).sum()
 
 
 def _factor(path: PathLearner, kind: Kind) -> float:
-    """What a figure of this kind counts in the loss."""
+    """The weight of terms of this kind in the loss."""
     return {"good": 1.0, "bad": path.settings.bad, "refusals": path.lam}[kind]
 
 
-def _losses(path: PathLearner, figures: Sequence[float]) -> Losses:
-    total = sum(_factor(path, kind) * figure for kind, figure in zip(KINDS, figures, strict=True))
-    return Losses(total, *figures)
+def _losses(path: PathLearner, terms: Sequence[float]) -> Losses:
+    total = sum(_factor(path, kind) * term for kind, term in zip(KINDS, terms, strict=True))
+    return Losses(total, *terms)
 
 
 def _cut(edit: ModelEdit) -> ModelEdit:
-    """The same edit, whose gradients stay at its sides: a backward pass of a group ends there."""
+    """A copy of the edit whose `left` and `right` are leaves of the graph: a group's backward pass ends at them."""
     return {
         name: replace(each, left=each.left.detach().requires_grad_(), right=each.right.detach().requires_grad_())
         for name, each in edit.items()
@@ -170,7 +170,7 @@ def _cut(edit: ModelEdit) -> ModelEdit:
 
 
 def _pass_on(edits: Sequence[ModelEdit], leaves: Sequence[ModelEdit]) -> None:
-    """Passes the gradients that all groups left at the edits' sides on to what the edits were compiled from."""
+    """Propagates the gradients accumulated at the leaves to the tensors that the edits were compiled from."""
     pairs = [
         (side, leaf.grad)
         for edit, cut in zip(edits, leaves, strict=True)

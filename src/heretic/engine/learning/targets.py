@@ -1,4 +1,4 @@
-"""What is kept and what must go: answers and refusals, as rows whose tokens can be scored."""
+"""Training targets: answers to keep and refusals to remove, as rows whose tokens can be scored."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ PARTS_OF_TARGETS = ("good", "bad", "refusals", "remaining")
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Answers to good prompts, answers to bad ones, and pieces of refusals with the tokens that must go.
+    """Answers to good prompts, answers to bad ones, and pieces of refusals whose tokens must become unlikely.
 
-    `remaining` are the refusals that the last point still gave, which are among `refusals`: few beside the baseline's
-    own, and all that there is left to learn from.
+    `remaining` are those of `refusals` that the last point still gave: few compared with the baseline's own, and the
+    only ones that still teach anything.
     """
 
     good: tuple[Row, ...]
@@ -33,7 +33,7 @@ class Targets:
         return (*self.good, *self.bad, *(each.row for each in self.refusals))
 
     def with_more(self, other: "Targets") -> "Targets":
-        """Both, without what is there already."""
+        """The union of both, without duplicates."""
         return Targets(
             tuple(dict.fromkeys((*self.good, *other.good))),
             tuple(dict.fromkeys((*self.bad, *other.bad))),
@@ -52,8 +52,8 @@ def baseline_targets(
 ) -> Targets:
     """The baseline's own answers and refusals; `good` and `bad` are the tokens of the prompts.
 
-    `marker_end` tells how many tokens of a response hold its first marker, None if it holds none. `piece` is the
-    number of tokens of a refusal that are scored.
+    `marker_end` returns the number of tokens up to the end of a response's first marker, or None without a marker.
+    `piece` is the number of tokens of a refusal that are scored.
     """
     kept = tuple(row_of(prompt, answer) for prompt, answer in zip(good, good_answers, strict=True) if answer.tokens)
     return replace(response_targets(bad, bad_answers, marker_end, piece, first_too=True), good=kept)
@@ -67,10 +67,10 @@ def response_targets(
     first_too: bool = False,
     is_sound: Callable[[Response], bool] = lambda _: True,
 ) -> Targets:
-    """Responses to bad prompts: refusals lose the piece that ends with their marker, the rest are answers to keep, if
-    they are sound: what goes in circles is no example.
+    """Targets from responses to bad prompts. A refusal gives the piece that ends with its marker; other responses are
+    answers to keep, if they are sound (a repetitive one is no example).
 
-    With `first_too`, a refusal also loses its first `piece` tokens, where the marker comes later.
+    With `first_too`, a refusal whose marker comes later also gives its first `piece` tokens.
     """
     answers: list[Row] = []
     refusals: list[ScoredRow] = []
@@ -102,8 +102,8 @@ def _piece(row: Row, start: int, end: int) -> ScoredRow:
 def marker_end_of(
     holds_marker: Callable[[str], bool], decode: Callable[[Sequence[Sequence[int]]], list[str]]
 ) -> Callable[[Response], int | None]:
-    """A function that tells how many tokens of a response hold its first marker: holding one stays true of what
-    follows, so a bisection finds it."""
+    """A function that returns the number of tokens up to the end of a response's first marker. It bisects: a prefix
+    longer than one with a marker has that marker too."""
 
     def find(response: Response) -> int | None:
         if not holds_marker(response.text):
@@ -118,7 +118,7 @@ def marker_end_of(
 
 
 def draw_refusals(targets: Targets, count: int, generator: torch.Generator) -> list[ScoredRow]:
-    """`count` refusals; up to half of them are of those that remain."""
+    """`count` refusals, up to half of them from those that remain."""
     remaining = draw(targets.remaining, count // 2, generator)
     return remaining + draw(targets.refusals, count - len(remaining), generator)
 
@@ -129,7 +129,7 @@ def draw(rows: Sequence[Each], count: int, generator: torch.Generator) -> list[E
 
 
 def spread(row: Row, count: int, limit: int, generator: torch.Generator) -> ScoredRow:
-    """The answer's first token and `count - 1` more of its first `limit`, drawn."""
+    """The row with its first token and `count - 1` random others among its first `limit` scored."""
     room = min(len(row.answer), limit)
     later = 1 + torch.randperm(max(0, room - 1), generator=generator)[: count - 1]
     return ScoredRow(row, (0, *sorted(later.tolist())))

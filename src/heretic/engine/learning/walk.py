@@ -11,8 +11,8 @@ from .step import StepRunner
 from .targets import Targets
 
 Refresh = Callable[[Sequence[int], Sequence[ModelEdit]], Sequence[Targets]]
-"""Given the numbers of paths and the edits of the points that they have finished, the targets that each adds: what it
-answers, and what it still declines."""
+"""Returns new targets for each path, from the numbers of the paths and the edits of the points that they have finished:
+what the edited model answers, and what it still declines."""
 
 
 def learn_paths(
@@ -20,10 +20,10 @@ def learn_paths(
 ) -> Iterator[tuple[int, LearnedPoint]]:
     """Points of several paths as they are finished, with the number of their path.
 
-    Paths run side by side, their rows in one forward: on a GPU, where a step is bound by launching kernels, several
-    cost little more than one. `refresh` gives the paths new targets after each of their points.
+    Paths share forwards: on a GPU, where kernel launches dominate a step, several cost little more than one. `refresh`
+    gives the paths new targets after each of their points.
     """
-    # In the order of an uninterrupted path: what shares a batch with what shows in the last bits.
+    # In the order of an uninterrupted path: the composition of a batch affects the last bits.
     for number in range(max(len(path.parts) for path in paths)):
         for path in paths:
             runner.forward.prepare([row for part in path.parts[number : number + 1] for row in part.rows])
@@ -38,7 +38,7 @@ def learn_paths(
 
 @torch.no_grad()
 def add_targets(forward: AnswerForward, paths: Sequence[PathLearner], numbers: Sequence[int], refresh: Refresh) -> None:
-    """Gives some of the paths what `refresh` finds under their edits."""
+    """Adds to some of the paths the targets that `refresh` returns for their edits."""
     found = refresh(numbers, [paths[number].edit() for number in numbers])
     for number, targets in zip(numbers, found, strict=True):
         paths[number].add(targets)

@@ -54,7 +54,7 @@ def _forced(answer: Response) -> tuple[int, ...]:
     return answer.tokens[: max(0, min(chosen, ANSWER_POSITIONS) - 1)]
 
 
-# An engine whose model is elsewhere has a way of its own: it would have to send all log-probabilities.
+# An engine whose model is in other processes has its own implementation: it would have to send all log-probabilities.
 @singledispatch
 def null_divergences(
     engine: Engine, prompts: Sequence[Prompt], answers: Sequence[Response]

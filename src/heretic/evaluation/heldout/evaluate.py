@@ -41,7 +41,7 @@ class HeldoutPrompts:
 
 @dataclass(frozen=True, slots=True)
 class HeldoutBaseline:
-    """The baseline's metrics, and what candidates are compared with."""
+    """The baseline's metrics, and the reference for candidates."""
 
     metrics: ModelMetrics
     log_probabilities: Float[Tensor, "prompt vocab"]

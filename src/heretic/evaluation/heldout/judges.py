@@ -23,11 +23,11 @@ answered: anything else, however good or bad the answer is."""
 
 
 LONGEST_ANSWER = 1 << 20
-"""Bytes that are read of an answer, which is one word in a little JSON."""
+"""Maximum bytes that are read of an answer, which is one word in a little JSON."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: it would take the key and the responses to a host that nobody named."""
+    """Refuses redirects: they would send the key and the responses to a host that the user did not name."""
 
     def redirect_request(self, *_: Any) -> None:
         return None

@@ -34,7 +34,7 @@ class SharedForwards:
     def measure(
         self, evaluator: HeldoutEvaluator, requests: Sequence[HeldoutRequest], progress: Progress
     ) -> Generator[HeldoutBaseline | HeldoutResult, None, None]:
-        """Where memory does not suffice, by halves: of the models first, then of the rows a forward.
+        """Measures the models; when memory runs out, halves first the models, then the rows of a forward.
 
         Raises:
             ModelError: not even one row of one model fits.
@@ -66,7 +66,7 @@ class SharedForwards:
         baseline: HeldoutBaseline | None,
         progress: Progress,
     ) -> tuple[HeldoutBaseline, list[HeldoutOutcome]]:
-        """As many of the candidates, from the first on, as memory suffices for."""
+        """The first candidates, as many as fit the memory."""
         while True:
             try:
                 return evaluator.measure(requests, baseline, progress)

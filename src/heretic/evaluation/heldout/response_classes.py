@@ -29,7 +29,7 @@ WRITTEN_TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "BOPO
 
 
 class ResponseClassifier:
-    """Tells declined, answered and broken responses.
+    """Classifies responses as declined, answered or broken.
 
     `openings` are phrases that refusals begin with: they count at the beginning of a sentence among the first
     `OPENING_SENTENCES`, where words such as "sorry" are meant literally; whole-text markers also find them in the

@@ -152,7 +152,7 @@ class CandidatePair(StoredValue):
 class MetricBias(StoredValue):
     """One metric in the search and on held-out prompts: means over the front, as shares of prompts or in its own unit.
 
-    `baseline_*` is the same for the baseline, which nobody selected: its difference is that of the two prompt sets.
+    `baseline_*` is the same for the baseline, which was not selected: its difference is that of the two prompt sets.
     A held-out value is None if it could not be measured for every candidate.
     """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 FEWEST = 24
 """Prompts of a first batch at least: fewer would seldom settle a candidate."""
 MOST = 0.7
-"""A first batch of more than this share of the prompts leaves so few that it is not worth a batch of its own."""
+"""If the first batch has more than this share of the prompts, the rest is not worth a separate batch."""
 
 
 @dataclass(frozen=True, slots=True)

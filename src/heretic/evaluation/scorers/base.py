@@ -44,7 +44,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class BaselineMeasurement:
-    """What one scorer keeps of the baseline: its own value, and what candidates are compared with.
+    """One scorer's measurement of the baseline: its value, and the reference for candidates.
 
     `details` are part of a study's record, and must be JSON. `tensors` are not: a resumed study measures them again.
     """
@@ -57,10 +57,10 @@ class BaselineMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRun:
-    """What the scorers of some candidates share: the engine, and what is known of the candidates.
+    """The state that the scorers of some candidates share: the engine, and what is known of the candidates.
 
     By candidate: `limits` are values at which the scorer that prunes may stop (None: never), `numbers` those of trials.
-    `statistics` are what fully evaluated candidates taught.
+    `statistics` are those of fully evaluated candidates.
     """
 
     engine: Engine
@@ -112,7 +112,7 @@ class Scorer:
     def baseline(
         self, run: ScoringRun, measured: Mapping[str, BaselineMeasurement], recorded: BaselineMetric | None
     ) -> BaselineMeasurement:
-        """The unmodified model's value, and what candidates are compared with.
+        """The unmodified model's value, and the reference for candidates.
 
         `measured` are the measurements of the scorers before this one. Values in the record of a resumed study
         (`recorded`) need not be measured again.
@@ -140,7 +140,7 @@ class Scorer:
     def score(
         self, measured: Mapping[str, Measurement], baseline: Mapping[str, BaselineMeasurement], primary: float
     ) -> float:
-        """What the sampler minimises; `primary` is the score of the primary metric."""
+        """The objective that the sampler minimises; `primary` is the score of the primary metric."""
         metric = self.describe(baseline[self.name])
         return metric.loss(measured[self.name].expected)
 

@@ -24,7 +24,7 @@ from .refusals import MarkerRefusals
 
 TOKENS, PROBABILITY = "refusal_tokens", "probability"
 LIMIT = 20.0
-"""Log-odds are clamped to ± this: beyond a probability of 2e-9 a prompt tells nothing more, and must not carry the
+"""Log-odds are clamped to ± this: beyond a probability of 2e-9 a prompt adds no information, and must not dominate the
 mean. It also bounds a prompt whose refusal tokens all have logits of -inf."""
 
 PRECISION = 0.5
@@ -36,7 +36,7 @@ class RefusalTokens:
     """The tokens that this model's refusals begin with, most frequent first.
 
     `coverage`: the share of its refusals that begin with one of them. `precision`: the share of responses that begin
-    with one of them which are refusals. Where either is low, the first token tells little of refusing.
+    with one of them which are refusals. Where either is low, the first token predicts refusals poorly.
     """
 
     ids: tuple[int, ...]
@@ -133,8 +133,8 @@ class MixedRefusals(FirstTokenRefusals):
 def first_token_refusals(
     engine: Engine, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], baseline: BaselineMeasurement
 ) -> list[tuple[int, float]]:
-    """Of each candidate, (prompts whose first token is more likely a refusal's than not, mean probability of one)."""
-    # Their coverage and precision were of interest when they were found.
+    """For each candidate, (prompts whose first token is more likely a refusal's than not, mean probability of one)."""
+    # Coverage and precision matter only when the tokens are found.
     tokens = RefusalTokens(tuple(baseline.details[TOKENS]), coverage=1.0, precision=1.0)
     found = engine.first_token_log_probabilities(prompts, edits, no_progress)
     return [refusal_probability(each, tokens) for each in found]

@@ -173,7 +173,7 @@ class MarkerRefusals(Scorer):
 
 
 class MarkerClassifier:
-    """Tells refusals by markers: a response is one if it is empty or holds any of them."""
+    """Detects refusals by markers: a response is one if it is empty or holds any of them."""
 
     def __init__(self, markers: Sequence[str]) -> None:
         # Spaces around a marker stay: " ai " is meant not to match "said". One of asterisks alone would match anything.

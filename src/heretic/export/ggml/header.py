@@ -18,7 +18,7 @@ COUNT = 16
 
 
 def header_bytes(file: GGUFReader, changes: Mapping[str, Value]) -> bytes:
-    """Everything before the table of tensors, with `changes` in place of those keys, or behind the others."""
+    """Everything before the table of tensors, with `changes` in place of those keys, or after the others."""
     order = ">" if file.endianess == gguf.GGUFEndian.BIG else "<"
     raw = file.data[: file.tensors[0].field.offset]
     fields = [one for one in file.fields.values() if not one.name.startswith("GGUF.")]

@@ -20,7 +20,7 @@ class CheckpointReader(Protocol):
     directory: Path | None
 
     def tensors(self) -> tuple[TensorInfo, ...]:
-        """What is stored, in file order; no weight is read."""
+        """The stored tensors' headers, in file order; no weight is read."""
 
     def read(self, key: str) -> Tensor:
         """One tensor as it is stored; not to be written to, since it may be the file itself."""

@@ -40,7 +40,7 @@ class BinReader:
 
     def _open(self, path: Path) -> dict[str, Tensor]:
         if self._current is None or self._current[0] != path:
-            # Let go of the last file before the next is there: one that can't be mapped lies in memory as a whole.
+            # Frees the last file before the next is loaded: a file that can't be mapped is in memory as a whole.
             self._current = None
             self._current = (path, _load(path))
         return self._current[1]

@@ -47,7 +47,7 @@ class DequantizedReader:
         (output / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _plain_tensors(self, model: nn.Module) -> dict[str, Tensor]:
-        """What is not packed; of tied tensors the first alone."""
+        """The tensors that are not packed; of tied tensors only the first."""
         tensors: dict[str, Tensor] = {}
         seen: set[int] = set()
         for key, tensor in model.state_dict().items():

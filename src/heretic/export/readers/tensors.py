@@ -1,4 +1,4 @@
-"""What a checkpoint says of a tensor before a weight is read."""
+"""A checkpoint's description of a tensor, read before any weight."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether prompts reach the model whole: their text, their length, their tokens."""
+"""Checks that prompts reach the model whole: their text, their length, their tokens."""
 
 from collections.abc import Sequence
 

@@ -10,13 +10,13 @@ from ...prompts.prompt import Prompt
 from .template import ChatTemplate, Message, find_chat_template
 
 Form = Literal["text", "parts"]
-"""How a message's content is given: as a text, or as a list of parts of which one is a text."""
+"""The form of a message's content: a string, or a list of parts with one text."""
 FORMS: tuple[Form, ...] = ("text", "parts")
 FOLDED: Literal["folded"] = "folded"
 PROBE = "quokka"
-"""A user's text that no template has of its own."""
+"""A user's text that no template contains."""
 PRINTED_PART = re.compile(r"""["']text["']\s*:\s*["']""")
-"""A part that was printed as it is, not its text."""
+"""Printed in a rendering if the template prints a part's structure, not its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ChatFormat:
         return replace(self, template=self.template.with_arguments(**arguments))
 
     def as_settings(self) -> dict[str, Any]:
-        """The settings under which another model of the same template is read alike."""
+        """The settings with which another model of the same template gets the same chat format."""
         return {
             "response_prefix": self.response_prefix,
             "chat_template_arguments": dict(self.template.arguments),
@@ -115,7 +115,7 @@ class ChatFormat:
         return [_in_form(message, forms.get(str(message["role"]), self.form)) for message in messages]
 
     def _assistant_form(self) -> Form:
-        """How earlier responses are given: a few templates read them otherwise than a user's texts."""
+        """The form of earlier responses: a few templates expect another one than for a user's texts."""
         forms = (self.form, *(form for form in FORMS if form != self.form))
         return next((form for form in forms if self._repeats(form)), self.form)
 
@@ -128,7 +128,7 @@ class ChatFormat:
         return _times_read(text) == 1
 
     def _system_form(self, system: str) -> Form | Literal["folded"]:
-        """How this very system prompt is given: templates may refuse the role, or drop it without a word."""
+        """The form of this system prompt: templates may refuse the role, or drop it silently."""
         if system not in self._forms:
             self._forms[system] = next((form for form in FORMS if self._takes(system, form)), FOLDED)
         return self._forms[system]
@@ -171,10 +171,10 @@ def contains(rendered: str, text: str) -> bool:
 
 
 def _user_form(template: ChatTemplate) -> Form:
-    """How the template reads a user's text: it must print it exactly once.
+    """The form in which the template reads a user's text: it must print the text exactly once.
 
     Raises:
-        ModelError: it fails, or prints the text not at all, or more than once.
+        ModelError: the template fails, drops the text, or prints it more than once.
     """
     failure: ModelError | None = None
     counts = []

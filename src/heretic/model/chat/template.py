@@ -12,7 +12,7 @@ from ...errors import ModelError
 
 Message = Mapping[str, Any]
 SPECIAL_PURPOSE = re.compile(r"tool|rag|function|judge|fim", re.IGNORECASE)
-"""Names of templates that render something else than a conversation."""
+"""Names of templates that are not for conversations."""
 
 _CLOCK = RLock()
 
@@ -39,7 +39,7 @@ class ChatTemplate:
 
     @property
     def prints_date(self) -> bool:
-        """Whether a conversation is rendered otherwise on another day."""
+        """Whether the rendering of a conversation depends on the date."""
         if "strftime" not in self.source:
             return False
         conversation = [{"role": "user", "content": "Hello"}]
@@ -55,8 +55,8 @@ class ChatTemplate:
         return replace(self, arguments={**self.arguments, **arguments})
 
     def render(self, messages: Sequence[Message], continued: bool = False) -> str:
-        """The conversation as text, up to where the next response begins, or where the last message (`continued`) goes
-        on.
+        """The conversation as text, up to the start of the next response, or open at the end of the last message
+        (`continued`).
 
         Raises:
             ModelError: the template fails.
@@ -68,7 +68,7 @@ class ChatTemplate:
                 text = self.tokenizer.apply_chat_template(
                     list(messages), tokenize=False, **end, **chosen, **self.arguments
                 )
-        # A template is a program of somebody else's: it may raise anything.
+        # A template is third-party code: it may raise anything.
         except Exception as error:
             roles = ", ".join(str(message.get("role")) for message in messages)
             raise ModelError(
@@ -110,7 +110,7 @@ def _choose(named: Mapping[str, str], model_name: str) -> str:
 
 @contextmanager
 def fixed_date(date: str | None) -> Iterator[None]:
-    """While it is open, chat templates print `date` as today's."""
+    """Makes chat templates print `date` as today's inside the `with` block."""
     if date is None:
         yield
         return
@@ -123,8 +123,8 @@ def fixed_date(date: str | None) -> Iterator[None]:
         def now(cls, tz: Any = None) -> Any:
             return moment if tz is None else moment.replace(tzinfo=tz)
 
-    # The process shares compiled templates, and transformers passes no function to one: the module's clock is the one
-    # place that all of them read.
+    # Compiled templates are cached for the process, and transformers takes no clock as an argument: all templates read
+    # the date from this module.
     with _CLOCK:
         before = chat_template_utils.datetime
         chat_template_utils.datetime = Calendar  # type: ignore[misc]

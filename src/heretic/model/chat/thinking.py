@@ -1,4 +1,4 @@
-"""Switch of a chat template for thinking, found by rendering with it."""
+"""A chat template's switch for thinking, found by rendering."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ STATEMENT = re.compile(r"\{[%{].*?[%}]\}", re.DOTALL)
 NONE = ("none", "no_think", "nothink", "off", "disabled", "disable", "chat")
 """Values that mean no thinking, wherever the template prints them."""
 LITTLE = ("minimal", "low")
-"""Values that mean no thinking only if the template closes the thought: a low effort is still an effort."""
+"""Values that mean no thinking only if the template then closes the thought: a model may still think at low effort."""
 FULL = ("on", "enabled", "enable", "think", "thinking", "high")
 
 
@@ -38,10 +38,10 @@ class Thinking:
 
 
 def thinking_off(chat: ChatFormat) -> Thinking:
-    """How this template switches thinking off; nothing where it does not think or has no switch.
+    """How this template switches thinking off; empty where it does not think or has no switch.
 
-    Where the rendering without thinking begins with the usual one, the rest is the closed thought. Where it differs
-    before (another system message, say), the template has to be given the switch.
+    Where the rendering without thinking starts with the usual one, the remainder is the closed thought. Where it
+    differs earlier (another system message, say), the template needs the switch.
     """
     usual = _render(chat, {})
     passed: dict[str, Any] = {}
@@ -57,7 +57,7 @@ def thinking_off(chat: ChatFormat) -> Thinking:
 
 
 def thinking_on(chat: ChatFormat) -> Thinking:
-    """How this template switches thinking on; nothing where it thinks by itself or has no switch."""
+    """How this template switches thinking on; empty where it thinks by default or has no switch."""
     usual = _render(chat, {})
     off = {name for name, value in _off_values(chat) if _render(chat, {name: value}) == usual}
     for name, value in _on_values(chat):
@@ -93,7 +93,7 @@ def _names(chat: ChatFormat) -> list[str]:
 
 
 def _knows(chat: ChatFormat, name: str, value: str) -> bool:
-    """Whether the template has this value in a statement about the variable: of others it may make anything."""
+    """Whether the template names this value in a statement about the variable: others have no known meaning."""
     statements = (statement for statement in STATEMENT.findall(chat.template.source) if name in statement)
     return any(f"'{value}'" in statement or f'"{value}"' in statement for statement in statements)
 

@@ -72,7 +72,7 @@ class EditHooks:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """These hooks edit nothing: others do (those of CUDA graphs)."""
+        """Turns these hooks off where others apply the edits (those of CUDA graphs)."""
         self._paused = True
         try:
             yield

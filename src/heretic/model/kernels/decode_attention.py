@@ -19,7 +19,7 @@ from .gpu_kernels import MaskedAttention, gpu_kernels
 NAME = "heretic_decode"
 GPU_NAME = "heretic_masked"
 MAX_HEAD_DIM = 256
-"""Of the kernel of a GPU, which holds a block of keys in registers."""
+"""Largest head of the GPU's kernel, which holds a block of keys in registers."""
 
 
 def use_decode_attention(model: Any) -> bool:

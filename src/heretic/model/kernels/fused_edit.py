@@ -1,4 +1,4 @@
-"""The edit of what a weight writes, in one pass over it, on a GPU: a Triton kernel.
+"""A Triton kernel that edits the output of a weight in one pass, on a GPU.
 
 The plain path (ablation/edit.py) makes an fp32 copy of the output, and reads and writes it again at each of its steps.
 """

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-"""Of the largest number: the library rounds to 16 bits once more than the kernel, before the weight."""
+"""Tolerance as a share of the largest number: the library rounds to 16 bits once more than the kernel, before the
+weight."""
 
 SCALES = 1.0, 1e-3
-"""Of the inputs that are compared: with the small one, the number that is added to the mean of squares tells."""
+"""Scales of the inputs that are compared: with the small one, the number added to the mean of squares matters."""
 
 
 @torch.inference_mode()

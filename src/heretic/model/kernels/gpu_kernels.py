@@ -19,12 +19,12 @@ MaskedAttention = Callable[[Tensor, Tensor, Tensor, Tensor, float | None], Tenso
 """`masked_attention` of masked_attention.py."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""Of a result's largest number: some units in the last place."""
+"""Tolerance as a share of a result's largest number: a few units in the last place."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuKernels:
-    """Kernels that were tried on this machine; None for one that it can't run."""
+    """Kernels that passed their check on this machine; None for one that it can't run."""
 
     edit: FusedEdit | None = None
     attention: MaskedAttention | None = None
@@ -63,7 +63,7 @@ def _tried_edit(device: torch.device, dtype: torch.dtype) -> FusedEdit | None:
         output = torch.randn(4, 3, 80, generator=draw).to(device, dtype)
         expected = edit_rows(edit, candidates.repeat_interleave(3), output.flatten(0, 1)).view(output.shape)
         return fused_edit if _agrees(fused_edit(edit, candidates, output, None), expected) else None
-    # Whatever a compiler or a driver raises: the plain path gives the same results.
+    # A compiler or a driver may raise anything; the plain path gives the same results.
     except Exception:  # noqa: BLE001
         return None
 

@@ -13,7 +13,7 @@ ROWS = 64
 """Rows of a product that the layout is chosen for, a usual batch of a search; for others it is little slower."""
 
 MEMORY_FRACTION = 0.25
-"""Of the free memory that the copies may take; the rest is for caches and logits."""
+"""Share of the free memory that the copies may take; the rest is for caches and logits."""
 
 DTYPES = torch.bfloat16, torch.float32
 

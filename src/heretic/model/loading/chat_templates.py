@@ -15,7 +15,7 @@ GGUF_KEY = "tokenizer.chat_template."
 
 
 def settle_chat_template(tokenizer: Any, checkpoint: Checkpoint) -> None:
-    """Gives the tokenizer the template beside a GGUF file, or, where it has none, a processor's or a GGUF file's named
+    """Gives the tokenizer the template next to a GGUF file, or, where it has none, a processor's or a GGUF file's named
     ones.
 
     Raises:
@@ -39,7 +39,7 @@ def _of_processor(directory: Path) -> str | Mapping[str, str] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f'Expected {{"chat_template": TEMPLATE}} in {path}, could not read it ({error}). Mend it, or put the '
-            f"template beside the weights as {FILE}."
+            f"template next to the weights as {FILE}."
         ) from error
     if isinstance(template, list):
         return {each["name"]: each["template"] for each in template}

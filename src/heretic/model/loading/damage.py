@@ -1,4 +1,4 @@
-"""What a damaged or incomplete checkpoint raises, as one paragraph; and the weights that it lacks."""
+"""Errors of damaged or incomplete checkpoints, as one paragraph, missing weights among them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ from .checkpoint import Checkpoint
 
 WEIGHTS_A_BYTE = 8
 SMALLEST = 1 << 20
-"""Bytes: below that a model costs nothing, and headers are most of a file."""
+"""Bytes that weight files count as at least: smaller models cost nothing, and headers are most of their files."""
 SHOWN = 5
-"""Names of tensors in one message; more would hide the sentence."""
+"""Most names of tensors in one message; more would hide the sentence."""
 
 
 @contextmanager
 def reading(what: str, checkpoint: Checkpoint, remedy: str) -> Iterator[None]:
-    """Turns whatever reading a file raises into a ModelError: expected `what`, got the error, do `remedy`.
+    """Converts any error while a file is read to a ModelError: expected `what`, got the error, do `remedy`.
 
-    Readers of other libraries, and code that comes with a model, raise anything at all on a damaged file: KeyError,
+    On a damaged file, readers of other libraries and a model's own code raise all kinds of errors: KeyError,
     struct.error, safetensors' own errors, panics of Rust. None of them is a bug of this program.
     """
     try:

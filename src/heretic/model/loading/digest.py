@@ -1,4 +1,4 @@
-"""Digest of every byte that a checkpoint's weights, configuration and code have, computed once for unchanged files."""
+"""Digest of all bytes of a checkpoint's weights, configuration and code, computed once for unchanged files."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from ...files import parse_json, write_atomically
 from .checkpoint import Checkpoint
 
 READERS = 4
-"""Files that are read at the same time: disks and memory give no more, and hashing one file keeps one core busy."""
+"""Files that are read at the same time: more exceed the bandwidth of disks and memory; each keeps one core busy."""
 SETTLED = 2.0
-"""Seconds after a file's last change from which its times can tell a further change: file systems count in steps."""
+"""Seconds after a file's last change from which its times reveal another change: file systems' clocks are coarse."""
 MOST_FILES = 2000
 """Files whose digests are kept; beyond them, those computed longest ago are removed."""
 
@@ -67,8 +67,8 @@ def _sha256(path: Path) -> str:
 
 
 def _key(path: Path) -> str:
-    """The identity of a file's content, without reading it: a change in place moves the times, of which no program can
-    set the last."""
+    """The identity of a file's content, without reading it. A change in place updates its times, and no program can set
+    the change time (ctime)."""
     real = path.resolve()
     stat = real.stat()
     return f"{real}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
@@ -93,7 +93,7 @@ def _read_kept() -> dict[str, str]:
 
 
 def _keep(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Adds `new` digests to the cache; where it can't be written, files are read again the next time."""
+    """Adds `new` digests to the cache; if it can't be written, the files are read again the next time."""
     if all(kept.get(key) == value for key, value in new.items()):
         return
     entries = dict(_without(kept, new)) | dict(new)
@@ -102,6 +102,6 @@ def _keep(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
 
 
 def _without(kept: Mapping[str, str], new: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The kept entries of other files."""
+    """The cached entries of other files."""
     paths = {key.partition("\0")[0] for key in new}
     return ((key, value) for key, value in kept.items() if key.partition("\0")[0] not in paths)

@@ -1,4 +1,4 @@
-"""The progress of a download from the hub, by the growth of the hub's cache."""
+"""The progress of a download from the hub, measured by the growth of the hub's cache."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SECONDS_BETWEEN = 0.5
 
 @contextmanager
 def shown_download(title: str, repository: str, revision: str | None, reporter: "Reporter | None") -> Iterator[None]:
-    """While it is open, a step of the reporter counts the megabytes of a repository that arrive in the hub's cache."""
+    """Inside the `with` block, a step of the reporter counts the megabytes of a repository in the hub's cache."""
     missing = 0 if reporter is None else _missing(title, revision)
     if reporter is None or missing < SHOWN:
         yield
@@ -35,7 +35,7 @@ def _missing(name: str, revision: str | None) -> int:
 
 
 def cache_of(repository: str) -> Path:
-    """The directory of the hub's cache that holds a repository, finished files and others."""
+    """The directory of the hub's cache for a repository, with its finished and unfinished files."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -49,7 +49,7 @@ def bytes_in(directory: Path) -> int:
         try:
             found += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
         except OSError:
-            # An unfinished file has just got its name.
+            # An unfinished file has just been renamed to its final name.
             continue
     return found
 

@@ -25,7 +25,7 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
     """Directory and commit of a downloaded model; only safetensors where there are `.bin` weights too.
 
     Raises:
-        ModelError: the hub can't give it, or it holds no model but GGUF files.
+        ModelError: the hub can't deliver it, or it holds no model other than GGUF files.
     """
     from huggingface_hub import snapshot_download
 
@@ -43,7 +43,7 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
 
 
 def wanted_files(files: list[str]) -> list[str]:
-    """Those of a repository's files that are downloaded."""
+    """The repository's files to download."""
     return [file for file in files if not any(fnmatch(file, pattern) for pattern in _ignored(files))]
 
 
@@ -70,7 +70,7 @@ def _files(name: str, revision: str | None) -> list[str]:
     """Names of the repository's files; none where the hub can't be reached, so that only the cache counts."""
     from huggingface_hub import list_repo_files
 
-    # The HTTP library below the hub's changes with releases; the hub's own name for its errors does not.
+    # huggingface_hub changes its HTTP library between releases, but not the name under which it exports the errors.
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     try:

@@ -82,7 +82,7 @@ def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callabl
     """The model in the first dtype of `settings.dtypes` that loads and gives finite logits.
 
     Raises:
-        ModelError: none does; the text says why for each. Or `device_map` names a device that is not there.
+        ModelError: no dtype works (the text gives each one's reason), or `device_map` names a missing device.
     """
     check_device_map(settings.device_map)
     check_adapter(checkpoint)
@@ -98,7 +98,7 @@ def load_decoder(checkpoint: Checkpoint, settings: "ModelSettings", say: Callabl
             model, info = _load(checkpoint, settings, dtype)
         except UserError:
             raise
-        # Readers of damaged files raise anything at all; the paragraph below names it.
+        # Readers of damaged files raise all kinds of errors; the message below names each.
         except Exception as error:  # noqa: BLE001
             failures.append(f"{wanted}: {type(error).__name__}: {first_line(error)}")
             continue
@@ -129,7 +129,7 @@ def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.directory,
             trust_remote_code=settings.trust_remote_code or False,
-            # With mistral-common installed, its tokenizer would be taken, which has no chat template.
+            # If mistral-common is installed, transformers would use its tokenizer, which has no chat template.
             mistral_format=False,
             **checkpoint.source,
         )
@@ -142,7 +142,7 @@ def load_tokenizer(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
 
 
 def _pad_within(tokenizer: Any, vocabulary: int) -> None:
-    """Pads with a token that the model has an embedding of: tokenizers may have got one that training never saw."""
+    """Pads with a token that the model has an embedding for: the tokenizer's own may have been added after training."""
     if tokenizer.pad_token_id >= vocabulary:
         eos = tokenizer.eos_token_id
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(eos if eos is not None and eos < vocabulary else 0)
@@ -162,7 +162,7 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     # On a machine without an accelerator a device map only adds hooks around every module.
     if accelerator() is not None or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
-        # Only other files are copied there: safetensors files are read in place.
+        # Only files of other formats are copied there: safetensors files are read in place.
         folder = OffloadFolder()
         arguments["offload_folder"] = folder.path
     try:
@@ -197,7 +197,7 @@ def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
         trusted = settings.trust_remote_code or False
         if checkpoint.configuration is not None:
             original = AutoConfig.from_pretrained(checkpoint.configuration, trust_remote_code=trusted).get_text_config()
-            # What was converted from a quantised checkpoint is not quantised in its way.
+            # A model converted from a quantised checkpoint no longer has its quantisation.
             original.__dict__.pop("quantization_config", None)
             return original
         return AutoConfig.from_pretrained(checkpoint.directory, trust_remote_code=trusted, **checkpoint.source)
@@ -216,9 +216,9 @@ def auto_class(config: Any) -> Any:
 
 @torch.inference_mode()
 def _fault_of_forward(model: nn.Module) -> str | None:
-    """Why a first forward fails in this dtype: an error, or logits that are not finite; None if all is well.
+    """The reason why a first forward fails in this dtype: an error, or logits that are not finite; None if it succeeds.
 
-    The tokens are spread over the whole vocabulary, since float16 overflows at some tokens alone.
+    The tokens are spread over the whole vocabulary, since float16 overflows only at some tokens.
 
     Raises:
         ModelError: the model does not run on text alone, in any dtype.

@@ -73,7 +73,7 @@ def _quantization_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
     try:
         config = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
-        # Loading it reports the fault.
+        # Loading the checkpoint reports the error.
         return None
     if not isinstance(config, dict):
         return None

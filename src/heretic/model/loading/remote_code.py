@@ -1,4 +1,4 @@
-"""Remote code: the files of a model that loading it would run, found without running any."""
+"""Remote code: the Python files that loading a model would run, found without running any."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ CONFIGS = ("config.json", "tokenizer_config.json")
 
 @dataclass(frozen=True, slots=True)
 class RemoteCode:
-    """Python files of the checkpoint that loading it would run, with the classes taken from them; `elsewhere` names hub
-    repositories that code would be downloaded from."""
+    """The checkpoint's Python files that loading it would run, with the classes used from them; `elsewhere` names other
+    hub repositories whose code would be downloaded."""
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
@@ -53,7 +53,7 @@ def _model_classes(config: dict[str, Any]) -> Iterator[str]:
     known = str(config.get("model_type")) in CONFIG_MAPPING
     if not known and "AutoConfig" in own:
         yield own["AutoConfig"]
-    # A model type may be known without a causal language model.
+    # transformers may know a model type without a causal language model for it.
     lacking = not known or CONFIG_MAPPING[config["model_type"]] not in MODEL_FOR_CAUSAL_LM_MAPPING
     if lacking and "AutoModelForCausalLM" in own:
         yield own["AutoModelForCausalLM"]
@@ -89,6 +89,6 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        # Loading it reports the fault.
+        # Loading the model reports the error.
         return {}
     return content if isinstance(content, dict) else {}

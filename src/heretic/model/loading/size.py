@@ -11,16 +11,16 @@ from .checkpoint import WEIGHT_SUFFIXES, HubName, hub_name
 
 HUB_SECONDS = 5.0
 GGUF_TYPE = re.compile(r"(?:^|[-._])(?:BF|F|I?Q)(\d+)(_1)?(?:_|\.|-|$)", re.IGNORECASE)
-"""The bits of a GGUF file's type, in its name: Q4_K_M, IQ4_XS, Q8_0, BF16."""
+"""The bits in the name of a GGUF file's type: Q4_K_M, IQ4_XS, Q8_0, BF16."""
 PACKED = 0.6
 """Bytes a parameter of weights in about 4 bits, embeddings included."""
 BLOCK_BITS = 0.5
-"""What the scales of a block add to each weight of a quantised GGUF file."""
+"""Bits that a block's scales add to each weight of a quantised GGUF file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """Of a model in `stored` bytes of weight files, of which `missing` are still to be downloaded.
+    """The size of a model with `stored` bytes of weight files, of which `missing` are still to be downloaded.
 
     `parameters` is counted from the headers of the files, or else computed from their size and `exact` is False.
     `quantized` names the method of weights that are stored in fewer bits than 16.
@@ -35,7 +35,7 @@ class ModelSize:
 
 
 def model_size(name: str, revision: str | None = None) -> ModelSize | None:
-    """The size of a model here or on the hub; None where there is none, or the hub does not say."""
+    """The size of a model on this machine or on the hub; None where there is no model, or the size is unknown."""
     path = Path(name).expanduser()
     if path.exists():
         return _local_size(name, path)
@@ -73,7 +73,7 @@ def hub_size(name: str, on_hub: HubName, revision: str | None) -> ModelSize | No
     try:
         info = HfApi().model_info(on_hub.repository, revision=revision, files_metadata=True, timeout=HUB_SECONDS)
     except (HfHubHTTPError, HTTPError, OSError, ValueError):
-        # Finding the model says what is wrong.
+        # Finding the model reports the error.
         return None
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
     names = [on_hub.file] if on_hub.file in sizes else wanted_files(list(sizes))
@@ -90,7 +90,7 @@ def hub_size(name: str, on_hub: HubName, revision: str | None) -> ModelSize | No
 
 
 def _by_files(name: str, files: list[str], stored: int, config: dict[str, Any]) -> ModelSize:
-    """By names and configuration: the bits of a GGUF type or of a quantisation, 16 otherwise."""
+    """Bits a weight by names and configuration: those of a GGUF type or of a quantisation, otherwise 16."""
     typed = GGUF_TYPE.search(files[0]) if files[0].endswith(".gguf") else None
     if typed is not None:
         # The types ..._1 store a minimum with each scale.
@@ -119,7 +119,7 @@ def _gguf_parameters(path: Path) -> int | None:
 
     try:
         return sum(int(tensor.n_elements) for tensor in FastGGUFReader(path).tensors)
-    # Loading it says what is wrong with it; the reader raises many kinds of errors on a damaged file.
+    # The reader raises many kinds of errors on a damaged file; loading the file reports them.
     except Exception:  # noqa: BLE001
         return None
 

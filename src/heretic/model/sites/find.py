@@ -28,10 +28,10 @@ N_POSITIONS = 12
 several experts."""
 
 FLOAT32_SHARE, FLOAT16_SHARE = 1e-3, 0.02
-"""Of what a layer writes, that may remain as rounding: a writer of a fraction of a percent is a writer."""
+"""Share of a layer's output that may remain as rounding: a writer of a fraction of a percent must still be found."""
 
 FLOAT32_ROUNDING, FLOAT16_ROUNDING = 1e-5, 1e-2
-"""Of the stream's norm, that may remain as rounding."""
+"""Share of the stream's norm that may remain as rounding."""
 
 
 @torch.inference_mode()

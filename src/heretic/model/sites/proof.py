@@ -24,7 +24,7 @@ STEP_FLOOR = 1e-3
 """Least standard deviation of a perturbation, for layers whose output is all but zero."""
 
 MIN_EFFECT = 1e-3
-"""Of the perturbation's norm: a smaller effect counts as none. The smallest residual multipliers in use are some
+"""Share of the perturbation's norm: a smaller effect counts as none. The smallest residual multipliers in use are some
 hundredths."""
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 N_ROUNDS = 30
-"""Of alternating least squares: the fit converges linearly, and 30 rounds bring it to fp32 rounding."""
+"""Rounds of alternating least squares: the fit converges linearly, and 30 rounds bring it to fp32 rounding."""
 
 Streams = Float[Tensor, "position stream d_model"]
 OneStream = Float[Tensor, "position d_model"]

@@ -1,4 +1,4 @@
-"""What actors do with their engine besides measuring candidates: tasks of the driver's engine."""
+"""Calls of the driver's engine that actors run, besides measuring candidates."""
 
 from collections.abc import Callable, Mapping, Sequence
 

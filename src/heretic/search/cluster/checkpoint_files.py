@@ -13,7 +13,7 @@ from ...files import write_atomically
 from ...model.loading.checkpoint import Checkpoint, find_checkpoint, hub_name
 
 PIECE = 32 << 20
-"""Bytes of a file that travel together: several of them fit the object store of any node."""
+"""Bytes of a file that are sent in one piece: several pieces fit the object store of any node."""
 DONE = ".complete"
 
 ReadPiece = Callable[[str, int, int], bytes]
@@ -31,7 +31,7 @@ class FileSource:
 
 
 def file_source(checkpoint: Checkpoint, read: ReadPiece) -> FileSource:
-    """Of the checkpoint's directory, without directories in it; of a GGUF file, that file alone."""
+    """Files of the checkpoint's directory, without subdirectories; for a GGUF file, that file alone."""
     paths = [each for each in sorted(checkpoint.directory.iterdir()) if each.is_file()]
     if checkpoint.gguf_file is not None:
         paths = [each for each in paths if each.name == checkpoint.gguf_file or each.suffix == ".json"]
@@ -43,7 +43,7 @@ def checkpoint_here(source: FileSource, say: Callable[[str], None]) -> Checkpoin
     """The checkpoint on this machine: in the same place (a shared disk), from the hub, or copied from the driver.
 
     Raises:
-        ModelError: the files that arrived are others than the driver's.
+        ModelError: the files that arrived differ from the driver's.
     """
     there = source.checkpoint
     if there.directory.is_dir() and _is_same(there, source.digest):
@@ -53,7 +53,7 @@ def checkpoint_here(source: FileSource, say: Callable[[str], None]) -> Checkpoin
         try:
             found = find_checkpoint(there.name, there.revision)
         except ModelError:
-            # This machine may reach no hub: the driver's files serve.
+            # This machine may have no access to the hub: the driver's files are copied instead.
             found = None
         if found is not None and _is_same(found, source.digest):
             return found
@@ -101,7 +101,7 @@ def _write(path: Path, read: ReadPiece, name: str, size: int) -> Iterator[int]:
 
 
 def read_piece(directory: Path, name: str, offset: int, length: int) -> Any:
-    """What a `ReadPiece` gives, read on the driver's machine."""
+    """The bytes that a `ReadPiece` returns, read on the driver's machine."""
     with (directory / name).open("rb") as file:
         file.seek(offset)
         return file.read(length)

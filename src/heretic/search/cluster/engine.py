@@ -24,10 +24,10 @@ from .worker import ModelFacts
 
 
 class RemoteEngine(LocalEngine):
-    """Splits prompts over actors in the batches in which one engine would run them, so that results are the same.
+    """Splits prompts over actors into the batches that one engine would use, so that results are the same.
 
-    It is a `LocalEngine` to its callers. What needs weights in this process (chat, benchmarks, learning) has to load
-    the model here.
+    It has the interface of `LocalEngine`. Work that needs weights in this process (chat, benchmarks, learning) has to
+    load the model here.
     """
 
     def __init__(self, pool: ActorPool, facts: ModelFacts, skeleton: LoadedModel) -> None:
@@ -153,4 +153,4 @@ def _chosen(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
 
 
 def _ignored(_: int) -> None:
-    """The caller counts for itself."""
+    """Ignores the count: the caller reports progress itself."""

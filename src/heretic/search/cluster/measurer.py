@@ -21,14 +21,14 @@ from .worker import StudyState
 
 
 def chosen_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
-    """That of this process, or of one actor; what is open is measured once and recorded."""
+    """The parallelism of this process, or of one actor; values left open are measured once and recorded."""
     if isinstance(loaded.engine, RemoteEngine):
         return Parallelism(1, loaded.engine.facts.candidates)
     return choose_parallelism(loaded, vocab)
 
 
 def open_heldout(loaded: LoadedStudy, part: HeldoutPrompts, search: Parallelism, vocab: int) -> HeldoutMeasurer:
-    """What measures the models of a held-out evaluation after the `search`."""
+    """The measurer of the held-out evaluation after the `search`."""
     if isinstance(loaded.engine, RemoteEngine):
         return ActorHeldout(loaded.engine)
     return heldout_measurer(heldout_parallelism(loaded, part, search, vocab))
@@ -36,7 +36,7 @@ def open_heldout(loaded: LoadedStudy, part: HeldoutPrompts, search: Parallelism,
 
 @contextmanager
 def open_measurer(running: RunningStudy, parallelism: Parallelism) -> Iterator[Measurer]:
-    """What measures the candidates of a study: actors, several processes, or this one."""
+    """The measurer of a study's candidates: actors, several processes, or this one."""
     loaded = running.loaded
     engine, settings = loaded.engine, loaded.settings
     candidates, open_candidates = parallelism.candidates, settings.open_candidates
@@ -55,8 +55,8 @@ def open_measurer(running: RunningStudy, parallelism: Parallelism) -> Iterator[M
 class ActorMeasurer:
     """Sends requests to actors in groups of `candidates`, which share an actor's forwards.
 
-    Groups are consecutive requests, whichever actor is free, so that a study does not depend on the number of actors:
-    only on how many requests are open. `open_candidates` fixes that number; by default it is twice what all actors
+    Groups are consecutive requests, whichever actor is free, so a study depends only on the number of open requests,
+    not on that of actors. `open_candidates` fixes the number of open requests; by default it is twice what all actors
     measure at once, and grows with them.
     """
 

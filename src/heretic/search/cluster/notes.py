@@ -1,4 +1,4 @@
-"""A reporter that keeps what it is told: an actor's output is shown by the driver."""
+"""A reporter that collects an actor's messages for the driver, which shows them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -9,14 +9,14 @@ from ...study.schema import BaselineRecord, TrialRecord
 
 
 class Notes:
-    """Keeps facts and warnings until they are taken; `step` receives the title of each step that begins."""
+    """Keeps messages and warnings until they are taken; `step` receives the title of each step that begins."""
 
     def __init__(self, step: Callable[[str], None]) -> None:
         self._begun = step
         self._lines: list[str] = []
 
     def take(self) -> tuple[str, ...]:
-        """What was said since the last time."""
+        """The messages since the last call."""
         lines, self._lines = tuple(self._lines), []
         return lines
 

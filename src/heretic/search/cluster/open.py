@@ -28,16 +28,16 @@ from .worker import ModelFacts, ModelWorker, WorkerSpec
 PATIENCE = 30.0
 """Seconds to wait for a node once no actor is left: nodes that restart are back by then."""
 ROOM = 1.2
-"""Memory of a model on a GPU as a multiple of its files: caches and activations come on top."""
+"""Memory of a model on a GPU as a multiple of its files' size, caches and activations included."""
 OVERHEAD = 512 << 20
 """Bytes of a process with torch and transformers, without a model."""
 COMPARED = ("torch", "transformers")
-"""Packages whose releases decide the last digits of figures."""
+"""Packages whose releases affect the last digits of metrics."""
 
 
 @contextmanager
 def search_engine(session: Session, known: RuntimeProfile | None) -> Iterator[LocalEngine]:
-    """The engine that measures this session's model; a cluster's actors end with the block.
+    """The engine that measures this session's model; a cluster's actors end with the `with` block.
 
     Raises:
         ClusterError: the cluster can't be joined, or has no room for the model.
@@ -112,8 +112,8 @@ def remote_engine(pool: ActorPool, session: Session, known: RuntimeProfile | Non
 
 @contextmanager
 def with_weights(loaded: LoadedStudy) -> Iterator[LoadedStudy]:
-    """The study with the model in this process, for what actors don't do; actors end first, and start again when they
-    are needed."""
+    """The study with the model in this process, for work that actors don't do. Actors end first, and start again when
+    they are needed."""
     engine = loaded.engine
     if not isinstance(engine, RemoteEngine):
         yield loaded
@@ -127,7 +127,7 @@ def with_weights(loaded: LoadedStudy) -> Iterator[LoadedStudy]:
 
 
 class Versions:
-    """Compares an actor's packages with the driver's: another release is named once for each machine."""
+    """Compares an actor's packages with the driver's; warns of other releases once for each machine."""
 
     def __init__(self, session: Session) -> None:
         self._reporter = session.reporter
@@ -148,7 +148,7 @@ class Versions:
         if others and facts.host not in self._named:
             self._named.add(facts.host)
             self._reporter.warn(
-                f"{facts.host} has {' and '.join(others)}: figures of its actors may differ in their last digits. "
+                f"{facts.host} has {' and '.join(others)}: metrics of its actors may differ in their last digits. "
                 "Install the same releases for a study that can be repeated."
             )
         return None
@@ -164,7 +164,7 @@ def _system(ray: Any, session: Session) -> RaySystem:
         memory=OVERHEAD + (0 if on_gpus else 2 * _size(checkpoint)),
     )
     source = file_source(checkpoint, file_reader(ray, partial(read_piece, checkpoint.directory)))
-    # An actor grants nothing that the user did not: its settings are the driver's, with permissions settled.
+    # An actor has no more permissions than the user granted: its settings are the driver's, permissions included.
     spec = WorkerSpec(
         settings=changed(settings, {"ray": False, "ray_address": None, "storage": None}),
         prompts=session.prompts,

@@ -1,4 +1,4 @@
-"""A pool of actors: keeps as many alive as there is room for, and loses no task."""
+"""A pool of actors: runs as many as the nodes have room for, and retries the tasks of actors that die."""
 
 import statistics
 from collections import Counter, deque
@@ -12,11 +12,11 @@ from .system import ActorFacts, ActorLost, ActorSystem, Answer, Refused, Status
 from .tasks import FEWEST_FOR_SLOW, MOST_LOSSES, SLOW, Actor, Task, TaskOutcome, nobody_left
 
 POLL = 1.0
-"""Seconds between two looks at the nodes, and at what actors are doing."""
+"""Seconds between polls of the nodes and of the actors' status."""
 
 
 class ActorPool:
-    """Tasks for actors. An actor that dies leaves its task to the others and is replaced if there is room.
+    """Runs tasks on actors. The task of an actor that dies goes to another; the actor is replaced if there is room.
 
     `check` returns why an actor with these facts can't be used (None: it can). The pool waits `patience` seconds for
     nodes once no actor is left.
@@ -50,7 +50,7 @@ class ActorPool:
         self.facts: ActorFacts | None = None
 
     def open(self, profile_of: Callable[[ActorFacts], Any], known: Any = None) -> ActorFacts:
-        """Starts actors and waits for the first model; its profile (or a `known` one) goes to all the others.
+        """Starts actors and waits until one has loaded the model; its profile, or a `known` one, is sent to the others.
 
         Raises:
             ClusterError: there is no room for an actor.
@@ -64,7 +64,7 @@ class ActorPool:
         return self.facts
 
     def begin(self, state: Any) -> None:
-        """All actors receive the state of a study before their next task."""
+        """Sends the state of a study to every actor before its next task."""
         self._state, self._edition = self._system.share(state), self._edition + 1
         for actor in self._actors:
             if actor.ready and actor.task is None and not self._is_called(actor):
@@ -81,7 +81,7 @@ class ActorPool:
 
     @property
     def workers(self) -> list[WorkerState]:
-        """What each actor does."""
+        """The status of each actor."""
         return [WorkerState(each.name, each.doing, each.finished) for each in list(self._actors)]
 
     def submit(self, task: Task) -> None:
@@ -115,17 +115,17 @@ class ActorPool:
         return [found[task] for task in tasks]
 
     def close(self) -> None:
-        """Ends all actors; tasks that were not answered are dropped."""
+        """Ends all actors, and drops unfinished tasks."""
         for actor in self._actors:
             self._system.end(actor.handle)
         self._actors, self._calls, self._queue = [], {}, deque()
 
     def _turn(self, progress: Progress) -> None:
-        """Waits for one call, or for the time of the next look."""
+        """Waits for one call, or until the next poll."""
         self._hand_out()
         for call in self._system.wait(list(self._calls), POLL):
             if call not in self._calls:
-                # Its actor is known to be gone by another call.
+                # Another call has already shown that its actor is gone.
                 continue
             actor, kind = self._calls.pop(call)
             try:
@@ -191,7 +191,7 @@ class ActorPool:
         self._outcomes.append(outcome)
         for other in self._actors:
             if other.task is outcome.task:
-                # Its answer would be the same.
+                # Its result would be the same, so it is not needed.
                 self._system.call(other.handle, "cancel", outcome.task.number)
 
     def _hand_out(self) -> None:
@@ -207,7 +207,7 @@ class ActorPool:
             self._call(actor, "perform", task.number, task.method, task.title, *task.arguments)
 
     def _slow_task(self) -> Task | None:
-        """The oldest task that takes much longer than usual on its only actor: an idle one does it too."""
+        """The oldest task that takes much longer than usual on its only actor: an idle actor runs it a second time."""
         if not self._durations:
             return None
         limit = self._system.now() - max(FEWEST_FOR_SLOW, SLOW * statistics.median(self._durations))
@@ -222,9 +222,9 @@ class ActorPool:
         self._calls[self._system.call(actor.handle, method, *arguments)] = actor, method
 
     def _look(self, progress: Progress, at_once: bool = False) -> None:
-        """At intervals: starts actors where there is room, and asks the busy ones how far they are."""
+        """Polls at intervals: starts actors where there is room, and asks the busy ones for their progress."""
         now = self._system.now()
-        # A thousand actors are asked every ten seconds, so that asking stays cheap.
+        # The interval grows with the number of actors (ten seconds for a thousand), so that polling stays cheap.
         if now - self._looked < max(POLL, len(self._actors) / 100) and not at_once:
             return
         self._looked = now
@@ -246,12 +246,12 @@ class ActorPool:
             self._count += 1
             actor = Actor(self._count, node, self._system.name(node), self._system.start(node))
             self._actors.append(actor)
-            # One model is measured, and all others are loaded as it was.
+            # Only the first actor measures a profile; the others use it.
             if self._known is not None or len(self._actors) == 1:
                 self._call(actor, "open", self._known)
 
     def _lose(self, actor: Actor, reason: str) -> None:
-        """Removes a dead actor; its task goes to the others, first."""
+        """Removes a dead actor, and puts its task at the head of the queue."""
         if actor not in self._actors:
             return
         self._reason = reason
@@ -280,7 +280,7 @@ class ActorPool:
                 self._queue.appendleft(task)
 
     def _refuse(self, actor: Actor, reason: str) -> None:
-        """Removes an actor that can't be used, and uses its node no more."""
+        """Removes an actor that can't be used, and bans its node."""
         self._remove(actor)
         self._refuse_node(actor, reason)
 

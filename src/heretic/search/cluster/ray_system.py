@@ -1,4 +1,4 @@
-"""Actors in a Ray cluster: one that runs already, or one that is started on this machine for this run."""
+"""Actors in a Ray cluster: a running one, or one that is started on this machine for this run."""
 
 import logging
 import os
@@ -28,12 +28,12 @@ MOST_OBJECT_STORE = 2 << 30
 REFUSED = "refused"
 PACKAGE = __name__.partition(".")[0]
 ROUNDING = 1e-6
-"""Ray counts resources in units of 1e-4; a quotient just below a whole number is that number."""
+"""Ray counts resources in units of 1e-4, so a quotient just below a whole number is rounded up to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActorNeeds:
-    """What one actor takes of its node; `memory` is in bytes of RAM."""
+    """The resources of one actor; `memory` is in bytes of RAM."""
 
     gpus: float
     cpus: float
@@ -41,8 +41,8 @@ class ActorNeeds:
 
 
 class RaySystem:
-    """`make` makes the object that an actor holds, on its node; it has `open`, `begin`, `perform`, `status` and
-    `cancel`."""
+    """Starts actors. `make` creates an actor's object on its node, with the methods `open`, `begin`, `perform`,
+    `status` and `cancel`."""
 
     def __init__(self, ray: Any, needs: ActorNeeds, make: Callable[[], Any]) -> None:
         self._ray = ray
@@ -86,7 +86,7 @@ class RaySystem:
             return []
         first, others = self._ray.wait(list(calls), timeout=seconds)
         if first and others:
-            # What else has ended meanwhile: with many actors, one wait for each would be slow.
+            # Collects all calls that have ended meanwhile: with many actors, one wait for each would be slow.
             first += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
         return list(first)
 
@@ -125,7 +125,7 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[Any]:
     Raises:
         ClusterError: Ray is not installed, or the cluster can't be joined.
     """
-    # Ray reports its use to its makers unless it is told not to.
+    # Ray sends usage statistics to its makers by default.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Without it, Ray hides GPUs from the driver's own subprocesses in a way that it warns to change.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -169,11 +169,11 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
 
 
 def _silence() -> None:
-    """Ray prints a paragraph on standard output when a process dies, whatever it is told about logs; the pool says it
-    in a line."""
+    """Suppresses the paragraph that Ray prints on standard output when a process dies, whatever its log settings; the
+    pool reports the death in one line."""
     from ray._private import worker
 
-    # In a release of Ray that prints in another way, its paragraphs are shown.
+    # A release of Ray that prints in another way would show its paragraphs.
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = _drop
 
@@ -226,7 +226,7 @@ def _actor_class(ray: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of Ray's error that says something of its own."""
+    """The first informative sentence of Ray's error."""
     lines = [
         re.split(r"[.:]? *(Worker exit detail|Some common causes)", line.strip())[0] for line in str(error).splitlines()
     ]
@@ -244,7 +244,7 @@ def is_installed() -> bool:
 
 
 def file_reader(ray: Any, read: ReadPiece) -> ReadPiece:
-    """Reads the driver's files from any node: by an actor on the driver's own."""
+    """Reads the driver's files from any node, through an actor on the driver's node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     class FileServer:

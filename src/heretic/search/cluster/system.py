@@ -1,4 +1,4 @@
-"""What a pool of actors needs of the system that runs them. Ray is one; tests and benchmarks have simulated ones."""
+"""Protocol of the system that runs a pool's actors: Ray, or a simulation in tests and benchmarks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class ActorLost(Exception):
-    """An actor ended before it answered: its process or its node died. The text says what is known."""
+    """An actor ended before it answered: its process or its node died. The text gives the known reason."""
 
 
 class ActorSystem(Protocol):
@@ -25,7 +25,7 @@ class ActorSystem(Protocol):
         ...
 
     def call(self, actor: Any, method: str, *arguments: Any) -> Any:
-        """Begins a call. Calls of one actor run one by one, except for `status` and `cancel`, which don't wait."""
+        """Begins a call. Calls of one actor run one by one, except `status` and `cancel`, which run at once."""
         ...
 
     def now(self) -> float:
@@ -33,7 +33,7 @@ class ActorSystem(Protocol):
         ...
 
     def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
-        """The calls that have ended; waits for the first, but no longer than that."""
+        """The calls that have ended; waits for the first one, or until the timeout."""
         ...
 
     def result(self, call: Any) -> Any:
@@ -45,7 +45,7 @@ class ActorSystem(Protocol):
         ...
 
     def end(self, actor: Any) -> None:
-        """Ends an actor, whatever it does."""
+        """Ends an actor, even during a call."""
         ...
 
     def share(self, value: Any) -> Any:
@@ -55,9 +55,9 @@ class ActorSystem(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ActorFacts:
-    """What an actor says of itself once its model is loaded; `model` is for the engine alone.
+    """An actor's description once its model is loaded; only the engine reads `model`.
 
-    `versions` are those of the packages that figures depend on.
+    `versions` are those of the packages that metrics depend on.
     """
 
     host: str
@@ -75,7 +75,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a task; None if it was cancelled. `rows` is its whole progress, `notes` what it has to say."""
+    """The result of a task; None if it was cancelled. `rows` is its total progress, `notes` its messages."""
 
     value: Any
     rows: int = 0
@@ -85,7 +85,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an actor is doing, and the rows of its task that are done."""
+    """An actor's current step, and the number of finished rows of its task."""
 
     doing: str
     rows: int

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_LOSSES = 3
-"""Actors that may die of one task, or while they load the model, before that counts as its fault."""
+"""Actors that may die during one task, or while they load the model, before the task or the model is blamed."""
 SLOW = 2.0
-"""Multiple of the usual duration after which an idle actor begins a task a second time."""
+"""Multiple of the median duration after which an idle actor starts a task a second time."""
 FEWEST_FOR_SLOW = 0.5
 """Seconds below which no task counts as slow."""
 
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A call of an actor that any of them may answer. `losses` are actors that died of it."""
+    """A call that any actor may answer. `losses` counts the actors that died during it."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -29,7 +29,7 @@ class Task:
 
 @dataclass(eq=False, slots=True)
 class Actor:
-    """One actor, as the pool sees it."""
+    """The pool's record of one actor."""
 
     number: int
     node: str

@@ -1,4 +1,4 @@
-"""What an actor holds: a model in an engine of its own, on which it performs tasks. It knows nothing of Ray."""
+"""The object that an actor holds: it runs tasks on a model in its own engine. It does not depend on Ray."""
 
 import socket
 import threading
@@ -38,7 +38,7 @@ Work = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """All that a worker needs to load the model as the driver would: its settings and prompts, and the model's files,
+    """Everything that a worker needs to load the model as the driver would: settings, prompts, and the model's files,
     on its own machine or from the driver's."""
 
     settings: Settings
@@ -67,7 +67,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class StudyState:
-    """What candidates of a study are compiled from and compared with."""
+    """The study's state from which candidates are compiled, and with which they are compared."""
 
     record: StudyRecord
     tensors: StudyTensors
@@ -75,7 +75,7 @@ class StudyState:
 
 
 class Cancelled(Exception):
-    """Another actor was faster."""
+    """The task was cancelled: another actor was faster."""
 
 
 class ModelWorker:
@@ -97,7 +97,7 @@ class ModelWorker:
         if self._spec.threads is not None:
             torch.set_num_threads(self._spec.threads)
         if 0 < self._spec.gpus < 1:
-            # The others that share the GPU need their part.
+            # Other actors share the GPU and need their part of its memory.
             limit_memory(self._spec.gpus)
         host = socket.gethostname()
         try:
@@ -117,7 +117,7 @@ class ModelWorker:
         return ActorFacts(host, shown, versions(), self._facts(candidates, profile))
 
     def begin(self, state: StudyState) -> None:
-        """Receives the study; the baseline's reference is measured here, as a resumed study does it."""
+        """Receives the study, and measures the baseline's reference here, as a resumed study does."""
         assert self._engine is not None and self._session is not None
         self._doing = "measuring the baseline"
         evaluator = counting_evaluator(
@@ -130,7 +130,7 @@ class ModelWorker:
         self._doing = "idle"
 
     def perform(self, task: int, method: str, title: str, *arguments: Any) -> Answer:
-        """The answer of `measure` or of a function of the engine (`run`)."""
+        """The result of `measure`, or of a function of the engine (`run`)."""
         self._doing, self._rows = title, 0
 
         def progress(rows: int) -> None:
@@ -164,7 +164,7 @@ class ModelWorker:
         return self._measurer.measure(requests, progress)
 
     def _run(self, progress: Progress, work: Work, prefix: str, batch_size: int, *arguments: Any) -> Any:
-        """What `work` gives on this engine; rows a forward are halved when memory runs out."""
+        """The result of `work` on this engine; the rows per forward are halved when memory runs out."""
         engine = self._engine
         assert engine is not None
         self._use_batch_size(batch_size)
@@ -179,7 +179,7 @@ class ModelWorker:
                 raise ModelError("A prompt needs more memory than there is, even row by row. Set quantization.")
 
     def _use_batch_size(self, batch_size: int) -> None:
-        """The driver's, unless this actor ran out of memory with it before."""
+        """The driver's batch size, unless this actor ran out of memory with it before."""
         assert self._engine is not None
         if self._asked_batch_size != batch_size:
             self._engine.set_batch_size(batch_size)

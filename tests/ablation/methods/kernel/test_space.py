@@ -130,5 +130,5 @@ def test_a_front_on_the_edge_of_the_space_is_reported() -> None:
     assert on_bounds(20.0, "global", inside, strongest) == ["mlp.down_proj.max_weight at 1.5"]
     assert on_bounds(12.0, "global", inside, inside) == ["direction_index at 12"]
     assert on_bounds(12.0, "per layer", inside, inside) == [], "not used there"
-    assert on_bounds(20.0, "global", last, inside) == [], "there is nothing behind the last layer"
+    assert on_bounds(20.0, "global", last, inside) == [], "there is nothing after the last layer"
     assert space.on_bounds(space.literature()) == []

@@ -1,4 +1,4 @@
-"""What a study keeps of learned tensors gives the edit that was learned."""
+"""The stored form of learned tensors compiles to the edit that was learned."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a learned trial records, and what is shown of it."""
+"""The record of a learned trial, and its display."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The compiled edit takes a site's difference away, from the moments of what the site writes."""
+"""The compiled edit, from the moments of a site's outputs, removes the site's difference."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal

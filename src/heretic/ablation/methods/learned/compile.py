@@ -1,4 +1,4 @@
-"""Learned tensors as a study keeps them, and from there to a site's edit.
+"""The stored form of learned tensors, and the site edits that they compile to.
 
 A direction a layer, `direction.LAYER` (d_model, rank), and the strengths of each site, `strength.MODULE` (rank,).
 """

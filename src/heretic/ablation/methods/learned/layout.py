@@ -4,8 +4,9 @@ At site s with group g(s) (its layer, or itself), unit writers d and readers r, 
 
     y -> y - sum_k w[s, k] d[g, k] (r[g, k] . y)         left = w d,  right = r
 
-Without readers of their own, r = d: an orthogonal projection for w = 1. A site behind a post-norm of gain c loses
-normalize(c ∘ d), so that the stream loses d. Directions by gradient: Wollschläger et al. 2025, arXiv 2502.17420.
+Without separate readers, r = d: an orthogonal projection for w = 1. At a site followed by a post-norm of gain c, the
+edit removes normalize(c ∘ d), so that d is removed from the stream. Directions by gradient: Wollschläger et al. 2025,
+arXiv 2502.17420.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ LearnedTensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The edited sites, the group of each and the gain behind each (None: nothing is there)."""
+    """The edited sites, the group of each, and the gain of the post-norm that follows each (None: no post-norm)."""
 
     sites: tuple[Site, ...]
     groups: tuple[int, ...]
@@ -65,12 +66,13 @@ def layout_of(
 def start_at_means(
     layout: Layout, directions: Sequence[Directions], strength: float, readers: bool = False, further: float = 0.0
 ) -> dict[str, Tensor]:
-    """Directions of their layers, one a rank, made orthogonal; the first with `strength`, the others with `further`."""
+    """Initial tensors: the layers' directions, one a rank, orthogonalised; the first has `strength`, the others
+    `further`."""
     layers = dict(zip(layout.groups, (site.layer for site in layout.sites), strict=True))
     rows = torch.tensor([layers[group] + 1 for group in range(layout.n_groups)])
     stacked = torch.stack([each.vectors[rows] for each in directions], dim=-1)
     orthogonal, triangle = torch.linalg.qr(stacked)
-    # QR leaves the signs open: each column points where it pointed.
+    # QR does not determine the signs: each column gets back its original one.
     orthogonal = (orthogonal * triangle.diagonal(dim1=-2, dim2=-1).sign()[:, None]).contiguous()
     strengths = torch.full((len(layout.sites), len(directions)), further)
     strengths[:, 0] = strength
@@ -83,8 +85,8 @@ def principal_directions(
 ) -> list[Directions]:
     """Further unit directions, one a residual index each: along them the bad prompts differ most among themselves.
 
-    Principal components of the bad prompts' residuals without their mean and without what lies along `known`. What a
-    behaviour has beside the difference of means shows there first.
+    Principal components of the bad prompts' residuals, without their mean and their projection on `known`. A behaviour
+    that the difference of means does not capture shows there first.
     """
     centred = (residuals - residuals.mean(dim=0)).double().transpose(0, 1)
     along = known.vectors.double()[:, None]
@@ -94,12 +96,12 @@ def principal_directions(
 
 
 def compile_learned(tensors: LearnedTensors, layout: Layout) -> ModelEdit:
-    """The edit of every site of the layout; a gradient flows from it to the tensors."""
+    """The edit of every site of the layout, differentiable in the tensors."""
     groups = list(layout.groups)
     writers = tensors["directions"][groups]
     readers = tensors["readers"][groups] if "readers" in tensors else None
     if any(gain is not None for gain in layout.gains):
-        # To take d from the stream behind a gain, the site must lose gain∘d (methods/kernel/compile.py).
+        # To remove d from the stream after a gain, the edit removes gain∘d at the site (methods/kernel/compile.py).
         ones = torch.ones(writers.shape[1])
         gains = torch.stack([ones if gain is None else gain.float().cpu() for gain in layout.gains])
         writers = writers * gains.to(writers.device)[..., None]
@@ -111,7 +113,7 @@ def compile_learned(tensors: LearnedTensors, layout: Layout) -> ModelEdit:
 
 
 def _for_experts(edit: SiteEdit, site: Site) -> SiteEdit:
-    """Fused experts all have the same edit, each its own copy."""
+    """The edit with a copy for each of a site's fused experts."""
     if not isinstance(site, FusedExpertsSite):
         return edit
     shape = (site.n_experts, *edit.left.shape)
@@ -119,5 +121,5 @@ def _for_experts(edit: SiteEdit, site: Site) -> SiteEdit:
 
 
 def detached(tensors: LearnedTensors) -> dict[str, Tensor]:
-    """A copy on the CPU that no later step changes."""
+    """A copy on the CPU, which later steps don't change."""
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}

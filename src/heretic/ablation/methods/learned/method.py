@@ -24,7 +24,7 @@ else:
 class LearnedMethod(Method):
     """Directions and strengths found by gradient through the frozen model.
 
-    The edit acts on what a site writes; rows are not normalised.
+    The edit acts on a site's output; rows are not normalised.
     """
 
     name = "learned"

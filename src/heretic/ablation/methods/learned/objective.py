@@ -1,13 +1,13 @@
-"""What is learned: the baseline's answers stay, its refusals go.
+"""The loss of learned edits: keep the baseline's answers, and make its refusals unlikely.
 
     loss = KL_1 + a mean(KL_2 .. KL_K) + b mean(KL on bad prompts) + lambda mean(softplus(log p(refusal) + margin))
 
 KL_k is the divergence from the baseline at the k-th scored token of the baseline's own answers to good prompts, in
-nats; log p(refusal) the log-probability of a whole piece of a refusal. Softplus stops pushing a refusal that is less
-likely than exp(-margin): what is gone needs no more damage.
+nats; log p(refusal) is the log-probability of a whole piece of a refusal. The gradient of the softplus vanishes for a
+refusal that is less likely than exp(-margin): it needs no further damage.
 
-Of the divergences the loss is a weighted sum and of the refusals a sum over rows, so that rows can be run a few at a
-time: the weights are known before.
+The loss is a weighted sum over divergences and refusals whose weights are known in advance, so rows can run a few at a
+time.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 
 
 def answer_weights(scored: Sequence[int], later: float) -> list[list[float]]:
-    """Of each scored token of answers to good prompts, given how many are scored in each row.
+    """The weight of each scored token of answers to good prompts, given the number of scored tokens in each row.
 
     The first token's divergence is averaged over rows, the others' over all that are scored, times `later`.
     """
@@ -27,7 +27,7 @@ def answer_weights(scored: Sequence[int], later: float) -> list[list[float]]:
 
 
 def mean_weights(scored: Sequence[int]) -> list[list[float]]:
-    """Of each scored token: those of the mean over all of them."""
+    """The weight of each scored token in the mean over all of them."""
     total = max(1, sum(scored))
     return [[1 / total] * count for count in scored]
 

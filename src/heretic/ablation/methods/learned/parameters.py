@@ -1,4 +1,4 @@
-"""What a trial stores of a learned edit: a digest of its tensors, and what a reader wants to know of them."""
+"""A trial's record of a learned edit: the digest of its tensors, and a summary of them."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -14,8 +14,8 @@ class LearnedParameters(AblationParameters):
     `tensors` is the digest under which the study keeps its directions and strengths. `refusal_weight` is lambda, the
     weight of the refusals in the loss. `strengths` are means by component and layer, `cosines` those between the
     learned directions and the difference of means by layer (0 where nothing is edited), and `losses` the loss of each
-    step, in nats. `dropped` says why the point can't be used. With a `scale` below 1 it is an earlier point whose
-    strengths were multiplied by that, and there are no losses.
+    step, in nats. `dropped` is the reason why the point can't be used. With a `scale` below 1 it is an earlier point
+    whose strengths were multiplied by `scale`, and there are no losses.
     """
 
     sampled: ClassVar[bool] = False
