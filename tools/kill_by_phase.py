@@ -53,6 +53,7 @@ class Phase:
 
 
 EXPORT = ("--output", "{home}/out/edited", "--trial", "lowest-kl")
+EVALUATE = ("evaluate", "{model}", "{prompts}", "--max-response-length", "4")
 PHASES = {
     "download": Phase("huggingface_hub:snapshot_download", command=("owner/name",)),
     "load": Phase("heretic.model.loading.load:_load"),
@@ -67,7 +68,7 @@ PHASES = {
     "card": Phase("heretic.session.save:write_card", EXPORT, keeps=6),
     "report": Phase("heretic.commands.report:render", command=("report", "{study}", "--no-model"), keeps=6),
     "later export": Phase("heretic.session.save:_score", command=("export", "{study}", *EXPORT), keeps=6),
-    "evaluate": Phase("heretic.evaluation.evaluator:Evaluator.evaluate", command=("evaluate", "{model}", "{prompts}")),
+    "evaluate": Phase("heretic.evaluation.evaluator:Evaluator.evaluate", command=EVALUATE),
     "learned path": Phase("heretic.session.learning:LearnedPaths.next_point", ("--method", "learned")),
 }
 
@@ -112,6 +113,8 @@ def stop(phase: Phase, number: signal.Signals, times: int, planted: Path, study:
         words = arguments_of(phase, planted, home, copied / study.name)
         command = [sys.executable, "-c", code, phase.function, *words]
         environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": f"{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
+        # Cached measurements of an earlier run would skip the phase that takes them.
+        environment |= {"XDG_CACHE_HOME": str(home / "cache")}
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=home) as process:
             assert process.stderr is not None
             said = []

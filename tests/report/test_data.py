@@ -27,11 +27,21 @@ def test_a_report_is_written_as_version_2() -> None:
     assert json.loads(Report.model_validate(content(2)).model_dump_json()) == content(2)
 
 
+def without_descriptions(schema: Any) -> Any:
+    """The schema without its prose, which may be rewritten."""
+    if isinstance(schema, list):
+        return [without_descriptions(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    prose = "description" in schema and isinstance(schema["description"], str)
+    return {key: without_descriptions(value) for key, value in schema.items() if not (prose and key == "description")}
+
+
 def test_the_schema_is_that_of_version_2() -> None:
     """A failure means that the format has changed. A new field that may be missing belongs into the golden schema; any
     other change is another version, with a golden file of its own, and former ones stay readable."""
     schema = json.loads((GOLDEN / "report-2.schema.json").read_text(encoding="utf-8"))
-    assert Report.model_json_schema() == schema
+    assert without_descriptions(Report.model_json_schema()) == without_descriptions(schema)
 
 
 @pytest.mark.parametrize("version", [1, 2])
