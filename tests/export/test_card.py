@@ -16,43 +16,10 @@ from heretic.export.formats.merge import Merge
 from heretic.export.formats.registry import find_format
 from heretic.export.manifest import manifest_of
 from heretic.export.public_names import public_model
-from heretic.study.schema import PromptRecord, RunRecord, StudyRecord, TrialRecord
+from heretic.study.schema import PromptRecord, RunRecord, TrialRecord
 from tests.support import study_toys as toys
+from tests.support.cards import BASE_CARD, TRIAL, parsed, record
 from tests.support.scorers import evaluation
-
-BASE_CARD = """---
-license: other
-license_name: some-licence
-license_link: LICENSE
-language: [en, de]
-datasets: [org/data]
-pipeline_tag: text-generation
-tags: [chat]
-model-index:
-- name: model
-  results: []
----
-# The base
-
-It was trained on $5 of data. {{ braces }}
-"""
-TRIAL = toys.trial(17, 3, 0.1234)
-
-
-def record(**changes: Any) -> StudyRecord:
-    prompts = {
-        f"{side}_{part}": PromptRecord(
-            source={"dataset": "packaged:refusal", "split": part, "column": side}, count=100, digest="aa"
-        )
-        for side in ("good", "bad")
-        for part in ("prompts", "evaluation_prompts")
-    }
-    dumped = Settings().model_dump(mode="json")
-    keys = ("system_prompt", "row_normalization", "orthogonalize_direction", "winsorization_quantile", "quantization")
-    settings = {key: dumped[key] for key in (*keys, "max_response_length", "refusal_markers")}
-    return toys.record(
-        **{"prompts": prompts, "settings": settings, "versions": {"heretic": "0.1.0", "torch": "2.13.0"}} | changes
-    )
 
 
 def card(trial: TrialRecord = TRIAL, export: str = "merge", base: str = BASE_CARD, **changes: Any) -> tuple[Any, str]:
@@ -60,11 +27,6 @@ def card(trial: TrialRecord = TRIAL, export: str = "merge", base: str = BASE_CAR
     heldout, run = changes.pop("heldout", None), changes.pop("run", None)
     text = model_card(trial, record(**changes), find_format(export), parsed(base), heldout, run=run)
     _, head, body = text.split("---\n", 2)
-    return yaml.safe_load(head), body
-
-
-def parsed(base: str) -> tuple[dict[str, Any], str]:
-    _, head, body = base.split("---\n", 2)
     return yaml.safe_load(head), body
 
 
@@ -281,45 +243,3 @@ def test_the_card_names_the_base_model_that_the_user_gives() -> None:
     assert "heretic owner/name\n" in text
     assert "mine" not in text
     assert manifest_of(TRIAL, local, model).base_model == "owner/name"
-
-
-RUNNING = {
-    "merge": (["config.json", "model.safetensors"], ["AutoModelForCausalLM", "vllm serve", "--gguf-type Q4_K_M"]),
-    "adapter": (["adapter_config.json"], ["PeftModel.from_pretrained", "--lora-modules"]),
-    "gguf": (
-        ["m-heretic.gguf", "mmproj-m.gguf"],
-        [
-            "llama-server -m m-heretic.gguf --mmproj mmproj-m.gguf",
-            "FROM ./m-heretic.gguf",
-            "ollama create",
-            "lms import",
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("export", RUNNING)
-def test_the_commands_that_run_the_export_are_in_the_card(export: str) -> None:
-    files, expected = RUNNING[export]
-    text = model_card(TRIAL, record(), find_format(export), parsed(BASE_CARD), files=files)
-    for part in expected:
-        assert part in text
-    assert "trust" not in text.split("## Using it")[1].split("\n## ")[0]
-
-
-def test_code_of_its_own_is_said_in_the_commands() -> None:
-    text = model_card(TRIAL, record(), find_format("merge"), parsed(BASE_CARD), files=["modeling_own.py"])
-    assert "trust_remote_code=True" in text
-    assert "--trust-remote-code" in text
-
-
-def test_file_names_are_quoted_for_a_shell() -> None:
-    text = model_card(TRIAL, record(), find_format("gguf"), parsed(BASE_CARD), files=["my model.gguf"])
-    assert "llama-server -m 'my model.gguf'" in text
-
-
-def test_the_parts_of_a_split_file_are_joined_for_ollama() -> None:
-    files = [f"m-heretic-0000{number}-of-00002.gguf" for number in (1, 2)]
-    text = model_card(TRIAL, record(), find_format("gguf"), parsed(BASE_CARD), files=files)
-    assert "llama-server -m m-heretic-00001-of-00002.gguf" in text
-    assert "llama-gguf-split --merge" in text
