@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heretic.commands.next_steps import say_ending
+from heretic.commands.next_steps import program, say_ending
 from heretic.config import Settings
 from heretic.ui.plain import PlainReporter
 from tests.support.ui_toys import BASELINE, FRONT
@@ -56,3 +56,20 @@ def test_a_study_elsewhere_is_named_by_its_path(ending: Callable[..., list[str]]
 
 def test_whoever_was_asked_needs_no_commands(ending: Callable[..., list[str]]) -> None:
     assert len(ending([], asks=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("started", "found", "shown"),
+    [
+        (".venv/bin/heretic", None, ".venv/bin/heretic"),
+        (".venv/bin/heretic", "/usr/bin/heretic", "heretic"),
+        ("/bin/heretic-lab", "/bin/heretic-lab", "heretic-lab"),
+        ("pytest", None, "heretic"),
+    ],
+)
+def test_commands_are_named_as_the_shell_finds_them(
+    started: str, found: str | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [started])
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    assert program() == shown

@@ -1,6 +1,8 @@
 """The last lines of a run: what happened, and the commands for the next step."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,4 +58,12 @@ def _say_commands(session: Session, trial: int, written: Sequence[tuple[int, str
         lines += [(f"upload {directory} OWNER/NAME", "share it, privately unless --public")]
     session.reporter.say("Next:")
     for command, what in lines:
-        session.reporter.say(f"  heretic {command}    # {what}")
+        session.reporter.say(f"  {program()} {command}    # {what}")
+
+
+def program() -> str:
+    """The command that runs this program in this shell: its name, or the path it was started by if PATH has no such
+    name (`.venv/bin/heretic`, in an environment that is not active)."""
+    started = Path(sys.argv[0])
+    name = started.name if started.name in ("heretic", "heretic-lab") else "heretic"
+    return shlex.quote(str(started)) if started.name == name and shutil.which(name) is None else name
