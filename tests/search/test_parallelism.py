@@ -1,4 +1,4 @@
-"""Candidates share a forward if their rows can be distinguished."""
+"""The memory that processes need for a model's cache."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites
-from heretic.search.parallelism import _experts_keep_cache
 from tests.support.planted import planted_tokenizer
 
 
@@ -19,11 +18,6 @@ def engine(family: str) -> LocalEngine:
     model, tokenizer = tiny_model(family), planted_tokenizer()
     loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
     return LocalEngine(loaded, chat_format(tokenizer, None, "tiny"), 4)
-
-
-@pytest.mark.parametrize(("family", "keeps"), [("jetmoe", True), ("mixtral", False), ("llama", False)])
-def test_experts_that_attend_keep_a_cache(family: str, keeps: bool) -> None:
-    assert _experts_keep_cache(engine(family)) == keeps
 
 
 @pytest.mark.parametrize("family", ["gemma4_text", "mamba", "mamba2", "falcon_mamba", "llama"])

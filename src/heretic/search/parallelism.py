@@ -1,26 +1,22 @@
 """How many candidates a search measures at once: in processes on a CPU, or in the same forward passes."""
 
-import inspect
 from dataclasses import dataclass, replace
 
 import psutil
 import torch
 
-from ..ablation.sites import ExpertSite, FusedExpertsSite
-from ..engine.batch_size import find_candidates, planned_candidates, timing_prompts
+from ..engine.batch_size import timing_prompts
 from ..engine.local import LocalEngine
-from ..engine.measured_plan import bytes_a_row, fitting_rows, measured_plan
+from ..engine.measured_plan import bytes_a_row
 from ..engine.protocol import no_progress
 from ..evaluation.heldout.evaluate import HeldoutPrompts
-from ..model.accelerator import accelerator
 from ..prompts.prompt import Prompt
 from ..session.autotune import measured_once, tuning_key
-from ..session.context import LoadedStudy, Session
+from ..session.context import LoadedStudy
 from ..session.heldout import response_length
+from ..session.shared_forwards import choose_candidates, forward_rows
 from .process_pool import can_fork, simultaneous_seconds
 
-CACHE_ARGUMENTS = {"past_key_values", "past_key_value", "cache"}
-"""Names by which modules of transformers take a cache."""
 BURST_ROWS, BURST_TOKENS = 32, 6
 """Size of the generation that is timed: long enough for a steady rate, and much shorter than a trial."""
 MIN_SPEEDUP = 1.1
@@ -80,50 +76,10 @@ def _processes(loaded: LoadedStudy, vocab: int) -> int:
 
 def _candidates(loaded: LoadedStudy) -> int:
     """Candidates per forward pass; the engine's batch size is enlarged to hold them."""
-    count = choose_candidates(loaded.session, loaded.engine)
-    engine, bad = loaded.engine, _bad(loaded)
-    wanted = batch_size_for(count, engine.batch_size, len(bad))
-    if count > 1:
-        wanted = max(engine.batch_size, _fitting_rows(engine, wanted, bad, loaded.settings.max_response_length))
-    engine.set_batch_size(wanted)
+    engine = loaded.engine
+    count = choose_candidates(loaded.session, engine)
+    engine.set_batch_size(forward_rows(engine, _bad(loaded), count, loaded.settings.max_response_length))
     return count
-
-
-def batch_size_for(candidates: int, batch_size: int, prompts: int) -> int:
-    """Rows that hold `candidates` with all their prompts; of one candidate, the batch size itself."""
-    return max(batch_size, candidates * prompts) if candidates > 1 else batch_size
-
-
-def choose_candidates(session: Session, engine: LocalEngine) -> int:
-    """Candidates per forward pass, as the settings say or as it is fastest."""
-    settings, bad = session.settings, session.prompts.bad_evaluation.prompts
-
-    def measure() -> int:
-        with session.reporter.step("Finding the number of candidates per forward pass") as progress:
-            if engine.loaded.device.type == accelerator():
-                return planned_candidates(engine, bad, settings.max_response_length, lambda _: progress(1))
-            return find_candidates(engine, bad, lambda _: progress(1))
-
-    if settings.candidates_per_forward:
-        return settings.candidates_per_forward
-    # If a batch of all prompts is not the fastest, more rows are no faster.
-    fastest = engine.batch_size >= len(bad) and not _experts_keep_cache(engine)
-    return measured_once(tuning_key(engine, session), f"candidates of {len(bad)}", measure) if fastest else 1
-
-
-def _fitting_rows(engine: LocalEngine, wanted: int, bad: tuple[Prompt, ...], max_response_length: int) -> int:
-    """The rows of a forward: all that are wanted, or as many as fit an accelerator's memory, where others wait."""
-    if engine.loaded.device.type != accelerator():
-        return wanted
-    return min(wanted, fitting_rows(engine, measured_plan(engine, bad, max_response_length)))
-
-
-def _experts_keep_cache(engine: LocalEngine) -> bool:
-    """Whether a block of experts keeps keys and values (JetMoE's attention is one): its rows can't be assigned to
-    candidates, so each candidate needs its own forward pass."""
-    blocks = {site.block for site in engine.sites if isinstance(site, ExpertSite | FusedExpertsSite)}
-    taken = (inspect.signature(engine.loaded.model.get_submodule(block).forward).parameters for block in blocks)
-    return any(not CACHE_ARGUMENTS.isdisjoint(parameters) for parameters in taken)
 
 
 def _measured_processes(engine: LocalEngine, count: int, bad: tuple[Prompt, ...]) -> int:

@@ -1,6 +1,6 @@
 """A model loaded into an engine, with its chat format, batch size and response prefix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +29,13 @@ from .context import ModelSession
 from .prompts import RunPrompts
 from .response_prefix import response_prefix, settle_thinking
 
+Prepare = Callable[[LocalEngine, ModelSession], None]
+"""Called with an engine that knows its batch size and has generated nothing."""
 
-def open_engine(session: ModelSession, known: RuntimeProfile | None = None) -> LocalEngine:
+
+def open_engine(
+    session: ModelSession, known: RuntimeProfile | None = None, prepare: Prepare | None = None
+) -> LocalEngine:
     """The session's model in an engine, ready for its prompts; a `known` profile is not measured again.
 
     Raises:
@@ -43,11 +48,15 @@ def open_engine(session: ModelSession, known: RuntimeProfile | None = None) -> L
     with reporter.step(f"Loading {session.checkpoint.name}"):
         loaded = load_model(session.checkpoint, settings, reporter.say)
     reporter.say(_summary(loaded))
-    return wrap_engine(loaded, session, session.prompts.all(), known)
+    return wrap_engine(loaded, session, session.prompts.all(), known, prepare)
 
 
 def wrap_engine(
-    loaded: LoadedModel, session: ModelSession, prompts: Sequence[Prompt], known: RuntimeProfile | None = None
+    loaded: LoadedModel,
+    session: ModelSession,
+    prompts: Sequence[Prompt],
+    known: RuntimeProfile | None = None,
+    prepare: Prepare | None = None,
 ) -> LocalEngine:
     """A loaded model in an engine: chat format, batch size and response prefix are measured with `prompts`."""
     settings, reporter = session.settings, session.reporter
@@ -63,13 +72,15 @@ def wrap_engine(
         reporter.say("The chat template takes no system message: the system prompt goes before the user's text.")
     options = replace(engine_options(settings), rules=_rules(loaded, settings, reporter))
     engine = LocalEngine(loaded, chat, options=options, warn=reporter.warn)
-    if known is not None:
-        engine.set_batch_size(known.batch_size)
+    engine.set_batch_size(tune_batch_size(engine, session, tuple(prompts)) if known is None else known.batch_size)
+    if known is None:
+        reporter.say(f"Batch size: {engine.batch_size}")
+    if prepare is not None:
+        prepare(engine, session)
+    if known is None:
+        engine.set_prefix(response_prefix(engine, closing, settings, prompts, reporter))
+    else:
         engine.set_prefix(known.response_prefix)
-        return engine
-    engine.set_batch_size(tune_batch_size(engine, session, tuple(prompts)))
-    reporter.say(f"Batch size: {engine.batch_size}")
-    engine.set_prefix(response_prefix(engine, closing, settings, prompts, reporter))
     return engine
 
 

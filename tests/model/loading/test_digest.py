@@ -8,7 +8,7 @@ import pytest
 
 from heretic.model.loading import digest as module
 from heretic.model.loading.checkpoint import Checkpoint
-from heretic.model.loading.digest import unread_bytes, whole_digest
+from heretic.model.loading.digest import digest_ahead, unread_bytes, whole_digest
 
 MIB = 1 << 20
 
@@ -47,6 +47,17 @@ def test_unchanged_files_are_read_once(checkpoint: Checkpoint, monkeypatch: pyte
     assert (sum(counted), unread_bytes(checkpoint)) == (3, 0)
     monkeypatch.setattr(module, "_sha256", lambda path: pytest.fail(f"{path} is read again"))
     assert whole_digest(checkpoint) == first
+
+
+def test_files_read_ahead_are_not_read_again(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    sha256 = module._sha256
+    monkeypatch.setattr(module, "_sha256", lambda path: read.append(path) or sha256(path))
+    digest_ahead(checkpoint)
+    # Waits for the thread.
+    assert unread_bytes(checkpoint) == 0
+    whole_digest(checkpoint)
+    assert len(read) == 3
 
 
 def test_a_file_of_this_moment_is_not_kept(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

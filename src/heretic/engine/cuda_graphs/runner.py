@@ -27,6 +27,9 @@ N_CHECKS = 2
 """Sets of candidates whose logits are compared with plain forwards, for each batch size: one with the edits of the
 capture, and one with others, which shows edits that the capture has made constant."""
 
+UNEDITED: Sequence[ModelEdit] = ()
+"""Stands for any number of candidates without edits: comparing them twice would show no more than once."""
+
 DIFFERENT = "its logits differ from those of a plain forward by {:.2g} of the largest logit"
 
 
@@ -73,7 +76,12 @@ class CudaGraphRunner:
         self.device = loaded.device
         self.enabled = supports_cuda_graphs(loaded, forward)
         self._too_large: int | None = None
+        self.reserved: BatchCapacity | None = None
         self.release()
+
+    def reserve(self, capacity: BatchCapacity) -> None:
+        """The least capacity from now on, as far as memory suffices: one batch and its graphs then serve a study."""
+        self.reserved = capacity
 
     def release(self) -> None:
         """Frees graphs and buffers; the next batch captures new ones."""
@@ -105,10 +113,13 @@ class CudaGraphRunner:
 
     def begin(self, needed: BatchCapacity, edits: Sequence[ModelEdit]) -> bool:
         """Prepares for rows under `edits`; False where plain forwards must decode them."""
+        edits = edits if any(edits) else UNEDITED
         if not self.enabled or not self._fits(needed):
             return False
         if self._capacity is None or not self._capacity.covers(needed):
-            extended = needed if self._capacity is None else self._capacity.extended_to(needed)
+            extended = needed
+            for other in (self._capacity, self.reserved):
+                extended = extended if other is None else extended.extended_to(other)
             capacity = extended if self._fits(extended) else needed
             self.release()
             self._capacity = capacity

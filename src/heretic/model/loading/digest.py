@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ SETTLED = 2.0
 """Seconds after a file's last change from which its times reveal another change: file systems' clocks are coarse."""
 MOST_FILES = 2000
 """Files whose digests are kept; beyond them, those computed longest ago are removed."""
+
+_AHEAD: dict[Path, threading.Thread] = {}
+"""Threads that read a checkpoint's files, by its directory."""
 
 
 def whole_digest(checkpoint: Checkpoint, progress: Callable[[int], None] = lambda _: None) -> str:
@@ -46,6 +50,18 @@ def whole_digest(checkpoint: Checkpoint, progress: Callable[[int], None] = lambd
     return whole.hexdigest()
 
 
+def digest_ahead(checkpoint: Checkpoint) -> None:
+    """Begins to read the files in another thread, for a `whole_digest` that follows; an error is raised there."""
+
+    def read() -> None:
+        with suppress(OSError):
+            whole_digest(checkpoint)
+
+    thread = threading.Thread(target=read, daemon=True)
+    _AHEAD[checkpoint.directory] = thread
+    thread.start()
+
+
 def covered_files(checkpoint: Checkpoint) -> list[Path]:
     """The files that the digest covers, in order."""
     names = set(checkpoint.weight_files())
@@ -56,7 +72,10 @@ def covered_files(checkpoint: Checkpoint) -> list[Path]:
 
 
 def unread_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes of the files whose digests are not kept."""
+    """Bytes of the files whose digests are not kept; waits for `digest_ahead`."""
+    ahead = _AHEAD.pop(checkpoint.directory, None)
+    if ahead is not None:
+        ahead.join()
     kept = _read_kept()
     return sum(path.stat().st_size for path in covered_files(checkpoint) if _key(path) not in kept)
 

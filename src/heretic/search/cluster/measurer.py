@@ -9,9 +9,10 @@ from ...evaluation.heldout.evaluate import HeldoutBaseline, HeldoutEvaluator, He
 from ...evaluation.heldout.measurer import HeldoutMeasurer, HeldoutResult, SharedForwards
 from ...events import WorkerState
 from ...session.context import LoadedStudy, RunningStudy
+from ...session.shared_forwards import batch_size_for
 from ..heldout_pool import heldout_measurer
 from ..measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer, Measurer
-from ..parallelism import Parallelism, batch_size_for, choose_parallelism, heldout_parallelism
+from ..parallelism import Parallelism, choose_parallelism, heldout_parallelism
 from ..process_pool import AHEAD, workers
 from . import calls
 from .engine import RemoteEngine

@@ -18,6 +18,7 @@ from ...model.loading.load import load_skeleton
 from ...session.context import LoadedStudy, Session
 from ...session.engine import open_engine, release
 from ...session.records import versions
+from ...session.shared_forwards import prepare_search
 from .checkpoint_files import file_source, read_piece
 from .engine import RemoteEngine
 from .pool import ActorPool
@@ -44,7 +45,7 @@ def search_engine(session: Session, known: RuntimeProfile | None) -> Iterator[Lo
         ModelError: the model can't be loaded.
     """
     if not uses_cluster(session):
-        yield open_engine(session, known)
+        yield open_engine(session, known, prepare_search)
         return
     with ray_cluster(session.settings) as ray:
         pool = ActorPool(

@@ -25,9 +25,9 @@ from ...session.engine import open_engine
 from ...session.prompts import RunPrompts
 from ...session.records import versions
 from ...session.response_log import counting_evaluator
+from ...session.shared_forwards import choose_candidates, prepare_search
 from ...study.schema import BASELINE, StudyRecord
 from ..measurer import EvaluationRequest, EvaluationResult, InProcessMeasurer
-from ..parallelism import choose_candidates
 from .checkpoint_files import FileSource, checkpoint_here
 from .notes import Notes
 from .system import ActorFacts, Answer, Refused, Status
@@ -106,7 +106,7 @@ class ModelWorker:
             self._session = Session(
                 self._spec.settings, self._spec.prompts, checkpoint, self._notes, Path(self._spec.journal)
             )
-            self._engine = open_engine(self._session, known)
+            self._engine = open_engine(self._session, known, prepare_search)
             profile = self._engine.profile
             candidates = choose_candidates(self._session, self._engine) if known is None else 1
         except UserError as error:
