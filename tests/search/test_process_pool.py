@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -12,6 +15,7 @@ import pytest
 from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.cli import main
 from heretic.evaluation.evaluator import Evaluation
+from heretic.search import process_pool
 from heretic.search.measurer import EvaluationRequest
 from heretic.search.process_pool import simultaneous_seconds, workers
 from heretic.study.reader import RecordedStudy
@@ -57,6 +61,33 @@ def test_simultaneous_tasks_are_timed_together() -> None:
     assert 0 < simultaneous_seconds(3, barrier.wait) < float("inf")
     assert 0 < simultaneous_seconds(1, lambda: None) < float("inf")
     assert simultaneous_seconds(2, lambda: os._exit(1)) == float("inf")
+
+
+def test_ctrl_c_reaches_the_parent_alone() -> None:
+    """A terminal sends it to all processes of a group."""
+    assert simultaneous_seconds(2, lambda: os.kill(os.getpid(), signal.SIGINT)) < float("inf")
+
+
+@pytest.mark.parametrize("task", [lambda: workers(2, FakeMeasurer()).__enter__(), lambda: simultaneous_seconds(2, str)])
+def test_a_signal_between_two_forks_leaves_no_process(
+    task: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def interrupted() -> Iterator[None]:
+        yield
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process_pool, "_quiet_forks", interrupted)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            task()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert multiprocessing.active_children() == []
 
 
 def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:

@@ -30,6 +30,8 @@ AHEAD = 2
 """Open requests per process, so that a process that finishes early can go on; results are reported in order. More would
 keep processes busy for 1 % more of the time, but start more candidates before the results that would prune them."""
 
+ENDING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end the program; Windows has no SIGHUP."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -51,9 +53,14 @@ class ProcessPool(Generic[Job, Result]):
         self._busy: dict[Connection, Job] = {}
         self._processes: dict[Connection, Any] = {}
         give_back_freed_memory()
-        for _ in range(count):
-            connection, process = _fork(_work, alone, os.getpid())
-            self._processes[connection] = process
+        try:
+            with _signals_held():
+                for _ in range(count):
+                    connection, process = _fork(_work, alone)
+                    self._processes[connection] = process
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     @property
     def ahead(self) -> int:
@@ -162,16 +169,16 @@ def simultaneous_seconds(count: int, task: Callable[[], None]) -> float:
         return time.perf_counter() - start
 
     def run(connection: Connection) -> None:
-        torch.set_num_threads(1)
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
         task()
         connection.send(None)
         connection.recv()
         task()
         connection.send(None)
 
-    started = [_fork(run) for _ in range(count)]
+    started: list[tuple[Connection, Any]] = []
     try:
+        with _signals_held():
+            started += [_fork(run) for _ in range(count)]
         if not all(_heard(connection) for connection, _ in started):
             return float("inf")
         start = time.perf_counter()
@@ -197,15 +204,42 @@ def _heard(connection: Connection) -> bool:
 
 
 def _fork(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
-    """Starts a child that runs `run` with its end of a connection; returns this process's end, and the child."""
+    """Starts a child that runs `run` with its end of a connection; returns this process's end, and the child.
+
+    Signals must be held until the child has handlers of its own.
+    """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=run, args=(theirs, *arguments), daemon=True)
+    process = context.Process(target=_child, args=(os.getpid(), run, theirs, *arguments), daemon=True)
     with _quiet_forks():
         process.start()
     # The child holds the only copy now, so the connection ends with the child.
     theirs.close()
     return ours, process
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that end the program arrive after the `with` block: in between, a child would handle them as its parent
+    does, with a traceback, and the parent would lose the child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _child(parent: int, run: Callable[..., None], *arguments: Any) -> None:
+    """Runs `run` with one thread, in a process that ends with its parent and leaves Ctrl+C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The handlers of the parent raise an exception; a child just ends.
+    for number in ENDING - {signal.SIGINT}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    run(*arguments)
 
 
 @contextmanager
@@ -216,14 +250,7 @@ def _quiet_forks() -> Iterator[None]:
         yield
 
 
-def _work(connection: Connection, alone: MeasuresJobs[Any, Any], parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The handlers of the parent raise an exception; a child just ends.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+def _work(connection: Connection, alone: MeasuresJobs[Any, Any]) -> None:
     while True:
         try:
             job = connection.recv()
