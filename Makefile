@@ -10,7 +10,7 @@ BIN := .venv/bin
 GPU_TESTS := tests/engine tests/model/hooks tests/model/kernels tests/evaluation/heldout tests/end_to_end/test_gpu.py \
   tests/end_to_end/test_planted.py tests/end_to_end/test_static_decode.py
 
-.PHONY: demo test test-gpu lint site install model clean
+.PHONY: demo test test-gpu gpu lint site install model clean
 
 demo: install
 	$(BIN)/heretic demo $(DEMO)
@@ -20,6 +20,10 @@ test: install model
 
 test-gpu: install
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(GPU_TESTS)
+
+# On a GPU: the tests that need one, then the table of benchmarks/gpu.py, which is also written to build/gpu.md.
+gpu: install
+	$(BIN)/python benchmarks/gpu.py --tests --output build/gpu.md $(GPU)
 
 lint: install
 	$(BIN)/ruff check .

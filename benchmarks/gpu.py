@@ -1,4 +1,4 @@
-"""The cost of a study on a GPU: `python benchmarks/gpu.py [--parts candidate first study command] [--tiny]`.
+"""The cost of a study on a GPU: `python benchmarks/gpu.py [--tests] [--parts first candidate study command] [--tiny]`.
 
 A model of Llama-3.1-8B's shape with random weights (throughput does not depend on their values), 100 good and 100 bad
 prompts, 100 tokens a response; no response ends early and no candidate is pruned, so this is the worst case. Parts:
@@ -12,8 +12,10 @@ command     `heretic` on SmolLM2-135M-Instruct: 200 trials, held-out front, expo
             user's cache (`heretic demo` fetches it), or given by --smollm2
 4bits       as `candidate`, with weights in 4 bits (bitsandbytes); not by default
 
-Under 8 minutes on an H100; ends with one table. Where memory does not suffice it halves the number of candidates, as a
-search does. Without a GPU, `--tiny` runs it on a small shape to show that it works; its seconds mean nothing.
+Under 8 minutes on an H100; ends with one table, which is also in the file `--output` after each part: a part that fails
+is named there, and the others run. `--tests` first runs the tests that need a GPU (`make gpu` does both). Where memory
+does not suffice it halves the number of candidates, as a search does. Without a GPU, `--tiny` runs it on a small shape
+to show that it works; its seconds mean nothing.
 
 To compare with heretic-llm 1.4.0: `--save DIRECTORY` writes the model as a checkpoint. heretic-llm, in a virtual
 environment of its own, searches it with `--batch-size 100 --max-response-length 100`; its log has seconds a trial.
@@ -21,11 +23,9 @@ environment of its own, searches it with `--batch-size 100 --max-response-length
 
 import argparse
 import gc
-import subprocess
-import sys
-import tempfile
 import time
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ from common import limit_of
 import torch
 from platformdirs import user_cache_path
 
+from gpu_program import TINY_TRIALS, TRIALS, Run, measure_command, run_tests
 from heretic.engine.batch_size import find_batch_size, find_candidates, planned_batch_size, planned_candidates
+from heretic.engine.cuda_graphs.static_batch import BatchCapacity
 from heretic.engine.local import LocalEngine
 from heretic.engine.measured_plan import measured_plan
 from heretic.engine.protocol import Response, no_progress, out_of_memory
@@ -43,45 +45,19 @@ from heretic.model.loading.demo_model import MEMBER
 from heretic.prompts.prompt import Prompt
 from random_model import LLAMA_8B, RandomEngine, random_engine, random_prompts
 
-TRIALS, PROMPTS, LENGTH = 200, 100, 100
-TINY_PROMPTS, TINY_LENGTH, TINY_TRIALS = 8, 12, 3
-PARTS = ("candidate", "first", "study", "command", "4bits")
+PARTS = ("first", "candidate", "study", "command", "4bits")
 GIB = 2**30
 WAYS = {"on": "recorded steps", "off": "plain steps"}
-
-
-@dataclass
-class Run:
-    """The arguments, and the lines of the table: what was measured, its value and its target."""
-
-    tiny: bool
-    given: int | None
-    trials: int
-    candidate: float | None = None
-    first: float | None = None
-    bits: str = ""
-    lines: list[tuple[str, str, str]] = field(default_factory=list)
-
-    @property
-    def prompts(self) -> int:
-        return TINY_PROMPTS if self.tiny else PROMPTS
-
-    @property
-    def length(self) -> int:
-        return TINY_LENGTH if self.tiny else LENGTH
-
-    def add(self, name: str, reached: str, asked: str = "") -> None:
-        name, asked = name + self.bits, "" if self.bits or self.tiny else asked
-        self.lines.append((name, reached, asked))
-        print(f"  {name}: {reached}{f' (asked: {asked})' if asked else ''}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--tests", action="store_true", help="run the tests that need a GPU first")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--candidates", type=int, metavar="N", help="candidates per forward, found by default")
     parser.add_argument("--smollm2", type=Path, metavar="FILE", help="its .gguf file, for the part `command`")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the table is written")
     parser.add_argument("--save", metavar="DIRECTORY", help="write the model and its tokenizer, and end")
     arguments = parser.parse_args()
     if not arguments.tiny and not torch.cuda.is_available():
@@ -89,27 +65,53 @@ def main() -> None:
     if arguments.save:
         save(engine_of(arguments.tiny, "off"), arguments.save)
         return
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, tiny shape: the seconds mean nothing"
-    print(f"{device}, torch {torch.__version__}")
     run = Run(arguments.tiny, arguments.candidates, TINY_TRIALS if arguments.tiny else TRIALS)
+    model = arguments.smollm2 or user_cache_path("heretic") / "models" / Path(MEMBER).name
+    work: dict[str, Callable[[], None]] = {
+        "first": lambda: measure_first(run),
+        "candidate": lambda: measure_both_ways(run),
+        "4bits": lambda: measure_4bits(run),
+        "study": lambda: compute_study(run),
+        "command": lambda: measure_command(run, model),
+    }
+    parts = ["tests"] * arguments.tests + [part for part in work if part in arguments.parts]
+    work["tests"] = lambda: run_tests(run)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, tiny shape: the seconds mean nothing"
+    title = f"{device}, torch {torch.__version__}"
+    print(title)
     started = time.perf_counter()
-    if "first" in arguments.parts:
-        measure_first(run)
-    if "candidate" in arguments.parts:
-        measure_both_ways(run)
-    if "4bits" in arguments.parts:
-        run.bits = ", 4 bits"
+    for part in parts:
+        try:
+            work[part]()
+        # What one part lacks, the others may have: a device is lent for minutes.
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            run.add(part, f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0][:100]}")
+        if arguments.output:
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(table(run, title))
+    print(f"\n{table(run, title)}\n{time.perf_counter() - started:.0f} s in all")
+    if run.failed:
+        raise SystemExit(1)
+
+
+def table(run: Run, title: str) -> str:
+    rows = "".join("| {} | {} | {} |\n".format(*line) for line in run.lines)
+    return f"| {title} | reached | asked |\n| --- | --- | --- |\n{rows}"
+
+
+def measure_4bits(run: Run) -> None:
+    run.bits = ", 4 bits"
+    try:
         measure_way(run, "on")
+    finally:
         run.bits = ""
-    if "study" in arguments.parts and run.candidate and run.first:
+
+
+def compute_study(run: Run) -> None:
+    if run.candidate and run.first:
         whole = run.first + run.trials * run.candidate
         run.add(f"{run.trials} trials, start-up included (computed)", f"{whole:.0f} s", "<= 95 s")
-    if "command" in arguments.parts:
-        measure_command(run, arguments.smollm2 or user_cache_path("heretic") / "models" / Path(MEMBER).name)
-    print(f"\n| {device} | reached | asked |\n| --- | --- | --- |")
-    for line in run.lines:
-        print("| {} | {} | {} |".format(*line))
-    print(f"\n{time.perf_counter() - started:.0f} s in all")
 
 
 def engine_of(tiny: bool, way: str) -> RandomEngine:
@@ -156,12 +158,15 @@ def measure_first(run: Run) -> None:
     size = planned_batch_size(local, bad, 128, run.length) if on_gpu else find_batch_size(local, bad, 8, no_progress)
     local.set_batch_size(size)
     lap(f"batch size {size}")
-    local.first_token_log_probabilities(good, [{}], no_progress)
-    local.generate(bad, [{}], run.length, None, no_progress)
-    lap("baseline")
     find = planned_candidates if on_gpu else lambda engine, bad, _, tried: find_candidates(engine, bad, tried)
     count = run.given or find(local, bad, run.length, no_progress)
+    if local.graphs is not None:
+        longest = max(len(local.chat.tokens(prompt)) for prompt in bad)
+        local.graphs.reserve(BatchCapacity(count * len(bad), longest + run.length, count, rank=1))
     lap(f"{count} candidates per forward")
+    local.first_token_log_probabilities(good, [{}], no_progress)
+    local.generate(bad, [{}], run.length, None, no_progress)
+    lap("baseline, recording included")
     measure_candidates(engine, count, good, bad, run.length)
     lap("first trials, recording included")
     run.first = sum(seconds.values())
@@ -249,27 +254,6 @@ def measure_candidates(
     end = time.perf_counter()
     print(f"  {count} candidates: KL {middle - start:.2f} s, responses {end - middle:.2f} s", flush=True)
     return end - start, responses[0]
-
-
-def measure_command(run: Run, model: Path) -> None:
-    """The program as a user runs it, in a process of its own."""
-    print("the whole command:")
-    if not model.is_file():
-        print(f"  left out: {model} is not there (heretic demo fetches it; or --smollm2 FILE)")
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        flags = ["--preset", "disclaimer", "--n-trials", str(run.trials), "--trial", "knee", "--export", "merge"]
-        flags += ["--output", f"{directory}/edited", "--study-checkpoint-dir", directory, "--resume", "restart"]
-        if run.tiny:
-            flags += ["--max-response-length", "4", "--heldout-trials", "0", "--no-order-startup-trials"]
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "heretic", str(model), *flags], capture_output=True, text=True)
-        seconds = time.perf_counter() - started
-    print("\n".join(f"    {line}" for line in done.stdout.splitlines() if not line.startswith("Trial ")))
-    if done.returncode:
-        print(f"  exit status {done.returncode}: {done.stderr[-2000:]}")
-        return
-    run.add(f"the whole command on SmolLM2, {run.trials} trials", f"{seconds:.0f} s", "<= 35 s")
 
 
 if __name__ == "__main__":

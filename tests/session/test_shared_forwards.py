@@ -40,8 +40,8 @@ def test_a_search_on_an_accelerator_records_its_steps_once(monkeypatch: pytest.M
         engine.generate(PROMPTS[:n_prompts], edits, length, None, no_progress)
     engine.generate(PROMPTS, edits_of(engine, 1, 3), 20, None, no_progress)
     sizes = [size for size, _ in recorded]
-    # An eighth of the rows, half of them for the baseline's prompts, and all.
-    assert sizes == [4, 16, 33]
+    # An eighth of the rows, half of them for the baseline, a quarter for previews, and all.
+    assert sizes == [4, 16, 8, 33]
     # That of the first batch, which replaces none.
     assert len(released) == 1
 

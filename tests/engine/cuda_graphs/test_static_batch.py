@@ -8,7 +8,7 @@ from tests.support.engines import engine_for
 
 def test_a_few_sizes_from_all_rows_to_an_eighth() -> None:
     capacity = BatchCapacity(rows=800, positions=150, candidates=8, rank=1)
-    assert capacity.graph_sizes == [800, 400, 100]
+    assert capacity.graph_sizes == [800, 600, 400, 200, 100]
     assert capacity.padded_positions == 160
     assert capacity.covers(BatchCapacity(100, 150, 1, 1)) and not capacity.covers(BatchCapacity(100, 151, 1, 1))
     assert BatchCapacity(1, 8, 1, 1).graph_sizes == [1]

@@ -20,6 +20,7 @@ class Hub:
         self.snapshot = directory / "models--owner--name" / "snapshots" / COMMIT
         self.files = files
         self.ignored: list[str] = []
+        self.config = b""
         self.failure: Exception | None = None
 
     def list_repo_files(self, name: str, revision: str | None = None) -> list[str]:
@@ -42,7 +43,7 @@ class Hub:
     def write(self, file: str) -> Path:
         path = self.snapshot / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+        path.write_bytes(self.config if file == "config.json" else b"")
         return path
 
 
@@ -126,3 +127,21 @@ def test_without_connection_and_cache_the_error_says_so(tmp_path: Path, monkeypa
 def test_a_name_that_is_no_hub_id_is_a_missing_path(name: str) -> None:
     with pytest.raises(ModelError, match="the path does not exist"):
         find_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (b'{"quantization_config": {"quant_method": "gptq"}}', r"quantised \(gptq\).*pip install optimum gptqmodel"),
+        (b'{"quantization_config": {"quant_method": "awq"}}', r"quantised \(awq\).*pip install gptqmodel"),
+        (b'{"quantization_config": {"group_size": 64, "bits": 4}}', "Apple's MLX"),
+    ],
+)
+def test_a_quantisation_that_cannot_be_read_is_named_before_the_weights_are_fetched(
+    hub: Hub, config: bytes, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    hub.config = config
+    with pytest.raises(ModelError, match=text):
+        find_checkpoint("owner/name")
+    assert not (hub.snapshot / "model.safetensors").exists()

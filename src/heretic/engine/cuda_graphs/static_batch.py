@@ -13,9 +13,9 @@ from ..early_stop import CHECK_INTERVAL
 from ..kv_cache import KVCache, PreallocatedLayer
 from ..prefill import Prefilled
 
-SIZE_FRACTIONS = (1.0, 0.5, 0.125)
+SIZE_FRACTIONS = (1.0, 0.75, 0.5, 0.25, 0.125)
 """Batch sizes that a step may be captured for, as shares of the rows. Waiting rows keep the batch full; the smaller
-sizes are captured once nothing waits and the remaining rows fit them."""
+sizes are captured once nothing waits and the remaining rows fit them (docs/decisions/rows-take-turns.md)."""
 
 POSITION_MULTIPLE = 32
 """Buffers have a multiple of this many positions: attention kernels need multiples of 8 or 16, and few sizes suffice

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ModelError
+from .checkpoint import Checkpoint
 from .download import shown_download
 
 if TYPE_CHECKING:
@@ -25,12 +26,18 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
     """Directory and commit of a downloaded model; only safetensors where there are `.bin` weights too.
 
     Raises:
-        ModelError: the hub can't deliver it, or it holds no model other than GGUF files.
+        ModelError: the hub can't deliver it, it holds no model other than GGUF files, or it is quantised in a way that
+            this installation can't read.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    from .quantization import check_readable
 
     with _hub_errors(name, revision):
         files = _files(name, revision)
+        if "config.json" in files:
+            # Before gigabytes of weights.
+            check_readable(Checkpoint(name, Path(hf_hub_download(name, "config.json", revision=revision)).parent))
         with shown_download(name, name, revision, reporter):
             directory = Path(snapshot_download(name, revision=revision, ignore_patterns=_ignored(files)))
     ggufs = sorted(file for file in files if file.endswith(".gguf"))

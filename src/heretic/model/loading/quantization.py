@@ -100,20 +100,29 @@ def check_quantization(checkpoint: Checkpoint, settings: "ModelSettings") -> Non
         ModelError: a package is missing, or `quantization` is set too.
     """
     check_packages(settings)
+    check_readable(checkpoint)
     method = stored_quantization(checkpoint)
-    if method is None:
-        return
+    if method is not None and settings.quantization != "none":
+        raise ModelError(
+            f"Expected a model of full precision for quantization = {settings.quantization}, but {checkpoint.name} is "
+            f"quantised already ({method}). Leave quantization out, or give the model that it was made from."
+        )
+
+
+def check_readable(checkpoint: Checkpoint) -> None:
+    """Checks that this installation can read the checkpoint's own quantisation; of its files only config.json need be
+    there.
+
+    Raises:
+        ModelError: it is that of another library, or a package is missing.
+    """
+    method = stored_quantization(checkpoint)
     if method == MLX:
         raise ModelError(
             f"Expected a model that transformers can read, but {checkpoint.name} is quantised for Apple's MLX. Give "
             "the model that it was made from, or convert it back first (mlx_lm.convert --dequantize)."
         )
-    if settings.quantization != "none":
-        raise ModelError(
-            f"Expected a model of full precision for quantization = {settings.quantization}, but {checkpoint.name} is "
-            f"quantised already ({method}). Leave quantization out, or give the model that it was made from."
-        )
-    missing = [name for name in KINDS.get(method, Kind()).packages if importlib.util.find_spec(name) is None]
+    missing = [name for name in KINDS.get(method or "", Kind()).packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelError(
             f"{checkpoint.name} is quantised ({method}), and transformers needs {' and '.join(missing)} to load that: "
