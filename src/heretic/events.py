@@ -130,6 +130,15 @@ class Partner(Protocol):
         """Seeds the sampling: the same seed gives the same answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class FormatChoice:
+    """An export format in a menu: `label` follows a verb, and `suffix` ends the default name of a directory."""
+
+    name: ExportName
+    label: str
+    suffix: str
+
+
 class Chooser(Protocol):
     """Answers the program's questions: a person at a terminal, or the flags.
 
@@ -140,6 +149,9 @@ class Chooser(Protocol):
 
     def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
         """What to do with a study of this model that is on disk."""
+
+    def offer(self, formats: Sequence[FormatChoice]) -> None:
+        """The formats that the model can be written in; called once, before `next_action`, of one that asks."""
 
     def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
         """What to do with the front; asked again until it is `leave`."""

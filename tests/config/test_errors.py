@@ -6,7 +6,7 @@ import pytest
 
 from heretic.config import load_settings
 from heretic.config.origins import line_of
-from heretic.config.renamed import ELSEWHERE
+from heretic.config.renamed import ELSEWHERE, elsewhere
 from heretic.errors import ConfigError
 
 
@@ -113,7 +113,7 @@ def test_several_problems_are_listed_in_one_paragraph() -> None:
 @pytest.mark.parametrize("key", ELSEWHERE)
 def test_a_key_of_another_release_is_answered_by_what_to_give_here(key: str) -> None:
     text = problem(f"{key} = 1")
-    assert f"{key} (config.toml, line 1) is a key of another program: {ELSEWHERE[key]}. Correct" in text
+    assert f"{key} (config.toml, line 1) is a key of another program: {elsewhere(key)}. Correct" in text
 
 
 def test_both_names_of_a_key_are_a_problem() -> None:

@@ -21,7 +21,9 @@ import json
 from tests.support.ui_toys import BASELINE, FRONT
 from heretic.ui.menus import MenuChooser
 from heretic.config import Benchmark
+from heretic.events import FormatChoice
 chooser = MenuChooser("org/model", [Benchmark(task="a", name="First"), Benchmark(task="b", name="Second")])
+chooser.offer([FormatChoice("merge", "the model", ""), FormatChoice("adapter", "an adapter", "-adapter")])
 def tell(action):
     number = action.trial.number if action.trial else None
     upload = [action.repository, action.public] if action.repository else []

@@ -2,8 +2,9 @@
 
 import argparse
 
-from ..config import Settings
+from ..config import Settings, given_flags
 from .common import prepare
+from .export_flags import check_export_flags
 from .parser import Parser
 
 
@@ -17,4 +18,5 @@ def run(namespace: argparse.Namespace) -> int:
     from ..commands.demo import demo_flags, run_demo
 
     settings, reporter = prepare(namespace, demo_flags())
+    check_export_flags(given_flags(namespace), settings, settings.wanted)
     return run_demo(settings, reporter)

@@ -2,8 +2,9 @@
 
 import argparse
 
-from ..config import ExportSettings
+from ..config import ExportSettings, given_flags
 from .common import LOADING, add_study, given_study, prepare
+from .export_flags import check_export_flags
 from .parser import Parser
 
 SHOWN = (
@@ -21,6 +22,7 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
+    check_export_flags(given_flags(namespace), settings, settings.export or "merge")
     from ..commands.export import export_trial
 
     return export_trial(given_study(namespace), settings, reporter)

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 from ..config import Settings, add_flags
 from ..config.errors import NEAR, nearest
-from ..config.flags import first_sentence
+from ..config.flags import SHORT, first_sentence
 from ..config.parsing import table_of
-from ..config.renamed import ELSEWHERE, RENAMED, WITHOUT_MEANING
+from ..config.renamed import ELSEWHERE, RENAMED, WITHOUT_MEANING, elsewhere
 
 STATUSES = "Exit status: 0 success, 2 bad input, 130 interrupted by Ctrl+C."
 WIDTH = 79
@@ -100,6 +100,13 @@ class Parser(argparse.ArgumentParser):
             self.error(self._unknown(unknown[0]))
         return given
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            meant = nearest(str(value), map(str, action.choices), 0.6)
+            listed = ", ".join(map(str, action.choices))
+            hint = f": did you mean {meant}?" if meant else ""
+            raise argparse.ArgumentError(action, f"expected one of {listed}, got {value!r}{hint}")
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\nTry {self.prog} --help.\n")
 
@@ -113,8 +120,8 @@ class Parser(argparse.ArgumentParser):
             return f"unknown option {flag}: did you mean {dashed}?"
         key = flag.lstrip("-").removeprefix("no-").replace("-", "_")
         if key in ELSEWHERE:
-            return f"{flag} is an option of another program: {ELSEWHERE[key]}"
-        if key in {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING}:
+            return f"{flag} is an option of another program: {elsewhere(key, as_flags=True)}"
+        if key in {*Settings.model_fields, *RENAMED, *WITHOUT_MEANING} or flag in SHORT.values():
             return f"{flag} has no effect on this command"
         flags = [name for name in self._option_string_actions if name.startswith("--")]
         meant = nearest(flag, flags, NEAR) or next((name for name in flags if name.startswith(flag)), None)

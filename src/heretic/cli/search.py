@@ -10,6 +10,7 @@ from ..config import Benchmark, ExportSettings, Settings, given_flags
 from ..config.errors import nearest
 from ..errors import ConfigError
 from .common import MODEL_HELP, may_ask, prepare
+from .export_flags import check_export_flags
 from .parser import STATUSES, Parser
 from .registry import VERBS
 
@@ -96,6 +97,8 @@ def run(namespace: argparse.Namespace) -> int:
         from .evaluate import print_evaluation
 
         return print_evaluation(evaluate_model(settings, settings.evaluate_model, settings.model, reporter), False)
+    asks = may_ask(settings, settings.resume)
+    check_export_flags(given_flags(namespace), settings, settings.wanted, asks)
     from ..commands.run import run as search
 
     chooser = _chooser(str(settings.model), settings, settings.resume, settings.benchmarks)

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..config import ExportSettings, SearchSettings
 from ..errors import ConfigError
 from ..export.directory import check_output
+from ..export.formats.registry import FORMATS
 from ..study.find import find_study
 from ..ui.flags import default_output
 from .upload import check_upload
@@ -15,13 +16,15 @@ def check_target(model: str | None, export: ExportSettings) -> str:
 
     Raises:
         ConfigError: no model is named, or no importance matrix is where one is named.
-        ExportError: the output exists, or the upload is impossible.
+        ExportError: the output exists, the upload is impossible, or this machine can't write a format's options.
     """
     if model is None:
         raise ConfigError("Expected a model, got none. Name a directory, a .gguf file or a hub id: heretic MODEL.")
     if export.imatrix is not None and not export.imatrix.is_file():
         raise ConfigError(f"Expected an importance matrix at {export.imatrix} (--imatrix), but there is no such file.")
-    if export.output is not None or export.export not in (None, "none") or export.upload is not None:
+    for form in FORMATS:
+        form.check_options(export)
+    if export.wanted is not None:
         check_output(export.output or Path(default_output(model)))
     if export.upload is not None:
         check_upload(export.upload)

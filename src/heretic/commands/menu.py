@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ..config import ExportName
 from ..errors import BenchmarkError, ConfigError, ExportError
-from ..events import Action, Chooser, Reporter
+from ..events import Action, Chooser, FormatChoice, Reporter
 from ..export.formats.registry import find_format
 from ..report.tables import show_benchmarks
 from ..search.cluster.open import with_weights
 from ..session.context import LoadedStudy, RunningStudy
-from ..session.save import ExportTarget, save_trial
+from ..session.save import ExportTarget, formats_for, normalization_of, save_trial
 from ..study.pareto import knee, pareto_front
 from ..study.reader import RecordedStudy
 from ..study.study import Study
@@ -33,6 +33,8 @@ def run_menu(
     `search` continues until the study has a number of trials; it returns False after Ctrl+C.
     """
     study, written = running.study, Written()
+    if chooser.asks:
+        chooser.offer(_choices(running))
     show_front(study, running.reporter)
     _evaluate(evaluate_front, chooser, running.reporter)
     while True:
@@ -56,6 +58,13 @@ def run_menu(
         else:
             with with_weights(running.loaded) as loaded:
                 _talk(loaded, action, chooser)
+
+
+def _choices(running: RunningStudy) -> list[FormatChoice]:
+    session = running.loaded.session
+    sites, normalization = running.loaded.engine.sites, normalization_of(session.settings)
+    formats = formats_for(session.checkpoint, sites, normalization)
+    return [FormatChoice(form.name, form.label, form.suffix) for form in formats]
 
 
 def show_front(study: Study, reporter: Reporter) -> None:

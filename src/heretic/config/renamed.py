@@ -1,5 +1,6 @@
 """Former names of configuration keys, for configurations and records that still use them."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -30,18 +31,18 @@ RENAMED = {
 """New name of each former key. In a configuration a former name works and warns."""
 
 ELSEWHERE = {
-    "chat_template_kwargs": "give chat_template_arguments, a table of variables",
-    "checkpoint_action": "give resume (continue or restart)",
-    "enable_thinking": "give measure_thinking, or chat_template_arguments = { enable_thinking = false }",
-    "load_in_4bit": "give quantization = bnb_4bit",
-    "load_in_8bit": "give quantization = bnb_8bit",
-    "model_action": "give export (merge, adapter, gguf or none) or upload",
-    "save_directory": "give output",
-    "scorer": "give objective, refusal_markers and over_refusal_objective",
-    "scorers": "give objective and over_refusal_objective",
-    "trial_index": "give trial, the number that the table of the front shows, or a rule such as knee",
+    "chat_template_kwargs": "give `chat_template_arguments`, a table of variables",
+    "checkpoint_action": "give `resume` (continue or restart)",
+    "enable_thinking": "give `measure_thinking`, or `chat_template_arguments` = { enable_thinking = false }",
+    "load_in_4bit": "give `quantization` = bnb_4bit",
+    "load_in_8bit": "give `quantization` = bnb_8bit",
+    "model_action": "give `export` (merge, adapter, gguf or none) or `upload`",
+    "save_directory": "give `output`",
+    "scorer": "give `objective`, `refusal_markers` and `over_refusal_objective`",
+    "scorers": "give `objective` and `over_refusal_objective`",
+    "trial_index": "give `trial`, the number that the table of the front shows, or a rule such as knee",
 }
-"""Keys of later releases of heretic-llm and of other programs, with what to give here instead."""
+"""Keys of later releases of heretic-llm and of other programs, with what to give here instead; keys in backticks."""
 
 WITHOUT_MEANING = {
     "collect_reproducibles": "every study records what is needed to reproduce it",
@@ -53,6 +54,13 @@ WITHOUT_EFFECT = {
     "offload_outputs_to_cpu": "residuals and log-probabilities are always kept in RAM",
 }
 """Keys that change nothing in this release, with what happens instead."""
+
+
+def elsewhere(key: str, as_flags: bool = False) -> str:
+    """What to give instead of a key of `ELSEWHERE`, by the names of keys or of flags."""
+    if not as_flags:
+        return ELSEWHERE[key].replace("`", "")
+    return re.sub(r"`(\w+)`( =)?", lambda found: f"--{found[1].replace('_', '-')}", ELSEWHERE[key])
 
 
 def renamed_keys(mapping: Mapping[str, Value]) -> dict[str, Value]:

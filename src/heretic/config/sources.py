@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from .errors import bad_values, nearest, paragraph, shortened, unknown_key
 from .origins import KeyPath, Layer, line_of, merge, place_of
 from .parsing import decode, means_none
-from .renamed import ELSEWHERE, RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING
+from .renamed import ELSEWHERE, RENAMED, WITHOUT_EFFECT, WITHOUT_MEANING, elsewhere
 from .settings import Settings
 
 DEFAULT_FILE = Path("config.toml")
@@ -92,7 +92,7 @@ def _layer(source: _Source, notes: _Notes) -> Layer:
         if key in WITHOUT_MEANING:
             notes.warnings.append(f"{key} ({place}) has no meaning here and is ignored: {WITHOUT_MEANING[key]}.")
         elif key in ELSEWHERE:
-            notes.problems.append(f"{key} ({place}) is a key of another program: {ELSEWHERE[key]}")
+            notes.problems.append(f"{key} ({place}) is a key of another program: {elsewhere(key)}")
         elif name not in Settings.model_fields:
             notes.problems.append(unknown_key(key, place, KNOWN))
         elif name in written:

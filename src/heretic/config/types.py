@@ -240,10 +240,16 @@ DEVICES = re.compile(r"auto|balanced|balanced_low_0|sequential|(cpu|cuda|mps|xpu
 def _devices(value: str | dict[str, int | str]) -> str | dict[str, int | str]:
     for name in [value] if isinstance(value, str) else map(str, value.values()):
         if DEVICES.fullmatch(name) is None:
-            raise ValueError(f"expected auto, balanced, sequential, cpu, or a device such as cuda:0, got {name!r}")
+            raise ValueError("expected auto, balanced, sequential, cpu, or a device such as cuda:0")
     return value
 
 
 DeviceMap = Annotated[str | dict[str, int | str], AfterValidator(_devices)]
 
-GgufType = Annotated[_GgufType, Metavar("TYPE")]
+
+def _upper_case(value: object) -> object:
+    return value.upper() if isinstance(value, str) and value.lower() != "same" else value
+
+
+# Other programs write q4_K_M or q4_k_m.
+GgufType = Annotated[_GgufType, BeforeValidator(_upper_case), Metavar("TYPE")]

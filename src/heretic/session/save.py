@@ -20,7 +20,7 @@ from ..events import Reporter
 from ..export.card import write_card
 from ..export.edits import edit_from
 from ..export.formats.base import Export, ExportFormat, Tolerance, Written
-from ..export.formats.registry import find_format
+from ..export.formats.registry import FORMATS, find_format
 from ..export.manifest import MANIFEST, manifest_of, write_manifest, written_files
 from ..export.public_names import public_model
 from ..export.readers.base import open_checkpoint
@@ -95,9 +95,23 @@ def save_trial(session: Session, trial: TrialRecord, target: ExportTarget, basel
 
 
 def wanted_format(settings: ExportSettings) -> ExportFormat | None:
-    """The format that the settings ask for; that of the whole model if they name an output alone."""
-    name = settings.export or ("merge" if settings.output is not None else "none")
-    return None if name == "none" else find_format(name)
+    """The format that a run without questions writes, if any."""
+    return None if settings.wanted is None else find_format(settings.wanted)
+
+
+def formats_for(
+    checkpoint: Checkpoint, sites: Sequence[Site], row_normalization: RowNormalization
+) -> list[ExportFormat]:
+    """The formats that edits of these sites of a model can be written in, with default options."""
+    found = []
+    for form in FORMATS:
+        try:
+            form.check(checkpoint, ExportSettings())
+            form.check_layout(sites, row_normalization)
+        except ExportError:
+            continue
+        found.append(form)
+    return found
 
 
 def check_export(session: Session, form: ExportFormat) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config import ExportSettings
-from ..events import Action, Partner, ResumeChoice
+from ..events import Action, FormatChoice, Partner, ResumeChoice
 from ..study.pareto import select
 from ..study.schema import BaselineRecord, TrialRecord
 
@@ -23,10 +23,13 @@ class FlagChooser:
     def resume(self, finished: int, wanted: int, path: str) -> ResumeChoice:
         return "restart" if self._resume == "restart" else "continue"
 
+    def offer(self, formats: Sequence[FormatChoice]) -> None:
+        raise AssertionError("flags name a format themselves")
+
     def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
         settings = self._settings
-        export = settings.export or ("merge" if settings.output or settings.upload else "none")
-        if self._done or export == "none":
+        export = settings.wanted
+        if self._done or export is None:
             return Action("leave")
         self._done = True
         trial = select(front, baseline, settings.trial if settings.trial is not None else "knee")

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import questionary
 
 from ..config import Benchmark
-from ..events import Action, Partner, ResumeChoice
+from ..events import Action, FormatChoice, Partner, ResumeChoice
 from ..printable import printable
 from ..report.text import metric_text, share_interval, value_text
 from ..study.pareto import knee
@@ -15,9 +15,6 @@ from ..study.schema import BASELINE, BaselineRecord, TrialRecord
 from .chat import talk
 from .compare import comparison_screen
 from .flags import default_output
-
-if TYPE_CHECKING:
-    from ..export.formats.base import ExportFormat
 
 Answer = TypeVar("Answer")
 
@@ -27,11 +24,9 @@ class MenuChooser:
 
     asks = True
 
-    def __init__(
-        self, model: str, benchmarks: Sequence[Benchmark] = (), formats: "Sequence[ExportFormat] | None" = None
-    ) -> None:
+    def __init__(self, model: str, benchmarks: Sequence[Benchmark] = ()) -> None:
         self._model = model
-        self._formats = formats
+        self._formats: Sequence[FormatChoice] = ()
         self._benchmarks = benchmarks
         self._trial: TrialRecord | None = None
 
@@ -47,6 +42,9 @@ class MenuChooser:
         if answer is None:
             raise KeyboardInterrupt
         return answer
+
+    def offer(self, formats: Sequence[FormatChoice]) -> None:
+        self._formats = formats
 
     def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
         while True:
@@ -102,10 +100,10 @@ class MenuChooser:
             if action is not None:
                 return action
 
-    def _ask_what(self, trial: TrialRecord) -> "str | ExportFormat | None":
+    def _ask_what(self, trial: TrialRecord) -> str | FormatChoice | None:
         """A format to save it in, or one of the other things."""
-        choices: list[tuple[str, str | ExportFormat]] = [
-            *((f"Save {form.label}", form) for form in self._offered()),
+        choices: list[tuple[str, str | FormatChoice]] = [
+            *((f"Save {form.label}", form) for form in self._formats),
             ("Chat with it", "chat"),
             (f"Compare its answers with those of the {BASELINE} and of other trials", "compare"),
             *([(f"Benchmark it and the {BASELINE}", "benchmark")] if self._benchmarks else []),
@@ -114,12 +112,6 @@ class MenuChooser:
             ("Back to the front", "back"),
         ]
         return _select(f"Trial {trial.number}: what next?", choices)
-
-    def _offered(self) -> "list[ExportFormat]":
-        """The formats that suit the model; imported late, since they need torch and the first menu does not."""
-        from ..export.formats.registry import FORMATS
-
-        return [form for form in self._formats or FORMATS if form.suits(self._model)]
 
     def _compare(self, trial: TrialRecord, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action | None:
         others = [(_title(each, baseline), each) for each in front if each.number != trial.number]
@@ -149,13 +141,13 @@ class MenuChooser:
         )
         return Action("benchmark", trial, benchmarks=tuple(chosen)) if chosen else None
 
-    def _save(self, trial: TrialRecord, form: "ExportFormat") -> Action | None:
+    def _save(self, trial: TrialRecord, form: FormatChoice) -> Action | None:
         output = self._directory(form, "Directory to write to:")
         return Action("save", trial, form.name, output) if output else None
 
     def _upload(self, trial: TrialRecord) -> Action | None:
         """Escape at any question is no upload."""
-        form = _select("Upload what?", [(form.label[0].upper() + form.label[1:], form) for form in self._offered()])
+        form = _select("Upload what?", [(form.label[0].upper() + form.label[1:], form) for form in self._formats])
         if form is None:
             return None
         default = default_output(self._model) + form.suffix
@@ -171,7 +163,7 @@ class MenuChooser:
         output = self._directory(form, "Directory to write to first (it stays):")
         return Action("upload", trial, form.name, output, repository=repository, public=public) if output else None
 
-    def _directory(self, form: "ExportFormat", question: str) -> str | None:
+    def _directory(self, form: FormatChoice, question: str) -> str | None:
         default = default_output(self._model) + form.suffix
         directory: str | None = ask(questionary.path(question, default=default))
         return directory

@@ -8,7 +8,6 @@ from ..config import ExportName
 from ..engine.chat_stream import Turn
 from ..engine.sampling import Sampling
 from ..errors import UserError
-from ..export.formats.registry import FORMATS
 from ..export.public_names import model_name
 from ..printable import printable
 from ..report.text import baseline_text, metrics_text
@@ -210,8 +209,7 @@ def _talk(
 
 
 def _export(gr: Any, service: StudyService, selected: Any) -> None:
-    suited = [form for form in FORMATS if form.suits(service.study.record.model_path)]
-    choices = [(form.label[0].upper() + form.label[1:], form.name) for form in suited]
+    choices = [(form.label[0].upper() + form.label[1:], form.name) for form in service.formats()]
     kind = gr.Radio(choices, value=choices[0][1], label="What to write")
     output = gr.Textbox(default_output(service.study.record.model), label="Directory to write to", elem_id="output")
     write = gr.Button("Write the chosen trial", variant="primary", elem_id="write")

@@ -19,8 +19,11 @@ from ..engine.sampling import Sampling
 from ..errors import StudyError, UserError
 from ..evaluation.heldout.schema import BAD, ModelMetrics
 from ..events import Reporter
+from ..export.formats.base import ExportFormat
+from ..export.formats.registry import FORMATS
 from ..session.context import LoadedStudy
-from ..session.recorded import find_trial, load_study, recorded_prompts
+from ..session.recorded import checkpoint_of, find_trial, load_study, recorded_prompts, recorded_sites
+from ..session.save import formats_for, normalization_of
 from ..session.sidecars import read_heldout_report
 from ..study.reader import RecordedStudy
 from ..study.schema import BASELINE, TrialRecord
@@ -114,6 +117,16 @@ class StudyService:
         unedited, edited = _texts(heldout.baseline), _texts(candidate)
         both = [prompt for prompt in unedited if prompt in edited][:EXAMPLES]
         return [(texts[prompt], unedited[prompt], edited[prompt]) for prompt in both]
+
+    def formats(self) -> Sequence[ExportFormat]:
+        """The formats that the model can be written in; all, where it is not found now."""
+        record = self.study.record
+        recorded = {key: record.settings[key] for key in ("method", "row_normalization") if key in record.settings}
+        try:
+            settings = changed(self._settings, recorded)
+            return formats_for(checkpoint_of(record), recorded_sites(record), normalization_of(settings))
+        except UserError:
+            return FORMATS
 
     def export(self, trial: TrialRecord, export: ExportName, output: str) -> Iterator[str]:
         """Exports and measures the trial; yields all messages so far after each new one."""

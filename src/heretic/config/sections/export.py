@@ -70,3 +70,10 @@ class ExportSettings(Section):
     upload_public: bool = Field(
         default=False, description="Make a new repository public. An existing one keeps its visibility."
     )
+
+    @property
+    def wanted(self) -> ExportName | None:
+        """The format that a run without questions writes: the whole model if only a place is named; None for none."""
+        if self.export is None:
+            return None if self.output is None and self.upload is None else "merge"
+        return None if self.export == "none" else self.export

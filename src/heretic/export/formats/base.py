@@ -83,6 +83,7 @@ class ExportFormat(Protocol):
         suffix: what the default output directory ends in.
         library: the hub's name of the library that loads it.
         needs_base: whether it is only of use together with the original model.
+        options: settings that concern this format alone.
     """
 
     name: ExportName
@@ -90,10 +91,15 @@ class ExportFormat(Protocol):
     suffix: str
     library: str
     needs_base: bool = False
+    options: frozenset[str] = frozenset()
 
-    def suits(self, model: str) -> bool:
-        """Whether a menu offers it for a model that the user named so."""
-        return True
+    def check_options(self, settings: ExportSettings) -> None:
+        """Makes sure that this machine can write what the format's own settings ask for.
+
+        Raises:
+            ExportError: it can't.
+        """
+        return
 
     def check(self, checkpoint: Checkpoint, settings: ExportSettings) -> None:
         """Makes sure that the checkpoint can be written in this format, before it is loaded.

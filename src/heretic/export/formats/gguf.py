@@ -29,7 +29,7 @@ from ..ggml.about import about, general_keys
 from ..ggml.blocks import EXTRA, writable
 from ..ggml.converted_file import ConvertedFile
 from ..ggml.edited_file import EditedFile, Retyped, is_quantised
-from ..ggml.families import FAMILIES, find_family
+from ..ggml.families import find_family
 from ..ggml.file_types import FILE_TYPES
 from ..ggml.header import Value
 from ..ggml.imatrix import ImportanceMatrix, read_imatrix
@@ -51,15 +51,13 @@ class Gguf(ExportFormat):
     label = "a GGUF file (for llama.cpp)"
     suffix = "-gguf"
     library = "gguf"
+    options = frozenset({"gguf_type", "imatrix"})
 
-    def suits(self, model: str) -> bool:
-        path = Path(model).expanduser()
-        if path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists()):
-            return True
-        return _model_type(path) in FAMILIES
+    def check_options(self, settings: ExportSettings) -> None:
+        check_type(settings)
 
     def check(self, checkpoint: Checkpoint, settings: ExportSettings) -> None:
-        check_type(settings)
+        self.check_options(settings)
         if checkpoint.gguf_file is None:
             Vocabulary(read_tokenizer(checkpoint.directory), int(find_config(checkpoint.directory).vocab_size))
             return

@@ -28,6 +28,7 @@ class Merge(ExportFormat):
     label = "the model"
     suffix = ""
     library = "transformers"
+    options = frozenset({"max_shard_size"})
 
     def write(self, export: Export, output: Path, check: Check) -> None:
         with ExitStack() as writing:

@@ -47,15 +47,24 @@ class DequantizedReader:
         (output / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _plain_tensors(self, model: nn.Module) -> dict[str, Tensor]:
-        """The tensors that are not packed; of tied tensors only the first."""
+        """The tensors that are not packed; of tied tensors only the first.
+
+        `state_dict` is not called: on some CPUs bitsandbytes unpacks its weights for it, and gets other values.
+        """
         tensors: dict[str, Tensor] = {}
         seen: set[int] = set()
-        for key, tensor in model.state_dict().items():
-            owner, _, name = key.rpartition(".")
-            # Codes and scales of a packed module; quantisers hang more names below the weight's.
-            inside = any(key.startswith(f"{packed}.") for packed in self._packed if owner.startswith(packed))
-            if (inside and name != "bias") or not isinstance(tensor, Tensor) or tensor.data_ptr() in seen:
-                continue
-            seen.add(tensor.data_ptr())
-            tensors[key] = tensor
+        for prefix, module in model.named_modules():
+            buffers = {
+                name: tensor
+                for name, tensor in module.named_buffers(recurse=False)
+                if name not in module._non_persistent_buffers_set
+            }
+            # Codes and scales of a packed module; quantisers hang more modules below it.
+            packed = next((name for name in self._packed if f"{prefix}.".startswith(f"{name}.")), None)
+            for name, tensor in (*module.named_parameters(recurse=False), *buffers.items()):
+                inside = packed is not None and (name != "bias" or prefix != packed)
+                if inside or tensor.data_ptr() in seen:
+                    continue
+                seen.add(tensor.data_ptr())
+                tensors[f"{prefix}.{name}" if prefix else name] = tensor
         return tensors
