@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from heretic.files import sync_path, write_atomically
+from heretic.errors import system_paragraph
+from heretic.files import make_directory, sync_path, write_atomically
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o007])
@@ -41,3 +42,16 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="full"):
         write_atomically(tmp_path / "file", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_place_where_nothing_can_be_made_is_no_bug_of_the_program(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    paragraphs = []
+    for place in (tmp_path / "taken", tmp_path / "taken/below", Path("/proc/nothing")):
+        for make in (lambda place: make_directory(place), lambda place: write_atomically(place / "file", b"")):
+            if place.parts[1] == "proc" and not Path("/proc").is_dir():
+                continue
+            with pytest.raises(OSError) as refused:
+                make(place)
+            paragraphs.append(system_paragraph(refused.value) or "")
+    assert all("name another place" in each or "name a place" in each for each in paragraphs)

@@ -11,10 +11,30 @@ UNSYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, 
 """Errors of file systems that can't sync a directory or a file opened for reading: exFAT, SMB, FUSE, Windows."""
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory with its parents, if it is not there.
+
+    Raises:
+        NotADirectoryError: a file has its name.
+        PermissionError: nothing can be made there.
+        OSError: the disk is full, or fails.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+    # What /proc and some network drives say.
+    except FileNotFoundError as error:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file next to `path`, syncs it, and renames it into place; the file's mode follows the user's umask."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    make_directory(path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    except FileNotFoundError as error:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

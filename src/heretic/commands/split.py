@@ -7,7 +7,7 @@ from pathlib import Path
 from ..config import PromptSource
 from ..errors import PromptError
 from ..events import Reporter
-from ..files import write_atomically
+from ..files import make_directory, write_atomically
 from ..prompts.files import Rows
 from ..prompts.loading import load_prompts, prompt_rows
 from ..prompts.partition import clusters, deal, split_into_parts
@@ -54,7 +54,7 @@ def split_prompts(
         raise PromptError(
             f"{source.dataset} can't be split into these parts: {error}. Ask for smaller parts, or give more prompts."
         ) from error
-    output.mkdir(parents=True, exist_ok=True)
+    make_directory(output)
     for part, indices in parts.items():
         lines = [json.dumps(rows[index], ensure_ascii=False, default=str) for index in indices]
         write_atomically(targets[part], ("\n".join(lines) + "\n").encode())

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..ablation.directions import Directions
 from ..config import PlotSettings, PromptSource, PromptSources
 from ..errors import ConfigError
-from ..files import write_atomically
+from ..files import make_directory, write_atomically
 from ..installing import install_command
 from ..report.geometry import GEOMETRY_COLUMNS, GEOMETRY_TITLE, geometry, geometry_rows
 from ..report.plots import PlotStyle, animate, draw
@@ -104,7 +104,7 @@ def check_plots(settings: PlotSettings, sources: PromptSources) -> None:
     _check_style_sheet(style.sheet)
     _check_colors(style.colors)
     try:
-        settings.residual_plot_path.mkdir(parents=True, exist_ok=True)
+        make_directory(settings.residual_plot_path)
     except OSError as error:
         raise ConfigError(
             f"Expected a directory for the plots of residuals (residual_plot_path), but {error}. Name another one."

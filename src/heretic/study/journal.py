@@ -12,7 +12,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ..errors import StudyError
-from ..files import parse_json
+from ..files import make_directory, parse_json
 
 LONGEST_NAME = 120
 """Bytes of a study's name in UTF-8: file systems allow 255, and dates and suffixes follow."""
@@ -133,7 +133,7 @@ class SingleWriter:
         """Raises:
         StudyError: another process holds the study.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self._path.parent)
         try:
             self._acquire()
         except Timeout as error:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import StudyError
-from ..files import write_atomically
+from ..files import make_directory, write_atomically
 from .journal import make_storage, tensors_path
 from .reader import NAME, RECORD
 
@@ -143,7 +143,7 @@ class SharedStorage:
                 return False
             copy = path.with_name(f".{path.name}.copy")
             copy.unlink(missing_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             optuna.copy_study(
                 from_study_name=self.name, from_storage=self._storage, to_storage=make_storage(copy), to_study_name=NAME
             )
@@ -234,7 +234,7 @@ def _open(address: str) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" not in address:
         path = Path(address).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         # Its lock works on NFS from version 3 on.
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     kind, _, rest = address.partition("://")
