@@ -40,10 +40,14 @@ def test_weights_that_are_quantised_already_are_as_large_as_their_files(monkeypa
 
 def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     on_machine(monkeypatch, 50)
-    monkeypatch.setattr(module, "recorded_rate", lambda: 1e12)
-    monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
+    monkeypatch.setattr(module, "recorded_share", lambda: 0.5)
+    monkeypatch.setattr(module, "product_rate", lambda dtype: 2e12)
     assert expected_time(EIGHT, 1, (100, 100), 100) == "about 5 min (from the last search on this machine)"
-    monkeypatch.setattr(module, "recorded_rate", lambda: None)
+    # Another program takes half of the machine now.
+    monkeypatch.setattr(module, "product_rate", lambda dtype: 1e12)
+    assert expected_time(EIGHT, 1, (100, 100), 100) == "about 11 min (from the last search on this machine)"
+    monkeypatch.setattr(module, "recorded_share", lambda: None)
+    monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
     size, memory, time = lines(forecast(EIGHT), "none", 200, (100, 100), 100)
     assert size == "owner/name: 8 billion parameters, 16.0 GB on disk; 16.0 GB to fetch."
     assert memory == "Memory: about 38.4 GB without quantization; 50.0 GB of memory are free."

@@ -147,7 +147,7 @@ def test_a_judge_that_fails_costs_no_figure(
     assert main([*measured_flags, "--judges", '[{"endpoint": "http://127.0.0.1:9/v1", "model": "none"}]']) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "The judge none at http://127.0.0.1:9/v1 gave no answer" in said
-    assert "Judges openings and markers: Cohen's kappa" in said
+    assert "Verdicts by openings and by markers agree on" in said
     report = read_heldout_report(journal)
     assert report is not None
     assert {each.judge for each in report.judges} == {"openings", "markers"}
@@ -178,7 +178,7 @@ def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     [kappa] = [each.kappa for each in report.agreement if (each.first, each.second) == ("openings", "contrary")]
     assert kappa is not None
     assert kappa < 0
-    assert f"Judges openings and contrary: Cohen's kappa {kappa:.2f}, alike on 0/" in said
+    assert f"Verdicts by openings and by contrary agree on 0/" in said and f", Cohen's kappa {kappa:.2f}." in said
     assert asked == [20] * (1 + len(report.candidates))
     # Existing verdicts are not requested again.
     assert main([*measured_flags, *judge, "--resume", "continue"]) == 0

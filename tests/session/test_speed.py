@@ -6,28 +6,30 @@ import pytest
 import torch
 
 from heretic.session import speed
-from heretic.session.speed import product_rate, record_search, recorded_rate, work_of
+from heretic.session.speed import product_rate, record_search, recorded_share, work_of
 
 
 @pytest.fixture
 def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(speed, "user_cache_path", lambda _: tmp_path)
+    monkeypatch.setattr(speed, "product_rate", lambda _: 20.0)
     return tmp_path / "speed.json"
 
 
-def test_the_last_search_on_a_device_is_kept(path: Path) -> None:
-    assert recorded_rate() is None
-    record_search(100.0, 10.0)
-    record_search(300.0, 10.0)
-    assert recorded_rate() == 30.0
+def test_the_last_search_on_a_device_is_kept_as_a_share_of_its_products(path: Path) -> None:
+    assert recorded_share() is None
+    record_search(100.0, 10.0, torch.float32)
+    record_search(300.0, 10.0, torch.float32)
+    assert recorded_share() == 1.5
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{"])
+# The last one is of an earlier version, which kept operations a second.
+@pytest.mark.parametrize("text", ["", "[]", "{", f'{{"{speed.device_key()}": 4.4e10}}'])
 def test_a_damaged_file_counts_as_none(path: Path, text: str) -> None:
     path.write_text(text)
-    assert recorded_rate() is None
-    record_search(100.0, 10.0)
-    assert recorded_rate() == 10.0
+    assert recorded_share() is None
+    record_search(100.0, 10.0, torch.float32)
+    assert recorded_share() == 0.5
 
 
 def test_a_trial_costs_two_operations_a_parameter_and_token() -> None:

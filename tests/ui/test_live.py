@@ -166,6 +166,17 @@ def test_a_table_that_is_too_wide_is_turned_where_that_fits(console: Console) ->
     assert sum("heading-of" in line and "0.1234" in line and "0.9999" in line for line in lines) == 6
 
 
+def test_no_word_of_a_table_is_cut(console: Console) -> None:
+    columns = ("Trial", "Declined", "Markers", "Against baseline", "by markers", "Broken", "Over-refusal")
+    row = ("1", "4/100 (2-10 %)", "6/100", "fewer (p < 0.001)", "fewer (p < 0.001)", "0", "0/60 (0-6 %)")
+    for rows in ([row], [row] * 2, [row] * 4, [row] * 9):
+        console = terminal()
+        LiveReporter(console).table("Refusals", columns, rows)
+        lines = shown(console)
+        assert not any("…" in line for line in lines)
+        assert sum(line.count("Over-refusal") for line in lines) >= 1
+
+
 def test_names_and_values_have_no_heading(console: Console) -> None:
     LiveReporter(console).table("Devices", ("", ""), [("CPU", "2 cores"), ("GPU", "none")])
     assert shown(console) == ["Devices", "  CPU  2 cores", "  GPU  none"]

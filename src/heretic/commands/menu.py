@@ -76,7 +76,10 @@ def show_front(study: Study, reporter: Reporter) -> None:
     reporter.front(front, knee(front, baseline), baseline)
     bounds = study.space.on_bounds(trial.parameters for trial in front)
     if bounds:
-        reporter.say(f"The front lies on bounds of the search space: {'; '.join(bounds)}.")
+        reporter.say(
+            f"Trials of the front lie on bounds of the search space ({'; '.join(bounds)}): more trials may find a "
+            "little more."
+        )
 
 
 def _evaluate(evaluate_front: Callable[[], None], chooser: Chooser, reporter: Reporter) -> None:

@@ -140,7 +140,7 @@ def sentences(report: HeldoutReport, baseline: BaselineRecord) -> list[str]:
         agreed = "no kappa, since both give one verdict throughout"
         if each.kappa is not None:
             agreed = f"Cohen's kappa {each.kappa:.2f}"
-        lines.append(f"Judges {each.first} and {each.second}: {agreed}, alike on {rate_text(each.agree)}.")
+        lines.append(f"Verdicts by {each.first} and by {each.second} agree on {rate_text(each.agree)}, {agreed}.")
     return lines
 
 

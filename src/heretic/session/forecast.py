@@ -20,7 +20,7 @@ from ..report.text import duration
 from .autotune import note_peak
 from .context import RunningStudy
 from .prompts import RunPrompts
-from .speed import product_rate, record_search, recorded_rate, work_of
+from .speed import product_rate, record_search, recorded_share, work_of
 
 ROOM = 1.2
 """Memory for each byte of weights: a fifth more for caches, residuals and what the libraries take."""
@@ -87,11 +87,14 @@ def expected_time(size: ModelSize, trials: int, prompts: tuple[int, int], respon
     if size.parameters < SMALL:
         return "under a minute"
     work = trials * work_of(size.parameters, prompts, response_length)
-    measured = recorded_rate()
-    if measured is not None:
-        return f"about {rough(work / measured)} (from the last search on this machine)"
-    dtype = fastest_cpu_dtype() if accelerator() is None else torch.float16
-    return f"about {rough(work / product_rate(dtype))} (computed from this machine's speed)"
+    share, rate = recorded_share(), product_rate(_product_dtype())
+    if share is not None:
+        return f"about {rough(work / (share * rate))} (from the last search on this machine)"
+    return f"about {rough(work / rate)} (computed from this machine's speed)"
+
+
+def _product_dtype() -> torch.dtype:
+    return fastest_cpu_dtype() if accelerator() is None else torch.float16
 
 
 def lines(found: Forecast, quantization: str, trials: int, prompts: tuple[int, int], length: int) -> Iterator[str]:
@@ -135,7 +138,7 @@ def kept_speed(running: RunningStudy) -> Iterator[None]:
         # The speed of a cluster is not this machine's.
         return
     work = work_of(parameters, _counts(loaded.session.prompts), loaded.settings.max_response_length)
-    record_search(trials * work, time.monotonic() - started)
+    record_search(trials * work, time.monotonic() - started, _product_dtype())
 
 
 def _counts(prompts: RunPrompts) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The speed of this machine, from earlier searches or else from a matrix product."""
+"""The speed of this machine: that of a matrix product now, and how near to it the last search came."""
 
 import json
 import os
@@ -12,9 +12,10 @@ from platformdirs import user_cache_path
 from ..files import write_atomically
 from ..model.accelerator import accelerator, device_name
 
-SHARE_OF_PRODUCTS = 1.0
-"""A search's rate, with all trials counted as fully evaluated, divided by that of large matrix products. It is 0.6 on
-an H100 if nothing ends early; on two CPU cores early ends of responses make it 1.3, and pruning 3 (docs/speed.md)."""
+SHARES = (0.02, 50.0)
+"""Least and largest believable share of a product's rate; files of earlier versions hold rates in operations a second.
+It is 0.6 on an H100 if nothing ends early; on two CPU cores early ends of responses make it 1.3, and pruning 3
+(docs/speed.md)."""
 PROMPT_LENGTH = 50
 """Tokens of a prompt in its chat template, about."""
 SIDE = {"cpu": 1024}
@@ -41,22 +42,24 @@ def work_of(parameters: int, prompts: tuple[int, int], response_length: int) -> 
     return 2.0 * parameters * tokens
 
 
-def record_search(work: float, seconds: float) -> None:
-    """Records the rate of a search, given the work of its trials if they were fully evaluated."""
+def record_search(work: float, seconds: float, dtype: torch.dtype) -> None:
+    """Records the share of a product's rate that a search reached, given the work of its trials if they were fully
+    evaluated. Both rates fall where another program takes its part of the machine."""
     path = _path()
     entries = _read(path)
     entries.pop(device_key(), None)
-    newest = dict(list({**entries, device_key(): work / seconds}.items())[-MAX_DEVICES:])
+    share = work / seconds / product_rate(dtype)
+    newest = dict(list({**entries, device_key(): share}.items())[-MAX_DEVICES:])
     write_atomically(path, json.dumps(newest, indent=1).encode())
 
 
-def recorded_rate() -> float | None:
-    """Floating-point operations a second of the last search on this device; pruned trials count as full ones."""
+def recorded_share() -> float | None:
+    """The share of a product's rate that the last search on this device reached; pruned trials count as full ones."""
     return _read(_path()).get(device_key())
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """The estimated rate of a search from that of a matrix product, measured in a fraction of a second."""
+    """Floating-point operations a second of a matrix product, measured in a fraction of a second."""
     kind = accelerator() or "cpu"
     side = SIDE.get(kind, OTHER_SIDE)
     x = torch.ones(side, side, dtype=dtype, device=kind)
@@ -69,7 +72,7 @@ def product_rate(dtype: torch.dtype) -> float:
         if done == 0:
             # The first product warms up.
             started = time.perf_counter()
-    return SHARE_OF_PRODUCTS * done * 2.0 * side**3 / (time.perf_counter() - started)
+    return done * 2.0 * side**3 / (time.perf_counter() - started)
 
 
 def _path() -> Path:
@@ -83,4 +86,6 @@ def _read(path: Path) -> dict[str, float]:
         return {}
     if not isinstance(entries, dict):
         return {}
-    return {str(key): float(value) for key, value in entries.items() if isinstance(value, int | float) and value > 0}
+    least, most = SHARES
+    shares = {str(key): value for key, value in entries.items() if isinstance(value, int | float)}
+    return {key: float(value) for key, value in shares.items() if least <= value <= most}

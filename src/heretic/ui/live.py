@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress import (
@@ -76,14 +77,17 @@ class LiveReporter:
         if not any(columns):
             self._console.print(_pairs(title, rows))
             return
-        # The first that fits as a whole: cells are never cut off, since half a number is wrong.
+        # The first that fits, best without a line break in a cell. Cells are never cut off: half a number is wrong.
         ways = (_table(title, columns, rows), _table(title, *_turned(columns, rows)))
-        fitting = (each for each in ways if self._width(each) <= self._console.width)
-        self._console.print(next(fitting, _records(title, columns, rows)))
+        widths = [self._widths(each) for each in ways]
+        fitting = [way for way, (_, whole) in zip(ways, widths, strict=True) if whole <= self._console.width]
+        fitting += [way for way, (least, _) in zip(ways, widths, strict=True) if least <= self._console.width]
+        self._console.print(next(iter(fitting), _records(title, columns, rows)))
 
-    def _width(self, table: Table) -> int:
-        """The least width of a table whose cells break at spaces alone."""
-        return self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE)).minimum
+    def _widths(self, table: Table) -> tuple[int, int]:
+        """The least width of a table whose cells break at spaces alone, and its width without a break."""
+        found = self._console.measure(table, options=self._console.options.update(max_width=WIDEST_TABLE))
+        return found.minimum, found.maximum
 
 
 class _LiveSearch:
@@ -179,8 +183,10 @@ def _around(best: TrialRecord | None, front: Sequence[TrialRecord], rows: int) -
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=shown(title), title_justify="left")
-    for column in columns:
-        table.add_column(shown(column))
+    for place, column in enumerate(columns):
+        # Rich makes a column narrower than its longest word where others could still break.
+        words = [word for text in (column, *(row[place] for row in rows)) for word in printable(text).split()]
+        table.add_column(shown(column), min_width=max(map(cell_len, words), default=0))
     for row in rows:
         table.add_row(*map(shown, row))
     return table
