@@ -178,7 +178,7 @@ def test_a_judges_verdicts_are_shown_next_to_the_word_lists(
     [kappa] = [each.kappa for each in report.agreement if (each.first, each.second) == ("openings", "contrary")]
     assert kappa is not None
     assert kappa < 0
-    assert f"Verdicts by openings and by contrary agree on 0/" in said and f", Cohen's kappa {kappa:.2f}." in said
+    assert "Verdicts by openings and by contrary agree on 0/" in said and f", Cohen's kappa {kappa:.2f}." in said
     assert asked == [20] * (1 + len(report.candidates))
     # Existing verdicts are not requested again.
     assert main([*measured_flags, *judge, "--resume", "continue"]) == 0
