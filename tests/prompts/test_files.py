@@ -22,6 +22,11 @@ BATCH = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "bod
 ALPACA = {"instruction": QUESTION, "input": "", "output": "Elbe"}
 
 
+def responses(said: Any, **more: str) -> dict[str, Any]:
+    """A line of a batch for the Responses interface."""
+    return {"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": said, **more}}
+
+
 def load(path: Path, content: str | bytes, **options: Any) -> PromptSet:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return load_prompts(PromptSource(dataset=str(path), **options))
@@ -43,6 +48,9 @@ def load(path: Path, content: str | bytes, **options: Any) -> PromptSet:
         ("pandas.json", {"id": {"0": 1}, "text": {"0": QUESTION}}, "text"),
         ("openai.jsonl", OPENAI, "messages"),
         ("batch.jsonl", BATCH, "messages"),
+        ("responses.jsonl", responses(QUESTION), "messages"),
+        ("turns-of-responses.jsonl", responses(OPENAI["messages"], instructions="Be brief."), "messages"),
+        ("parts-of-responses.jsonl", responses(PARTS["messages"]), "messages"),
         ("bare.jsonl", QUESTION, "prompt"),
         ("list.jsonl", [OPENAI], "messages"),
         ("turns.json", OPENAI["messages"], "messages"),
@@ -52,6 +60,13 @@ def load(path: Path, content: str | bytes, **options: Any) -> PromptSet:
 )
 def test_json_in_its_usual_shapes(name: str, content: Any, column: str, tmp_path: Path) -> None:
     assert [each.text for each in load(tmp_path / name, json.dumps(content), column=column)] == [QUESTION]
+
+
+def test_instructions_of_a_request_are_the_system_prompt(tmp_path: Path) -> None:
+    line = json.dumps(responses(QUESTION, instructions="Be brief."))
+    [loaded] = load(tmp_path / "a.jsonl", line, column="messages")
+    assert (loaded.text, loaded.system) == (QUESTION, "Be brief.")
+    assert read_rows(tmp_path / "a.jsonl")[0].keys() == {"messages", "custom_id", "method", "url", "body"}
 
 
 def test_json_lines_under_the_name_of_json(tmp_path: Path) -> None:

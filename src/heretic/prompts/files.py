@@ -196,8 +196,20 @@ def _table(entries: list[Any], unit: str, numbers: Sequence[int] | None = None) 
             raise ValueError(f"{unit} {number}: expected an object, got {json.dumps(entry)[:60]}")
         body = entry.get("body")
         # A line of a batch of requests has its conversation in the body of the request.
-        rows.append({**body, **entry} if isinstance(body, dict) and TURNS & set(body) else entry)
+        rows.append({**_with_turns(body), **entry} if isinstance(body, dict) else entry)
     return Table(rows)
+
+
+def _with_turns(body: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request of Chat Completions or of Responses, with its conversation; nothing of any other."""
+    if TURNS & set(body):
+        return body
+    said = body.get("input")
+    if not isinstance(said, str) and not _is_conversation(said):
+        return {}
+    turns = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    system = body.get("instructions")
+    return {"messages": [*([{"role": "system", "content": system}] if isinstance(system, str) else []), *turns]}
 
 
 def _csv(text: str, delimiter: str | None = None) -> Table:

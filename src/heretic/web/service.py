@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import torch
 
@@ -121,7 +121,9 @@ class StudyService:
     def formats(self) -> Sequence[ExportFormat]:
         """The formats that the model can be written in; all, where it is not found now."""
         record = self.study.record
-        recorded = {key: record.settings[key] for key in ("method", "row_normalization") if key in record.settings}
+        recorded: dict[str, Any] = {
+            key: record.settings[key] for key in ("method", "row_normalization") if key in record.settings
+        }
         try:
             settings = changed(self._settings, recorded)
             return formats_for(checkpoint_of(record), recorded_sites(record), normalization_of(settings))
