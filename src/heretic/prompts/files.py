@@ -204,12 +204,12 @@ def _with_turns(body: dict[str, Any]) -> dict[str, Any]:
     """The body of a request of Chat Completions or of Responses, with its conversation; nothing of any other."""
     if TURNS & set(body):
         return body
-    said = body.get("input")
-    if not isinstance(said, str) and not _is_conversation(said):
-        return {}
+    said, system = body.get("input"), body.get("instructions")
     turns = [{"role": "user", "content": said}] if isinstance(said, str) else said
-    system = body.get("instructions")
-    return {"messages": [*([{"role": "system", "content": system}] if isinstance(system, str) else []), *turns]}
+    if not isinstance(turns, list) or not _is_conversation(turns):
+        return {}
+    first = [{"role": "system", "content": system}] if isinstance(system, str) else []
+    return {"messages": [*first, *turns]}
 
 
 def _csv(text: str, delimiter: str | None = None) -> Table:
