@@ -1,9 +1,10 @@
-"""What a cluster costs: `python benchmarks/cluster.py [--parts speed-up driver start] [--trials N] [--actors N]`.
+"""What a cluster costs: `python benchmarks/cluster.py [--parts speed-up driver same start] [--trials N] [--actors N]`.
 
 - speed-up: a local Ray of 1, 2 and 4 actors whose trials sleep for a known time, which measures the scheduling alone;
   then trials of no time, for the overhead of one, and the bytes that a request and its result take.
 - driver: simulated actors on a clock of their own (trials of 1 to 30 s, drawn uniformly), real ask and tell; medians by
   the number of trials, and the memory of the process.
+- same: one study by this process, one actor, four actors and actors on two nodes, and whether its trials are the same.
 - start: seconds from `heretic MODEL --ray` to the first trial, on a tiny random model, and without --ray.
 
 All actors run on one machine: the time of a network is not included.
@@ -19,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from tests.support.simulated_actors import SimulatedSystem
 from tests.support.study_toys import BASELINE, SPACE, metrics, record, values_of
 from tests.support.toy_worker import ToyWorker
 
+from heretic.cli import main as main_of_heretic
 from heretic.config import Settings
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.evaluator import Evaluation
@@ -43,6 +47,7 @@ from heretic.search.cluster.ray_system import ActorNeeds, RaySystem, ray_cluster
 from heretic.search.cluster.tasks import Task
 from heretic.search.measurer import EvaluationRequest
 from heretic.study.pareto import pareto_front, pruning_limit
+from heretic.study.reader import RecordedStudy
 from heretic.study.sampler import SamplerOptions
 from heretic.study.study import Study
 
@@ -142,10 +147,7 @@ def start() -> None:
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         model = write_planted(place)
-        flags = ["--system-prompt", "none", "--dtypes", "float32", "--max-response-length", "4", "--n-trials", "2"]
-        for side in ("good", "bad"):
-            flags += [f"--{side}-prompts", str(place / f"{side}_direction.txt")]
-            flags += [f"--{side}-evaluation-prompts", str(place / f"{side}_search.txt")]
+        flags = [*_flags(place), "--n-trials", "2"]
         for name, more in (("this process", []), ("--ray", ["--ray", "--max-actors", "1"])):
             own = ["--study-checkpoint-dir", str(place / name.strip("-").replace(" ", "_"))]
             command = [sys.executable, "-m", "heretic", str(model), *flags, *own, *more]
@@ -155,6 +157,41 @@ def start() -> None:
                 first = next((time.monotonic() - began for line in run.stdout if line.startswith("Trial ")), None)
                 run.stdout.read()
             print(f"first trial after {first:.1f} s ({name})" if first is not None else f"no trial ({name})")
+
+
+def same(trials: int = 24) -> None:
+    """The same seed and the same number of open candidates, in float32."""
+    from tests.support.ray_cluster import ray_nodes
+
+    def run(place: Path, name: str, *more: str) -> list[Any]:
+        own = ["--study-checkpoint-dir", str(place / name), "--open-candidates", "8", "--n-trials", str(trials)]
+        command = [str(place / "planted"), *_flags(place), *own, "--heldout-trials", "0", *more]
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            assert main_of_heretic(command) == 0
+        [journal] = (place / name).glob("*.jsonl")
+        found = RecordedStudy(journal)
+        actors = {each.user_attrs.get("measured by") for each in found.optuna.get_trials()}
+        print(f"{name}: {len(found.trials)} trials, measured by {', '.join(sorted(map(str, actors)))}", flush=True)
+        return found.trials
+
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        write_planted(place)
+        found = [run(place, "this process", "--no-ray")]
+        with ray_nodes(4):
+            found += [run(place, f"{count} actors", "--ray", "--max-actors", str(count)) for count in (1, 4)]
+        with ray_nodes(1, 1):
+            found.append(run(place, "two nodes", "--ray"))
+        print("the trials are the same" if all(each == found[0] for each in found) else "the trials DIFFER")
+
+
+def _flags(place: Path) -> list[str]:
+    """Of a short run on the planted model."""
+    flags = ["--system-prompt", "none", "--dtypes", "float32", "--max-response-length", "4"]
+    for side in ("good", "bad"):
+        flags += [f"--{side}-prompts", str(place / f"{side}_direction.txt")]
+        flags += [f"--{side}-evaluation-prompts", str(place / f"{side}_search.txt")]
+    return flags
 
 
 def _study(directory: Path, sampler: str = "tpe") -> Study:
@@ -168,7 +205,10 @@ def _study(directory: Path, sampler: str = "tpe") -> Study:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--parts", nargs="+", default=["speed-up", "driver", "start"], choices=["speed-up", "driver", "start"]
+        "--parts",
+        nargs="+",
+        default=["speed-up", "driver", "same", "start"],
+        choices=["speed-up", "driver", "same", "start"],
     )
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--actors", type=int, default=1_000)
@@ -180,6 +220,8 @@ def main() -> None:
     if "driver" in chosen.parts:
         for sampler in chosen.samplers:
             driver(chosen.trials, chosen.actors, sampler)
+    if "same" in chosen.parts:
+        same()
     if "start" in chosen.parts:
         start()
 

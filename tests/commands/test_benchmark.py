@@ -9,24 +9,7 @@ pytest.importorskip("lm_eval")
 
 from heretic.benchmark.schema import BenchmarkResults
 from heretic.cli import main
-from tests.support.planted import planted_prompts
-
-TASK = """
-task: planted
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    test: {data}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "sure here"
-generation_kwargs: {{until: [], do_sample: false, max_gen_toks: {tokens}}}
-metric_list:
-  - metric: exact_match
-    aggregation: mean
-    higher_is_better: true
-"""
+from tests.support.planted_task import write_task
 
 
 @pytest.fixture
@@ -34,16 +17,6 @@ def study(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> 
     assert main([str(planted_directory / "planted"), *planted_flags, "--n-trials", "6"]) == 0
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     return journal
-
-
-def write_task(directory: Path, tokens: int) -> Path:
-    """12 questions that the model declines and 4 that it answers; right is "sure here"."""
-    questions = planted_prompts(12, bad=True, seed=90) + planted_prompts(4, bad=False, seed=91)
-    data = directory / "questions.jsonl"
-    data.write_text("".join(json.dumps({"question": each}) + "\n" for each in questions))
-    task = directory / "planted.yaml"
-    task.write_text(TASK.format(data=data, tokens=tokens))
-    return task
 
 
 def test_a_candidate_and_the_model_itself_answer_the_same_documents(

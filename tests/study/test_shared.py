@@ -20,14 +20,17 @@ from heretic.study.reader import RecordedStudy
 from heretic.study.sampler import SamplerOptions
 from heretic.study.shared import DRIVER, SharedStorage, shown_address, without_secrets
 from heretic.study.study import Study
+from tests.support.mariadb import mariadb, server
 from tests.support.postgres import PASSWORD, binaries, postgres
 from tests.support.study_toys import SPACE, measure, record
 
 
-def joined(directory: Path, number: int, begin: bool = False) -> tuple[Study, SharedStorage]:
-    """A run's study, in a journal that all runs share, with a copy of its own."""
+def joined(
+    directory: Path, number: int, begin: bool = False, address: str | None = None
+) -> tuple[Study, SharedStorage]:
+    """A run's study, in a database or in a journal that all runs share, with a copy of its own."""
     path = directory / f"run{number}" / "model--shared.jsonl"
-    storage = SharedStorage(str(directory / "study.journal"), "model")
+    storage = SharedStorage(address or str(directory / "study.journal"), "model")
     storage.join(lambda _: None)
     storage.copy_here(path)
     study = Study(path, SPACE, SamplerOptions("random", 0, 5, 16), shared=storage)
@@ -38,7 +41,11 @@ def joined(directory: Path, number: int, begin: bool = False) -> tuple[Study, Sh
 
 
 def test_two_runs_share_trials_and_draw_others(tmp_path: Path) -> None:
-    (one, _), (two, _) = joined(tmp_path, 1, begin=True), joined(tmp_path, 2)
+    check_two_runs(tmp_path)
+
+
+def check_two_runs(directory: Path, address: str | None = None) -> None:
+    one, two = (joined(directory, number, number == 1, address)[0] for number in (1, 2))
     assert two.record == one.record == record()
     for study in (one, two, one, two):
         [candidate] = study.ask(1)
@@ -47,6 +54,8 @@ def test_two_runs_share_trials_and_draw_others(tmp_path: Path) -> None:
     assert one.trials == two.trials
     assert len({trial.parameters.model_dump_json() for trial in one.trials}) == 4
     assert tensors_path(two.path).read_bytes() == tensors_path(one.path).read_bytes()
+    one.close()
+    two.close()
 
 
 def test_a_copy_is_read_like_any_study(tmp_path: Path) -> None:
@@ -138,6 +147,17 @@ def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(server() is None, reason="MariaDB is not installed")
+def test_two_runs_on_a_real_mariadb(tmp_path: Path) -> None:
+    pytest.importorskip("pymysql", reason="the driver of MySQL is not installed")
+    with mariadb(free_port()) as address:
+        check_two_runs(tmp_path, address)
+        found = find_study(address, tmp_path / "mine")
+        assert len(found.trials) == 4
+        assert tensors_path(found.path).exists()
 
 
 @pytest.mark.slow

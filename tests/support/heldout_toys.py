@@ -1,11 +1,13 @@
 """A held-out evaluation of the planted model, without a study."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from heretic.ablation.edit import ModelEdit, SiteEdit
+from heretic.ablation.sites import Site
 from heretic.config import Settings
 from heretic.engine.local import LocalEngine
 from heretic.errors import CandidateError
@@ -38,13 +40,17 @@ def planted_evaluator(batch_size: int = 64) -> HeldoutEvaluator:
 
 def planted_requests(evaluator: HeldoutEvaluator, count: int) -> list[HeldoutRequest]:
     """Ablations of the planted direction, each of more sites than the one before."""
+    edits = planted_edits(evaluator.engine.sites, count)
+    return [HeldoutRequest(10 + number, edit, {}) for number, edit in enumerate(edits)]
+
+
+def planted_edits(sites: Sequence[Site], count: int) -> list[ModelEdit]:
+    """Ablations of the planted direction, each of more sites than the one before."""
     direction = planted_model()[1].unsqueeze(1)
-    sites = evaluator.engine.sites
-    edits: list[ModelEdit] = [
+    return [
         {site.module: SiteEdit(direction, direction) for site in sites[: 1 + number * len(sites) // count]}
         for number in range(count)
     ]
-    return [HeldoutRequest(10 + number, edit, {}) for number, edit in enumerate(edits)]
 
 
 def broken_request(evaluator: HeldoutEvaluator) -> HeldoutRequest:

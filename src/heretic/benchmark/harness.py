@@ -5,19 +5,22 @@ import json
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lm_eval
 import lm_eval.evaluator
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from ..ablation.edit import ModelEdit
+from ..ablation.sites import Site
 from ..engine.protocol import Progress
 from ..errors import BenchmarkError
 from ..model.chat.format import ChatFormat
+from ..model.hooks.edits import edited_model
 from .comparison import Document, TaskRun
 from .packaged import PACKAGED, packaged_task
 
@@ -33,10 +36,11 @@ lm_eval.evaluator.get_git_commit_hash = lambda: None
 class WatchedModel(HFLM):
     """The harness's own wrapper of a transformers model, which also reports progress and truncated answers."""
 
-    def __init__(self, model: Any, chat: ChatFormat, batch_size: int, step: Step) -> None:
+    def __init__(self, model: Any, chat: ChatFormat, batch_size: int, step: Step, sites: Sequence[Site] = ()) -> None:
         # The template has written the BOS token already.
         super().__init__(pretrained=model, tokenizer=chat.tokenizer, batch_size=batch_size, add_bos_token=False)
         self._chat = chat
+        self._sites = sites
         self._step = step
         self._ended: list[bool] = []
         self._unfinished: dict[str, bool] = {}
@@ -45,9 +49,11 @@ class WatchedModel(HFLM):
         self.set_cache_hook(self)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The prompt as in the search, with the response prefix at its end."""
-        text = self._chat.render_messages(chat_history, continued=not add_generation_prompt)
-        return text + self._chat.response_prefix if add_generation_prompt else text
+        return chat_text(self._chat, chat_history, add_generation_prompt)
+
+    def edited(self, edit: ModelEdit) -> AbstractContextManager[Any]:
+        """The model with `edit` applied, inside the `with` block."""
+        return edited_model(self.model, [edit], self._sites)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
         with self._step(self.title, len(requests)) as self._tick:
@@ -68,11 +74,32 @@ class WatchedModel(HFLM):
         """The harness's hook for caches: called with each request once it is answered, in the order of the rows."""
         self._tick(1)
         if kind == "generate_until":
-            self._unfinished[_key(request)] = not self._ended.pop(0)
+            self._unfinished[request_key(request)] = not self._ended.pop(0)
 
     def unfinished(self, request: tuple[Any, ...]) -> bool | None:
         """Whether the length limit cut off the answer to a request; None where nothing was generated."""
-        return self._unfinished.get(_key(request))
+        return self._unfinished.get(request_key(request))
+
+    @property
+    def all_unfinished(self) -> dict[str, bool]:
+        """`unfinished` of all generated answers, by `request_key`."""
+        return dict(self._unfinished)
+
+
+class BenchmarkModel(Protocol):
+    """A model of the harness, in this process or elsewhere; `title` names what it measures."""
+
+    title: str
+
+    def edited(self, edit: ModelEdit) -> AbstractContextManager[Any]: ...
+
+    def unfinished(self, request: tuple[Any, ...]) -> bool | None: ...
+
+
+def chat_text(chat: ChatFormat, history: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    """The prompt as in the search, with the response prefix at its end."""
+    text = chat.render_messages(history, continued=not add_generation_prompt)
+    return text + chat.response_prefix if add_generation_prompt else text
 
 
 def harness_version() -> str:
@@ -81,7 +108,7 @@ def harness_version() -> str:
     return version("lm-eval")
 
 
-def run_task(lm: WatchedModel, task: str, limit: int | None, system_prompt: str | None) -> TaskRun:
+def run_task(lm: BenchmarkModel, task: str, limit: int | None, system_prompt: str | None) -> TaskRun:
     """The model's scores on a task of the harness: a packaged one, a YAML file, or a name that the harness knows.
 
     Raises:
@@ -146,7 +173,7 @@ def find_task(task: str) -> tuple[TaskManager, str | dict[str, Any]]:
     return manager, task
 
 
-def _read(lm: WatchedModel, results: Mapping[str, Any]) -> TaskRun:
+def _read(lm: BenchmarkModel, results: Mapping[str, Any]) -> TaskRun:
     documents: dict[tuple[str, int], Document] = {}
     higher: dict[str, bool] = {}
     for task, samples in results["samples"].items():
@@ -173,7 +200,8 @@ def _named(metric: str, name: str) -> str:
     return metric if name == "none" else f"{metric} ({name})"
 
 
-def _key(request: tuple[Any, ...]) -> str:
+def request_key(request: tuple[Any, ...]) -> str:
+    """A request's arguments as text."""
     return json.dumps(request, sort_keys=True, default=str)
 
 

@@ -12,7 +12,7 @@ from ..config.defaults import PACKAGED_BENCHMARKS
 from ..engine.local import LocalEngine
 from ..errors import BenchmarkError
 from ..installing import install_command
-from ..model.hooks.edits import edited_model
+from ..search.cluster.engine import RemoteEngine
 from ..session.context import LoadedStudy
 from ..session.sidecars import read_benchmarks, write_sidecar
 from ..study.journal import benchmarks_path
@@ -20,7 +20,7 @@ from ..study.schema import TrialRecord
 
 if TYPE_CHECKING:
     from ..benchmark.comparison import TaskRun
-    from ..benchmark.harness import WatchedModel
+    from ..benchmark.harness import BenchmarkModel
 
 MAX_ROWS = 16
 """Rows in a batch: the harness keeps the logits of all positions of a batch in memory."""
@@ -47,12 +47,9 @@ def run_benchmarks(
     """
     check_harness()
     from ..benchmark.comparison import compare_runs
-    from ..benchmark.harness import WatchedModel
 
     check_tasks(benchmarks)
-    engine = loaded.engine
-    batch_size = min(engine.batch_size, MAX_ROWS)
-    lm = WatchedModel(engine.loaded.model, engine.chat, batch_size, loaded.session.reporter.step)
+    lm = _model(loaded)
     done = []
     for benchmark in benchmarks:
         baseline = _measure(lm, benchmark, None, loaded, options)
@@ -65,14 +62,31 @@ def run_benchmarks(
     return done
 
 
+def _model(loaded: LoadedStudy) -> "BenchmarkModel":
+    """The harness's model: the one in this process, or that of the actors."""
+    engine, step = loaded.engine, loaded.session.reporter.step
+    batch_size = min(engine.batch_size, MAX_ROWS)
+    if isinstance(engine, RemoteEngine):
+        from ..search.cluster.benchmarks import RemoteModel
+
+        return RemoteModel(engine, batch_size, step)
+    from ..benchmark.harness import WatchedModel
+
+    return WatchedModel(engine.loaded.model, engine.chat, batch_size, step, engine.sites)
+
+
 def _measure(
-    lm: "WatchedModel", benchmark: Benchmark, trial: TrialRecord | None, loaded: LoadedStudy, options: BenchmarkOptions
+    lm: "BenchmarkModel",
+    benchmark: Benchmark,
+    trial: TrialRecord | None,
+    loaded: LoadedStudy,
+    options: BenchmarkOptions,
 ) -> "TaskRun":
     from ..benchmark.harness import run_task, write_samples
 
     engine, name = loaded.engine, "baseline" if trial is None else f"trial-{trial.number}"
     lm.title = f"{benchmark.name}, {name.replace('-', ' ')}"
-    with edited_model(engine.loaded.model, [loaded.edit(trial)], engine.sites):
+    with lm.edited(loaded.edit(trial)):
         run = run_task(lm, benchmark.task, options.limit, system_prompt_of(engine))
     if not run.documents:
         raise BenchmarkError(f"Expected documents in the benchmark {benchmark.task}, found none.")

@@ -51,8 +51,7 @@ def run_menu(
         elif action.kind in ("save", "upload"):
             _export(running, action, written, may_fail=chooser.asks)
         elif action.kind == "benchmark":
-            with with_weights(running.loaded) as loaded:
-                _benchmark(loaded, action)
+            _benchmark(running.loaded, action)
         elif action.kind == "report":
             _report(running.loaded)
         else:

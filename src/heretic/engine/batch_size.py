@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import ModelError
 from ..model.accelerator import empty_cache
+from ..model.sharding import agreed
 from ..prompts.prompt import Prompt
 from .local import LocalEngine
 from .measured_plan import fitting_rows, measured_plan
@@ -128,7 +129,7 @@ def enough_candidates(one: float, several: float, count: int) -> int:
 def _rate(engine: LocalEngine, prompts: Sequence[Prompt], n_candidates: int) -> float | None:
     """Tokens a second; None where memory does not suffice."""
     try:
-        return engine.decoding_rate(prompts, n_candidates, TIMED_TOKENS)
+        return agreed(engine.decoding_rate(prompts, n_candidates, TIMED_TOKENS))
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

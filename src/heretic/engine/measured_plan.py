@@ -6,6 +6,7 @@ import torch
 
 from ..model.accelerator import allocated_memory, empty_cache, free_memory, peak_of, total_memory
 from ..model.hooks.edits import fused_kernel
+from ..model.sharding import agreed
 from ..prompts.prompt import Prompt
 from .kv_cache import HEADROOM as FREE_POSITIONS
 from .kv_cache import cache_bytes, make_cache
@@ -46,7 +47,7 @@ def fitting_rows(engine: LocalEngine, plan: MemoryPlan) -> int:
     device = engine.loaded.device
     # Memory that torch has reserved for later tensors is free too.
     empty_cache()
-    return plan.fitting_rows(free_memory(device), total_memory(device))
+    return agreed(plan.fitting_rows(free_memory(device), total_memory(device)))
 
 
 def _bytes_of_edits(engine: LocalEngine) -> int:

@@ -19,6 +19,7 @@ from ..ablation.edit import ModelEdit
 from ..ablation.sites import Site
 from ..ablation.weight_stats import WeightStats
 from ..model.chat.format import ChatFormat
+from ..model.sharding import ranks
 from ..prompts.prompt import Prompt
 
 Progress = Callable[[int], None]
@@ -142,8 +143,16 @@ NO_MEMORY = ("can't allocate memory", "MPS backend out of memory")
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an engine failed for lack of memory: an accelerator's own error, or a plain RuntimeError, as the CPU's
-    allocator and MPS raise it."""
+    """Whether an engine failed for lack of memory, so that it may go on with less at once.
+
+    Never for a model over several processes: the others wait for this one in the middle of a forward.
+    """
+    return ranks() == 1 and lacked_memory(error)
+
+
+def lacked_memory(error: RuntimeError) -> bool:
+    """Whether an error is an accelerator's own of lacking memory, or a plain RuntimeError, as the CPU's allocator and
+    MPS raise it."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY)
 
 

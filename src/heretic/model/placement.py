@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .sharding import whole
+
 META = torch.device("meta")
 
 
@@ -50,4 +52,4 @@ def bias_of(module: nn.Module) -> Float[Tensor, " d_out"] | None:
         bias = getattr(module, "bias", None)
         if not isinstance(bias, Tensor):
             return None
-        return bias.clone() if offloaded else bias
+        return bias.clone() if offloaded else whole(bias)

@@ -15,6 +15,7 @@ from ..engine.batch_size import find_batch_size, planned_batch_size
 from ..engine.local import LocalEngine
 from ..files import parse_json, write_atomically
 from ..model.accelerator import accelerator, device_name, peak_memory
+from ..model.sharding import agreed
 from ..prompts.prompt import Prompt
 from .context import ModelSession
 
@@ -46,7 +47,8 @@ def tune_batch_size(engine: LocalEngine, session: ModelSession, prompts: tuple[P
 
 def measured_once(key: str, label: str, measure: Callable[[], int]) -> int:
     """The cached measurement with this key and label; a new one, which is cached, if there is none."""
-    found = _read(measurements_path()).get(key, {}).get(label)
+    # Each rank of a sharded model reads it: one that finds another value would run other forwards.
+    found = agreed(_read(measurements_path()).get(key, {}).get(label))
     if isinstance(found, int):
         return found
     measured = measure()

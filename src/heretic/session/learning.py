@@ -11,9 +11,8 @@ from ..ablation.edit import ModelEdit, SiteEdit
 from ..ablation.methods.learned.compile import cosines_with, kept_tensors, scaled, strengths_by_layer
 from ..ablation.methods.learned.layout import layout_of, principal_directions, start_at_means
 from ..ablation.methods.learned.parameters import LearnedParameters
-from ..engine.learning.forward import AnswerForward
 from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner
-from ..engine.learning.step import MOST_POSITIONS, StepRunner
+from ..engine.learning.runners import step_runner
 from ..engine.learning.targets import (
     PARTS_OF_TARGETS,
     Targets,
@@ -40,9 +39,6 @@ PIECE = 10
 """Tokens of a refusal that are scored together."""
 ASKED_AGAIN = 64
 """Bad prompts that are answered again at each point."""
-LARGE = 1_000_000_000
-"""Parameters above which activations are recomputed in the backward pass on a CPU, where otherwise a group of rows
-stores those of `MOST_POSITIONS` positions; on an accelerator recomputing is always faster."""
 AfterStep = Callable[[int, int, int], None]
 """Called with the number of a point, its finished steps, and its total steps."""
 
@@ -69,12 +65,7 @@ class LearnedPaths:
         last_edited = max(site.layer for site in engine.sites)
         first = min(round(FIRST_EDITED * n_layers), last_edited)
         self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
-        large = sum(each.numel() for each in engine.loaded.model.parameters()) > LARGE
-        on_cpu = engine.loaded.device.type == "cpu"
-        pad = engine.chat.tokenizer.pad_token_id
-        forward = AnswerForward(engine.loaded, engine.forward, pad, first, checkpoints=large or not on_cpu)
-        # On an accelerator, kernel launches cost more than padding: all rows that fit form one group.
-        self._runner = StepRunner(forward, MOST_POSITIONS if on_cpu else None)
+        self._runner = step_runner(engine, first)
         self._path = 0
         self._targets: Targets | None = None
         self._learner: PathLearner | None = None
@@ -190,8 +181,7 @@ class LearnedPaths:
             residuals = torch.cat([states.clone() for _, states in batches])
             directions += principal_directions(residuals, directions[0], rank - 1)
         start = start_at_means(self._layout, directions, START_STRENGTH, further=FURTHER_STRENGTH)
-        device = self._engine.loaded.device
-        return PathLearner(self._layout, start, self._targets, self._settings, generator, device)
+        return PathLearner(self._layout, start, self._targets, self._settings, generator, self._runner.device)
 
     def _baseline_targets(self) -> Targets:
         good, bad = (self._answers(each, [{}], name)[0] for each, name in ((self._good, "good"), (self._bad, "bad")))

@@ -36,7 +36,10 @@ def make_sampler(options: SamplerOptions) -> Any:
 
     if options.name == "random":
         return optuna.samplers.RandomSampler(seed=options.seed)
-    return optuna.samplers.TPESampler(
+    # Importing it takes as long as importing Optuna, which only commands that open a study do.
+    from .many_trials import ManyTrialsTPE
+
+    return ManyTrialsTPE(
         seed=options.seed,
         n_startup_trials=options.n_startup_trials,
         n_ei_candidates=options.n_ei_candidates,

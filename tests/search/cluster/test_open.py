@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from heretic.config import Settings
-from heretic.errors import ConfigError
 from heretic.search.cluster import open as opening
 from heretic.search.cluster.open import Versions, uses_cluster
 from heretic.search.cluster.system import ActorFacts
@@ -32,7 +31,7 @@ def session(directory: Path, **settings: Any) -> tuple[Session, Recorder]:
         ("mps", 1, {}, False),
         ("cuda", 4, {"ray": False}, False),
         ("cuda", 4, {"device_map": "cuda:1"}, False),
-        ("cuda", 4, {"method": "learned"}, False),
+        ("cuda", 4, {"method": "learned"}, True),
         ("cuda", 1, {"ray": True}, True),
         ("cuda", 1, {"ray_address": "auto"}, True),
     ],
@@ -49,7 +48,7 @@ def test_all_gpus_are_used_without_a_flag(
     monkeypatch.setattr(opening, "is_installed", lambda: True)
     made, reporter = session(planted_directory, **settings)
     assert uses_cluster(made) is used
-    by_itself = used and not settings
+    by_itself = used and settings in ({}, {"method": "learned"})
     assert reporter.lines == (
         [f"All {count} GPUs of this machine are used, each by a model of its own (--no-ray uses one)."]
         if by_itself
@@ -75,11 +74,6 @@ def test_a_model_that_needs_several_gpus_is_spread_as_before(
     made, reporter = session(planted_directory)
     assert not uses_cluster(made)
     assert reporter.lines == []
-
-
-def test_a_method_that_learns_here_can_not_be_asked_of_actors(planted_directory: Path) -> None:
-    with pytest.raises(ConfigError, match="Expected method kernel or oblique with ray, got learned"):
-        uses_cluster(session(planted_directory, method="learned", ray=True)[0])
 
 
 def test_other_releases_on_a_node_are_named_once_and_another_heretic_is_refused(planted_directory: Path) -> None:

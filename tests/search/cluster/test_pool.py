@@ -181,6 +181,25 @@ def test_actors_that_die_while_they_load_the_model_end_the_run() -> None:
         opened(Dying({"a": 1}))
 
 
+def test_tasks_of_a_search_that_was_stopped_are_dropped() -> None:
+    system = SimulatedSystem({"a": 2}, seconds=lambda *_: 20.0)
+    pool, _ = opened(system)
+    old = tasks(4)
+    for task in old:
+        pool.submit(task)
+    pool.drop_tasks()
+    assert {each.task for each in everything(pool, 3).values()}.isdisjoint(old)
+
+
+def test_outcomes_of_other_tasks_wait_while_a_map_runs() -> None:
+    pool, _ = opened(SimulatedSystem({"a": 2}, seconds=lambda *_: 20.0))
+    other, *mapped = tasks(3)
+    pool.submit(other)
+    assert len(pool.map(mapped, no_progress)) == 2
+    [outcome] = pool.outcomes(no_progress)
+    assert outcome.task is other
+
+
 def test_workers_say_what_they_do() -> None:
     system = SimulatedSystem({"a": 2}, seconds=lambda *_: 20.0)
     pool, _ = opened(system)

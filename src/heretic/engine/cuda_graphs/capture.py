@@ -10,6 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from ...model.sharding import ranks
+
 Step = Callable[[], None]
 """Reads and writes tensors at fixed addresses."""
 
@@ -91,5 +93,5 @@ def _set_sync_debug_mode(mode: int | str) -> None:
 
 
 def capturer_for(device: torch.device) -> GraphCapturer | None:
-    """CUDA graphs on a CUDA device; None elsewhere."""
-    return CudaGraphCapturer(device) if device.type == "cuda" else None
+    """CUDA graphs on a CUDA device; None elsewhere, and for a model over several processes, which exchange sums."""
+    return CudaGraphCapturer(device) if device.type == "cuda" and ranks() == 1 else None

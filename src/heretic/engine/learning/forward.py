@@ -74,6 +74,10 @@ class AnswerForward:
         self.divisible: bool | None = None
         """Whether the layers can run in parts; None until the first rows have run."""
 
+    @property
+    def device(self) -> torch.device:
+        return self._loaded.device
+
     @torch.no_grad()
     def prepare(self, rows: Sequence[Row], at_once: int = 32) -> None:
         """Runs new rows through the baseline, and keeps their states."""

@@ -53,6 +53,11 @@ class StepRunner:
         self.most = most
         self.after_step: Callable[[], None] = lambda: None
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the paths' tensors."""
+        return self.forward.device
+
     def take(self, paths: Sequence[PathLearner]) -> None:
         """One step of each path.
 
@@ -91,16 +96,56 @@ class StepRunner:
         for tensor in chain.from_iterable(path.tensors.values() for path in paths):
             tensor.grad = None
         edits = [path.edit() for path in paths]
-        leaves = [_cut(edit) for edit in edits]
+        leaves = [cut(edit) for edit in edits]
+        weights = [LossWeights(path.lam, path.settings.bad, path.settings.margin) for path in paths]
         terms = torch.zeros(len(paths), len(KINDS))
+        if self._accumulate(leaves, weights, list(groups_of(parts, self.most)), terms):
+            _pass_on(edits, leaves)
+        return [_losses(each, row) for each, row in zip(weights, terms.tolist(), strict=True)]
+
+    def _accumulate(
+        self,
+        leaves: Sequence[ModelEdit],
+        weights: Sequence["LossWeights"],
+        groups: Sequence[Sequence[Part]],
+        terms: Tensor,
+    ) -> bool:
+        """Adds the groups' gradients to the leaves, and their losses to `terms`, (path, kind); False where a loss is
+        not finite."""
         with self.forward.edited(leaves) as edited:
-            for group in groups_of(parts, self.most):
-                total = _group_loss(edited, paths, group, terms)
-                if not bool(torch.isfinite(total)):
-                    return [_losses(path, each) for path, each in zip(paths, terms.tolist(), strict=True)]
-                total.backward()
-        _pass_on(edits, leaves)
-        return [_losses(path, each) for path, each in zip(paths, terms.tolist(), strict=True)]
+            for group in groups:
+                loss = group_loss(edited, weights, group)
+                loss.add_to(terms)
+                if not bool(torch.isfinite(loss.total)):
+                    return False
+                loss.total.backward()
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """What a path's loss depends on besides its rows: the weights of refusals and of bad prompts, and the margin."""
+
+    refusals: float
+    bad: float
+    margin: float
+
+    def of(self, kind: Kind) -> float:
+        """The weight of terms of this kind."""
+        return {"good": 1.0, "bad": self.bad, "refusals": self.refusals}[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLoss:
+    """A group's part of the sum of all paths' losses; by row, its unweighted term and that term's place among those of
+    (path, kind)."""
+
+    total: Tensor
+    terms: Tensor
+    places: Tensor
+
+    def add_to(self, terms: Tensor) -> None:
+        terms.view(-1).index_add_(0, self.places, self.terms)
 
 
 def parts_of(path: PathLearner, number: int) -> list[Part]:
@@ -129,8 +174,7 @@ def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
         ordered = ordered[size:]
 
 
-def _group_loss(edited: EditedForward, paths: Sequence[PathLearner], group: Sequence[Part], terms: Tensor) -> Tensor:
-    """The group's contribution to the sum of all paths' losses; adds its unweighted terms to `terms`, (path, kind)."""
+def group_loss(edited: EditedForward, paths: Sequence[LossWeights], group: Sequence[Part]) -> GroupLoss:
     kept = [part for part in group if part.kind != "refusals"]
     gone = [part for part in group if part.kind == "refusals"]
     rows = [*kept, *gone]
@@ -140,28 +184,23 @@ def _group_loss(edited: EditedForward, paths: Sequence[PathLearner], group: Sequ
         [[*part.weights, *[0.0] * (divergences.shape[1] - len(part.weights))] for part in kept]
     ).view(divergences.shape)
     counted = batch.counted[len(kept) :].to(divergences.device)
-    margins = divergences.new_tensor([paths[part.path].settings.margin for part in gone])
+    margins = divergences.new_tensor([paths[part.path].margin for part in gone])
     shares = [(divergences * weights).sum(dim=1)] if kept else []
     if gone:
         by_row = divergences.new_tensor([part.weights[0] for part in gone])
         shares.append(refusal_losses(found, counted, margins) * by_row)
     each = torch.cat(shares)
     places = torch.tensor([len(KINDS) * part.path + KINDS.index(part.kind) for part in rows])
-    terms.view(-1).index_add_(0, places, each.detach().cpu())
-    return (each * each.new_tensor([_factor(paths[part.path], part.kind) for part in rows])).sum()
+    total = (each * each.new_tensor([paths[part.path].of(part.kind) for part in rows])).sum()
+    return GroupLoss(total, each.detach().cpu(), places)
 
 
-def _factor(path: PathLearner, kind: Kind) -> float:
-    """The weight of terms of this kind in the loss."""
-    return {"good": 1.0, "bad": path.settings.bad, "refusals": path.lam}[kind]
-
-
-def _losses(path: PathLearner, terms: Sequence[float]) -> Losses:
-    total = sum(_factor(path, kind) * term for kind, term in zip(KINDS, terms, strict=True))
+def _losses(path: LossWeights, terms: Sequence[float]) -> Losses:
+    total = sum(path.of(kind) * term for kind, term in zip(KINDS, terms, strict=True))
     return Losses(total, *terms)
 
 
-def _cut(edit: ModelEdit) -> ModelEdit:
+def cut(edit: ModelEdit) -> ModelEdit:
     """A copy of the edit whose `left` and `right` are leaves of the graph: a group's backward pass ends at them."""
     return {
         name: replace(each, left=each.left.detach().requires_grad_(), right=each.right.detach().requires_grad_())

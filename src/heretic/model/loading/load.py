@@ -13,6 +13,7 @@ from ...errors import ModelError, UserError
 from ..accelerator import accelerator, check_device_map, computes_bfloat16
 from ..layers import decoder_layers, text_config, width
 from ..placement import input_device
+from ..sharding import agreed, ranks, sharding_arguments
 from ..sites.expert_selection import with_chosen_experts
 from ..sites.find import find_sites
 from .chat_templates import settle_chat_template
@@ -152,15 +153,17 @@ def _load(checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype)
     """The model, and transformers' report of the loading."""
     arguments: dict[str, Any] = dict(checkpoint.source, dtype=dtype, low_cpu_mem_usage=True)
     arguments["trust_remote_code"] = settings.trust_remote_code or False
-    configuration = _configuration(checkpoint, settings)
-    kind = auto_class(configuration)
-    check_size(kind, configuration, checkpoint, settings.trust_remote_code or False)
+    config = configuration(checkpoint, settings)
+    kind = auto_class(config)
+    check_size(kind, config, checkpoint, settings.trust_remote_code or False)
     arguments |= quantization_arguments(checkpoint, settings, dtype)
     if checkpoint.configuration is not None:
-        arguments["config"] = configuration
+        arguments["config"] = config
     folder = None
     # On a machine without an accelerator a device map only adds hooks around every module.
-    if accelerator() is not None or settings.max_memory:
+    if ranks() > 1:
+        arguments |= sharding_arguments(ranks())
+    elif accelerator() is not None or settings.max_memory:
         arguments |= {"device_map": settings.device_map, "max_memory": settings.max_memory}
         # Only files of other formats are copied there: safetensors files are read in place.
         folder = OffloadFolder()
@@ -182,15 +185,16 @@ def load_skeleton(
     checkpoint: Checkpoint, settings: "ModelSettings", dtype: torch.dtype, tokenizer: Any, sites: tuple[Site, ...]
 ) -> LoadedModel:
     """The model without weights: its structure, on no device, with the `tokenizer` and `sites` of a loaded one."""
-    configuration = _configuration(checkpoint, settings)
-    kind = auto_class(configuration)
+    config = configuration(checkpoint, settings)
+    kind = auto_class(config)
     with torch.device("meta"):
         trust = settings.trust_remote_code or False
-        model = kind.from_config(configuration, dtype=dtype, trust_remote_code=trust).requires_grad_(False)
+        model = kind.from_config(config, dtype=dtype, trust_remote_code=trust).requires_grad_(False)
     return LoadedModel(checkpoint, model.eval(), tokenizer, sites)
 
 
-def _configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
+def configuration(checkpoint: Checkpoint, settings: "ModelSettings") -> Any:
+    """transformers' configuration of the model."""
     from transformers import AutoConfig
 
     with reading("a configuration", checkpoint, "Check config.json, and that transformers is recent enough for it."):
@@ -245,8 +249,8 @@ def choose_dtype(checkpoint: Checkpoint, settings: "ModelSettings") -> torch.dty
     """
     kind = accelerator()
     if kind is None or settings.device_map == "cpu":
-        return fastest_cpu_dtype()
-    stored = _configuration(checkpoint, settings).dtype
+        return agreed(fastest_cpu_dtype())
+    stored = configuration(checkpoint, settings).dtype
     dtype = stored if isinstance(stored, torch.dtype) and stored != torch.float32 else torch.bfloat16
     return dtype if dtype != torch.bfloat16 or computes_bfloat16(kind) else torch.float16
 

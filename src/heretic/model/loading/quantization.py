@@ -11,6 +11,7 @@ from ...errors import ModelError
 from ...files import parse_json
 from ...installing import install_command
 from ..placement import device_of, is_offloaded, present
+from ..sharding import whole
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def dense_weight(module: nn.Module) -> Tensor:
         offloaded = is_offloaded(module)
         with present(module):
             weight: Tensor = module.weight  # type: ignore[assignment]
-            return weight.clone() if offloaded else weight
+            return weight.clone() if offloaded else whole(weight)
     d_in = int(module.in_features)  # type: ignore[arg-type]
     device, dtype = device_of(module), _input_dtype(module)
     bias = getattr(module, "bias", None)

@@ -102,7 +102,8 @@ def _candidates(probe: LayerProbe, base: Observation) -> list[Candidate]:
     """Linear modules and bare parameters that write d_model features; experts of one list are one candidate."""
     groups: dict[str, list[str]] = {}
     for path, module in probe.linear.items():
-        if output_width(module) == probe.d_model:
+        # A part of a sharded module writes fewer features than the module as a whole.
+        if output_width(module) == probe.d_model and _writes(base, path, probe.d_model):
             groups.setdefault(_pattern(probe.layer, path), []).append(path)
     candidates: list[Candidate] = []
     for paths in groups.values():
@@ -112,6 +113,11 @@ def _candidates(probe: LayerProbe, base: Observation) -> list[Candidate]:
         elif any(path in base.outputs for path in paths):
             candidates.append(Candidate(tuple(paths)))
     return candidates + [Candidate((name,), bare=True) for name in base.products]
+
+
+def _writes(base: Observation, path: str, width: int) -> bool:
+    """Whether all observed outputs of a module have so many features; True for one that did not run."""
+    return all(not isinstance(each, Tensor) or each.shape[-1] == width for each in base.outputs.get(path, []))
 
 
 def _pattern(layer: nn.Module, path: str) -> str:

@@ -11,6 +11,8 @@ from ...ablation.edit import ModelEdit
 from ...ablation.methods.measurements import N_ANSWER
 from ...ablation.sites import Site
 from ...ablation.weight_stats import WeightStats
+from ...engine.learning.runners import step_runner
+from ...engine.learning.step import StepRunner
 from ...engine.local import LocalEngine
 from ...engine.prefill import split_prompts
 from ...engine.protocol import IsSettled, Progress, Response
@@ -26,8 +28,7 @@ from .worker import ModelFacts
 class RemoteEngine(LocalEngine):
     """Splits prompts over actors into the batches that one engine would use, so that results are the same.
 
-    It has the interface of `LocalEngine`. Work that needs weights in this process (chat, benchmarks, learning) has to
-    load the model here.
+    It has the interface of `LocalEngine`. Work that needs weights in this process (chat) has to load the model here.
     """
 
     def __init__(self, pool: ActorPool, facts: ModelFacts, skeleton: LoadedModel) -> None:
@@ -146,6 +147,13 @@ def _(
     engine: RemoteEngine, prompts: Sequence[Prompt], answers: Sequence[Response]
 ) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:
     return engine.divergences_from_itself(prompts, answers)
+
+
+@step_runner.register
+def _(engine: RemoteEngine, first_layer: int) -> StepRunner:
+    from .learning import RemoteStepRunner
+
+    return RemoteStepRunner(engine, first_layer)
 
 
 def _chosen(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:

@@ -1,7 +1,10 @@
 """Measures candidates of a search, and those of a held-out evaluation, on actors."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+
+from torch import Tensor
 
 from ...engine.protocol import Progress
 from ...errors import CandidateError
@@ -42,10 +45,11 @@ def open_measurer(running: RunningStudy, parallelism: Parallelism) -> Iterator[M
     engine, settings = loaded.engine, loaded.settings
     candidates, open_candidates = parallelism.candidates, settings.open_candidates
     if isinstance(engine, RemoteEngine):
-        engine.pool.begin(StudyState(loaded.record, loaded.tensors, loaded.stats))
+        engine.pool.drop_tasks()
+        engine.pool.begin(StudyState(loaded.record, replace(loaded.tensors, store={}), loaded.stats))
         prompts = len(loaded.session.prompts.bad_evaluation)
         batch_size = batch_size_for(candidates, engine.batch_size, prompts)
-        yield ActorMeasurer(engine.pool, batch_size, candidates, open_candidates)
+        yield ActorMeasurer(engine.pool, batch_size, candidates, open_candidates, loaded.tensors.store)
         return
     compiled, warn = loaded.compile, running.reporter.warn
     alone = InProcessMeasurer(running.evaluator, running.baseline, compiled, candidates, open_candidates, warn)
@@ -58,11 +62,19 @@ class ActorMeasurer:
 
     Groups are consecutive requests, whichever actor is free, so a study depends only on the number of open requests,
     not on that of actors. `open_candidates` fixes the number of open requests; by default it is twice what all actors
-    measure at once, and grows with them.
+    measure at once, and grows with them. Tensors that candidates name by digest are sent along from `store`.
     """
 
-    def __init__(self, pool: ActorPool, batch_size: int, candidates: int = 1, open_candidates: int = 0) -> None:
+    def __init__(
+        self,
+        pool: ActorPool,
+        batch_size: int,
+        candidates: int = 1,
+        open_candidates: int = 0,
+        store: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
         self._pool = pool
+        self._store = {} if store is None else store
         self._batch_size = batch_size
         self._candidates = candidates
         self._open_candidates = open_candidates
@@ -97,7 +109,9 @@ class ActorMeasurer:
     def _send(self) -> None:
         group, self._group = self._group, []
         if group:
-            self._pool.submit(Task("measure", (group, self._batch_size), _title(group)))
+            digests = {digest for each in group for digest in each.parameters.digests}
+            tensors = {digest: dict(self._store[digest]) for digest in sorted(digests)}
+            self._pool.submit(Task("measure", (group, self._batch_size, tensors), _title(group)))
 
     def _results(self, outcome: TaskOutcome) -> list[EvaluationResult]:
         requests: Sequence[EvaluationRequest] = outcome.task.arguments[0]
@@ -119,6 +133,7 @@ class ActorHeldout:
     def measure(
         self, evaluator: HeldoutEvaluator, requests: Sequence[HeldoutRequest], progress: Progress
     ) -> Generator[HeldoutBaseline | HeldoutResult, None, None]:
+        self._engine.pool.drop_tasks()
         [baseline] = SharedForwards().measure(evaluator, [], progress)
         assert isinstance(baseline, HeldoutBaseline)
         yield baseline

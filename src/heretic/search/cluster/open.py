@@ -11,10 +11,10 @@ import torch
 from ...config.changes import changed
 from ...engine.local import LocalEngine
 from ...engine.protocol import RuntimeProfile
-from ...errors import ConfigError
 from ...model.accelerator import accelerator, devices
 from ...model.loading.checkpoint import Checkpoint
-from ...model.loading.load import load_skeleton
+from ...model.loading.load import configuration, load_skeleton
+from ...model.sharding import can_be_sharded
 from ...session.context import LoadedStudy, Session
 from ...session.engine import open_engine, release
 from ...session.records import versions
@@ -23,6 +23,7 @@ from .checkpoint_files import file_source, read_piece
 from .engine import RemoteEngine
 from .pool import ActorPool
 from .ray_system import ActorNeeds, RaySystem, file_reader, is_installed, ray_cluster
+from .sharded_worker import ShardedWorker
 from .system import ActorFacts
 from .worker import ModelFacts, ModelWorker, WorkerSpec
 
@@ -58,20 +59,9 @@ def search_engine(session: Session, known: RuntimeProfile | None) -> Iterator[Lo
 
 
 def uses_cluster(session: Session) -> bool:
-    """Whether candidates are measured by actors: as the settings say, or because several GPUs each hold the model.
-
-    Raises:
-        ConfigError: the settings ask for it with a method that learns in this process.
-    """
+    """Whether candidates are measured by actors: as the settings say, or because several GPUs each hold the model."""
     settings, reporter = session.settings, session.reporter
     asked = settings.ray if settings.ray is not None else (settings.ray_address is not None or None)
-    if settings.method == "learned":
-        if asked:
-            raise ConfigError(
-                "Expected method kernel or oblique with ray, got learned: it learns its directions in this process. "
-                "Leave ray out."
-            )
-        return False
     if asked is not None:
         return asked
     count = idle_gpus(session)
@@ -173,8 +163,21 @@ def _system(ray: Any, session: Session) -> RaySystem:
         threads=None if on_gpus else settings.threads_per_model,
         gpus=needs.gpus,
         journal=session.path.name,
+        ranks=_ranks(session) if on_gpus else 1,
     )
-    return RaySystem(ray, needs, partial(ModelWorker, spec))
+    return RaySystem(ray, needs, partial(ShardedWorker if spec.ranks > 1 else ModelWorker, spec))
+
+
+def _ranks(session: Session) -> int:
+    """Processes of one actor: one for each of its GPUs where transformers has a plan for the family; else one, whose
+    device map spreads the model."""
+    settings, checkpoint = session.settings, session.checkpoint
+    count = int(settings.gpus_per_model)
+    if count < 2 or count != settings.gpus_per_model or settings.device_map != "auto" or settings.max_memory:
+        return 1
+    # Learning needs gradients, which have not been proved to be right through transformers' sharded products.
+    plain = settings.quantization == "none" and checkpoint.gguf_file is None and settings.method != "learned"
+    return count if plain and can_be_sharded(configuration(checkpoint, settings), count) else 1
 
 
 def _size(checkpoint: Checkpoint) -> int:

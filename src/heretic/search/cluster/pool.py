@@ -1,6 +1,5 @@
 """A pool of actors: runs as many as the nodes have room for, and retries the tasks of actors that die."""
 
-import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from ...engine.protocol import Progress, no_progress
 from ...errors import ClusterError, ModelError
 from ...events import Reporter, WorkerState
 from .system import ActorFacts, ActorLost, ActorSystem, Answer, Refused, Status
-from .tasks import FEWEST_FOR_SLOW, MOST_LOSSES, SLOW, Actor, Task, TaskOutcome, nobody_left
+from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, nobody_left, slow_task
 
 POLL = 1.0
 """Seconds between polls of the nodes and of the actors' status."""
@@ -96,7 +95,7 @@ class ActorPool:
         return found
 
     def map(self, tasks: Sequence[Task], progress: Progress) -> list[Any]:
-        """The results of all tasks, in their order; no others may be open.
+        """The results of all tasks, in their order; outcomes of others wait for `outcomes`.
 
         Raises:
             ClusterError: a task killed every actor that tried it.
@@ -104,15 +103,28 @@ class ActorPool:
         for task in tasks:
             self.submit(task)
         found: dict[Task, Any] = {}
+        wanted, others = set(tasks), list[TaskOutcome]()
         while len(found) < len(tasks):
             for outcome in self.outcomes(progress):
+                if outcome.task not in wanted:
+                    others.append(outcome)
+                    continue
                 if outcome.lost is not None:
                     raise ClusterError(
                         f"Expected an answer to {outcome.task.title!r}, but {MOST_LOSSES} actors died of it (the last: "
                         f"{outcome.lost}). Give actors more memory, or lower batch_size."
                     )
                 found[outcome.task] = outcome.value
+        self._outcomes = others + self._outcomes
         return [found[task] for task in tasks]
+
+    def drop_tasks(self) -> None:
+        """Drops all tasks: those of a search that was stopped."""
+        self._queue, self._outcomes = deque(), []
+        for actor in self._actors:
+            if actor.task is not None and not actor.task.done:
+                actor.task.done = True
+                self._system.call(actor.handle, "cancel", actor.task.number)
 
     def close(self) -> None:
         """Ends all actors, and drops unfinished tasks."""
@@ -195,25 +207,17 @@ class ActorPool:
                 self._system.call(other.handle, "cancel", outcome.task.number)
 
     def _hand_out(self) -> None:
+        now = self._system.now()
         for actor in self._actors:
             if not actor.ready or actor.task is not None or actor.holds != self._edition:
                 continue
-            task = self._queue.popleft() if self._queue else self._slow_task()
+            task = self._queue.popleft() if self._queue else slow_task(self._actors, self._durations, now)
             if task is None:
                 return
-            task.begun = task.begun if task.running else self._system.now()
+            task.begun = task.begun if task.running else now
             task.running += 1
             actor.task, actor.doing, actor.rows = task, task.title, 0
             self._call(actor, "perform", task.number, task.method, task.title, *task.arguments)
-
-    def _slow_task(self) -> Task | None:
-        """The oldest task that takes much longer than usual on its only actor: an idle actor runs it a second time."""
-        if not self._durations:
-            return None
-        limit = self._system.now() - max(FEWEST_FOR_SLOW, SLOW * statistics.median(self._durations))
-        running = (actor.task for actor in self._actors if actor.task is not None)
-        slow = [task for task in running if task.running == 1 and task.begun < limit and not task.done]
-        return min(slow, key=lambda task: task.begun, default=None)
 
     def _is_called(self, actor: Actor) -> bool:
         return any(other is actor and kind != "status" for other, kind in self._calls.values())

@@ -1,7 +1,8 @@
 """Tasks of a pool, its actors, and the outcomes of tasks."""
 
 import itertools
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,16 @@ class TaskOutcome:
     value: Any
     actor: str
     lost: str | None = None
+
+
+def slow_task(actors: Sequence[Actor], durations: Sequence[float], now: float) -> Task | None:
+    """The oldest task that takes much longer than usual on its only actor: an idle actor runs it a second time."""
+    if not durations:
+        return None
+    limit = now - max(FEWEST_FOR_SLOW, SLOW * statistics.median(durations))
+    running = (actor.task for actor in actors if actor.task is not None)
+    slow = [task for task in running if task.running == 1 and task.begun < limit and not task.done]
+    return min(slow, key=lambda task: task.begun, default=None)
 
 
 def nobody_left(banned: Mapping[str, str], never_began: bool, reason: str) -> str:

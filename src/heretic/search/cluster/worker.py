@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ...engine.protocol import Progress, RuntimeProfile, out_of_memory
 from ...errors import ModelError, UserError
 from ...model.accelerator import device_name, limit_memory
 from ...model.chat.format import ChatFormat
+from ...model.sharding import agreed, ranks
 from ...session.context import LoadedStudy, Session
 from ...session.engine import open_engine
 from ...session.prompts import RunPrompts
@@ -39,7 +40,7 @@ Work = Callable[..., Any]
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """Everything that a worker needs to load the model as the driver would: settings, prompts, and the model's files,
-    on its own machine or from the driver's."""
+    on its own machine or from the driver's. `ranks` is the number of processes that hold the model together."""
 
     settings: Settings
     prompts: RunPrompts
@@ -47,6 +48,7 @@ class WorkerSpec:
     threads: int | None
     gpus: float
     journal: str
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class ModelWorker:
         self._engine: LocalEngine | None = None
         self._session: Session | None = None
         self._measurer: InProcessMeasurer | None = None
+        self._store: dict[str, Mapping[str, torch.Tensor]] = {}
         self._notes = Notes(self._note)
 
     def open(self, known: RuntimeProfile | None) -> ActorFacts | Refused:
@@ -113,7 +116,9 @@ class ModelWorker:
             return Refused(f"{error} (on {host})")
         self._doing = "idle"
         device = self._engine.loaded.device
-        shown = f"{device_name(device)}" if device.type != "cpu" else f"CPU, {torch.get_num_threads()} threads"
+        shown = device_name(device) if device.type != "cpu" else f"CPU, {torch.get_num_threads()} threads"
+        if ranks() > 1:
+            shown = f"{ranks()} x {shown}"
         return ActorFacts(host, shown, versions(), self._facts(candidates, profile))
 
     def begin(self, state: StudyState) -> None:
@@ -123,7 +128,8 @@ class ModelWorker:
         evaluator = counting_evaluator(
             self._engine, self._session.settings, self._session.prompts, f"the {BASELINE}", self._notes
         )
-        study = LoadedStudy(self._session, state.record, self._engine, state.tensors, state.stats)
+        tensors = replace(state.tensors, store=self._store)
+        study = LoadedStudy(self._session, state.record, self._engine, tensors, state.stats)
         baseline = evaluator.baseline(recorded=state.record.baseline)
         self._measurer = InProcessMeasurer(evaluator, baseline, study.compile, MAX_CANDIDATES, warn=self._notes.warn)
         self._notes.take()
@@ -136,9 +142,11 @@ class ModelWorker:
         def progress(rows: int) -> None:
             self._rows += rows
             with self._lock:
-                if task in self._cancelled:
-                    self._cancelled.discard(task)
-                    raise Cancelled
+                cancelled = task in self._cancelled
+                self._cancelled.discard(task)
+            # The ranks of a sharded model end a task at the same forward.
+            if agreed(cancelled):
+                raise Cancelled
 
         try:
             value = getattr(self, f"_{method}")(progress, *arguments)
@@ -156,10 +164,17 @@ class ModelWorker:
             self._cancelled.add(task)
 
     def _measure(
-        self, progress: Progress, requests: Sequence[EvaluationRequest], batch_size: int
+        self,
+        progress: Progress,
+        requests: Sequence[EvaluationRequest],
+        batch_size: int,
+        tensors: Mapping[str, Mapping[str, torch.Tensor]],
     ) -> list[EvaluationResult]:
-        """Outcomes of requests that share forwards where this actor's memory suffices for all of them."""
+        """Outcomes of requests that share forwards where this actor's memory suffices for all of them; `tensors` are
+        those that their parameters name by digest."""
         assert self._measurer is not None and self._engine is not None
+        self._store.clear()
+        self._store.update(tensors)
         self._use_batch_size(batch_size)
         return self._measurer.measure(requests, progress)
 

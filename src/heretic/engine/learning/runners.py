@@ -1,0 +1,28 @@
+"""The runner of learning steps for an engine's model."""
+
+from functools import singledispatch
+
+from ..local import LocalEngine
+from .forward import AnswerForward
+from .step import MOST_POSITIONS, StepRunner
+
+LARGE = 1_000_000_000
+"""Parameters above which activations are recomputed in the backward pass on a CPU, where otherwise a group of rows
+stores those of `MOST_POSITIONS` positions; on an accelerator recomputing is always faster."""
+
+
+# An engine whose model is in other processes has its own implementation.
+@singledispatch
+def step_runner(engine: LocalEngine, first_layer: int) -> StepRunner:
+    """Steps in this process; `first_layer` is the first that any edit changes."""
+    on_cpu = engine.loaded.device.type == "cpu"
+    # On an accelerator, kernel launches cost more than padding: all rows that fit form one group.
+    return StepRunner(answer_forward(engine, first_layer), MOST_POSITIONS if on_cpu else None)
+
+
+def answer_forward(engine: LocalEngine, first_layer: int) -> AnswerForward:
+    loaded = engine.loaded
+    large = sum(each.numel() for each in loaded.model.parameters()) > LARGE
+    on_cpu = loaded.device.type == "cpu"
+    pad = engine.chat.tokenizer.pad_token_id
+    return AnswerForward(loaded, engine.forward, pad, first_layer, checkpoints=large or not on_cpu)

@@ -1,0 +1,150 @@
+"""Steps of learning on actors: each computes the gradient of some groups of rows, and the driver adds them up.
+
+The gradient of a step is a sum over groups, added in their order whichever actor computed them; each actor prepares the
+same rows in the same batches. So the path does not depend on the number of actors, to the last bit in float32.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ...ablation.edit import ModelEdit
+from ...engine.learning.forward import AnswerForward
+from ...engine.learning.rows import Row
+from ...engine.learning.runners import answer_forward
+from ...engine.learning.step import MOST_POSITIONS, GroupLoss, LossWeights, Part, StepRunner, cut, group_loss
+from ...engine.local import LocalEngine
+from ...engine.protocol import Progress
+from .engine import RemoteEngine
+
+Gradients = list[dict[str, tuple[Tensor | None, Tensor | None]]]
+"""By candidate and module, those of `left` and `right`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The rows that a run of learning has prepared so far, in the batches in which it did."""
+
+    run: str
+    first_layer: int
+    batches: tuple[tuple[Row, ...], ...]
+
+
+class RemoteForward:
+    """Stands for the actors' forwards: keeps what they have to prepare."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, engine: RemoteEngine, first_layer: int) -> None:
+        self._engine = engine
+        self._known: set[Row] = set()
+        self._preparation = Preparation(uuid.uuid4().hex, first_layer, ())
+        self._shared: Any = None
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        new = tuple(row for row in rows if row not in self._known)
+        if new:
+            self._known.update(new)
+            self._preparation = replace(self._preparation, batches=(*self._preparation.batches, new))
+            self._shared = None
+
+    @property
+    def shared(self) -> Any:
+        """The preparation, sent to each node once."""
+        if self._shared is None:
+            self._shared = self._engine.pool.share(self._preparation)
+        return self._shared
+
+
+class RemoteStepRunner(StepRunner):
+    """Takes steps whose groups of rows run on actors."""
+
+    forward: Any
+
+    def __init__(self, engine: RemoteEngine, first_layer: int) -> None:
+        # Groups have the size of a CPU's everywhere: with one group, all actors but one would be idle.
+        super().__init__(RemoteForward(engine, first_layer), MOST_POSITIONS)  # type: ignore[arg-type]
+        self._engine = engine
+
+    def _accumulate(
+        self,
+        leaves: Sequence[ModelEdit],
+        weights: Sequence[LossWeights],
+        groups: Sequence[Sequence[Part]],
+        terms: Tensor,
+    ) -> bool:
+        edits = [
+            {name: replace(each, left=each.left.detach(), right=each.right.detach()) for name, each in edit.items()}
+            for edit in leaves
+        ]
+        pool, shared = self._engine.pool, self._engine.pool.share(edits)
+        tasks = [
+            self._engine.task("a step of learning", group_gradients, self.forward.shared, shared, weights, group)
+            for group in groups
+        ]
+        for loss, gradients in pool.map(tasks, _ignored):
+            loss.add_to(terms)
+            if not bool(torch.isfinite(loss.total)):
+                return False
+            for edit, found in zip(leaves, gradients, strict=True):
+                for name, (left, right) in found.items():
+                    _add(edit[name].left, left)
+                    _add(edit[name].right, right)
+        return True
+
+
+def group_gradients(
+    engine: LocalEngine,
+    preparation: Preparation,
+    edits: Sequence[ModelEdit],
+    weights: Sequence[LossWeights],
+    group: Sequence[Part],
+    *,
+    progress: Progress,
+) -> tuple[GroupLoss, Gradients]:
+    """The loss of a group of rows, and its gradients with respect to the edits."""
+    with torch.inference_mode(False), torch.enable_grad():
+        # Tensors that arrive in inference mode have no gradients.
+        leaves = [cut(_copied(edit)) for edit in edits]
+        with _prepared(engine, preparation).edited(leaves) as edited:
+            loss = group_loss(edited, weights, group)
+            if bool(torch.isfinite(loss.total)):
+                loss.total.backward()
+    found = [{name: (_sent(each.left), _sent(each.right)) for name, each in edit.items()} for edit in leaves]
+    return replace(loss, total=loss.total.detach().cpu()), found
+
+
+_FORWARDS: "WeakKeyDictionary[LocalEngine, tuple[str, AnswerForward, list[int]]]" = WeakKeyDictionary()
+"""By engine: the run of learning, its forward, and how many batches are prepared."""
+
+
+def _prepared(engine: LocalEngine, preparation: Preparation) -> AnswerForward:
+    if engine not in _FORWARDS or _FORWARDS[engine][0] != preparation.run:
+        _FORWARDS[engine] = preparation.run, answer_forward(engine, preparation.first_layer), [0]
+    _, forward, done = _FORWARDS[engine]
+    for batch in preparation.batches[done[0] :]:
+        forward.prepare(batch)
+        done[0] += 1
+    return forward
+
+
+def _copied(edit: ModelEdit) -> ModelEdit:
+    return {name: replace(each, left=each.left.clone(), right=each.right.clone()) for name, each in edit.items()}
+
+
+def _sent(leaf: Tensor) -> Tensor | None:
+    return None if leaf.grad is None else leaf.grad.cpu()
+
+
+def _add(leaf: Tensor, gradient: Tensor | None) -> None:
+    if gradient is not None:
+        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+
+
+def _ignored(_: int) -> None:
+    """Steps report their own progress."""

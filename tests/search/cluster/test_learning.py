@@ -1,0 +1,51 @@
+"""A path learned by actors is that of one process, to the last bit."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from heretic.ablation.methods.learned.parameters import LearnedParameters
+from heretic.engine.learning.path import LearningSettings
+from heretic.engine.local import LocalEngine
+from heretic.session.context import LoadedStudy, Session
+from heretic.session.directions import fit_tensors
+from heretic.session.engine import open_engine
+from heretic.session.learning import LearnedPaths
+from tests.support.inline_actors import engine_on_actors, planted_session
+
+SHORT = LearningSettings(lambdas=(1.0, 0.5), first_steps=3, steps=2, scales=())
+
+
+@pytest.fixture(scope="module")
+def session(planted_directory: Path) -> Session:
+    return planted_session(planted_directory)
+
+
+def learned(session: Session, engine: LocalEngine, directory: Path) -> list[LearnedParameters]:
+    """The points of a short path; their digests are those of the learned tensors' bytes."""
+    own = replace(session, path=directory / "study.jsonl")
+    record: Any = SimpleNamespace(telling=None)
+    paths = LearnedPaths(LoadedStudy(own, record, engine, fit_tensors(own, engine, own.prompts), {}), SHORT)
+    paths.prepare()
+    points = [paths.next_point() for _ in SHORT.lambdas]
+    paths.keep()
+    return points
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_path_does_not_depend_on_the_number_of_actors(
+    session: Session, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Several groups a step, so that each actor gets some.
+    monkeypatch.setattr("heretic.engine.learning.runners.MOST_POSITIONS", 64)
+    monkeypatch.setattr("heretic.search.cluster.learning.MOST_POSITIONS", 64)
+    alone = learned(session, open_engine(session), tmp_path / "alone")
+    engine, system = engine_on_actors(session, count)
+    together = learned(session, engine, tmp_path / "actors")
+    assert alone[0].tensors != alone[1].tensors
+    assert together == alone
+    assert all(each.finished for each in engine.pool.workers)
+    assert len(system.workers) == count

@@ -1,0 +1,52 @@
+"""Beyond a thousand trials the sampler does less work for a candidate; up to there it is Optuna's own."""
+
+from typing import Any
+
+import optuna
+import pytest
+
+from heretic.study import many_trials
+from heretic.study.many_trials import ManyTrialsTPE
+from tests.support.study_toys import SPACE
+
+OPTIONS = {"seed": 3, "n_startup_trials": 8, "multivariate": False, "constant_liar": True}
+
+
+def distances(sampler: Any, count: int, open_trials: int = 1) -> list[float]:
+    """Two objectives of `count` trials, as the sum of the distances from their optima; some trials are open."""
+    study = optuna.create_study(sampler=sampler, directions=["minimize"] * 2)
+    found, waiting = [], []
+    for _ in range(count):
+        trial = study.ask()
+        waiting.append((trial, SPACE.suggest(trial)))
+        if len(waiting) >= open_trials:
+            trial, parameters = waiting.pop(0)
+            kernels = list(parameters.kernels.values())
+            one = sum(abs(each.max_weight - 1.4) + abs(each.max_weight_position - 9) / 5 for each in kernels)
+            two = sum(abs(each.max_weight - 1.3) + abs(each.max_weight_position - 8) / 5 for each in kernels)
+            study.tell(trial, (one, two))
+            found.append(one + two)
+    return found
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes with which 80 trials are many."""
+    for name, value in (("MANY", 40), ("KEPT", 24), ("BEST", 6), ("OPEN", 4), ("ASKS", 4)):
+        monkeypatch.setattr(many_trials, name, value)
+
+
+def test_up_to_many_trials_candidates_are_optunas() -> None:
+    plain: Any = optuna.samplers.TPESampler
+    assert distances(ManyTrialsTPE(**OPTIONS), 60, 4) == distances(plain(**OPTIONS), 60, 4)
+
+
+@pytest.mark.parametrize("multivariate", [False, True])
+def test_beyond_them_candidates_are_as_good_and_a_seed_gives_the_same(few: None, multivariate: bool) -> None:
+    options = OPTIONS | {"multivariate": multivariate}
+    sampler = ManyTrialsTPE(**options)
+    found = distances(sampler, 120, 6)
+    assert len(sampler._kept) == 24
+    assert found == distances(ManyTrialsTPE(**options), 120, 6)
+    random = distances(optuna.samplers.RandomSampler(seed=3), 120, 6)
+    assert sum(found[-40:]) < 0.7 * sum(random[-40:])
