@@ -8,7 +8,7 @@ from ...engine.protocol import Progress, no_progress
 from ...errors import ClusterError, ModelError
 from ...events import Reporter, WorkerState
 from .system import ActorFacts, ActorLost, ActorSystem, Answer, Refused, Status
-from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, nobody_left, slow_task
+from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, every_actor_died, nobody_left, slow_task
 
 POLL = 1.0
 """Seconds between polls of the nodes and of the actors' status."""
@@ -110,10 +110,7 @@ class ActorPool:
                     others.append(outcome)
                     continue
                 if outcome.lost is not None:
-                    raise ClusterError(
-                        f"Expected an answer to {outcome.task.title!r}, but {MOST_LOSSES} actors died of it (the last: "
-                        f"{outcome.lost}). Give actors more memory, or lower batch_size."
-                    )
+                    raise ClusterError(every_actor_died(outcome))
                 found[outcome.task] = outcome.value
         self._outcomes = others + self._outcomes
         return [found[task] for task in tasks]

@@ -68,6 +68,13 @@ def slow_task(actors: Sequence[Actor], durations: Sequence[float], now: float) -
     return min(slow, key=lambda task: task.begun, default=None)
 
 
+def every_actor_died(outcome: TaskOutcome) -> str:
+    return (
+        f"Expected an answer to {outcome.task.title!r}, but {MOST_LOSSES} actors died of it (the last: "
+        f"{outcome.lost}). Give actors more memory, or lower batch_size."
+    )
+
+
 def nobody_left(banned: Mapping[str, str], never_began: bool, reason: str) -> str:
     """Why there is no actor: none of the nodes could be used, none has room, or the last one is gone."""
     if banned and never_began:
