@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 
 MANY = 1_000
 """Trials, finished and running, up to which candidates are exactly Optuna's."""
-KEPT, BEST, OPEN = 400, 50, 100
-"""Finished trials that densities are fitted to beyond that, the best among them, and running trials. A density in one
-dimension does not change visibly with more; benchmarks/cluster.py shows the time of an ask."""
+BEST, OTHERS, OPEN = 50, 350, 100
+"""Trials that densities are fitted to beyond that: the best, others, and running ones. A density in one dimension does
+not change visibly with more; benchmarks/cluster.py shows the time of an ask."""
 SHARE = 0.1
 """Share of the finished trials that count as good: Optuna's own for several objectives."""
 ASKS = 16
@@ -26,17 +26,17 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class ManyTrialsTPE(TPESampler):
-    """TPE that, beyond `MANY` trials, fits its densities to the best trials and the newest of the others, once for
-    `ASKS` candidates."""
+    """TPE that, beyond `MANY` trials, fits its densities to the best trials and some of the others, once for `ASKS`
+    candidates."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._kept: list[Any] = []
+        self._best: list[Any] = []
         self._seen: set[int] = set()
         self._many = False
         self._fitted: dict[tuple[str, ...], tuple[Any, Any]] = {}
         self._sides: tuple[list[Any], list[Any]] = [], []
-        self._left: set[int] = set()
+        self._drawn: set[int] = set()
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
         if not self._has_many(study, trial):
@@ -46,10 +46,10 @@ class ManyTrialsTPE(TPESampler):
     def _sample(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
         if not self._has_many(study, trial):
             return super()._sample(study, trial, search_space)
-        if trial.number not in self._left:
-            if len(self._left) == ASKS or not self._left:
+        if trial.number not in self._drawn:
+            if len(self._drawn) == ASKS or not self._drawn:
                 self._look(study, trial)
-            self._left.add(trial.number)
+            self._drawn.add(trial.number)
         names = tuple(search_space)
         if names not in self._fitted:
             below, above = self._sides
@@ -67,19 +67,25 @@ class ManyTrialsTPE(TPESampler):
         if not self._many and trial.number >= MANY:
             counted = study._get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING), use_cache=True)
             finished = sum(each.state in FINISHED for each in counted)
-            self._many = len(counted) > MANY and finished >= max(KEPT, self._n_startup_trials)
+            self._many = len(counted) > MANY and finished >= max(OTHERS, self._n_startup_trials)
         return self._many
 
     def _look(self, study: Any, trial: Any) -> None:
         """Divides the trials that are kept, those finished since the last time, and running ones, for new densities."""
         trials = study._get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING), use_cache=False)
-        new = [each for each in trials if each.state in FINISHED and each.number not in self._seen]
+        finished = [each for each in trials if each.state in FINISHED]
+        new = [each for each in finished if each.number not in self._seen]
         self._seen.update(each.number for each in new)
-        known = [*self._kept, *new]
-        below, above = _split_trials(study, known, min(BEST, math.ceil(SHARE * len(known))))
-        above = above[len(below) - KEPT :]
-        self._kept = [*below, *above]
+        known = [*self._best, *new]
+        self._best, _ = _split_trials(study, known, min(BEST, math.ceil(SHARE * len(finished))))
+        best = {each.number for each in self._best}
         running = [each for each in trials if each.state == TrialState.RUNNING and each.number != trial.number]
-        above += running[:: max(1, len(running) // OPEN)]
-        self._sides = below, sorted(above, key=lambda each: int(each.number))
-        self._fitted, self._left = {}, set()
+        # From the whole study: the newest alone are nearly as good as the best, and would not differ from them.
+        others = _spread([each for each in finished if each.number not in best], OTHERS) + _spread(running, OPEN)
+        self._sides = self._best, sorted(others, key=lambda each: int(each.number))
+        self._fitted, self._drawn = {}, set()
+
+
+def _spread(trials: list[Any], count: int) -> list[Any]:
+    """At most `count` of the trials, at equal distances."""
+    return trials[:: max(1, math.ceil(len(trials) / count))]

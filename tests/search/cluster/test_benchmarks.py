@@ -18,7 +18,7 @@ from tests.support.planted_task import write_task
 def test_scores_of_documents_are_those_of_one_process(planted_directory: Path, tmp_path: Path) -> None:
     session, task = planted_session(planted_directory), str(write_task(tmp_path, tokens=2))
     local = open_engine(session)
-    [edit] = planted_edits(local.sites, 1)[-1:]
+    edit = planted_edits(local.sites, 2)[1]
     remote, _ = engine_on_actors(session, 2)
     counted: list[int] = []
     models: list[BenchmarkModel] = [

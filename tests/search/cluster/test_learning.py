@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from heretic.ablation.methods.learned.parameters import LearnedParameters
+from heretic.engine.learning import runners
 from heretic.engine.learning.path import LearningSettings
 from heretic.engine.local import LocalEngine
+from heretic.search.cluster import learning
 from heretic.session.context import LoadedStudy, Session
 from heretic.session.directions import fit_tensors
 from heretic.session.engine import open_engine
@@ -40,8 +42,8 @@ def test_a_path_does_not_depend_on_the_number_of_actors(
     session: Session, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Several groups a step, so that each actor gets some.
-    monkeypatch.setattr("heretic.engine.learning.runners.MOST_POSITIONS", 64)
-    monkeypatch.setattr("heretic.search.cluster.learning.MOST_POSITIONS", 64)
+    for module in (runners, learning):
+        monkeypatch.setattr(module, "MOST_POSITIONS", 64)
     alone = learned(session, open_engine(session), tmp_path / "alone")
     engine, system = engine_on_actors(session, count)
     together = learned(session, engine, tmp_path / "actors")

@@ -35,10 +35,8 @@ class Preparation:
     batches: tuple[tuple[Row, ...], ...]
 
 
-class RemoteForward:
-    """Stands for the actors' forwards: keeps what they have to prepare."""
-
-    device = torch.device("cpu")
+class RemoteForward(AnswerForward):
+    """Stands for the actors' forwards: keeps what they have to prepare, and has no model."""
 
     def __init__(self, engine: RemoteEngine, first_layer: int) -> None:
         self._engine = engine
@@ -46,7 +44,11 @@ class RemoteForward:
         self._preparation = Preparation(uuid.uuid4().hex, first_layer, ())
         self._shared: Any = None
 
-    def prepare(self, rows: Sequence[Row]) -> None:
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def prepare(self, rows: Sequence[Row], at_once: int = 32) -> None:
         new = tuple(row for row in rows if row not in self._known)
         if new:
             self._known.update(new)
@@ -64,11 +66,11 @@ class RemoteForward:
 class RemoteStepRunner(StepRunner):
     """Takes steps whose groups of rows run on actors."""
 
-    forward: Any
+    forward: RemoteForward
 
     def __init__(self, engine: RemoteEngine, first_layer: int) -> None:
         # Groups have the size of a CPU's everywhere: with one group, all actors but one would be idle.
-        super().__init__(RemoteForward(engine, first_layer), MOST_POSITIONS)  # type: ignore[arg-type]
+        super().__init__(RemoteForward(engine, first_layer), MOST_POSITIONS)
         self._engine = engine
 
     def _accumulate(
