@@ -17,7 +17,7 @@ BATCHES = 4
 keep all actors busy to the end."""
 
 
-class RemoteModel(LM):  # type: ignore[misc]
+class RemoteModel(LM):
     """The harness's model, whose requests are answered by actors.
 
     The parts have the same requests whatever the number of actors.
