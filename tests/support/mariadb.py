@@ -4,13 +4,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PASSWORD = "mild-secret"
-SECONDS = 60.0
 
 
 def server() -> str | None:
@@ -43,19 +41,11 @@ def mariadb(port: int) -> Iterator[str]:
             try:
                 create = f"CREATE DATABASE heretic; CREATE USER me@127.0.0.1 IDENTIFIED BY '{PASSWORD}'; "
                 create += "GRANT ALL ON heretic.* TO me@127.0.0.1;"
-                _wait(process, socket)
+                run("mariadb-admin", "--no-defaults", f"--socket={socket}", "-u", "root", "--wait=60", "ping")
                 run("mariadb", "--no-defaults", f"--socket={socket}", "-u", "root", "-e", create)
                 yield f"mysql://me:{PASSWORD}@127.0.0.1:{port}/heretic"
             finally:
                 process.kill()
-
-
-def _wait(process: "subprocess.Popen[bytes]", socket: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while not socket.exists():
-        assert process.poll() is None, "the server ended"
-        assert time.monotonic() < end, "the server does not start"
-        time.sleep(0.05)
 
 
 def run(*command: str) -> None:
