@@ -1,10 +1,10 @@
 """Finds tensors on the wrong device without a GPU: `python tools/pretend_gpu.py [FAMILY ...]`.
 
 torch's fake tensors have shapes and a device, but no numbers; an operation on two devices raises. Here the weights of
-a tiny model claim to be on a GPU, and the engine runs all stages of a search on it. Where the program reads numbers,
-it gets placeholders, and a captured step runs once. This can't test CUDA itself: graphs, streams, events. Needs a C++
-compiler and ninja: a build of torch without CUDA can't index a tensor on a fake GPU without a device guard, so the tool
-compiles one that does nothing.
+a tiny model claim to be on a GPU, or half of them on a second one, and the engine runs all stages of a search on it.
+Where the program reads numbers, it gets placeholders, and a captured step runs once. This can't test CUDA itself:
+graphs, streams, events. Needs a C++ compiler and ninja: a build of torch without CUDA can't index a tensor on a fake
+GPU without a device guard, so the tool compiles one that does nothing.
 """
 
 import sys
@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from tiny_models import tiny_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -27,6 +28,7 @@ from heretic.engine.divergence import kl_divergence
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
 from heretic.model.chat.format import chat_format
+from heretic.model.layers import decoder_layers
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel
 from heretic.model.sites.find import find_sites
@@ -92,22 +94,37 @@ def pretending() -> Iterator[FakeTensorMode]:
         yield stack.enter_context(FakeTensorMode())
 
 
-def to_pretended(model: nn.Module) -> None:
+def to_pretended(model: nn.Module, device: str = "cuda") -> None:
     for module in model.modules():
         for store in (module._parameters, module._buffers):
             for name, tensor in store.items():
                 if tensor is not None:
-                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
                     store[name] = nn.Parameter(fake, requires_grad=False) if store is module._parameters else fake
+
+
+def spread(model: Any) -> None:
+    """The upper half of the layers and all that follows on a second GPU, with the hooks by which accelerate moves
+    inputs there."""
+    _, layers = decoder_layers(model)
+    for module in layers[len(layers) // 2 :]:
+        to_pretended(module, "cuda:1")
+        add_hook_to_module(module, AlignDevicesHook("cuda:1"))
+    head = model.get_output_embeddings()
+    for module in (head, *(each for each in model.base_model.children() if each.__class__.__name__.endswith("Norm"))):
+        to_pretended(module, "cuda:1")
+        add_hook_to_module(module, AlignDevicesHook("cuda:1"))
 
 
 def fail(text: str) -> None:
     raise SystemExit(text)
 
 
-def search(loaded: LoadedModel) -> None:
+def search(loaded: LoadedModel, two_devices: bool = False) -> None:
     """The work of a search, with edits that are on the CPU as a search has them."""
-    to_pretended(loaded.model)
+    to_pretended(loaded.model, "cuda:0" if two_devices else "cuda")
+    if two_devices:
+        spread(loaded.model)
     assert loaded.device.type == "cuda"
     engine = LocalEngine(loaded, chat_format(loaded.tokenizer, None, "tiny"), 64, warn=fail, capturer=Capturer())
     edits: list[ModelEdit] = [
@@ -122,7 +139,7 @@ def search(loaded: LoadedModel) -> None:
     verdicts = cycle([True, False, False])
     for length in (12, 9):
         engine.generate(PROMPTS, list(edits), length, lambda _: next(verdicts), no_progress)
-    assert engine.graphs is not None and engine.graphs.has_graphs
+    assert engine.graphs is not None and engine.graphs.has_graphs != two_devices
     engine.decoding_rate(PROMPTS, len(edits), 10)
 
 
@@ -130,11 +147,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         load_inline("pretended_guard", GUARD, functions=["guard"], build_directory=directory).guard()
     for family in sys.argv[1:] or FAMILIES:
-        model, tokenizer = tiny_model(family), planted_tokenizer()
-        loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
-        with pretending():
-            search(loaded)
-        print(f"{family}: nothing is on the wrong device", flush=True)
+        for two_devices in (False, True):
+            model, tokenizer = tiny_model(family), planted_tokenizer()
+            loaded = LoadedModel(Checkpoint("tiny", Path()), model, tokenizer, tuple(find_sites(model)))
+            with pretending():
+                search(loaded, two_devices)
+            print(f"{family}, {'two GPUs' if two_devices else 'one GPU'}: nothing is on the wrong device", flush=True)
 
 
 if __name__ == "__main__":

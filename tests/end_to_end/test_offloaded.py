@@ -17,5 +17,6 @@ def test_a_model_that_is_left_on_disk_is_searched_and_written(
     assert main([str(model), *planted_flags, *flags, "--output", str(output)]) == 0
     printed = capsys.readouterr().err
     assert "% of them offloaded" in printed
+    assert "copied to the device in every forward pass" in printed
     assert "Searched and written" in printed
     assert json.loads((output / "heretic.json").read_text())["trial"]["metrics"]["refusals"]["value"] == 0

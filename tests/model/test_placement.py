@@ -1,6 +1,7 @@
 """A model that does not fit the memory is offloaded to disk, with the results that it has in memory."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from heretic.engine.protocol import no_progress
 from heretic.model.chat.format import chat_format
 from heretic.model.loading.checkpoint import Checkpoint
 from heretic.model.loading.load import LoadedModel, load_decoder
-from heretic.model.placement import bias_of, device_of, input_device, is_offloaded, present
+from heretic.model.placement import bias_of, device_of, input_device, is_offloaded, placement_notes, present
 from heretic.model.sites.find import find_sites
 from heretic.prompts.prompt import Prompt
 from tests.support.families import tiny
@@ -69,3 +70,19 @@ def test_results_are_those_in_memory(both: tuple[LoadedModel, LoadedModel]) -> N
         [r.text for r in engine.generate(PROMPTS, [edit], 6, None, no_progress)[0]] for engine in (plain, offloaded)
     ]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        (["cuda:0"], []),
+        (["cuda:0", "meta"], ["copied to the device"]),
+        (["cuda:1", "cuda:0", "cuda:1"], ["spread over cuda:0, cuda:1"]),
+        (["xpu:0", "cpu", "meta"], ["copied to the device", "spread over cpu, xpu:0"]),
+    ],
+)
+def test_it_is_said_what_a_placement_costs(devices: list[str], words: list[str]) -> None:
+    model = SimpleNamespace(parameters=lambda: (SimpleNamespace(device=torch.device(each)) for each in devices))
+    notes = placement_notes(model)
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))

@@ -28,6 +28,24 @@ def input_device(model: Any) -> torch.device:
     return device_of(model.get_input_embeddings())
 
 
+def placement_notes(model: Any) -> list[str]:
+    """Sentences on what it costs that a model is not on one device alone; none for one that is."""
+    places = {each.device for each in model.parameters()}
+    devices = sorted(map(str, places - {META}))
+    notes = []
+    if META in places:
+        notes.append(
+            "Weights that are offloaded are copied to the device in every forward pass, so that a search takes many "
+            "times as long. Fewer bits (quantization) may fit without."
+        )
+    if len(devices) > 1:
+        notes.append(
+            f"The model is spread over {', '.join(devices)}. They work one after the other: a search is no faster than "
+            "on one device that holds the whole model, and no CUDA graphs are used."
+        )
+    return notes
+
+
 @contextmanager
 def present(module: nn.Module) -> Iterator[None]:
     """Brings the module's own tensors to its device inside the `with` block, if they are offloaded."""

@@ -22,7 +22,7 @@ from ..model.chat.checks import check_prompts
 from ..model.chat.format import chat_format
 from ..model.kernels.packed_linear import unpack_weights
 from ..model.loading.load import LoadedModel, load_model
-from ..model.placement import META
+from ..model.placement import META, placement_notes
 from ..prompts.prompt import Prompt
 from .autotune import tune_batch_size
 from .context import ModelSession
@@ -48,6 +48,8 @@ def open_engine(
     with reporter.step(f"Loading {session.checkpoint.name}"):
         loaded = load_model(session.checkpoint, settings, reporter.say)
     reporter.say(_summary(loaded))
+    for note in placement_notes(loaded.model):
+        reporter.say(note)
     return wrap_engine(loaded, session, session.prompts.all(), known, prepare)
 
 
