@@ -86,6 +86,7 @@ def pretending() -> Iterator[FakeTensorMode]:
         patch.object(FakeTensor, "tolist", lambda self: made_up(self.shape), create=True),
         patch.object(FakeTensor, "__bool__", lambda _: True, create=True),
         patch.object(FakeTensor, "__float__", lambda _: 0.0, create=True),
+        patch.object(FakeTensor, "__int__", lambda _: 0, create=True),
     ]
     with ExitStack() as stack:
         for each in replaced:

@@ -16,6 +16,10 @@ from heretic.search.measurer import EvaluationRequest, InProcessMeasurer
 class Engine:
     def __init__(self, rows: int) -> None:
         self.rows = rows
+        self.freed = 0
+
+    def free_buffers(self) -> None:
+        self.freed += 1
 
     def halve_batch_size(self) -> bool:
         self.rows //= 2
@@ -42,11 +46,14 @@ def measurer(evaluator: Evaluator, said: list[str]) -> InProcessMeasurer:
 def test_candidates_and_then_rows_are_halved_and_it_is_said_once() -> None:
     for fitting in (3, 0):
         said: list[str] = []
-        tested = measurer(Evaluator(fitting), said)
+        evaluator = Evaluator(fitting)
+        tested = measurer(evaluator, said)
         jobs = [EvaluationRequest(number, None) for number in range(8)]  # type: ignore
         for _ in range(2):
             assert [job.number for job, _ in tested.measure(jobs, lambda _: None)] == list(range(8))
         assert len(said) == 1 and "no memory for 8 candidates" in said[0]
+        # From 8 to 4, 2 and, for 0, 1 candidate: each time what is kept for more is freed.
+        assert evaluator.engine.freed == (2 if fitting else 3)
 
 
 def test_a_row_that_does_not_fit_is_an_error() -> None:

@@ -44,6 +44,9 @@ def test_a_search_on_an_accelerator_records_its_steps_once(monkeypatch: pytest.M
     assert sizes == [4, 16, 8, 33]
     # That of the first batch, which replaces none.
     assert len(released) == 1
+    # After a lack of memory, nothing is reserved.
+    engine.free_buffers()
+    assert engine.graphs is not None and engine.graphs.reserved is None and not engine.graphs.has_batch
 
 
 def test_the_baseline_is_no_comparison_of_edits(monkeypatch: pytest.MonkeyPatch) -> None:

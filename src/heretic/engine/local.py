@@ -142,9 +142,14 @@ class LocalEngine:
         if self._batch_size == 1:
             return False
         self._batch_size //= 2
+        self.free_buffers()
+        return True
+
+    def free_buffers(self) -> None:
+        if self.graphs is not None:
+            self.graphs.reserved = None
         self._release_graphs()
         empty_cache()
-        return True
 
     @torch.inference_mode()
     def decoding_rate(self, prompts: Sequence[Prompt], n_candidates: int, n_tokens: int) -> float:

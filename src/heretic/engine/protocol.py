@@ -89,6 +89,10 @@ class Engine(Protocol):
         """Halves the batch size from now on; False if it is 1 already."""
         ...
 
+    def free_buffers(self) -> None:
+        """Frees the memory that is kept for further batches."""
+        ...
+
     def residuals(
         self, prompts: Sequence[Prompt], progress: Progress
     ) -> Iterator[tuple[list[int], Float[Tensor, "prompt residual d_model"]]]:

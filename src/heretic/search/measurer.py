@@ -129,6 +129,8 @@ class InProcessMeasurer:
         self._warned = True
         if candidates > 1:
             self._candidates = candidates // 2
+            # Those of recorded steps have room for all candidates.
+            self._evaluator.engine.free_buffers()
         elif not self._evaluator.engine.halve_batch_size():
             raise ModelError("A candidate needs more memory than there is, even row by row. Set quantization.")
 

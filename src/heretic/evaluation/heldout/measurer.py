@@ -80,5 +80,6 @@ class SharedForwards:
     def _use_less(self, evaluator: HeldoutEvaluator, models: int) -> None:
         if models > 1:
             self._together = models // 2
+            evaluator.engine.free_buffers()
         elif not evaluator.engine.halve_batch_size():
             raise ModelError("A held-out model needs more memory than there is, even row by row. Use quantization.")
