@@ -32,8 +32,9 @@ if importlib.util.find_spec("torchvision"):
 
 import transformers  # noqa: E402
 from family_edits import exports, hooks_equal_merge  # noqa: E402
-from family_job import gradient_error, whole_job  # noqa: E402
+from family_job import whole_job  # noqa: E402
 from family_models import Excluded, Unbuildable, build, line  # noqa: E402
+from gradient_check import deviation  # noqa: E402
 from tiny_models import causal_families, image_text_families, image_text_model  # noqa: E402
 
 from heretic.ablation.sites import components_of  # noqa: E402
@@ -79,7 +80,7 @@ def check(family: str, job: bool = True) -> Row:
         classes = tuple(dict.fromkeys(type(layer).__name__ for layer in decoder_layers(model)[1]))
         row = replace(row, components=components_of(tuple(sites)), layer_classes=classes, error=error)
         if job:
-            row, step = replace(row, gradient=_outcome(gradient_error, build(family))), "whole job"
+            row, step = replace(row, gradient=_outcome(deviation, build(family))), "whole job"
             # A text model that is saved by itself may have no class that loads it: it comes with its images' encoder.
             whole_job(model if model.config.model_type == family else image_text_model(family) or model)
         return replace(row, outcome="works")

@@ -1,26 +1,19 @@
-"""The whole job on a tiny model: search, export, reload and comparison, by the command line; and learned gradients."""
+"""The whole job on a tiny model: search, export, reload and comparison, by the command line."""
 
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from tests.support.learned import forward_of, layout_for, loaded_of, random_tensors, rows, scored
 from tests.support.planted import ANSWERS, ANSWERS_BEHIND, TRIGGERS, WORDS, planted_prompts, planted_tokenizer
-from torch import Tensor
 
-from heretic.ablation.methods.learned.layout import compile_learned
 from heretic.cli import main
-from heretic.model.layers import decoder_layers
 
 FLAGS = "--system-prompt none --dtypes float32 --batch-size 16 --max-response-length 4 --n-trials 2 --n-workers 1"
-STEP = 2e-3
-"""Length of a finite difference: shorter ones drown in the rounding of fp32."""
 
 
 @cache
@@ -62,36 +55,3 @@ def whole_job(model: Any) -> None:
             status = main(words)
         if status != 0 or not (output / "heretic.json").is_file():
             raise AssertionError(f"status {status}: {said.getvalue().strip().splitlines()[-1]}")
-
-
-def gradient_error(model: Any) -> float:
-    """The largest difference of a learned edit's gradient from finite differences, as a share of these: one random way
-    through each kind of parameter."""
-    loaded = loaded_of(model)
-    first = min(1, len(decoder_layers(model)[1]) - 1)
-    layout, forward = layout_for(loaded, first), forward_of(loaded, first)
-    start = random_tensors(layout, loaded.d_model)
-    kept, gone = scored(rows(4)), scored(rows(3, seed=5), (0, 1, 2, 3))
-    forward.prepare([each.row for each in (*kept, *gone)])
-
-    def loss(tensors: dict[str, Tensor]) -> Tensor:
-        numbers = torch.zeros(len(kept) + len(gone), dtype=torch.long)
-        with forward.edited([compile_learned(tensors, layout)]) as edited:
-            divergences, found, _ = edited(kept, gone, numbers)
-        total: Tensor = divergences.sum() + 0.1 * found.sum()
-        return total
-
-    tensors = {key: each.clone().requires_grad_(True) for key, each in start.items()}
-    loss(tensors).backward()
-    return max(_shares(loss, start, tensors))
-
-
-def _shares(loss: Any, start: dict[str, Tensor], tensors: dict[str, Tensor]) -> Iterator[float]:
-    draw = torch.Generator().manual_seed(3)
-    for key, tensor in tensors.items():
-        way = torch.nn.functional.normalize(torch.randn(tensor.shape, generator=draw).flatten(), dim=0).view_as(tensor)
-        with torch.no_grad():
-            above, below = (float(loss(start | {key: start[key] + sign * STEP * way})) for sign in (1, -1))
-        assert tensor.grad is not None, f"no gradient reaches the {key}"
-        difference = (above - below) / (2 * STEP)
-        yield abs(float((tensor.grad * way).sum()) - difference) / max(abs(difference), 1e-2)

@@ -19,6 +19,16 @@ class ModelError(UserError):
     """A model can't be loaded, has no chat template, or has weights that write to the stream and were not found."""
 
 
+class NoGradientError(ModelError):
+    """Edits of a model can't be learned; `reason` is the part of the sentence that says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f'Expected a model in which gradients reach the edits, but {reason}. Use method = "kernel" or "oblique".'
+        )
+        self.reason = reason
+
+
 class StudyError(UserError):
     """A recorded study is missing, damaged, in use, or belongs to another model, prompts or settings."""
 

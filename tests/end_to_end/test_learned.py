@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from heretic.cli import main
 from heretic.engine.learning.path import LearningSettings
+from heretic.study.reader import RecordedStudy
 from tests.support.planted import PLANTED_LAYER, planted_model, planted_tokenizer
 from tests.support.quantised import quantise
 from tests.support.two_planted import MARKERS, two_planted_model
@@ -154,19 +155,50 @@ def test_gradients_pass_quantised_weights(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As in QLoRA, the weights stay packed, and the edits act on their outputs. Where bitsandbytes packs 4-bit
-    weights for a CPU's own instructions there is no gradient, and an error says so."""
+    weights for a CPU's own instructions there is no gradient: the kernel method searches instead."""
     if method != "fp8":
         pytest.importorskip("bitsandbytes")
     monkeypatch.setattr("heretic.session.learning.LearningSettings", partial(ONE_SITE, lambdas=(1.0,)))
     quantise(planted_directory / "planted", tmp_path / method, method)
     full = ["--full-precision-model", str(planted_directory / "planted"), "--heldout-trials", "0"]
-    status = main([str(tmp_path / method), *planted_flags, *METHOD, *full])
-    if method == "bnb_4bit" and status == 2:
-        assert "bitsandbytes has packed these 4-bit weights" in capsys.readouterr().err
+    assert main([str(tmp_path / method), *planted_flags, *METHOD, *full, "--n-trials", "2"]) == 0
+    journal = study_of(tmp_path / "checkpoints")
+    if RecordedStudy(journal).record.no_gradient is not None:
+        said = " ".join(capsys.readouterr().err.split())
+        assert "bitsandbytes has packed these 4-bit weights for inference on this CPU: the method kernel" in said
         return
-    assert status == 0
-    best = front_of(study_of(tmp_path / "checkpoints"), capsys)[0]
+    best = front_of(journal, capsys)[0]
     assert best["refusals"] == 0 and best["kl_divergence"] < 0.02
+
+
+def test_the_kernel_method_takes_over_where_no_gradient_passes(
+    planted_directory: Path,
+    planted_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The record and the report say so, and the same command continues the study without a new check."""
+    checked = []
+
+    def fault(*_: Any) -> str:
+        checked.append(True)
+        return "nothing passes"
+
+    monkeypatch.setattr("heretic.session.gradients.gradient_fault", fault)
+    command = [str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]
+    for trials in (2, 3):
+        assert main([*command, "--n-trials", str(trials), "--resume", "continue"]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert "No edits can be learned of this model, since nothing passes: the method kernel searches" in said
+    assert checked == [True]
+    journal = study_of(tmp_path / "checkpoints")
+    record = RecordedStudy(journal).record
+    assert (record.settings["method"], record.no_gradient) == ("kernel", "nothing passes")
+    assert [trial["parameters"].get("method", "kernel") for trial in trials_of(journal.parent)] == ["kernel"] * 3
+    page = tmp_path / "page.html"
+    assert main(["report", str(journal), "--output", str(page), "--no-model"]) == 0
+    assert "kernel in place of learned, since nothing passes" in page.read_text()
 
 
 def test_a_point_that_diverges_is_a_failed_trial(

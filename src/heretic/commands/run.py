@@ -19,6 +19,7 @@ from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.existing import join_shared, settle_existing
 from ..session.forecast import say_forecast
 from ..session.full_precision import check_original
+from ..session.gradients import settle_method
 from ..session.heldout import check_heldout_prompts
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
@@ -63,8 +64,10 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         checkpoint = find_checkpoint(model, settings.model_commit, reporter)
         check_original(settings, checkpoint)
         session = _checked(Session(settings, prompts, checkpoint, reporter, path))
-        profile = runtime_of(RecordedStudy(path).record) if has_record(path) else None
+        record = RecordedStudy(path).record if has_record(path) else None
+        profile = None if record is None else runtime_of(record)
         engine = opened.enter_context(search_engine(session, profile))
+        session = settle_method(session, engine, record)
         if (form := wanted_format(settings)) is not None:
             check_sites(session, form, engine.sites)
         if part is not None:

@@ -67,7 +67,8 @@ class Forward:
                 arguments["attention_mask"] = mask[:, -ids.shape[1] :]
         if self.takes_positions:
             # Padding takes no position: each row counts as it would without padding.
-            arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+            # Contiguous: some families (Kosmos-2.5) view them in another shape.
+            arguments["position_ids"] = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :].contiguous()
         if self._takes_logits_to_keep:
             arguments["logits_to_keep"] = n_positions
         logits: Tensor = self._model(**arguments).logits

@@ -42,7 +42,8 @@ def loss_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figu
 
 def cosine_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figure:
     figure = go.Figure()
-    for number, (trial, parameters) in enumerate(points):
+    # Scaled points have the directions of earlier ones.
+    for number, (trial, parameters) in enumerate(each for each in points if each[1].scale == 1):
         layers = [layer for layer, cosine in enumerate(parameters.cosines) if cosine]
         figure.add_scatter(
             x=layers,

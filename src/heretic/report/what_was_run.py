@@ -20,6 +20,7 @@ def what_was_run(report: Report) -> Iterator[Part]:
         ("Loaded as", f"{study.dtype}, quantization {study.settings['quantization']}"),
         ("Edited weights", f"{len(study.sites)}, of {len({site['layer'] for site in study.sites})} layers"),
         ("Response prefix", repr(study.response_prefix) if study.response_prefix else "none"),
+        *([("Method", f"kernel in place of learned, since {study.no_gradient}")] if study.no_gradient else []),
         *_template(study.settings),
         ("Batch size", str(study.batch_size)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())),

@@ -31,9 +31,10 @@ class ModelSession:
 
 @dataclass(frozen=True, slots=True)
 class Session(ModelSession):
-    """One command on one study, whose journal is `path`."""
+    """One command on one study, whose journal is `path`. `no_gradient`: see StudyRecord."""
 
     path: Path
+    no_gradient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

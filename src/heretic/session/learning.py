@@ -23,6 +23,7 @@ from ..engine.learning.targets import (
     response_targets,
 )
 from ..engine.learning.walk import learn_paths
+from ..engine.local import LocalEngine
 from ..engine.protocol import Response, no_progress
 from ..errors import ModelError, StudyError
 from ..evaluation.heldout.response_classes import repeats
@@ -61,9 +62,7 @@ class LearnedPaths:
         self._good, self._bad = prompts.good.prompts, prompts.bad.prompts
         classifier = MarkerClassifier(loaded.settings.refusal_markers)
         self._marker_end = marker_end_of(classifier.holds_marker, engine.chat.decode)
-        n_layers = len(engine.loaded.layers)
-        last_edited = max(site.layer for site in engine.sites)
-        first = min(round(FIRST_EDITED * n_layers), last_edited)
+        first = first_edited(engine)
         self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
         self._runner = step_runner(engine, first)
         self._path = 0
@@ -215,6 +214,12 @@ class LearnedPaths:
 
     def _tokens(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [self._engine.chat.tokens(prompt) for prompt in prompts]
+
+
+def first_edited(engine: LocalEngine) -> int:
+    """The first layer that learning edits."""
+    last = max(site.layer for site in engine.sites)
+    return min(round(FIRST_EDITED * len(engine.loaded.layers)), last)
 
 
 def _is_sound(response: Response) -> bool:

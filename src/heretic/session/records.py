@@ -96,6 +96,7 @@ def study_record(
         baseline=baseline,
         versions=versions(),
         telling=kept,
+        no_gradient=session.no_gradient,
         **identity(session, engine, space),
     )
 

@@ -55,7 +55,8 @@ class StudyRecord(Record):
     `telling`: by prompt set, the places of those that the directions were made from, where not all were
     (`filter_direction_prompts`). `inputs` is the digest of the prompts as tokens. `files_digest` is the SHA-256 of all
     bytes of the weights, config.json and code; `model_digest` covers config.json, and of each weight file its size and
-    its first and last MiB. Earlier records lack the former two.
+    its first and last MiB. Earlier records lack the former two. `no_gradient`: why no gradient of the model can be
+    learned from, where the method `kernel` searched in place of `learned`.
     """
 
     version: Literal[2] = 2
@@ -76,6 +77,7 @@ class StudyRecord(Record):
     telling: dict[str, tuple[int, ...]] | None = None
     inputs: str | None = None
     files_digest: str | None = None
+    no_gradient: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -103,7 +105,7 @@ class StudyRecord(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_was_not_done(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        optional = ("telling", "inputs", "files_digest")
+        optional = ("telling", "inputs", "files_digest", "no_gradient")
         return {key: value for key, value in handler(self).items() if value is not None or key not in optional}
 
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import DynamicCache
 
 from ...ablation.edit import ModelEdit
-from ...errors import ModelError
+from ...errors import NoGradientError
 from ...model.hooks.edits import EditHooks, edited_model
 from ...model.layers import hidden, hooks
 from ...model.loading.load import LoadedModel
@@ -38,8 +38,8 @@ PROOF = {True: 1e-3, False: 0.05}
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A row's baseline states: the input of the first edited layer, (positions, d_model), and the output of the last
-    layer at the positions that predict the answer's tokens, (answer, d_model)."""
+    """A row's baseline states: the input of the first edited layer, (positions, d_model), empty where the model runs as
+    a whole; and the output of the last layer at the positions that predict the answer's tokens, (answer, d_model)."""
 
     below: Tensor
     last: Tensor
@@ -91,6 +91,8 @@ class AnswerForward:
                 self.divisible = self._can_be_divided(batch, below, last, logits)
             if not self.divisible:
                 last = self._all_logits(batch)
+                # The state between layers may have other dimensions (Gemma 3n: several streams first).
+                below = last[:, :, :0]
             for number, row in enumerate(part):
                 end = len(row.answer) + 1
                 self._kept[row] = Kept(below[number, -len(row) :].clone(), last[number, -end:-1].clone())
@@ -145,7 +147,7 @@ class AnswerForward:
         whole = empty_cache(self._loaded.model)
         with self._skipping(self._first, below.expand(count, -1, -1)):
             self._forward.last_logits(ids, torch.ones_like(ids), 1, whole)
-        return cache_for_rows(self._loaded.model, whole, candidates, self._first)
+        return cache_for_rows(self._loaded.model, whole, candidates)
 
     def baseline_states(self, rows: Sequence[ScoredRow], scored: int) -> Tensor:
         """Output of the baseline's last layer at the scored positions, (row, scored, d_model)."""
@@ -271,10 +273,7 @@ class EditedForward:
         batch = self._parts.join(rows)
         states = self._parts.states(batch, rows, candidates, self._applied)
         if torch.is_grad_enabled() and not states.requires_grad:
-            raise ModelError(
-                "Expected a model whose output follows the edits differentiably, but no gradient reaches them: this "
-                'family computes without autograd. Use method = "kernel".'
-            )
+            raise NoGradientError("none does: this family computes without autograd")
         divergences = states.new_zeros(0, batch.tokens.shape[1], dtype=torch.float32)
         if kept:
             before = self._parts.baseline_states(kept, batch.tokens.shape[1]).to(states.device)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import ModelError
+from ...errors import NoGradientError
 from ...model.kernels.packed_linear import _multiply
 from .replaced import replaced_forwards
 
@@ -41,14 +41,11 @@ def check_differentiable(model: nn.Module) -> None:
     product has no gradient, and without a bias it drops the gradient silently.
 
     Raises:
-        ModelError: the model holds such weights.
+        NoGradientError: the model holds such weights.
     """
     states = (getattr(getattr(each, "weight", None), "quant_state", None) for each in model.modules())
     if any(getattr(state, "packing_format_for_cpu", False) for state in states):
-        raise ModelError(
-            "Expected weights through which gradients pass, but bitsandbytes has packed these 4-bit weights for "
-            'inference on this CPU. Use method = "oblique" or "kernel", another quantization, or a GPU.'
-        )
+        raise NoGradientError("bitsandbytes has packed these 4-bit weights for inference on this CPU")
 
 
 def _is_packed(module: nn.Module) -> bool:

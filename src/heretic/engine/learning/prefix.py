@@ -17,17 +17,17 @@ def keeps_positions(model: Any) -> bool:
     return all(type(each) is DynamicLayer for each in empty_cache(model).layers)
 
 
-def cache_for_rows(model: Any, whole: DynamicCache, candidates: Tensor, skipped: int) -> DynamicCache:
+def cache_for_rows(model: Any, whole: DynamicCache, candidates: Tensor) -> DynamicCache:
     """A cache in which each row has the prefix of its own candidate; `whole` has one row a candidate.
 
-    The lowest `skipped` layers, which do not run, hold zeros for each position of the prefix: the model takes the
-    number of cached positions from its first layer.
+    Layers that did not run hold zeros for each position of the prefix: the model takes the number of cached positions
+    from its first layer. A decoder layer may have several in the cache (LongCat-Flash: two).
     """
     cache = empty_cache(model)
     layers: list[Any] = list(whole.layers)
     positions = layers[-1].keys.shape[-2]
     for number, layer in enumerate(layers):
-        if number < skipped:
+        if layer.keys is None:
             nothing = torch.zeros(len(candidates), 1, positions, 1, device=layers[-1].keys.device)
             cache.update(nothing, nothing, number)
         else:
