@@ -207,6 +207,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "hunyuan_vl_text": MULTIMODAL_ROPE,
     "ernie4_5_vl_moe_text": dict(rope_parameters=ROPE | {"mrope_section": [1, 1, 2]}),
     "chameleon": dict(vocabulary_map={"<image>": 5, "IMGIMGAZ": 6}),
+    "emu3": dict(vocabulary_map={"<image>": 5, "<|extra_200|>": 6, "<|visual token 000000|>": 7}),
     "perception_lm": dict(
         vision_config=dict(
             architecture="vit_pe_core_large_patch14_336",

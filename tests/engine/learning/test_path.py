@@ -12,6 +12,7 @@ from torch import Tensor
 from heretic.ablation.edit import ModelEdit
 from heretic.engine.learning.forward import AnswerForward
 from heretic.engine.learning.path import LearnedPoint, LearningSettings, Losses, PathLearner
+from heretic.engine.learning.rows import ScoredRow
 from heretic.engine.learning.step import StepRunner
 from heretic.engine.learning.targets import Targets, as_tensors, from_tensors
 from heretic.engine.learning.walk import learn_paths
@@ -114,3 +115,15 @@ def test_paths_side_by_side_are_each_what_it_is_alone() -> None:
     [point, *_] = [point for _, point in learn_paths(StepRunner(other), [alone])]
     assert torch.allclose(point.tensors["directions"], together[0][0].tensors["directions"], atol=1e-3)
     assert not torch.allclose(point.tensors["strengths"], together[1][0].tensors["strengths"], atol=1e-3)
+
+
+def test_answers_to_declined_prompts_are_scored_behind_their_beginning() -> None:
+    """There the baseline wants to decline, which the loss must not keep."""
+    declined = scored(rows(3, 5), (1, 2, 3))
+    answers = [each.row for each in declined] + rows(2, 9)
+    path, _ = new_path(replace(SETTINGS, bad_rows=5, skipped=2))
+    path.targets = Targets(path.targets.good, tuple(answers), tuple(declined))
+    _, bad, _ = path.batch()
+    first = {each.row: each.places[0] for each in bad}
+    assert [first[row] for row in answers] == [2, 2, 2, 0, 0]
+    assert ScoredRow(answers[0], (0, 1)).behind(4).places == (1,)

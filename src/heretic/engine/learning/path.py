@@ -26,7 +26,8 @@ class LearningSettings:
     """How a path is learned.
 
     `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. A step draws `good_rows`,
-    `bad_rows` and `refusal_rows`; of an answer `scored` tokens among the first `answer_tokens` count. `direction_step`
+    `bad_rows` and `refusal_rows`; of an answer `scored` tokens among the first `answer_tokens` count, but not the first
+    `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `direction_step`
     is the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay
     by a cosine to `final` times their start, which is `restart` times the initial step after the first point. Strengths
     stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come its last `scaled` points
@@ -43,6 +44,7 @@ class LearningSettings:
     answer_tokens: int = 64
     later: float = 1.0
     bad: float = 1.0
+    skipped: int = 0
     margin: float = 8.0
     direction_step: float = 0.24
     strength_step: float = 0.05
@@ -138,6 +140,9 @@ class PathLearner:
             [spread(row, chosen.scored, chosen.answer_tokens, own) for row in draw(rows, count, own)]
             for rows, count in ((self.targets.good, chosen.good_rows), (self.targets.bad, chosen.bad_rows))
         )
+        if chosen.skipped:
+            declined = {each.row.prompt for each in self.targets.refusals}
+            bad = [each.behind(chosen.skipped) if each.row.prompt in declined else each for each in bad]
         return good, bad, draw_refusals(self.targets, chosen.refusal_rows, own)
 
     @torch.no_grad()

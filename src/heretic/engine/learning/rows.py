@@ -31,6 +31,10 @@ class ScoredRow:
         """The scored tokens."""
         return tuple(self.row.answer[place] for place in self.places)
 
+    def behind(self, count: int) -> "ScoredRow":
+        """The row with none of its first `count` tokens scored; the last scored one stays."""
+        return ScoredRow(self.row, tuple(place for place in self.places if place >= count) or self.places[-1:])
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
