@@ -51,9 +51,9 @@ family works if all of this holds in float32:
 The error is the largest difference of logits in 2 and 3, as a share of the change that the edit makes. The limit is
 {tolerance:.0e}. A family that fails names the step: sites, edits, export or whole job.
 
-The gradient is that of a learned edit (`method = "learned"`): its difference from finite differences, as a share
-of these. The last column says how many families have one below {gradient:.0%}. Where it is larger, or missing with the
-reason, learn on a family with care: the other methods need no gradients.
+The gradient is that of a learned edit (`method = "learned"`): its difference from a finite difference, as a share of
+the larger one, by the best of some step sizes. The last column says how many families have one below {gradient:.0%}. A
+study of a model whose gradients are missing or wrong is searched with the method `kernel` instead.
 
 Not counted, by rule: encoder-decoders (`is_encoder_decoder` of the configuration, or layers that attend to an encoder);
 encoders (a later token changes the logits of earlier positions); models without logits of tokens. Families whose tiny
