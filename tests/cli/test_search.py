@@ -23,7 +23,7 @@ def test_help_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert all(re.search(rf"^  {verb} ", text, re.MULTILINE) for verb in VERBS)
     assert all(line in text for line in EXAMPLES)
-    assert text.index("commands") < text.index("options (") < text.index("examples")
+    assert text.index("commands") < text.index("options, ") < text.index("examples")
     assert brief(capsys, "help") == text
 
 

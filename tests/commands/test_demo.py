@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from heretic.commands.demo import OUTPUT, _free_output
+from heretic.cli.demo import TEXTS
+from heretic.commands.demo import OUTPUT, _free_output, demo_flags
 from heretic.errors import ExportError
 
 
@@ -31,3 +32,8 @@ def test_earlier_demos_stay() -> None:
     assert _free_output(OUTPUT) == second
     second.symlink_to("nowhere")
     assert _free_output(OUTPUT) == OUTPUT.with_name(OUTPUT.name + "-3")
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_the_help_has_the_defaults_of_the_demo(key: str) -> None:
+    assert f"(default: {demo_flags()[key]})" in TEXTS[key]

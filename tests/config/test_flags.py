@@ -6,7 +6,7 @@ import pytest
 from pydantic import ConfigDict, Field
 
 from heretic.config import SECTIONS, SearchSettings, Settings, add_flags, given_flags
-from heretic.config.flags import first_sentence
+from heretic.config.flags import short_text
 from heretic.config.sections import Section
 
 
@@ -67,10 +67,12 @@ def test_some_flags_have_a_second_spelling() -> None:
     assert given == {"n_trials": "5", "output": "edited", "upload_public": True}
 
 
-def test_the_first_sentence_of_a_help_keeps_the_default() -> None:
-    assert first_sentence("Trials. More are better (default: 200).") == "Trials (default: 200)."
-    assert first_sentence("One sentence (default: 0.5).") == "One sentence (default: 0.5)."
-    assert first_sentence("A revision. Pin one.") == "A revision."
+def test_the_first_sentence_of_a_help_is_a_phrase_with_the_default() -> None:
+    assert short_text("Trials. More are better (default: 200).") == "trials (default: 200)"
+    assert short_text("One sentence (default: 0.5).") == "one sentence (default: 0.5)"
+    assert short_text("A revision. Pin one.") == "a revision"
+    assert short_text("LoRA rank.") == "LoRA rank"
+    assert short_text("Hugging Face repository, new or existing.") == "Hugging Face repository, new or existing"
 
 
 def test_a_percent_sign_in_a_description_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

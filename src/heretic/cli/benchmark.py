@@ -11,7 +11,9 @@ from .parser import Parser
 def build_parser() -> Parser:
     parser = Parser("benchmark", "[STUDY]", "Runs lm-evaluation-harness on the baseline and on trials of a study.")
     add_study(parser)
-    parser.add_argument("--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (knee)")
+    parser.add_argument(
+        "--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (default: knee)"
+    )
     parser.add_argument("--tasks", metavar="A,B,...", default="", help="tasks of the harness, .yaml files, or all")
     parser.add_argument("--limit", metavar="N", type=positive, help="at most N documents of each task")
     parser.add_argument("--samples", metavar="DIR", type=user_path, help="write documents, prompts and responses there")

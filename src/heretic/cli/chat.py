@@ -12,13 +12,17 @@ def build_parser() -> Parser:
     parser = Parser("chat", "[STUDY]", "Chats with a trial of a study. /help shows what can be changed meanwhile.")
     add_study(parser)
     # None of these is a setting, though some are called like one.
-    parser.add_argument("--trial", dest="which", metavar="RULE|N", help="number, rule or baseline (knee)")
+    parser.add_argument("--trial", dest="which", metavar="RULE|N", help="number, rule or baseline (default: knee)")
     parser.add_argument("--system-prompt", dest="system", metavar="TEXT", help="system prompt; none: without one")
-    parser.add_argument("--temperature", metavar="X", help="0 always takes the likeliest token (0)")
+    parser.add_argument("--temperature", metavar="X", help="0 always takes the likeliest token (default: 0)")
     parser.add_argument("--top-p", metavar="X", help="sample from the likeliest tokens whose probabilities sum to X")
     parser.add_argument("--top-k", metavar="N", help="sample from the N likeliest tokens")
     parser.add_argument(
-        "--max-response-length", "--tokens", dest="tokens", metavar="N", help="end a response after N tokens (4096)"
+        "--max-response-length",
+        "--tokens",
+        dest="tokens",
+        metavar="N",
+        help="end a response after N tokens (default: 4096)",
     )
     parser.add_argument("--seed", dest="sampling_seed", metavar="N", help="seed of the sampling")
     parser.add_settings(LOADING)

@@ -32,7 +32,10 @@ def user_path(text: str) -> Path:
 def add_study(parser: Parser) -> None:
     parser.add_argument("study", nargs="?", metavar="STUDY", help="a .jsonl file, its directory, or the model")
     parser.add_argument(
-        "--study-checkpoint-dir", default="checkpoints", metavar="DIR", help="directory of the studies (checkpoints)"
+        "--study-checkpoint-dir",
+        default="checkpoints",
+        metavar="DIR",
+        help="directory of the studies (default: checkpoints)",
     )
 
 

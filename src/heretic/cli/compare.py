@@ -10,7 +10,9 @@ from .parser import Parser
 def build_parser() -> Parser:
     parser = Parser("compare", "[STUDY]", "Shows answers of the baseline and of trials of a study side by side.")
     add_study(parser)
-    parser.add_argument("--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (knee)")
+    parser.add_argument(
+        "--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (default: knee)"
+    )
     parser.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="ask this; may be repeated")
     parser.add_argument(
         *("--max-response-length", "--tokens"),
@@ -18,7 +20,7 @@ def build_parser() -> Parser:
         metavar="N",
         type=positive,
         default=200,
-        help="end a response after N tokens (200)",
+        help="end a response after N tokens (default: 200)",
     )
     parser.add_settings(LOADING)
     return parser

@@ -7,10 +7,17 @@ from .common import prepare
 from .export_flags import check_export_flags
 from .parser import Parser
 
+TEXTS = {
+    "n_trials": "trials of the study (default: 40)",
+    "time_budget": "stop the search in time for the rest to end after 90s, 30m, 1h30m (default: 3m)",
+    "output": "directory to write to (default: demo/SmolLM2-135M-Instruct-heretic)",
+}
+"""Short texts of settings with defaults of the demo's own, which `commands.demo` holds: it takes seconds to import."""
+
 
 def build_parser() -> Parser:
     parser = Parser("demo", "", "Runs the search on SmolLM2-135M-Instruct, from its download to an edited model.")
-    parser.add_settings(Settings.model_fields, shown=("n_trials", "time_budget", "seed", "output"))
+    parser.add_settings(Settings.model_fields, ("n_trials", "time_budget", "seed", "output"), texts=TEXTS)
     return parser
 
 

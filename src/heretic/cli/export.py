@@ -1,8 +1,9 @@
 """heretic export: writes a trial of a recorded study."""
 
 import argparse
+from typing import get_args
 
-from ..config import ExportSettings, given_flags
+from ..config import ExportName, ExportSettings, given_flags
 from .common import LOADING, add_study, given_study, prepare
 from .export_flags import check_export_flags
 from .parser import Parser
@@ -11,12 +12,19 @@ SHOWN = (
     *("trial", "export", "output", "gguf_type", "imatrix", "base_model", "upload", "upload_public"),
     "full_precision_model",
 )
+TEXTS = {
+    "trial": "trial to write: its number, or knee, lowest-kl or lowest-refusals (default: knee)",
+    "export": "the whole model, a LoRA adapter or a .gguf file (default: merge)",
+    "output": "directory to write to (default: MODEL-heretic)",
+}
+"""Short texts of settings whose defaults are the search's questions elsewhere."""
 
 
 def build_parser() -> Parser:
     parser = Parser("export", "[STUDY]", "Writes a trial of a study, and measures what was written.")
     add_study(parser)
-    parser.add_settings((*ExportSettings.model_fields, *LOADING), SHOWN)
+    actions = parser.add_settings((*ExportSettings.model_fields, *LOADING), SHOWN, texts=TEXTS)
+    actions["trial"].metavar, actions["export"].metavar = "RULE|N", "|".join(get_args(ExportName))
     return parser
 
 

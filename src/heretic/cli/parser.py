@@ -4,12 +4,12 @@ import argparse
 import json
 import re
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..config import Settings, add_flags
 from ..config.errors import NEAR, nearest
-from ..config.flags import SHORT, first_sentence
+from ..config.flags import SHORT, short_text
 from ..config.parsing import table_of
 from ..config.renamed import ELSEWHERE, RENAMED, WITHOUT_MEANING, elsewhere
 
@@ -48,6 +48,7 @@ class Parser(argparse.ArgumentParser):
         self.verb = verb
         self._brief = brief
         self._full_texts: dict[argparse.Action, str] = {}
+        self._shown: list[argparse.Action] = []
         self._full = False
         super().__init__(
             prog=f"heretic {verb}".strip(),
@@ -60,14 +61,27 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help="show this help")
 
-    def add_settings(self, keys: Collection[str], shown: Collection[str] = (), config: bool = True) -> None:
-        """Adds a flag for each setting of `keys`, and --config; --help shows those of `shown`, --help-all all."""
+    def add_settings(
+        self,
+        keys: Collection[str],
+        shown: Sequence[str] = (),
+        config: bool = True,
+        texts: Mapping[str, str] | None = None,
+    ) -> dict[str, argparse.Action]:
+        """Adds a flag for each setting of `keys`, and --config; --help shows those of `shown` in that order, --help-all
+        all. `texts` are short descriptions for this command, instead of the first sentence of the setting's own.
+
+        Returns the flags by key."""
+        actions = add_flags(self, keys)
+        for key, action in actions.items():
+            self._full_texts[action] = str(action.help)
+            text = (texts or {}).get(key) or short_text(str(action.help))
+            action.help = text if key in shown else argparse.SUPPRESS
+        self._shown = [actions[key] for key in shown]
         if config:
             self.add_argument("--config", metavar="FILE", help="configuration file (default: config.toml here, if any)")
-        for key, action in add_flags(self, keys).items():
-            self._full_texts[action] = str(action.help)
-            action.help = first_sentence(str(action.help)) if key in shown else argparse.SUPPRESS
         self.add_argument("--help-all", action=_HelpAll, help="show every option, in groups")
+        return actions
 
     def show_all(self) -> None:
         """Makes every option visible, with its whole description."""
@@ -85,14 +99,19 @@ class Parser(argparse.ArgumentParser):
         formatter.add_text(self.description)
         positionals = [action for action in self._actions if not action.option_strings]
         options = [action for action in self._actions if action.option_strings]
-        # Help comes last: it is known.
-        options.sort(key=lambda action: "--help" in action.option_strings or "--help-all" in action.option_strings)
+        options.sort(key=self._place)
         for title, actions in (("arguments", positionals), ("options", options)):
             formatter.start_section(title)
             formatter.add_arguments(actions)
             formatter.end_section()
         formatter.add_text(self.epilog)
         return formatter.format_help()
+
+    def _place(self, action: argparse.Action) -> tuple[bool, bool, int]:
+        """Key of the order in --help: arguments of the command itself, settings as it lists them, and what is known."""
+        known = bool({"--help", "--help-all", "--config"} & set(action.option_strings))
+        setting = action in self._full_texts
+        return known, setting, self._shown.index(action) if action in self._shown else 0
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         given, unknown = self.parse_known_args(self._with_switches(self._with_tables(list(args or ()))), namespace)

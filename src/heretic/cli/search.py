@@ -70,7 +70,7 @@ ablation that removes refusals with the least change to the model.
 commands (heretic COMMAND --help):
 {commands}
 
-options (all of them: heretic --help-all):
+options, with defaults in parentheses (all of them: heretic --help-all):
 {options}
 
 examples:

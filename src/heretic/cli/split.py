@@ -15,18 +15,20 @@ def build_parser() -> Parser:
         "Splits a prompt set into parts for directions, search and held-out evaluation. Near-duplicates stay together.",
     )
     parser.add_argument("data", metavar="DATA", help="a file, a directory or a hub id")
-    parser.add_argument("--column", default="text", metavar="NAME", help="column of the prompts (text)")
+    parser.add_argument("--column", default="text", metavar="NAME", help="column of the prompts (default: text)")
     parser.add_argument("--split", metavar="SPLIT", help="split of a data set, as in train[:1000]")
-    parser.add_argument("--sizes", metavar="N,N,N", help="prompts for directions, search, report (all, as 2:1:1)")
+    parser.add_argument(
+        "--sizes", metavar="N,N,N", help="prompts for directions, search, report (default: all, as 2:1:1)"
+    )
     parser.add_argument("--kind", metavar="NAME", help="column whose values are spread evenly, with --sizes")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (default: 0)")
     parser.add_argument(
         "-o",
         "--output",
         type=user_path,
         default=Path(),
         metavar="DIR",
-        help="directory to write to (the working directory)",
+        help="directory to write to (default: the working directory)",
     )
     return parser
 

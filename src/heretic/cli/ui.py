@@ -11,7 +11,9 @@ LAST_PORT = 65535
 def build_parser() -> Parser:
     parser = Parser("ui", "[STUDY]", "Serves a web page of a study to this machine: front, chats side by side, export.")
     add_study(parser)
-    parser.add_argument("--port", metavar="N", type=_port, default=7860, help="port; 0: any that is free (7860)")
+    parser.add_argument(
+        "--port", metavar="N", type=_port, default=7860, help="port; 0: any that is free (default: 7860)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="open no browser")
     parser.add_settings(LOADING)
     return parser

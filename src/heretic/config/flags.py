@@ -17,6 +17,9 @@ from .types import Metavar
 SHORT = {"n_trials": "-n", "output": "-o", "upload_public": "--public"}
 """Second spellings of flags."""
 
+NAMES = ("Hugging Face", "Python", "Accelerate")
+"""Beginnings of help texts that are names."""
+
 HIDDEN: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
 
 
@@ -44,11 +47,14 @@ def given_flags(namespace: argparse.Namespace) -> dict[str, str | bool]:
     return {key: value for key, value in vars(namespace).items() if key in known and value is not None}
 
 
-def first_sentence(help_text: str) -> str:
-    """The first sentence of a flag's help, with the default from its end."""
-    first, more, rest = help_text.partition(". ")
-    default = re.search(r" \(default: [^()]*\)\.$", rest)
-    return f"{first}{default[0] if default else '.'}" if more else help_text
+def short_text(help_text: str) -> str:
+    """The first sentence of a flag's help as a phrase, with the default from its end."""
+    first, _, rest = help_text.removesuffix(".").partition(". ")
+    default = re.search(r" \(default: [^()]*\)$", rest)
+    phrase = first + (default[0] if default else "")
+    word = phrase.partition(" ")[0]
+    named = phrase.startswith(NAMES) or word[1:] != word[1:].lower()
+    return phrase if named else phrase[:1].lower() + phrase[1:]
 
 
 def default_text(field: FieldInfo, longest: int = 60) -> str | None:
