@@ -32,21 +32,21 @@ def distances(sampler: Any, count: int, open_trials: int = 1) -> list[float]:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes with which 80 trials are many."""
-    for name, value in (("MANY", 40), ("OTHERS", 20), ("BEST", 6), ("OPEN", 4), ("ASKS", 4)):
+    for name, value in (("MANY", 30), ("OTHERS", 20), ("BEST", 6), ("OPEN", 4), ("ASKS", 4)):
         monkeypatch.setattr(many_trials, name, value)
 
 
 def test_up_to_many_trials_candidates_are_optunas() -> None:
     plain: Any = optuna.samplers.TPESampler
-    assert distances(ManyTrialsTPE(**OPTIONS), 60, 4) == distances(plain(**OPTIONS), 60, 4)
+    assert distances(ManyTrialsTPE(**OPTIONS), 30, 4) == distances(plain(**OPTIONS), 30, 4)
 
 
 @pytest.mark.parametrize("multivariate", [False, True])
 def test_beyond_them_candidates_are_as_good_and_a_seed_gives_the_same(few: None, multivariate: bool) -> None:
     options = OPTIONS | {"multivariate": multivariate}
     sampler = ManyTrialsTPE(**options)
-    found = distances(sampler, 120, 6)
+    found = distances(sampler, 90, 6)
     assert len(sampler._best) == 6
-    assert found == distances(ManyTrialsTPE(**options), 120, 6)
-    random = distances(optuna.samplers.RandomSampler(seed=3), 120, 6)
-    assert sum(found[-40:]) < 0.7 * sum(random[-40:])
+    assert found == distances(ManyTrialsTPE(**options), 90, 6)
+    random = distances(optuna.samplers.RandomSampler(seed=3), 90, 6)
+    assert sum(found[-30:]) < 0.75 * sum(random[-30:])
