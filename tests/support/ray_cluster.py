@@ -21,7 +21,7 @@ def ray_nodes(*cpus: int) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     head, *others = cpus
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head, "include_dashboard": False, **SMALL})
     try:

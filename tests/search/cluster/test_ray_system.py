@@ -1,5 +1,6 @@
 """A real Ray of two nodes on this machine: processes and nodes are killed, and the study stays the same."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -176,6 +177,17 @@ def test_without_a_cluster_at_the_address_one_paragraph(monkeypatch: pytest.Monk
         pass
     with pytest.raises(ClusterError, match="Ray's client"), ray_cluster(Settings(ray_address="ray://host:10001")):
         pass
+
+
+def test_actors_of_a_ray_that_starts_here_have_the_priority_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with ray_cluster(Settings()):
+        assert os.environ["RAY_worker_niceness"] == "0"
 
 
 def test_without_ray_one_paragraph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,8 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Without it, Ray hides GPUs from the driver's own subprocesses in a way that it warns to change.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's own default is 15: actors would wait for every other program of the machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError as error:
