@@ -187,7 +187,7 @@ def test_actors_of_a_ray_that_starts_here_have_the_priority_of_this_process(monk
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with ray_cluster(Settings()):
-        assert os.environ["RAY_worker_niceness"] == "0"
+        assert os.environ["RAY_worker_niceness"] == "0"  # noqa: SIM112 (Ray's own spelling)
 
 
 def test_without_ray_one_paragraph(monkeypatch: pytest.MonkeyPatch) -> None:
