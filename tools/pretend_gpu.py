@@ -108,13 +108,13 @@ def spread(model: Any) -> None:
     """The upper half of the layers and all that follows on a second GPU, with the hooks by which accelerate moves
     inputs there."""
     _, layers = decoder_layers(model)
-    for module in layers[len(layers) // 2 :]:
+    following = [each for each in model.base_model.children() if type(each).__name__.endswith("Norm")]
+    for module in (*layers[len(layers) // 2 :], *following, model.get_output_embeddings()):
         to_pretended(module, "cuda:1")
-        add_hook_to_module(module, AlignDevicesHook("cuda:1"))
-    head = model.get_output_embeddings()
-    for module in (head, *(each for each in model.base_model.children() if each.__class__.__name__.endswith("Norm"))):
-        to_pretended(module, "cuda:1")
-        add_hook_to_module(module, AlignDevicesHook("cuda:1"))
+        # The cache keeps each layer's keys where the layer is.
+        add_hook_to_module(module, AlignDevicesHook("cuda:1", skip_keys=model._skip_keys_device_placement))
+    # Logits come back to the device that the tokens are on.
+    add_hook_to_module(model, AlignDevicesHook(io_same_device=True))
 
 
 def fail(text: str) -> None:
