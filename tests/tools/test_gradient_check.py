@@ -11,8 +11,10 @@ from heretic.errors import ModelError
 from tests.support.families import tiny
 
 
-@pytest.mark.parametrize("family", ["olmo2", "mamba"])
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["gemma3n_text", "longcat_flash", "kosmos-2.5"])
 def test_gradients_of_families_agree(family: str) -> None:
+    """Streams before rows, two caches a layer, position ids viewed in another shape."""
     assert deviation(tiny_model(family)) < AGREES
 
 

@@ -22,9 +22,9 @@ def fault_of(model: Any, change: Callable[[Tensor], Tensor] | None = None) -> st
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", ["llama", "gemma2", "mixtral", "mamba"])
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
 def test_right_gradients_pass(family: str, dtype: torch.dtype) -> None:
-    model = tiny_model(family) if family in ("mixtral", "mamba") else tiny(family)
+    model = tiny_model(family) if family == "mixtral" else tiny(family)
     assert fault_of(model.to(dtype)) is None
 
 
