@@ -37,8 +37,21 @@ def test_a_search_ends_with_the_commands_that_use_its_study(ending: Callable[...
     first, *commands, last = ending([])
     number = last.partition("the knee is trial ")[2].partition(" ")[0]
     assert first == "Next:" and last.startswith(f"Done: 9 trials, {len(FRONT)} of them on the front;")
-    assert commands[0] == f"  heretic export some/model --trial {number} -o model-heretic    # write it"
+    assert commands[0] == f"  heretic export some/model --trial {number}    # write it to model-heretic"
     assert [line.split()[1] for line in commands] == ["export", "chat", "compare", "report"]
+
+
+def test_no_command_is_broken_by_a_terminal_of_80_columns(ending: Callable[..., list[str]]) -> None:
+    model = "SmolLM2-135M-Instruct-of-somebody.gguf"
+    lines = ending([], settings=Settings(model=model))[1:-1]
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[1] for line in lines if line.startswith("  heretic")] == [
+        "export",
+        "chat",
+        "compare",
+        "report",
+    ]
+    assert "  # its answers next to the baseline's" in lines
 
 
 def test_after_an_export_comes_the_upload(ending: Callable[..., list[str]]) -> None:

@@ -16,6 +16,9 @@ from ..ui.flags import default_output
 DIRECTORY: Path = Settings.model_fields["study_checkpoint_dir"].default
 """Where commands look for studies by default."""
 
+WIDTH = 80
+"""Columns of a usual terminal."""
+
 
 def say_ending(running: RunningStudy, written: Sequence[tuple[int, str, Path]], asks: bool) -> None:
     """Says what happened; after a run without questions, also the commands for its study.
@@ -47,7 +50,7 @@ def _say_commands(session: Session, trial: int, written: Sequence[tuple[int, str
     model = str(session.settings.model)
     name = model if session.settings.study_checkpoint_dir == DIRECTORY else str(session.path)
     study = shlex.quote(name)
-    lines = [] if written else [(f"export {study} --trial {trial} -o {shlex.quote(default_output(model))}", "write it")]
+    lines = [] if written else [(f"export {study} --trial {trial}", f"write it to {default_output(model)}")]
     lines += [
         (f"chat {study} --trial {trial}", "talk to it"),
         (f"compare {study} --trial {trial}", "its answers next to the baseline's"),
@@ -58,7 +61,13 @@ def _say_commands(session: Session, trial: int, written: Sequence[tuple[int, str
         lines += [(f"upload {directory} OWNER/NAME", "share it, privately unless --public")]
     session.reporter.say("Next:")
     for command, what in lines:
-        session.reporter.say(f"  {program()} {command}    # {what}")
+        line = f"  {program()} {command}"
+        # A command that a terminal breaks can't be copied.
+        if len(line) + len(what) + 6 > WIDTH:
+            session.reporter.say(f"  # {what}")
+            session.reporter.say(line)
+        else:
+            session.reporter.say(f"{line}    # {what}")
 
 
 def program() -> str:
