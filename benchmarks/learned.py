@@ -159,7 +159,7 @@ class Plan:
         if not given["late"]:
             first = {each.row.prompt: each for each in refusals if each.places[0] == 0}
             refusals = tuple(first.values())
-        return Targets(found.good, () if given["keep"] == "none" else found.bad, refusals)
+        return Targets(found.good, () if given["keep"] == "none" else found.bad, refusals, loops=found.loops)
 
     def found(self, responses: Sequence[Response], prompts: Sequence[Any]) -> Targets:
         """The prompts that are still declined and, if the plan keeps answers, those that are now answered."""
@@ -171,7 +171,8 @@ class Plan:
             return not repeats(response.text)
 
         found = response_targets(tokens, responses, self.marker_end, self.given["piece"], is_sound=is_sound)
-        return Targets((), found.bad if self.given["keep"] == "all" else (), found.refusals)
+        kept = found.bad if self.given["keep"] == "all" else ()
+        return Targets((), kept, found.refusals, loops=found.loops)
 
 
 def refresh_of(bench: Bench, plans: Sequence[Plan]) -> Refresh:

@@ -98,11 +98,13 @@ def test_a_rising_loss_is_named() -> None:
 
 
 def test_targets_survive_a_file() -> None:
-    more = TARGETS.with_more(Targets((), tuple(rows(2, 9)), tuple(scored(rows(2, 8), (3, 4)))))
+    loops = tuple(scored(rows(2, 3), (1, 2)))
+    more = TARGETS.with_more(Targets((), tuple(rows(2, 9)), tuple(scored(rows(2, 8), (3, 4))), loops=loops))
     again = from_tensors(as_tensors(more))
     assert again.good == more.good
     assert again.bad == more.bad
     assert [each.tokens for each in again.remaining] == [each.tokens for each in more.remaining]
+    assert [each.tokens for each in again.loops] == [each.tokens for each in more.loops]
 
 
 def test_paths_side_by_side_are_each_what_it_is_alone() -> None:

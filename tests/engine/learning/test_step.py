@@ -20,9 +20,10 @@ from tests.support.learned import forward_of, layout_for, loaded_of, random_tens
 
 SETTINGS = LearningSettings(
     lambdas=(3.0,), first_steps=4, good_rows=4, bad_rows=3, refusal_rows=3, scored=3, answer_tokens=5, margin=12.0,
-    later=0.7, bad=0.4,
+    later=0.7, bad=0.4, loops=0.6, loop_rows=2, loop_margin=9.0,
 )  # fmt: skip
-TARGETS = Targets(tuple(rows(8)), tuple(rows(4, 7)), tuple(scored(rows(6, 5), (1, 2, 3))))
+LOOPS = tuple(scored(rows(4, 6), (0, 1, 2)))
+TARGETS = Targets(tuple(rows(8)), tuple(rows(4, 7)), tuple(scored(rows(6, 5), (1, 2, 3))), loops=LOOPS)
 MEMORY = NO_MEMORY[0]
 
 
@@ -44,20 +45,23 @@ def gradients(most: int | None) -> tuple[list[Tensor], Any]:
 
 
 def naive() -> tuple[Tensor, list[float]]:
-    """The formula of the loss, over all rows at once, and its three terms."""
+    """The formula of the loss, over all rows at once, and its terms."""
     runner, path = runner_and_path()
-    good, bad, refusals = path.batch()
+    good, bad, refusals, loops = path.batch()
     with torch.no_grad(), runner.forward.edited([path.edit()]) as edited:
-        found, gone, _ = edited([*good, *bad], refusals, torch.zeros(10, dtype=torch.long))
+        found, gone, _ = edited([*good, *bad], [*refusals, *loops], torch.zeros(12, dtype=torch.long))
     good_term = found[:4, 0].mean() + 0.7 * found[:4, 1:].mean()
-    terms = [float(each) for each in (good_term, found[4:].mean(), softplus(gone.sum(1) + 12.0).mean())]
-    return torch.tensor(terms) @ torch.tensor([1.0, 0.4, 3.0]), terms
+    whole = gone.sum(1)
+    unlikely = softplus(whole[:3] + 12.0).mean(), softplus(whole[3:] + 9.0).mean()
+    terms = [float(each) for each in (good_term, found[4:].mean(), *unlikely)]
+    return torch.tensor(terms) @ torch.tensor([1.0, 0.4, 3.0, 0.6]), terms
 
 
 def test_the_loss_is_that_of_the_formula() -> None:
     _, losses = gradients(None)
     total, terms = naive()
-    assert_close(torch.tensor([losses.total, losses.good, losses.bad, losses.refusals]), torch.tensor([total, *terms]))
+    found = torch.tensor([losses.total, losses.good, losses.bad, losses.refusals, losses.loops])
+    assert_close(found, torch.tensor([total, *terms]))
     assert min(terms) > 1e-3
 
 
@@ -78,7 +82,7 @@ def test_rows_of_like_length_are_run_together() -> None:
     assert all(len(group) * max(map(len, group)) <= 50 for group in groups)
     lengths = [len(part) for group in groups for part in group]
     assert lengths == sorted(lengths, reverse=True)
-    assert list(map(len, groups_of(parts, None))) == [10]
+    assert list(map(len, groups_of(parts, None))) == [12]
 
 
 def failing(runner: StepRunner, most: int) -> list[int]:
@@ -106,7 +110,7 @@ def test_out_of_memory_halves_the_groups() -> None:
     enough.take([other])
     assert_close(path.tensors["directions"], other.tensors["directions"], atol=1e-4, rtol=1e-3)
     assert len(path.losses) == 1
-    assert sizes[0] == 10
+    assert sizes[0] == 12
     del sizes[:]
     runner.take([path])
     assert max(sizes) <= 3

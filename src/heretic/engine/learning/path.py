@@ -40,12 +40,15 @@ class LearningSettings:
     good_rows: int = 16
     bad_rows: int = 8
     refusal_rows: int = 16
+    loop_rows: int = 8
     scored: int = 16
     answer_tokens: int = 64
     later: float = 1.0
     bad: float = 1.0
     skipped: int = 0
     margin: float = 8.0
+    loops: float = 0.0
+    loop_margin: float = 3.0
     direction_step: float = 0.24
     strength_step: float = 0.05
     restart: float = 1.0
@@ -74,6 +77,7 @@ class Losses:
     good: float
     bad: float
     refusals: float
+    loops: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class PathLearner:
     def edit(self) -> ModelEdit:
         return compile_learned(self.tensors, self.layout)
 
-    def batch(self) -> tuple[list[ScoredRow], list[ScoredRow], list[ScoredRow]]:
+    def batch(self) -> tuple[list[ScoredRow], ...]:
         """Rows of good prompts, of bad ones and refusals for one step."""
         chosen, own = self.settings, self.generator
         good, bad = (
@@ -143,7 +147,9 @@ class PathLearner:
         if chosen.skipped:
             declined = {each.row.prompt for each in self.targets.refusals}
             bad = [each.behind(chosen.skipped) if each.row.prompt in declined else each for each in bad]
-        return good, bad, draw_refusals(self.targets, chosen.refusal_rows, own)
+        refusals = draw_refusals(self.targets, chosen.refusal_rows, own)
+        loops = draw(self.targets.loops, chosen.loop_rows, own) if chosen.loops else []
+        return good, bad, refusals, loops
 
     @torch.no_grad()
     def step(self) -> None:

@@ -4,7 +4,7 @@ The loss is a sum over rows, so its gradient is the sum of the groups' gradients
 activations, and rows of similar length need little padding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -20,8 +20,9 @@ from .forward import AnswerForward, EditedForward
 from .path import Losses, PathLearner
 from .rows import ScoredRow
 
-Kind = Literal["good", "bad", "refusals"]
-KINDS: tuple[Kind, ...] = ("good", "bad", "refusals")
+Kind = Literal["good", "bad", "refusals", "loops"]
+KINDS: tuple[Kind, ...] = ("good", "bad", "refusals", "loops")
+UNLIKELY = ("refusals", "loops")
 
 MOST_POSITIONS = 1024
 """Positions of one group on a CPU: longer ones are hardly faster a position, shorter ones are less padded
@@ -97,7 +98,7 @@ class StepRunner:
             tensor.grad = None
         edits = [path.edit() for path in paths]
         leaves = [cut(edit) for edit in edits]
-        weights = [LossWeights(path.lam, path.settings.bad, path.settings.margin) for path in paths]
+        weights = [weights_of(path) for path in paths]
         terms = torch.zeros(len(paths), len(KINDS))
         if self._accumulate(leaves, weights, list(groups_of(parts, self.most)), terms):
             _pass_on(edits, leaves)
@@ -124,15 +125,20 @@ class StepRunner:
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """What a path's loss depends on besides its rows: the weights of refusals and of bad prompts, and the margin."""
+    """What a path's loss depends on besides its rows: the weight of each kind of term, and the margins of those that
+    become unlikely."""
 
-    refusals: float
-    bad: float
-    margin: float
+    weights: Mapping[Kind, float]
+    margins: Mapping[Kind, float]
 
-    def of(self, kind: Kind) -> float:
-        """The weight of terms of this kind."""
-        return {"good": 1.0, "bad": self.bad, "refusals": self.refusals}[kind]
+
+def weights_of(path: PathLearner) -> LossWeights:
+    """Those of the path's present point."""
+    chosen = path.settings
+    return LossWeights(
+        {"good": 1.0, "bad": chosen.bad, "refusals": path.lam, "loops": chosen.loops},
+        {"refusals": chosen.margin, "loops": chosen.loop_margin},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +156,14 @@ class GroupLoss:
 
 def parts_of(path: PathLearner, number: int) -> list[Part]:
     """The rows of a path's next step."""
-    good, bad, refusals = path.batch()
+    good, bad, refusals, loops = path.batch()
     chosen = path.settings
     counts = [[len(each.places) for each in rows] for rows in (good, bad)]
     kinds: list[tuple[Kind, Sequence[ScoredRow], list[list[float]]]] = [
         ("good", good, answer_weights(counts[0], chosen.later)),
         ("bad", bad, mean_weights(counts[1])),
         ("refusals", refusals, [[1 / len(refusals)]] * len(refusals)),
+        ("loops", loops, [[1 / len(loops)]] * len(loops) if loops else []),
     ]
     return [
         Part(number, kind, row, tuple(each))
@@ -175,8 +182,8 @@ def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
 
 
 def group_loss(edited: EditedForward, paths: Sequence[LossWeights], group: Sequence[Part]) -> GroupLoss:
-    kept = [part for part in group if part.kind != "refusals"]
-    gone = [part for part in group if part.kind == "refusals"]
+    kept = [part for part in group if part.kind not in UNLIKELY]
+    gone = [part for part in group if part.kind in UNLIKELY]
     rows = [*kept, *gone]
     candidates = torch.tensor([part.path for part in rows])
     divergences, found, batch = edited([part.row for part in kept], [part.row for part in gone], candidates)
@@ -184,19 +191,19 @@ def group_loss(edited: EditedForward, paths: Sequence[LossWeights], group: Seque
         [[*part.weights, *[0.0] * (divergences.shape[1] - len(part.weights))] for part in kept]
     ).view(divergences.shape)
     counted = batch.counted[len(kept) :].to(divergences.device)
-    margins = divergences.new_tensor([paths[part.path].margin for part in gone])
+    margins = divergences.new_tensor([paths[part.path].margins[part.kind] for part in gone])
     shares = [(divergences * weights).sum(dim=1)] if kept else []
     if gone:
         by_row = divergences.new_tensor([part.weights[0] for part in gone])
         shares.append(refusal_losses(found, counted, margins) * by_row)
     each = torch.cat(shares)
     places = torch.tensor([len(KINDS) * part.path + KINDS.index(part.kind) for part in rows])
-    total = (each * each.new_tensor([paths[part.path].of(part.kind) for part in rows])).sum()
+    total = (each * each.new_tensor([paths[part.path].weights[part.kind] for part in rows])).sum()
     return GroupLoss(total, each.detach().cpu(), places)
 
 
 def _losses(path: LossWeights, terms: Sequence[float]) -> Losses:
-    total = sum(path.of(kind) * term for kind, term in zip(KINDS, terms, strict=True))
+    total = sum(path.weights[kind] * term for kind, term in zip(KINDS, terms, strict=True))
     return Losses(total, *terms)
 
 

@@ -12,7 +12,7 @@ from .rows import Row, ScoredRow
 
 Each = TypeVar("Each")
 
-PARTS_OF_TARGETS = ("good", "bad", "refusals", "remaining")
+PARTS_OF_TARGETS = ("good", "bad", "refusals", "remaining", "loops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,18 @@ class Targets:
     """Answers to good prompts, answers to bad ones, and pieces of refusals whose tokens must become unlikely.
 
     `remaining` are those of `refusals` that the last point still gave: few compared with the baseline's own, and the
-    only ones that still teach anything.
+    only ones that still teach anything. `loops` are pieces that repeat what their response said before.
     """
 
     good: tuple[Row, ...]
     bad: tuple[Row, ...]
     refusals: tuple[ScoredRow, ...]
     remaining: tuple[ScoredRow, ...] = ()
+    loops: tuple[ScoredRow, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        return (*self.good, *self.bad, *(each.row for each in self.refusals))
+        return (*self.good, *self.bad, *(each.row for each in (*self.refusals, *self.loops)))
 
     def with_more(self, other: "Targets") -> "Targets":
         """The union of both, without duplicates."""
@@ -39,6 +40,7 @@ class Targets:
             tuple(dict.fromkeys((*self.bad, *other.bad))),
             tuple(dict.fromkeys((*self.refusals, *other.refusals))),
             other.refusals,
+            tuple(dict.fromkeys((*self.loops, *other.loops))),
         )
 
 
@@ -74,13 +76,16 @@ def response_targets(
     """
     answers: list[Row] = []
     refusals: list[ScoredRow] = []
+    loops: list[ScoredRow] = []
     for prompt, response in zip(prompts, responses, strict=True):
         end = marker_end(response)
         if end is None:
-            answers += [row_of(prompt, response)] if response.tokens and is_sound(response) else []
+            sound = is_sound(response)
+            answers += [row_of(prompt, response)] if response.tokens and sound else []
+            loops += [] if sound else _loop(row_of(prompt, response), piece)
         elif response.tokens:
             refusals += _pieces(row_of(prompt, response), end, piece, first_too)
-    return Targets((), tuple(answers), tuple(refusals))
+    return Targets((), tuple(answers), tuple(refusals), loops=tuple(loops))
 
 
 def row_of(prompt: Sequence[int], response: Response) -> Row:
@@ -93,6 +98,17 @@ def _pieces(row: Row, end: int, piece: int, first_too: bool) -> list[ScoredRow]:
     if first_too and last > piece:
         found.append(_piece(row, 0, piece))
     return found
+
+
+def _loop(row: Row, piece: int) -> list[ScoredRow]:
+    """The first `piece` tokens that repeat earlier ones of the same answer, if there are any."""
+    seen: set[tuple[int, ...]] = set()
+    for end in range(piece, len(row.answer) + 1):
+        window = row.answer[end - piece : end]
+        if window in seen:
+            return [_piece(row, end - piece, end)]
+        seen.add(window)
+    return []
 
 
 def _piece(row: Row, start: int, end: int) -> ScoredRow:
@@ -139,14 +155,14 @@ def as_tensors(targets: Targets) -> dict[str, Tensor]:
     """The targets as tensors of integers, for a file."""
     plain = {"good": targets.good, "bad": targets.bad}
     scored = {key: tuple(ScoredRow(row, ()) for row in rows) for key, rows in plain.items()}
-    scored |= {"refusals": targets.refusals, "remaining": targets.remaining}
+    scored |= {"refusals": targets.refusals, "remaining": targets.remaining, "loops": targets.loops}
     return {key: _table(rows) for key, rows in scored.items()}
 
 
 def from_tensors(tables: Mapping[str, Tensor]) -> Targets:
     """The targets that `as_tensors` wrote."""
     good, bad = (tuple(each.row for each in _rows(tables[key])) for key in PARTS_OF_TARGETS[:2])
-    return Targets(good, bad, _rows(tables["refusals"]), _rows(tables["remaining"]))
+    return Targets(good, bad, *(_rows(tables[key]) for key in PARTS_OF_TARGETS[2:]))
 
 
 def _table(rows: Sequence[ScoredRow]) -> Tensor:

@@ -1,0 +1,28 @@
+"""Which pieces of responses become targets."""
+
+from heretic.engine.learning.targets import response_targets
+from heretic.engine.protocol import Response
+
+
+def response(tokens: list[int]) -> Response:
+    return Response("", len(tokens), complete=True, tokens=tuple(tokens))
+
+
+def test_a_repetitive_answer_gives_the_piece_that_repeats() -> None:
+    """The first three tokens that stood in the answer before, overlaps included."""
+    tokens = [5, 6, 7, 8, 9, 7, 8, 9, 7, 8, 9]
+    found = response_targets([[1, 2]], [response(tokens)], lambda _: None, 3, is_sound=lambda _: False)
+    assert [each.places for each in found.loops] == [(5, 6, 7)]
+    assert found.loops[0].tokens == (7, 8, 9)
+    assert (found.bad, found.refusals) == ((), ())
+
+
+def test_an_answer_that_repeats_no_whole_piece_gives_nothing() -> None:
+    found = response_targets([[1, 2]], [response(list(range(20)))], lambda _: None, 3, is_sound=lambda _: False)
+    assert (found.bad, found.loops) == ((), ())
+
+
+def test_a_sound_answer_is_kept_although_it_repeats_a_piece() -> None:
+    found = response_targets([[1, 2]], [response([3, 4, 3, 4, 3, 4])], lambda _: None, 2)
+    assert len(found.bad) == 1
+    assert not found.loops
