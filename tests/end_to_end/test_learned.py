@@ -22,9 +22,18 @@ from tests.support.two_planted import MARKERS, two_planted_model
 # All is written at one site, 64 features turn faster than thousands, and without what was planted an answer of two
 # tokens is no less likely than exp(-3).
 ONE_SITE = partial(
-    LearningSettings, lambdas=(1.0, 0.5), first_steps=40, direction_step=0.005, final=0.05, margin=3.0, scales=()
+    LearningSettings,
+    lambdas=(1.0, 0.5),
+    warm_up=0,
+    first_steps=40,
+    direction_step=0.005,
+    final=0.05,
+    margin=3.0,
+    scales=(),
 )
-SMALL_STEPS = partial(LearningSettings, direction_step=0.03)
+SMALL_STEPS = partial(
+    LearningSettings, lambdas=(30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25), first_steps=32, direction_step=0.03
+)
 
 METHOD = ["--method", "learned"]
 
@@ -101,12 +110,12 @@ def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: l
     assert main([model, *flags, "--n-trials", "5", "--resume", "continue"]) == 0
     after, expected = trials_of(tmp_path / "checkpoints"), trials_of(tmp_path / "whole")
     assert after[: len(before)] == before
-    assert [each["parameters"]["point"] for each in after] == [0, 1, 2, 3, 4]
+    assert [each["parameters"]["point"] for each in after] == [2, 3, 4, 5, 5]
     assert [each["parameters"] for each in after] == [each["parameters"] for each in expected]
     assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
 
 
-SHORT = partial(LearningSettings, lambdas=(3.0, 1.0), first_steps=8, scales=(0.8, 0.5), scaled=1)
+SHORT = partial(LearningSettings, lambdas=(3.0, 1.0), warm_up=0, first_steps=8, scales=(0.8, 0.5), scaled=1)
 
 
 def test_another_path_follows_with_another_seed(
@@ -210,10 +219,10 @@ def test_a_point_that_diverges_is_a_failed_trial(
 ) -> None:
     from heretic.engine.learning.path import PathLearner
 
-    monkeypatch.setattr(PathLearner, "_fault", lambda self: "the loss diverges" if self.point == 1 else None)
+    monkeypatch.setattr(PathLearner, "_fault", lambda self: "the loss diverges" if self.point == 3 else None)
     assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--n-trials", "3"]) == 0
     assert "Trial 1 failed: the loss diverges" in capsys.readouterr().err
-    assert [each["parameters"]["point"] for each in trials_of(tmp_path / "checkpoints")] == [0, 2]
+    assert [each["parameters"]["point"] for each in trials_of(tmp_path / "checkpoints")] == [2, 4]
 
 
 def test_two_directions_need_rank_two(

@@ -41,7 +41,7 @@ class LearnedPoints:
 
             point = self._paths.next_point(after_step)
             # After a kill between the journal's entry and the state's, the path learns a point that the journal holds.
-            if not self._study.holds(point):
+            if not self._paths.on_the_way(point) and not self._study.holds(point):
                 self._study.enqueue(point)
             self._paths.keep()
             self._seconds += time.monotonic() - started

@@ -73,13 +73,14 @@ class LearnedPaths:
 
     @property
     def points_a_path(self) -> int:
-        return len(self._settings.lambdas) + len(self._scalings)
+        """Candidates of one path."""
+        return len(self._settings.lambdas) - self._settings.warm_up + len(self._scalings)
 
     @property
     def _scalings(self) -> list[tuple[int, float]]:
         """The (point, scale) pairs that follow the path, the last point first."""
         last = len(self._settings.lambdas)
-        sources = range(last - 1, max(0, last - self._settings.scaled) - 1, -1)
+        sources = range(last - 1, max(self._settings.warm_up, last - self._settings.scaled) - 1, -1)
         return [(point, scale) for scale in self._settings.scales for point in sources]
 
     def prepare(self) -> None:
@@ -109,10 +110,22 @@ class LearnedPaths:
             ) from error
 
     def steps_of(self, count: int) -> int:
-        """The steps of the next `count` points; scaled points take none."""
-        begun = 0 if self._learner is None else self._learner.point + self._n_scaled
-        numbers = (number % self.points_a_path for number in range(begun, begun + count))
-        return sum(self._settings.steps_of(each) for each in numbers if each < len(self._settings.lambdas))
+        """The steps of the next `count` candidates; scaled points take none."""
+        settings, learned, steps = self._settings, len(self._settings.lambdas), 0
+        point, scaled = 0 if self._learner is None else self._learner.point, self._n_scaled
+        for _ in range(count):
+            if point == learned and scaled == len(self._scalings):
+                point = scaled = 0
+            if point < learned:
+                begun, point = point, max(point, settings.warm_up) + 1
+                steps += sum(map(settings.steps_of, range(begun, point)))
+            else:
+                scaled += 1
+        return steps
+
+    def on_the_way(self, point: LearnedParameters) -> bool:
+        """Whether it is no candidate."""
+        return point.point < self._settings.warm_up
 
     def next_point(self, after_step: AfterStep = lambda *_: None) -> LearnedParameters:
         """Learns the next point, or scales one, and keeps its tensors.

@@ -18,7 +18,7 @@ from heretic.session.engine import open_engine
 from heretic.session.learning import LearnedPaths
 from tests.support.inline_actors import engine_on_actors, planted_session
 
-SHORT = LearningSettings(lambdas=(1.0, 0.5), first_steps=3, steps=2, scales=())
+SHORT = LearningSettings(lambdas=(1.0, 0.5), warm_up=0, first_steps=3, steps=2, scales=())
 
 
 @pytest.fixture(scope="module")

@@ -25,17 +25,19 @@ DIVERGED = 4.0
 class LearningSettings:
     """How a path is learned.
 
-    `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. A step draws `good_rows`,
-    `bad_rows` and `refusal_rows`; of an answer `scored` tokens among the first `answer_tokens` count, but not the first
-    `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `direction_step`
+    `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. The first `warm_up` points
+    are only on the way: later ones have fewer refusals or less damage. A step draws `good_rows`, `bad_rows`,
+    `refusal_rows` and `loop_rows`; of an answer `scored` tokens among the first `answer_tokens` count, but not the
+    first `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `direction_step`
     is the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay
     by a cosine to `final` times their start, which is `restart` times the initial step after the first point. Strengths
     stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come its last `scaled` points
     again, with strengths multiplied by each of `scales`. The defaults were the best (docs/decisions/learned-path.md).
     """
 
-    lambdas: tuple[float, ...] = (30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25)
-    first_steps: int = 32
+    lambdas: tuple[float, ...] = (30.0, 5.0, 1.2, 0.5, 0.3, 0.2)
+    warm_up: int = 2
+    first_steps: int = 28
     steps: int = 8
     good_rows: int = 16
     bad_rows: int = 8
@@ -47,7 +49,7 @@ class LearningSettings:
     bad: float = 1.0
     skipped: int = 0
     margin: float = 8.0
-    loops: float = 0.0
+    loops: float = 0.5
     loop_margin: float = 3.0
     direction_step: float = 0.24
     strength_step: float = 0.05
@@ -56,7 +58,7 @@ class LearningSettings:
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
     scales: tuple[float, ...] = (0.85, 0.7, 0.55)
-    scaled: int = 3
+    scaled: int = 2
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
