@@ -12,6 +12,8 @@ Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 Quantization = Literal["none", "bnb_4bit", "bnb_8bit"]
 StaticDecode = Literal["auto", "on", "off"]
 Preset = Literal["refusal", "disclaimer", "over-refusal", "hub"]
+MethodChoice = Literal["auto", "kernel", "oblique", "learned"]
+"""The methods of ablation/methods/registry.py, or the best of them that the model allows."""
 Objective = Literal["markers", "log-odds", "both"]
 Sampler = Literal["tpe", "tpe-multivariate", "random"]
 Resume = Literal["continue", "restart"]

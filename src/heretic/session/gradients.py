@@ -1,13 +1,15 @@
-"""What a run does where a model passes no gradients: the kernel method searches in place of the learned one."""
+"""The method of a run: learned edits where the model allows them, else the kernel method."""
 
 from dataclasses import replace
 
 from ..ablation.methods.learned.layout import layout_of
 from ..config.changes import changed
 from ..engine.learning.gradient_fault import gradient_fault
+from ..engine.learning.path import LearningSettings
 from ..engine.learning.rows import Row
 from ..engine.learning.runners import answer_forward
 from ..engine.local import LocalEngine
+from ..evaluation.scorers.refusals import MarkerClassifier
 from ..model.placement import META
 from ..study.schema import StudyRecord
 from .context import Session
@@ -17,18 +19,50 @@ ROWS, ANSWER = 4, 4
 """Prompts whose last tokens serve as answers: enough for a slope far above rounding, at the cost of a few forwards."""
 
 
-def settle_method(session: Session, engine: LocalEngine, record: StudyRecord | None) -> Session:
-    """The session with method `kernel` where its method learns and the model's gradients are missing or wrong.
+ASKED, FEWEST_DECLINED = 64, 8
+"""Bad direction prompts that the baseline answers before a run, and how many it must decline for edits to be learned by
+default: fewer refusals teach too little."""
 
-    A warning says why. A study that has a record keeps the method that it has.
+
+def settle_method(session: Session, engine: LocalEngine, record: StudyRecord | None) -> Session:
+    """The session with a method that its model allows: `kernel` in place of `learned` where the model's gradients are
+    missing or wrong, and `learned` or `kernel` in place of `auto`.
+
+    A message says which and why. A study that has a record keeps the method that it has.
     """
-    if session.settings.method != "learned":
+    wanted = session.settings.method
+    if wanted == "auto" and record is not None:
+        return _with_method(session, str(record.settings.get("method", "kernel")), record.no_gradient)
+    if wanted not in ("auto", "learned"):
         return session
+    unfit = _unfit(session, engine) if wanted == "auto" else None
+    if unfit is not None:
+        session.reporter.say(f"Method: kernel, since {unfit}.")
+        return _with_method(session, "kernel")
     reason = _fault(session, engine) if record is None else record.no_gradient
     if reason is None:
-        return session
+        return _with_method(session, "learned")
     session.reporter.warn(f"No edits can be learned of this model, since {reason}: the method kernel searches instead.")
-    return replace(session, settings=changed(session.settings, {"method": "kernel"}), no_gradient=reason)
+    return _with_method(session, "kernel", reason)
+
+
+def _with_method(session: Session, method: str, no_gradient: str | None = None) -> Session:
+    return replace(session, settings=changed(session.settings, {"method": method}), no_gradient=no_gradient)
+
+
+def _unfit(session: Session, engine: LocalEngine) -> str | None:
+    """Why edits are not learned unless the user asks for them, or None."""
+    settings = session.settings
+    if settings.storage is not None or engine.loaded.device == META:
+        return "several processes measure candidates, and points of a learned path follow from each other"
+    prompts = session.prompts.bad.prompts[:ASKED]
+    with session.reporter.step("The model's own answers to some bad prompts", len(prompts)) as progress:
+        [answers] = engine.generate(prompts, [{}], LearningSettings().answer_tokens, None, progress)
+    classifier = MarkerClassifier(settings.refusal_markers)
+    declined = sum(classifier.holds_marker(each.text) for each in answers)
+    if declined < min(FEWEST_DECLINED, len(prompts)):
+        return f"the model declines {declined} of {len(prompts)} bad direction prompts: too few to learn edits from"
+    return None
 
 
 def _fault(session: Session, engine: LocalEngine) -> str | None:

@@ -2,7 +2,8 @@
 
 from pydantic import ConfigDict, Field
 
-from ...ablation.parameters import MethodName, RowNormalization
+from ...ablation.parameters import RowNormalization
+from ..types import MethodChoice
 from .base import Section
 
 
@@ -11,11 +12,11 @@ class DirectionSettings(Section):
 
     model_config = ConfigDict(title="Directions")
 
-    method: MethodName = Field(
-        default="kernel",
-        description="How weights are edited: along one direction, by layer and component (kernel); along each weight's "
-        "own difference, so that outputs on good prompts change least (oblique); or along directions learned by "
-        "gradient (learned).",
+    method: MethodChoice = Field(
+        default="auto",
+        description="How edits are found: learned by gradient (learned), by a sampler as kernels over the layers "
+        "(kernel), or that along each weight's own difference (oblique). auto: learned, or kernel where nothing can be "
+        "learned or a setting of the sampler is given.",
     )
     learned_rank: int = Field(
         default=1,
