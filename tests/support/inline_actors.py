@@ -20,7 +20,7 @@ from heretic.session.prompts import RunPrompts
 from tests.support.planted import planted_prompts
 from tests.support.recorders import Recorder
 
-SETTINGS = Settings(system_prompt="none", dtypes=["float32"], batch_size=16, max_response_length=4)
+SETTINGS = Settings(method="kernel", system_prompt="none", dtypes=["float32"], batch_size=16, max_response_length=4)
 
 
 class InlineSystem:

@@ -125,7 +125,7 @@ def test_answers_to_declined_prompts_are_scored_behind_their_beginning() -> None
     answers = [each.row for each in declined] + rows(2, 9)
     path, _ = new_path(replace(SETTINGS, bad_rows=5, skipped=2))
     path.targets = Targets(path.targets.good, tuple(answers), tuple(declined))
-    _, bad, _ = path.batch()
+    _, bad, *_ = path.batch()
     first = {each.row: each.places[0] for each in bad}
     assert [first[row] >= 2 for row in answers] == [True, True, True, False, False]
     assert ScoredRow(answers[0], (0, 1)).behind(4).places == (1,)
