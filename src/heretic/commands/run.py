@@ -60,7 +60,7 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         searching = shared is not None or settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings, settings.over_refusal_objective)
         part = _heldout_prompts(settings, settings, settings.is_about_refusals, prompts, reporter)
-        say_forecast(settings, settings, settings.max_response_length, prompts, reporter)
+        say_forecast(settings, settings.max_response_length, prompts, reporter)
         checkpoint = find_checkpoint(model, settings.model_commit, reporter)
         check_original(settings, checkpoint)
         session = _checked(Session(settings, prompts, checkpoint, reporter, path))

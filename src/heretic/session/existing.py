@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..ablation.parameters import MethodName
 from ..config import SearchSettings
+from ..config.types import MethodChoice
 from ..errors import ConfigError
 from ..events import Chooser, Reporter
 from ..study.journal import repair, set_aside
@@ -34,7 +34,7 @@ def settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, repo
 
 
 def join_shared(
-    settings: SearchSettings, storage: str | None, method: MethodName, path: Path, reporter: Reporter
+    settings: SearchSettings, storage: str | None, method: MethodChoice, path: Path, reporter: Reporter
 ) -> SharedStorage | None:
     """The study in a `storage` that runs share, with a copy at `path` if it was begun; None without a storage.
 

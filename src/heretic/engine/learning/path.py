@@ -47,7 +47,7 @@ class LearningSettings:
     answer_tokens: int = 64
     later: float = 1.0
     bad: float = 1.0
-    skipped: int = 0
+    skipped: int = 1
     margin: float = 8.0
     loops: float = 0.5
     loop_margin: float = 3.0
