@@ -3,8 +3,9 @@
 Each line of the plan is one path: settings of `LearningSettings` by name, and `name`, `scope` (layer or site),
 `readers`, `rank`, `start` (a strength), `first` (the first edited layer as a share of the layers), `piece` (tokens of a
 refusal that are scored), `late` (also the piece that ends with the marker), `refresh` (responses generated between
-points) and `keep` (answers to bad prompts that are kept: none, baseline, or all). Paths with the same number of steps
-run in the same forwards, `--beside` at a time.
+points), `keep` (answers to bad prompts that are kept: none, baseline, or all) and `measured_at` (numbers by which the
+strengths of each point are multiplied, each measured by itself). Paths with the same number of steps run in the same
+forwards, `--beside` at a time.
 
 Every point of a path is measured by generation on the search prompts and on the held-out report prompts:
 one line of JSON each. Runs on a CPU or a GPU; `--limit N` takes the first N prompts of every set, to see
@@ -16,7 +17,7 @@ import json
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,11 @@ from heretic.model.loading.demo_model import demo_model
 from heretic.model.loading.load import load_model
 from heretic.prompts.loading import load_prompts
 
-OWN = {"name", "scope", "readers", "rank", "start", "first", "piece", "late", "refresh", "keep", "seed"}
+OWN = {"name", "scope", "readers", "rank", "start", "first", "piece", "late", "refresh", "keep", "seed", "measured_at"}
 BASE: dict[str, Any] = {
     "scope": "layer", "readers": False, "rank": 1, "start": 0.9, "first": 8 / 30, "piece": 10, "late": False,
-    "refresh": 0, "keep": "none", "seed": 0, "lambdas": [1.0], "first_steps": 28, "steps": 12,
+    "refresh": 0, "keep": "none", "seed": 0, "lambdas": [1.0], "first_steps": 28, "steps": 12, "measured_at": [1.0],
+    "loops": 0.0, "skipped": 0, "later": 1.0, "bad": 1.0,
 }  # fmt: skip
 
 AT_ONCE = 10
@@ -218,13 +220,16 @@ def run_group(bench: Bench, plans: Sequence[Plan], out: Any, deadline: float, ch
 
 
 def measure_points(bench: Bench, points: Sequence[tuple[Plan, LearnedPoint]], out: Any) -> None:
-    kept = [(plan, point) for plan, point in points if point.dropped is None]
+    kept = [
+        (plan, point, scale) for plan, point in points for scale in plan.given["measured_at"] if point.dropped is None
+    ]
     for start in range(0, len(kept), AT_ONCE):
         part = kept[start : start + AT_ONCE]
-        edits = [compile_learned(point.tensors, plan.layout) for plan, point in part]
-        for (plan, point), figures in zip(part, bench.measured(edits), strict=True):
+        edits = [compile_learned(times(point.tensors, scale), plan.layout) for plan, point, scale in part]
+        for (plan, point, scale), figures in zip(part, bench.measured(edits), strict=True):
             tail = point.losses[-4:]
             extra = {
+                "scale": scale,
                 "train_kl": sum(each.good for each in tail) / len(tail),
                 "train_refusals": sum(each.refusals for each in tail) / len(tail),
                 "strength": float(point.tensors["strengths"].abs().median()),
@@ -233,6 +238,10 @@ def measure_points(bench: Bench, points: Sequence[tuple[Plan, LearnedPoint]], ou
                 ),
             }
             print(json.dumps({"name": plan.given["name"], "lam": point.lam} | figures | extra), file=out, flush=True)
+
+
+def times(tensors: Mapping[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
+    return {**tensors, "strengths": tensors["strengths"] * scale}
 
 
 def main() -> None:
