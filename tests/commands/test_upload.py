@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heretic.cli import main
-from heretic.events import Action
+from heretic.events import Action, FormatChoice
 from heretic.study.schema import BaselineRecord, TrialRecord
 from heretic.ui.flags import FlagChooser
 from tests.support.hub_server import OWNER, TOKEN, Hub, running_hub
@@ -69,6 +69,9 @@ def test_in_the_menu_nothing_is_written_without_a_login(
         """Somebody who asks for an upload, and leaves."""
 
         asks = True
+
+        def offer(self, formats: Sequence[FormatChoice]) -> None:
+            pass
 
         def next_action(self, front: Sequence[TrialRecord], baseline: BaselineRecord) -> Action:
             if self._done:

@@ -247,7 +247,7 @@ def test_a_damaged_setting_is_an_error_that_names_the_record(journal: Path, caps
 def test_an_authors_permission_and_judges_are_not_recorded(
     evil: Path, planted_flags: list[str], tmp_path: Path
 ) -> None:
-    flags = ["--trust-remote-code", "--n-trials", "2", "--heldout-trials", "0", "--output", "out", "--export", "none"]
+    flags = ["--trust-remote-code", "--n-trials", "2", "--heldout-trials", "0", "--export", "none"]
     judges = '[{"endpoint": "http://10.0.0.1/v1", "key_variable": "MY_KEY"}]'
     assert main([str(evil), *planted_flags, *flags, "--judges", judges]) == 0
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")

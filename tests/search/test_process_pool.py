@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,13 +82,32 @@ def test_a_signal_between_two_forks_leaves_no_process(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(process_pool, "_quiet_forks", interrupted)
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before, others = signal.signal(signal.SIGTERM, interrupt), set(multiprocessing.active_children())
     try:
         with pytest.raises(KeyboardInterrupt):
             task()
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= others
+
+
+def test_a_signal_that_another_thread_takes_waits_too() -> None:
+    """A mask holds it only for its own thread."""
+    arrived: list[int] = []
+    ended = threading.Event()
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    before = signal.signal(signal.SIGTERM, lambda number, _: arrived.append(number))
+    try:
+        with process_pool._signals_held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            ended.wait(0.05)
+            inside = list(arrived)
+        assert (inside, arrived) == ([], [signal.SIGTERM])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        ended.set()
+        other.join()
 
 
 def study(directory: Path, flags: list[str], model: Path) -> list[TrialRecord]:

@@ -192,3 +192,21 @@ def test_two_runs_on_a_real_postgresql_and_what_reads_them(
         if path.is_file():
             assert PASSWORD.encode() not in path.read_bytes(), path
     assert PASSWORD not in "".join([*outputs, shown.out, shown.err])
+
+
+def test_a_storage_whose_tables_another_run_creates_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import IntegrityError, OperationalError
+
+    monkeypatch.setattr(sharing, "SECONDS_BETWEEN", 0.0)
+    faults: list[Exception] = [IntegrityError("", None, Exception("duplicate key value")) for _ in range(2)]
+
+    def connect() -> str:
+        if faults:
+            raise faults.pop()
+        return "storage"
+
+    assert sharing._database(connect) == "storage"
+    faults = [OperationalError("", None, Exception("connection refused"))]
+    with pytest.raises(OperationalError):
+        sharing._database(connect)
+    assert not faults

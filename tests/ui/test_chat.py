@@ -190,7 +190,7 @@ def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flag
         child.expect("Which trial")
         child.send("\r")
         child.expect("what next")
-        child.send("\x1b[B\x1b[B\x1b[B\r")
+        child.send("\x1b[B\x1b[B\r")
         child.expect("Chat with trial")
         for text in ("word1 trigger1", "word2 trigger2"):
             child.expect("You:")
@@ -202,7 +202,7 @@ def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flag
         child.expect("You:")
         child.send("\x1b")
         child.expect("what next")
-        child.send("\x1b[B\x1b[B\x1b[B\x1b[B\r")
+        child.send("\x1b[B\x1b[B\x1b[B\r")
         if child.expect(["Which others", "Comparing baseline"]) == 0:
             child.send("\r")
             child.expect("Comparing baseline")

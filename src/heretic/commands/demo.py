@@ -18,13 +18,11 @@ OUTPUT = DIRECTORY / "SmolLM2-135M-Instruct-heretic"
 
 
 def demo_flags() -> dict[str, str]:
-    """Settings of the demo that the user may override: fewer trials and a time budget, for two cores."""
+    """Settings of the demo that the user may override: a time budget, for two cores."""
     return {
         "preset": "disclaimer",
         "system_prompt": "none",
-        "n_trials": "40",
-        "n_startup_trials": "15",
-        "time_budget": "3m",
+        "time_budget": "5m",
         "heldout_trials": "1",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),
         "output": str(OUTPUT),
@@ -39,8 +37,8 @@ def run_demo(settings: Settings, reporter: Reporter) -> int:
     settings = changed(settings, {"output": _free_output(settings.output)})
     model = settings.model or str(_fetched(reporter))
     reporter.say(
-        f"The demo stops after {duration(settings.time_budget or 0)} or {settings.n_trials} trials. A normal search "
-        f"runs {Settings().n_trials} trials without a time limit, on the same prompts and response length."
+        f"The demo learns edits for {duration(settings.time_budget or 0)} at most. A normal search has no time limit, "
+        "and the same prompts and response length."
     )
     settings = changed(settings, {"model": model})
     return run(settings, FlagChooser(settings, settings.resume, str(settings.model)), reporter)

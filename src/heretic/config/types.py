@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..ablation.parameters import MethodName
+
 Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 Quantization = Literal["none", "bnb_4bit", "bnb_8bit"]
 StaticDecode = Literal["auto", "on", "off"]
 Preset = Literal["refusal", "disclaimer", "over-refusal", "hub"]
-MethodChoice = Literal["auto", "kernel", "oblique", "learned"]
-"""The methods of ablation/methods/registry.py, or the best of them that the model allows."""
+MethodChoice = Literal["auto", MethodName]
+"""A method, or the best of them that the model allows."""
 Objective = Literal["markers", "log-odds", "both"]
 Sampler = Literal["tpe", "tpe-multivariate", "random"]
 Resume = Literal["continue", "restart"]

@@ -222,11 +222,22 @@ def _fork(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
 def _signals_held() -> Iterator[None]:
     """Signals that end the program arrive after the `with` block: in between, a child would handle them as its parent
     does, with a traceback, and the parent would lose the child."""
+    held: list[int] = []
+    # The mask is this thread's and its children's: another thread may take a signal of the program, whose handler then
+    # runs in the main thread.
+    mine = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in ENDING if mine}
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _child(parent: int, run: Callable[..., None], *arguments: Any) -> None:

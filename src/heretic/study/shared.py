@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ RUNS_OF, FILES_OF = " runs", " files"
 SECONDS_A_PULSE, SECONDS_A_LOOK = 10.0, 1.0
 LOST_AFTER = 60.0
 """Seconds without a heartbeat after which a run counts as lost: six heartbeats, to allow for a slow database."""
+ATTEMPTS, SECONDS_BETWEEN = 10, 0.1
 PIECE = 40_000
 """Characters of a file in one attribute: MySQL's text columns hold 64 kB."""
 DIALECTS = {"postgresql": "psycopg", "mysql": "pymysql"}
@@ -241,12 +243,26 @@ def _open(address: str) -> Any:
     if kind in DIALECTS and find_spec(DIALECTS[kind]) is not None:
         address = f"{kind}+{DIALECTS[kind]}://{rest}"
     try:
-        return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+        return _database(partial(RDBStorage, address, engine_kwargs={"pool_pre_ping": True}))
     except (ImportError, ModuleNotFoundError) as error:
         raise StudyError(
             f"Expected the driver of a {kind} database, which is not installed. Install it with pip install "
             "'heretic[storage]'."
         ) from error
+
+
+def _database(connect: Callable[[], Any]) -> Any:
+    """The storage that `connect` returns; tried again where another run creates its tables at the same moment."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return connect()
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+        time.sleep(SECONDS_BETWEEN)
+    return connect()
 
 
 def is_address(text: str) -> bool:
