@@ -7,8 +7,6 @@ from pathlib import Path
 
 # Tiny models gain nothing from a second thread, and threads that wait for each other lose much on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Searches of the tests are by the kernel method, which is fast on tiny models; tests of other methods name theirs.
-os.environ["HERETIC_METHOD"] = "kernel"
 
 import pytest
 

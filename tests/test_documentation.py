@@ -219,7 +219,8 @@ def test_every_package_is_in_the_layout() -> None:
 def test_the_readme_says_what_the_demo_does() -> None:
     readme, flags = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()), demo_flags()
     defaults = Settings()
-    assert f"at most {flags['time_budget'].removesuffix('m')} minutes or {flags['n_trials']} trials" in readme
+    assert f"learns edits for at most {flags['time_budget'].removesuffix('m')} minutes" in readme
+    assert "n_trials" not in flags
     assert f"runs {defaults.n_trials} trials without a limit" in readme
     assert "max_response_length" not in flags, "the README says that this is the program's own"
     assert flags["output"] in readme and f"prompts `{flags['preset']}`" in readme

@@ -1,4 +1,4 @@
-"""Which method a run takes by default."""
+"""Which method a run takes by itself."""
 
 from pathlib import Path
 
@@ -43,12 +43,4 @@ def test_the_kernel_method_searches_where_too_little_is_declined(
 def test_a_study_keeps_its_method(flags: list[str], tmp_path: Path) -> None:
     assert main([*flags, *AUTO, "--method", "kernel"]) == 0
     assert main([*flags, *AUTO, "--n-trials", "2", "--resume", "continue"]) == 0
-    assert method_of(tmp_path) == "kernel"
-
-
-def test_a_setting_of_the_sampler_chooses_the_kernel_method(
-    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HERETIC_METHOD")
-    assert main([*flags, *AUTO[2:], "--n-startup-trials", "1"]) == 0
     assert method_of(tmp_path) == "kernel"

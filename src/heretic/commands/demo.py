@@ -22,6 +22,7 @@ def demo_flags() -> dict[str, str]:
     return {
         "preset": "disclaimer",
         "system_prompt": "none",
+        "method": "auto",
         "time_budget": "5m",
         "heldout_trials": "1",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),

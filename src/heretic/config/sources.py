@@ -19,11 +19,6 @@ from .settings import Settings
 
 DEFAULT_FILE = Path("config.toml")
 PREFIX = "HERETIC_"
-OF_SAMPLED_METHODS = (
-    *("sampler", "n_startup_trials", "n_ei_candidates", "literature_trials", "order_startup_trials", "warm_start"),
-    "row_normalization",
-)
-"""Settings that mean something only where a sampler draws kernels: who gives one of them gets the kernel method."""
 KNOWN = (*Settings.model_fields, *RENAMED, *WITHOUT_MEANING)
 
 
@@ -78,8 +73,6 @@ def recorded_settings(recorded: Mapping[str, Any], name: str, flags: Mapping[str
 def _settle(sources: Sequence[_Source], notes: _Notes) -> tuple[Settings, list[Layer]]:
     layers = [_layer(source, notes) for source in sources]
     merged = merge(layers)
-    if "method" not in merged and any(key in merged for key in OF_SAMPLED_METHODS):
-        merged["method"] = "kernel"
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:

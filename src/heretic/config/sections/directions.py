@@ -13,10 +13,9 @@ class DirectionSettings(Section):
     model_config = ConfigDict(title="Directions")
 
     method: MethodChoice = Field(
-        default="auto",
-        description="How edits are found: learned by gradient (learned), by a sampler as kernels over the layers "
-        "(kernel), or that along each weight's own difference (oblique). auto: learned, or kernel where nothing can be "
-        "learned or a setting of the sampler is given.",
+        default="kernel",
+        description="How edits are found: by a sampler as kernels over the layers (kernel) or along each weight's own "
+        "difference (oblique), or learned by gradient (learned). auto: learned, or else kernel.",
     )
     learned_rank: int = Field(
         default=1,
