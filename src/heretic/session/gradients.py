@@ -17,8 +17,6 @@ from .learning import first_edited
 
 ROWS, ANSWER = 4, 4
 """Prompts whose last tokens serve as answers: enough for a slope far above rounding, at the cost of a few forwards."""
-
-
 ASKED, FEWEST_DECLINED = 64, 8
 """Bad direction prompts that the baseline answers before a run, and how many it must decline for edits to be learned by
 default: fewer refusals teach too little."""

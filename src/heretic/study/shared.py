@@ -31,6 +31,7 @@ SECONDS_A_PULSE, SECONDS_A_LOOK = 10.0, 1.0
 LOST_AFTER = 60.0
 """Seconds without a heartbeat after which a run counts as lost: six heartbeats, to allow for a slow database."""
 ATTEMPTS, SECONDS_BETWEEN = 10, 0.1
+"""For the tables of a database, which another run may create at the same moment."""
 PIECE = 40_000
 """Characters of a file in one attribute: MySQL's text columns hold 64 kB."""
 DIALECTS = {"postgresql": "psycopg", "mysql": "pymysql"}

@@ -28,7 +28,9 @@ class LearningSettings:
     `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. The first `warm_up` points
     are only on the way: later ones have fewer refusals or less damage. A step draws `good_rows`, `bad_rows`,
     `refusal_rows` and `loop_rows`; of an answer `scored` tokens among the first `answer_tokens` count, but not the
-    first `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `direction_step`
+    first `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `later`, `bad` and
+    `loops` are the weights of later tokens, of bad prompts and of loops; `margin` and `loop_margin`, in nats, are below
+    which log-probability refusals and loops need no further change. `direction_step`
     is the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay
     by a cosine to `final` times their start, which is `restart` times the initial step after the first point. Strengths
     stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come its last `scaled` points
@@ -73,7 +75,7 @@ class LearningSettings:
 @dataclass(frozen=True, slots=True)
 class Losses:
     """Losses of one step, in nats: the total, the divergence on answers to good prompts (first token plus the others),
-    the divergence on bad prompts, and the mean softplus of the refusals."""
+    the divergence on bad prompts, and the mean softplus of the refusals and of the loops."""
 
     total: float
     good: float

@@ -23,6 +23,7 @@ from .rows import ScoredRow
 Kind = Literal["good", "bad", "refusals", "loops"]
 KINDS: tuple[Kind, ...] = ("good", "bad", "refusals", "loops")
 UNLIKELY = ("refusals", "loops")
+"""Kinds whose whole pieces become less likely; the tokens of the others stay near the baseline."""
 
 MOST_POSITIONS = 1024
 """Positions of one group on a CPU: longer ones are hardly faster a position, shorter ones are less padded
@@ -182,6 +183,7 @@ def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
 
 
 def group_loss(edited: EditedForward, paths: Sequence[LossWeights], group: Sequence[Part]) -> GroupLoss:
+    """The group's part of the loss, in nats; `paths` by the number that its rows name."""
     kept = [part for part in group if part.kind not in UNLIKELY]
     gone = [part for part in group if part.kind in UNLIKELY]
     rows = [*kept, *gone]

@@ -1,10 +1,12 @@
-"""The loss of learned edits: keep the baseline's answers, and make its refusals unlikely.
+"""The loss of learned edits: keep the baseline's answers, and make its refusals and answers in circles unlikely.
 
     loss = KL_1 + a mean(KL_2 .. KL_K) + b mean(KL on bad prompts) + lambda mean(softplus(log p(refusal) + margin))
+         + c mean(softplus(log p(loop) + loop margin))
 
 KL_k is the divergence from the baseline at the k-th scored token of the baseline's own answers to good prompts, in
 nats; log p(refusal) is the log-probability of a whole piece of a refusal. The gradient of the softplus vanishes for a
-refusal that is less likely than exp(-margin): it needs no further damage.
+refusal that is less likely than exp(-margin): it needs no further damage. log p(loop) is the same of the first piece
+that a response repeats.
 
 The loss is a weighted sum over divergences and refusals whose weights are known in advance, so rows can run a few at a
 time.
