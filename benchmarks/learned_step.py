@@ -54,10 +54,11 @@ def main() -> None:
     runner = StepRunner(forward, None if cuda else MOST_POSITIONS)
     weights = torch.cuda.memory_allocated() if cuda else 0
     times = []
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(STEPS):
         if cuda:
             torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
         runner.take([learner])
         if cuda:
@@ -149,8 +150,7 @@ def peak_memory(work: Callable[[], Any]) -> float:
 
 def plain(forward: AnswerForward, learner: PathLearner) -> float:
     """Seconds of one forward of a step's rows through the whole model, without a graph."""
-    good, _, refusals = learner.batch()
-    batch = forward.join([*good, *refusals])
+    batch = forward.join([part.row for part in parts_of(learner, 0)])
     times = []
     with torch.no_grad():
         for _ in range(4):
