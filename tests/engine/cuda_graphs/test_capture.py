@@ -1,16 +1,19 @@
 """Capture of steps: by CUDA graphs, with torch.cuda replaced, and by the stand-in that other tests use."""
 
+import gc
 import inspect
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from heretic.engine.cuda_graphs.capture import CudaGraph, CudaGraphCapturer, capturer_for
+from heretic.engine.cuda_graphs.capture import CudaGraph, CudaGraphCapturer, GraphCapturer, capturer_for
 from tests.support.op_replay import OpReplay
 
 PROTOTYPE = "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing operations"
@@ -149,6 +152,31 @@ def test_op_replay_repeats_views_and_empty_tensors() -> None:
     source.mul_(10)
     graph.replay()
     assert seen[0].tolist() == [40.0, 60.0]
+
+
+def test_op_replay_does_not_keep_tensors_from_before_the_capture() -> None:
+    """As on a GPU: a graph that reads such a tensor's memory later reads what others have written there."""
+    lent, total = [torch.ones(6)], torch.zeros(6)
+    graph = OpReplay().capture(lambda: total.add_(lent[0][:3].repeat(2)), nothing, None)
+    graph.replay()
+    lent.clear()
+    with pytest.raises(RuntimeError, match="memory of a tensor that is free"):
+        graph.replay()
+    assert total.tolist() == [2.0] * 6
+
+
+@pytest.mark.parametrize("capturer", [CudaGraphCapturer(torch.device("cuda")), OpReplay()])
+def test_a_graph_keeps_the_tensors_of_its_step(capturer: GraphCapturer, monkeypatch: pytest.MonkeyPatch) -> None:
+    Streams(monkeypatch, fails=False)
+    line, total = torch.ones(6), torch.zeros(6)
+    kept = weakref.ref(line)
+    graph = capturer.capture(partial(torch.add, total, line, out=total), nothing, None)
+    del line
+    gc.collect()
+    assert kept() is not None
+    del graph
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.gpu

@@ -36,8 +36,11 @@ def freeze_position_ids(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def freeze_edits(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[Tensor] = []
+
     def constant(factor: Tensor) -> Tensor:
-        return torch.tensor(factor.tolist())
+        frozen.append(torch.tensor(factor.tolist()))
+        return frozen[-1]
 
     def apply(edit: SiteEdit, candidates: Tensor, output: Tensor) -> Tensor:
         assert edit.scale is not None
@@ -47,8 +50,13 @@ def freeze_edits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def freeze_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = StaticEdits.hooked
-    monkeypatch.setattr(StaticEdits, "hooked", lambda self, rows: original(self, torch.zeros_like(rows)))
+    original, frozen = StaticEdits.hooked, []
+
+    def hooked(self: StaticEdits, rows: Tensor) -> Any:
+        frozen.append(torch.zeros_like(rows))
+        return original(self, frozen[-1])
+
+    monkeypatch.setattr(StaticEdits, "hooked", hooked)
 
 
 def give_nan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ class Graph(Protocol):
 @runtime_checkable
 class GraphCapturer(Protocol):
     def capture(self, step: Step, rewind: Callable[[], None], shares_memory_with: Graph | None) -> Graph:
-        """A graph of `step`, which may run several times first, each time after `rewind` has restored its inputs.
+        """A graph of `step`, which may run several times first, each time after `rewind` has restored its inputs. The
+        graph keeps `step`, and with it the tensors that it refers to.
 
         Intermediate results share memory with those of the other graph, of the same capturer: the two may not run at
         the same time.
@@ -33,8 +34,12 @@ class GraphCapturer(Protocol):
 
 
 class CudaGraph:
-    def __init__(self, graph: Any) -> None:
+    """A graph, and the step that it was captured from: a graph knows addresses only, and a tensor that nothing else
+    refers to would be freed."""
+
+    def __init__(self, graph: Any, step: Step) -> None:
         self.graph = graph
+        self.step = step
 
     def replay(self) -> None:
         self.graph.replay()
@@ -66,7 +71,7 @@ class CudaGraphCapturer:
             finally:
                 # A capture that fails leaves its own stream as the current one.
                 torch.cuda.set_stream(main_stream)
-        return CudaGraph(graph)
+        return CudaGraph(graph, step)
 
     def _warm_up(self, step: Step, rewind: Callable[[], None]) -> None:
         """Runs the step eagerly. The last run raises where the step synchronises with the host: a capture that fails
