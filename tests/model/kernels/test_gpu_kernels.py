@@ -1,17 +1,20 @@
 """GPU kernels agree with the plain path: here in Triton's interpreter if Triton is installed, and with fakes."""
 
+import os
 import sys
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from heretic.ablation.edit import SiteEdit, edit_rows
 from heretic.engine.options import PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.model.hooks.edits import EditHooks
 from heretic.model.kernels.decode_attention import GPU_NAME
-from heretic.model.kernels.gpu_kernels import NO_KERNELS, GpuKernels, gpu_kernels
+from heretic.model.kernels.gpu_kernels import NO_KERNELS, Activation, GpuKernels, gpu_kernels
 from tests.support.captured_engines import answers, captured, edits_of
 from tests.support.engines import PROMPTS, engine_for
 
@@ -32,10 +35,23 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling).transpose(1, 2)
 
 
+def rotated(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    def turned(x: Tensor) -> Tensor:
+        first, second = x.float().chunk(2, dim=-1)
+        return (x.float() * cos[:, None].float() + torch.cat([-second, first], -1) * sin[:, None].float()).to(x.dtype)
+
+    return turned(query), turned(key)
+
+
+def gated(gate: Tensor, up: Tensor, activation: Activation) -> Tensor:
+    x = gate.float()
+    return ((functional.silu(x) if activation == "silu" else functional.gelu(x, approximate="tanh")) * up).to(up.dtype)
+
+
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton interprets kernels on a CPU. The mode must be set before it is imported."""
-    if "triton" in sys.modules:
+    if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("Triton was imported to compile for a GPU")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     pytest.importorskip("triton")
@@ -70,6 +86,24 @@ def compare_in(dtype: torch.dtype) -> None:
     key[1, :, 64:], value[1, :, 64:] = 0, 0
     close(found, attended(query, key, value, mask, 0.3), dtype)
 
+    compare_rotation(kernels, draw, dtype)
+    for activation in get_args(Activation):
+        # Not a multiple of a program's numbers.
+        gate, up = (torch.randn(5, 1, 300, generator=draw).to(dtype) for _ in range(2))
+        assert kernels.gated is not None
+        close(kernels.gated(gate, up, activation), gated(gate, up, activation), dtype)
+
+
+def compare_rotation(kernels: GpuKernels, draw: torch.Generator, dtype: torch.dtype) -> None:
+    """Queries and keys as the library has them, with heads and positions exchanged."""
+    assert kernels.rotated is not None
+    for rows in (3, 1):
+        query, key = (torch.randn(3, 1, n, 24, generator=draw).to(dtype).transpose(1, 2) for n in (6, 2))
+        cos, sin = (torch.randn(rows, 1, 24, generator=draw).to(dtype) for _ in range(2))
+        found = kernels.rotated(query, key, cos, sin)
+        for each, expected in zip(found, rotated(query, key, cos, sin), strict=True):
+            close(each, expected, dtype)
+
 
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert found.dtype == dtype and found.shape == expected.shape
@@ -86,6 +120,7 @@ def test_a_gpu_runs_the_kernels(dtype: torch.dtype) -> None:
 
 
 def test_a_cpu_and_a_kernel_that_is_wrong_keep_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert gpu_kernels.__wrapped__(CPU, torch.float32) is NO_KERNELS
     monkeypatch.setattr("heretic.model.kernels.gpu_kernels._agrees", lambda *_: False)
     # No such device here: an error of the driver counts as a kernel that can't be used.

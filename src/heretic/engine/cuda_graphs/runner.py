@@ -15,6 +15,7 @@ from ...ablation.sites import ExpertSite, FusedExpertsSite
 from ...model.hooks.edits import EditHooks, fused_kernel
 from ...model.kernels.decode_attention import GPU_NAME as MASKED_ATTENTION
 from ...model.kernels.decode_attention import NAME as DECODE_ATTENTION
+from ...model.kernels.fused_step import PLAIN_STEP, find_fused_step
 from ...model.loading.load import LoadedModel
 from ..forward import Forward, logit_tolerance
 from ..prefill import Prefilled
@@ -73,6 +74,7 @@ class CudaGraphRunner:
         self._warn = warn
         self.compact_batch = compact_batch
         self._kernel = fused_kernel(loaded.model) if fused else None
+        self._fused_step = find_fused_step(loaded.model) if fused else PLAIN_STEP
         self.device = loaded.device
         self.enabled = supports_cuda_graphs(loaded, forward)
         self._too_large: int | None = None
@@ -204,7 +206,7 @@ class CudaGraphRunner:
         assert self._edits is not None
         self.batch.save()
         view = StaticBatchView(self.batch, size)
-        with hooks.paused(), self._edits.hooked(view.candidates):
+        with hooks.paused(), self._edits.hooked(view.candidates), self._fused_step.applied():
             other = next(iter(self._graphs.values()), None)
             self._graphs[size] = self._capturer.capture(self._step(view), self.batch.rewind, other)
         self.batch.rewind()

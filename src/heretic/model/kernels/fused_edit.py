@@ -29,6 +29,8 @@ def fused_edit(
     written = output.reshape(rows * positions, d_model)
     edited = torch.empty_like(written)
     left, right, scale = edit.left, edit.right, edit.scale
+    # A stride that is never used would make another program of the same kernel.
+    strides = [factor.stride() if edit.rank > 1 else (*factor.stride()[:2], 0) for factor in (left, right)]
     block = triton.next_power_of_2(d_model)
     _edit[(rows * positions,)](
         written,
@@ -40,8 +42,8 @@ def fused_edit(
         left if bias is None else bias,
         positions,
         written.stride(0),
-        *left.stride(),
-        *right.stride(),
+        *strides[0],
+        *strides[1],
         *((0, 0) if scale is None else scale.stride()),
         WIDTH=d_model,
         RANK=edit.rank,

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,16 +19,27 @@ FusedEdit = Callable[[SiteEdit, Tensor, Tensor, Tensor | None], Tensor]
 MaskedAttention = Callable[[Tensor, Tensor, Tensor, Tensor, float | None], Tensor]
 """`masked_attention` of masked_attention.py."""
 
+Activation = Literal["silu", "gelu_tanh"]
+
+Rotated = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`rotated` of rotary_and_gate.py."""
+
+Gated = Callable[[Tensor, Tensor, Activation], Tensor]
+"""`gated` of rotary_and_gate.py."""
+
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Tolerance as a share of a result's largest number: a few units in the last place."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuKernels:
-    """Kernels that passed their check on this machine; None for one that it can't run."""
+    """Kernels that passed their check on this machine; None for one that it can't run. `rotated` and `gated` are
+    checked against each model (fused_step.py)."""
 
     edit: FusedEdit | None = None
     attention: MaskedAttention | None = None
+    rotated: Rotated | None = None
+    gated: Gated | None = None
 
 
 NO_KERNELS = GpuKernels()
@@ -49,7 +61,12 @@ def gpu_kernels(device: torch.device, dtype: torch.dtype) -> GpuKernels:
     with warnings.catch_warnings(), torch.inference_mode():
         # Triton announces changes of its defaults, which these kernels do not depend on.
         warnings.simplefilter("ignore")
-        return GpuKernels(_tried_edit(device, dtype), _tried_attention(device, dtype))
+        edit, attention = _tried_edit(device, dtype), _tried_attention(device, dtype)
+        if edit is None and attention is None:
+            return NO_KERNELS
+        from .rotary_and_gate import gated, rotated
+
+        return GpuKernels(edit, attention, rotated, gated)
 
 
 def _tried_edit(device: torch.device, dtype: torch.dtype) -> FusedEdit | None:

@@ -1,8 +1,8 @@
 """Attention of one new position over the positions that a mask leaves, on a GPU: a Triton kernel.
 
 A recorded step attends to buffers that are as long as the longest response may become. torch's kernels read all of
-them; this one reads the mask first, and skips the keys and values of blocks in which no position is left. The query
-heads of a group share one read.
+them; this one reads the mask first, and then the keys and values from the first position that is left to the last one.
+The query heads of a group share one read.
 """
 
 import torch
@@ -12,7 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 BLOCK = 32
-"""Positions read at once: a block in which one is left is read in full."""
+"""Positions read at once."""
+
+SCANNED = 128
+"""Positions of the mask read at once."""
+
+WARPS, STAGES = 4, 3
+"""Groups of 32 threads a program, and blocks that are loaded ahead."""
 
 MIN_HEADS = 16
 """Rows of the smallest matrix product of a GPU's tensor cores; missing query heads are zeros."""
@@ -53,7 +59,9 @@ def masked_attention(
         BLOCK_DIM=max(MIN_HEADS, triton.next_power_of_2(head_dim)),
         BLOCK_FEATURES=max(MIN_HEADS, triton.next_power_of_2(features)),
         BLOCK=BLOCK,
-        num_warps=4,
+        SCANNED=SCANNED,
+        num_warps=WARPS,
+        num_stages=STAGES,
     )
     return attended
 
@@ -86,6 +94,7 @@ def _attend(  # type: ignore[no-untyped-def]
     BLOCK_DIM: tl.constexpr,
     BLOCK_FEATURES: tl.constexpr,
     BLOCK: tl.constexpr,
+    SCANNED: tl.constexpr,
 ):
     """One program for each row and group of heads; the softmax is summed block by block (Milakov and Gimelshein 2018,
     arXiv 1805.02867)."""
@@ -93,25 +102,30 @@ def _attend(  # type: ignore[no-untyped-def]
     head, dim, feature = tl.arange(0, BLOCK_HEADS), tl.arange(0, BLOCK_DIM), tl.arange(0, BLOCK_FEATURES)
     own = query + row * query_row + (group * HEADS + head)[:, None] * query_head + dim[None, :]
     q = tl.load(own, mask=(head < HEADS)[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
+    first, end = positions, 0
+    for start in range(0, positions, SCANNED):
+        position = start + tl.arange(0, SCANNED)
+        left = tl.load(mask + row * mask_row + position, mask=position < positions, other=-float("inf")) > EXCLUDED
+        first = tl.minimum(first, tl.min(tl.where(left, position, positions), axis=0))
+        end = tl.maximum(end, tl.max(tl.where(left, position + 1, 0), axis=0))
     largest = tl.full([BLOCK_HEADS], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_HEADS], tl.float32)
     summed = tl.zeros([BLOCK_HEADS, BLOCK_FEATURES], tl.float32)
-    for start in range(0, positions, BLOCK):
+    for start in range(first, end, BLOCK):
         position = start + tl.arange(0, BLOCK)
-        inside = position < positions
+        inside = position < end
         added = tl.load(mask + row * mask_row + position, mask=inside, other=-float("inf")).to(tl.float32)
-        if tl.max(added, axis=0) > EXCLUDED:
-            keys = key + row * key_row + group * key_group + position[:, None] * key_position + dim[None, :]
-            k = tl.load(keys, mask=inside[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
-            scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scaling + added[None, :]
-            larger = tl.maximum(largest, tl.max(scores, axis=1))
-            weights = tl.exp(scores - larger[:, None])
-            kept = tl.exp(largest - larger)
-            values = value + row * value_row + group * value_group + position[:, None] * value_position
-            v = tl.load(values + feature[None, :], mask=inside[:, None] & (feature < FEATURES)[None, :], other=0.0)
-            total = total * kept + tl.sum(weights, axis=1)
-            summed = summed * kept[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
-            largest = larger
+        keys = key + row * key_row + group * key_group + position[:, None] * key_position + dim[None, :]
+        k = tl.load(keys, mask=inside[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
+        values = value + row * value_row + group * value_group + position[:, None] * value_position
+        v = tl.load(values + feature[None, :], mask=inside[:, None] & (feature < FEATURES)[None, :], other=0.0)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scaling + added[None, :]
+        larger = tl.maximum(largest, tl.max(scores, axis=1))
+        weights = tl.exp(scores - larger[:, None])
+        kept = tl.exp(largest - larger)
+        total = total * kept + tl.sum(weights, axis=1)
+        summed = summed * kept[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+        largest = larger
     result = summed / tl.where(total > 0, total, 1.0)[:, None]
     places = attended + row * attended_row + (group * HEADS + head)[:, None] * attended_head + feature[None, :]
     tl.store(places, result.to(attended.dtype.element_ty), mask=(head < HEADS)[:, None] & (feature < FEATURES)[None, :])
