@@ -183,8 +183,9 @@ def _fill(cache: KVCache, prompts: Sequence[CachedPrompt], n_skipped: int, n_can
     padded = blocks[0].new_zeros(*blocks[0].shape[:2], len(blocks), blocks[0].shape[2], longest, blocks[0].shape[-1])
     for number, block in enumerate(blocks):
         padded[:, :, number, :, longest - block.shape[-2] :] = block
-    for layer, (keys, values) in zip(cache.layers, padded.repeat(1, 1, n_candidates, 1, 1, 1), strict=False):
-        layer.update(keys, values)
+    for layer, (keys, values) in zip(cache.layers, padded, strict=False):
+        # Repeated by layer: all layers of all rows would take half the memory of the cache itself.
+        layer.update(keys.repeat(n_candidates, 1, 1, 1), values.repeat(n_candidates, 1, 1, 1))
 
 
 def _truncate(cache: KVCache, length: int) -> None:

@@ -33,23 +33,25 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes of a search in 16 bits: `weights` once, the others for each row of a forward.
+    """Bytes of a search in 16 bits: `weights` and `fixed` once, the others for each row of a forward.
 
     `keys_and_values` are those at full length, to which a prefill writes as well; `prefill` the activations of a prompt
-    in the widest place, `logits` the last position's with their log-probabilities in fp32.
+    in the widest place, `logits` the last position's with their log-probabilities in fp32. `fixed` is what does not
+    depend on the rows: a matrix of the weights in 16 bits where they are packed, and what is kept of the prompts.
     """
 
     weights: int
     keys_and_values: int
     prefill: int
     logits: int
+    fixed: int = 0
 
     def working(self, rows: int, prefilled: int) -> int:
-        """Bytes besides the weights of a batch of so many rows, of which `prefilled` are prefilled at once."""
+        """Bytes that grow with a batch: of so many rows, of which `prefilled` are prefilled at once."""
         return rows * (self.keys_and_values + self.logits) + prefilled * self.prefill
 
     def peak(self, rows: int, prefilled: int) -> int:
-        return self.weights + self.working(rows, prefilled)
+        return self.weights + self.fixed + self.working(rows, prefilled)
 
     def fitting(self, total: int, prompts: int) -> int:
         """Candidates a forward, with a row for each prompt, that fit a device of `total` bytes; 0: not even one.
@@ -60,7 +62,7 @@ class MemoryPlan:
 
     def fitting_rows(self, free: int, total: int) -> int:
         """Rows that fit `free` bytes of a device of `total`."""
-        return max(0, int((free - HEADROOM * total) / self.working(1, 1)))
+        return max(0, int((free - self.fixed - HEADROOM * total) / self.working(1, 1)))
 
 
 def shape_of(model: Any, config: Any) -> ModelShape:
@@ -90,4 +92,5 @@ def plan_memory(shape: ModelShape, quantization: str, prompt_length: int, respon
         keys_and_values=positions * shape.cached * shape.layers * HALF,
         prefill=prompt_length * position,
         logits=shape.vocabulary * (HALF + FULL),
+        fixed=0 if quantization == "none" else HALF * shape.d_model * shape.intermediate,
     )

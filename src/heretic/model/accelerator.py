@@ -79,7 +79,7 @@ def peak_memory(device: torch.device) -> int | None:
     return None if count is None else int(count(device))
 
 
-def peak_of(device: torch.device, task: Callable[[], None]) -> int:
+def peak_of(device: torch.device, task: Callable[[], object]) -> int:
     """Bytes that `task` takes at its peak in addition to those taken before; 0 where that is not counted."""
     module, before = _module(device), allocated_memory(device)
     if not hasattr(module, "reset_peak_memory_stats"):
