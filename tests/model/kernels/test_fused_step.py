@@ -10,9 +10,9 @@ from heretic.engine.options import PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.model.kernels.fused_step import ROTARY, find_fused_step
 from heretic.model.kernels.gpu_kernels import Activation, GpuKernels
-from tests.model.kernels.test_gpu_kernels import gated, rotated
 from tests.support.captured_engines import answers, captured, edits_of
 from tests.support.engines import PROMPTS, engine_for
+from tests.support.plain_kernels import gated, rotated
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from heretic.ablation.edit import SiteEdit, edit_rows
+from heretic.ablation.edit import SiteEdit
 from heretic.engine.options import PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.model.hooks.edits import EditHooks
@@ -17,35 +16,9 @@ from heretic.model.kernels.decode_attention import GPU_NAME
 from heretic.model.kernels.gpu_kernels import NO_KERNELS, Activation, GpuKernels, gpu_kernels
 from tests.support.captured_engines import answers, captured, edits_of
 from tests.support.engines import PROMPTS, engine_for
+from tests.support.plain_kernels import attended, edited, gated, rotated
 
 CPU = torch.device("cpu")
-
-
-def edited(edit: SiteEdit, candidates: Tensor, output: Tensor, bias: Tensor | None) -> Tensor:
-    """What the kernel computes, in three dimensions."""
-    positions = output.shape[1]
-    added = 0.0 if bias is None else bias.float()
-    written = (output.float() - added).flatten(0, 1)
-    return (edit_rows(edit, candidates.repeat_interleave(positions), written) + added).to(output.dtype).view_as(output)
-
-
-def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
-    share = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
-    return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling).transpose(1, 2)
-
-
-def rotated(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    def turned(x: Tensor) -> Tensor:
-        first, second = x.float().chunk(2, dim=-1)
-        return (x.float() * cos[:, None].float() + torch.cat([-second, first], -1) * sin[:, None].float()).to(x.dtype)
-
-    return turned(query), turned(key)
-
-
-def gated(gate: Tensor, up: Tensor, activation: Activation) -> Tensor:
-    x = gate.float()
-    return ((functional.silu(x) if activation == "silu" else functional.gelu(x, approximate="tanh")) * up).to(up.dtype)
 
 
 @pytest.fixture
