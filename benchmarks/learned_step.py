@@ -27,7 +27,7 @@ from heretic.ablation.methods.learned.layout import layout_of, start_at_means
 from heretic.engine.learning.forward import AnswerForward
 from heretic.engine.learning.path import LearningSettings, PathLearner
 from heretic.engine.learning.step import MOST_POSITIONS, Part, StepRunner, groups_of, parts_of
-from heretic.engine.learning.targets import baseline_targets, marker_end_of
+from heretic.engine.learning.targets import baseline_targets, behaviour_end_of
 from heretic.engine.protocol import Response, no_progress
 from heretic.evaluation.scorers.refusals import MarkerClassifier
 from random_model import LLAMA_8B, random_engine, random_prompts
@@ -111,7 +111,7 @@ def demo_learner(bench: Bench) -> PathLearner:
     length = LearningSettings().answer_tokens
     [good], [bad] = (engine.generate(each, [{}], length, None, no_progress) for each in prompts)
     markers = MarkerClassifier(settings.refusal_markers)
-    end = marker_end_of(markers.holds_marker, engine.chat.decode)
+    end = behaviour_end_of(markers.holds_marker, engine.chat.decode)
     targets = baseline_targets(tokens[0], good, tokens[1], bad, end, 10)
     layout = layout_of(engine.sites, {}, 8)
     start = start_at_means(layout, [bench.directions], 0.3)

@@ -11,7 +11,7 @@ from tests.support.pages import ROOT
 
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
-SHARED = {"common", "gpu_program", "random_model"}
+SHARED = {"common", "gpu_program", "learned_figures", "random_model"}
 
 
 @pytest.mark.parametrize("path", [*BENCHMARKS, *TOOLS], ids=lambda path: path.stem)

@@ -19,8 +19,8 @@ from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.existing import join_shared, settle_existing
 from ..session.forecast import say_forecast
 from ..session.full_precision import check_original
-from ..session.gradients import settle_method
 from ..session.heldout import check_heldout_prompts
+from ..session.method import settle_method
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
 from ..session.remote_code import settle_trust

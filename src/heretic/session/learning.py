@@ -18,16 +18,16 @@ from ..engine.learning.targets import (
     Targets,
     as_tensors,
     baseline_targets,
+    behaviour_end_of,
     from_tensors,
-    marker_end_of,
     response_targets,
 )
 from ..engine.learning.walk import learn_paths
 from ..engine.local import LocalEngine
 from ..engine.protocol import Response, no_progress
 from ..errors import ModelError, StudyError
+from ..evaluation.behaviour import behaviour_of
 from ..evaluation.heldout.response_classes import repeats
-from ..evaluation.scorers.refusals import MarkerClassifier
 from ..prompts.prompt import Prompt
 from .context import LoadedStudy
 from .prompt_filter import filter_direction_prompts
@@ -60,8 +60,8 @@ class LearnedPaths:
         self._store = TensorStore(loaded.session.path)
         prompts = filter_direction_prompts(loaded.session.prompts, loaded.record.telling)
         self._good, self._bad = prompts.good.prompts, prompts.bad.prompts
-        classifier = MarkerClassifier(loaded.settings.refusal_markers)
-        self._marker_end = marker_end_of(classifier.holds_marker, engine.chat.decode)
+        shown = behaviour_of(loaded.settings.refusal_markers, loaded.settings.refusal_openings)
+        self._behaviour_end = behaviour_end_of(shown, engine.chat.decode)
         first = first_edited(engine)
         self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
         self._runner = step_runner(engine, first)
@@ -198,7 +198,7 @@ class LearnedPaths:
     def _baseline_targets(self) -> Targets:
         good, bad = (self._answers(each, [{}], name)[0] for each, name in ((self._good, "good"), (self._bad, "bad")))
         targets = baseline_targets(
-            self._tokens(self._good), good, self._tokens(self._bad), bad, self._marker_end, PIECE
+            self._tokens(self._good), good, self._tokens(self._bad), bad, self._behaviour_end, PIECE
         )
         if not targets.refusals:
             raise ModelError(
@@ -223,7 +223,7 @@ class LearnedPaths:
         ]
         answered = self._engine.generate(prompts, fixed, self._settings.answer_tokens, None, no_progress)
         tokens = self._tokens(prompts)
-        return [response_targets(tokens, each, self._marker_end, PIECE, is_sound=_is_sound) for each in answered]
+        return [response_targets(tokens, each, self._behaviour_end, PIECE, is_sound=_is_sound) for each in answered]
 
     def _tokens(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [self._engine.chat.tokens(prompt) for prompt in prompts]

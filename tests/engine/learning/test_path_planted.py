@@ -15,7 +15,7 @@ from heretic.config import Settings
 from heretic.engine.learning.forward import AnswerForward
 from heretic.engine.learning.path import LearnedPoint, LearningSettings, PathLearner
 from heretic.engine.learning.step import StepRunner
-from heretic.engine.learning.targets import Targets, baseline_targets, marker_end_of, response_targets
+from heretic.engine.learning.targets import Targets, baseline_targets, behaviour_end_of, response_targets
 from heretic.engine.learning.walk import learn_paths
 from heretic.engine.local import LocalEngine
 from heretic.engine.protocol import no_progress
@@ -50,7 +50,7 @@ def mean_directions(engine: LocalEngine, good: list[Prompt], bad: list[Prompt]) 
 def learner_of(engine: LocalEngine, rank: int, settings: LearningSettings = SETTINGS) -> PathLearner:
     good, bad = prompts(40, False, 1), prompts(40, True, 2)
     [kept], [declined] = (engine.generate(each, [{}], 3, None, no_progress) for each in (good, bad))
-    find = marker_end_of(MarkerClassifier(MARKERS).holds_marker, engine.chat.decode)
+    find = behaviour_end_of(MarkerClassifier(MARKERS).holds_marker, engine.chat.decode)
     tokens = [[engine.chat.tokens(prompt) for prompt in each] for each in (good, bad)]
     targets = baseline_targets(tokens[0], kept, tokens[1], declined, find, 2)
     assert len(targets.refusals) == 40
@@ -66,7 +66,7 @@ def learner_of(engine: LocalEngine, rank: int, settings: LearningSettings = SETT
 def learned(engine: LocalEngine, learner: PathLearner) -> LearnedPoint:
     forward = AnswerForward(engine.loaded, engine.forward, 0, learner.layout.first_layer)
     bad = prompts(40, True, 2)
-    find = marker_end_of(MarkerClassifier(MARKERS).holds_marker, engine.chat.decode)
+    find = behaviour_end_of(MarkerClassifier(MARKERS).holds_marker, engine.chat.decode)
 
     def refresh(_: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
         """What is still declined, in other words too."""

@@ -1,7 +1,8 @@
 """Which pieces of responses become targets."""
 
-from heretic.engine.learning.targets import response_targets
+from heretic.engine.learning.targets import behaviour_end_of, response_targets
 from heretic.engine.protocol import Response
+from heretic.evaluation.behaviour import behaviour_of
 
 
 def response(tokens: list[int]) -> Response:
@@ -26,3 +27,13 @@ def test_a_sound_answer_is_kept_although_it_repeats_a_piece() -> None:
     found = response_targets([[1, 2]], [response([3, 4, 3, 4, 3, 4])], lambda _: None, 2)
     assert len(found.bad) == 1
     assert not found.loops
+
+
+def test_a_refusal_without_a_marker_gives_the_piece_that_ends_with_its_opening() -> None:
+    words = ["", "Good", " day", ".", " I'm", " afraid", " it", " is", " late", "."]
+    shown = behaviour_of(["sorry"], ["i'm afraid"])
+    end = behaviour_end_of(shown, lambda rows: ["".join(words[token] for token in row) for row in rows])
+    declined = Response("".join(words), len(words) - 1, complete=True, tokens=tuple(range(1, len(words))))
+    found = response_targets([[7]], [declined], end, 3)
+    assert [each.places for each in found.refusals] == [(2, 3, 4)]
+    assert found.bad == ()

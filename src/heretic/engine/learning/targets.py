@@ -49,36 +49,37 @@ def baseline_targets(
     good_answers: Sequence[Response],
     bad: Sequence[Sequence[int]],
     bad_answers: Sequence[Response],
-    marker_end: Callable[[Response], int | None],
+    behaviour_end: Callable[[Response], int | None],
     piece: int,
 ) -> Targets:
     """The baseline's own answers and refusals; `good` and `bad` are the tokens of the prompts.
 
-    `marker_end` returns the number of tokens up to the end of a response's first marker, or None without a marker.
+    `behaviour_end` returns the number of tokens after which a response shows the behaviour (its first marker ends
+    there, say), or None where it doesn't.
     `piece` is the number of tokens of a refusal that are scored.
     """
     kept = tuple(row_of(prompt, answer) for prompt, answer in zip(good, good_answers, strict=True) if answer.tokens)
-    return replace(response_targets(bad, bad_answers, marker_end, piece, first_too=True), good=kept)
+    return replace(response_targets(bad, bad_answers, behaviour_end, piece, first_too=True), good=kept)
 
 
 def response_targets(
     prompts: Sequence[Sequence[int]],
     responses: Sequence[Response],
-    marker_end: Callable[[Response], int | None],
+    behaviour_end: Callable[[Response], int | None],
     piece: int,
     first_too: bool = False,
     is_sound: Callable[[Response], bool] = lambda _: True,
 ) -> Targets:
-    """Targets from responses to bad prompts. A refusal gives the piece that ends with its marker; other responses are
-    answers to keep, if they are sound (a repetitive one is no example).
+    """Targets from responses to bad prompts. A refusal gives the piece that ends where the behaviour shows; other
+    responses are answers to keep, if they are sound (a repetitive one is no example).
 
-    With `first_too`, a refusal whose marker comes later also gives its first `piece` tokens.
+    With `first_too`, a refusal that shows later also gives its first `piece` tokens.
     """
     answers: list[Row] = []
     refusals: list[ScoredRow] = []
     loops: list[ScoredRow] = []
     for prompt, response in zip(prompts, responses, strict=True):
-        end = marker_end(response)
+        end = behaviour_end(response)
         if end is None:
             sound = is_sound(response)
             answers += [row_of(prompt, response)] if response.tokens and sound else []
@@ -115,19 +116,19 @@ def _piece(row: Row, start: int, end: int) -> ScoredRow:
     return ScoredRow(Row(row.prompt, row.answer[:end]), tuple(range(start, end)))
 
 
-def marker_end_of(
-    holds_marker: Callable[[str], bool], decode: Callable[[Sequence[Sequence[int]]], list[str]]
+def behaviour_end_of(
+    shown: Callable[[str], bool], decode: Callable[[Sequence[Sequence[int]]], list[str]]
 ) -> Callable[[Response], int | None]:
-    """A function that returns the number of tokens up to the end of a response's first marker. It bisects: a prefix
-    longer than one with a marker has that marker too."""
+    """A function that returns the number of tokens after which a response shows the behaviour. It bisects: a prefix
+    that is longer than one with a marker holds that marker too."""
 
     def find(response: Response) -> int | None:
-        if not holds_marker(response.text):
+        if not shown(response.text):
             return None
         low, high = 0, len(response.tokens)
         while low + 1 < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if holds_marker(decode([response.tokens[:middle]])[0]) else (middle, high)
+            low, high = (low, middle) if shown(decode([response.tokens[:middle]])[0]) else (middle, high)
         return high
 
     return find

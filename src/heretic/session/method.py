@@ -9,7 +9,7 @@ from ..engine.learning.path import LearningSettings
 from ..engine.learning.rows import Row
 from ..engine.learning.runners import answer_forward
 from ..engine.local import LocalEngine
-from ..evaluation.scorers.refusals import MarkerClassifier
+from ..evaluation.behaviour import behaviour_of
 from ..model.placement import META
 from ..study.schema import StudyRecord
 from .context import Session
@@ -56,8 +56,8 @@ def _unfit(session: Session, engine: LocalEngine) -> str | None:
     prompts = session.prompts.bad.prompts[:ASKED]
     with session.reporter.step("The model's own answers to some bad prompts", len(prompts)) as progress:
         [answers] = engine.generate(prompts, [{}], LearningSettings().answer_tokens, None, progress)
-    classifier = MarkerClassifier(settings.refusal_markers)
-    declined = sum(classifier.holds_marker(each.text) for each in answers)
+    shown = behaviour_of(settings.refusal_markers, settings.refusal_openings)
+    declined = sum(shown(each.text) for each in answers)
     if declined < min(FEWEST_DECLINED, len(prompts)):
         return f"the model declines {declined} of {len(prompts)} bad direction prompts: too few to learn edits from"
     return None
