@@ -23,13 +23,15 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
 
 
 def rotated(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Each operation rounds to the dtype of the inputs, as the library's do."""
+
     def turned(x: Tensor) -> Tensor:
-        first, second = x.float().chunk(2, dim=-1)
-        return (x.float() * cos[:, None].float() + torch.cat([-second, first], -1) * sin[:, None].float()).to(x.dtype)
+        first, second = x.chunk(2, dim=-1)
+        return x * cos[:, None] + torch.cat([-second, first], -1) * sin[:, None]
 
     return turned(query), turned(key)
 
 
 def gated(gate: Tensor, up: Tensor, activation: Activation) -> Tensor:
-    x = gate.float()
-    return ((functional.silu(x) if activation == "silu" else functional.gelu(x, approximate="tanh")) * up).to(up.dtype)
+    """Rounds between the two operations, as the library does."""
+    return (functional.silu(gate) if activation == "silu" else functional.gelu(gate, approximate="tanh")) * up

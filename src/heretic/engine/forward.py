@@ -103,9 +103,10 @@ def logit_tolerance(dtype: torch.dtype) -> float:
     """The largest difference between two computations of the same logits, relative to the largest logit.
 
     Other batch shapes and kernels round differently, by some units in the last place (6e-8 in fp32, 4e-3 in bfloat16)
-    that add up over the layers. The logits of a wrong computation differ by about their own size.
+    that add up over the layers: to 0.06 in a model of 32 layers with random weights. The logits of a wrong computation
+    differ by about their own size.
     """
-    return 1e-4 if dtype == torch.float32 else 0.05
+    return 1e-4 if dtype == torch.float32 else 0.1
 
 
 def _is_recurrent(cache: KVCache) -> bool:

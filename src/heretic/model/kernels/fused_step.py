@@ -121,7 +121,7 @@ def _fused_network(module: nn.Module, kernels: GpuKernels, like: Tensor) -> Call
     try:
         expected = module(rows)
         for activation in get_args(Activation):
-            forward = partial(_network, kernels.gated, activation, gate, up, down)
+            forward = partial(_network, kernels.gated, activation, module)
             if _agree(forward(rows), expected):
                 return forward
     # As above.
@@ -130,8 +130,10 @@ def _fused_network(module: nn.Module, kernels: GpuKernels, like: Tensor) -> Call
     return None
 
 
-def _network(kernel: Gated, activation: Activation, gate: Any, up: Any, down: Any, hidden_states: Tensor) -> Tensor:
-    return down(kernel(gate(hidden_states), up(hidden_states), activation))
+def _network(kernel: Gated, activation: Activation, module: Any, hidden_states: Tensor) -> Tensor:
+    product = kernel(module.gate_proj(hidden_states), module.up_proj(hidden_states), activation)
+    result: Tensor = module.down_proj(product)
+    return result
 
 
 def _agree(found: Tensor, expected: Any) -> bool:

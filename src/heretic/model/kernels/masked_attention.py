@@ -11,13 +11,13 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-BLOCK = 32
+BLOCK = 16
 """Positions read at once."""
 
 SCANNED = 128
 """Positions of the mask read at once."""
 
-WARPS, STAGES = 4, 3
+WARPS, STAGES = 1, 2
 """Groups of 32 threads a program, and blocks that are loaded ahead."""
 
 MIN_HEADS = 16

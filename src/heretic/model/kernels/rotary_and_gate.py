@@ -109,8 +109,11 @@ def _rotate_heads(  # type: ignore[no-untyped-def]
     second_sin = tl.load(sin + HALF + feature, mask=in_half, other=0.0).to(tl.float32)[None, :]
     targets = target + head * 2 * HALF + feature[None, :]
     kind = target.dtype.element_ty
-    tl.store(targets, (first * first_cos - second * first_sin).to(kind), mask=inside)
-    tl.store(targets + HALF, (second * second_cos + first * second_sin).to(kind), mask=inside)
+    # Rounded where the library's operations round.
+    along = (first * first_cos).to(kind).to(tl.float32), (second * second_cos).to(kind).to(tl.float32)
+    across = (second * first_sin).to(kind).to(tl.float32), (first * second_sin).to(kind).to(tl.float32)
+    tl.store(targets, (along[0] - across[0]).to(kind), mask=inside)
+    tl.store(targets + HALF, (along[1] + across[1]).to(kind), mask=inside)
 
 
 @triton.jit
@@ -120,5 +123,8 @@ def _gate(gate, up, product, count, SILU: tl.constexpr, BLOCK: tl.constexpr):  #
     x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
     # (1 + tanh(u)) / 2 is the sigmoid of 2u.
     u = x if SILU else 1.5957691216057308 * (x + 0.044715 * x * x * x)
-    result = x * tl.sigmoid(u) * tl.load(up + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(product + place, result.to(product.dtype.element_ty), mask=inside)
+    kind = product.dtype.element_ty
+    # Rounded where the library's operations round.
+    active = (x * tl.sigmoid(u)).to(kind).to(tl.float32)
+    result = active * tl.load(up + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(product + place, result.to(kind), mask=inside)
