@@ -112,7 +112,7 @@ def _fused_network(module: nn.Module, kernels: GpuKernels, like: Tensor) -> Call
     parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
     if kernels.gated is None or not all(isinstance(each, nn.Module) for each in parts):
         return None
-    gate, up, down = parts
+    gate, up, _ = parts
     width = getattr(gate, "in_features", None)
     if width is None or getattr(gate, "out_features", None) != getattr(up, "out_features", 0):
         return None
