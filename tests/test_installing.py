@@ -102,7 +102,7 @@ def test_without_metadata_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "requires", missing)
-    assert installing.install_command("report") == 'pip install "heretic[report]"'
+    assert installing.install_command("report") == 'pip install ".[report]"'
 
 
 def test_the_version_has_one_source() -> None:

@@ -25,7 +25,8 @@ def install_command(extra: str) -> str:
     """
     packages = requirements_of(extra)
     if not packages:
-        return f'pip install "{DISTRIBUTION}[{extra}]"'
+        # Only a copy of the repository runs without being installed.
+        return f'pip install ".[{extra}]"'
     quoted = " ".join(f'"{each}"' for each in packages)
     return f"{_installer()} {quoted}"
 

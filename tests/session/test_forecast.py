@@ -5,7 +5,7 @@ import torch
 
 from heretic.model.loading.size import ModelSize
 from heretic.session import forecast as module
-from heretic.session.forecast import expected_time, forecast, lines, rough
+from heretic.session.forecast import expected_time, forecast, lines, rough, rough_range
 
 EIGHT = ModelSize("owner/name", 16 * 10**9, 8 * 10**9, exact=True, missing=16 * 10**9)
 
@@ -42,16 +42,29 @@ def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPat
     on_machine(monkeypatch, 50)
     monkeypatch.setattr(module, "recorded_share", lambda: 0.5)
     monkeypatch.setattr(module, "product_rate", lambda dtype: 2e12)
-    assert expected_time(EIGHT, 1, (100, 100), 100) == "about 5 min (from the last search on this machine)"
+    assert expected_time(EIGHT, 1, (100, 100), 100) == "4 to 8 min (from the last search on this machine)"
     # Another program takes half of the machine now.
     monkeypatch.setattr(module, "product_rate", lambda dtype: 1e12)
-    assert expected_time(EIGHT, 1, (100, 100), 100) == "about 11 min (from the last search on this machine)"
+    assert expected_time(EIGHT, 1, (100, 100), 100) == "7 to 16 min (from the last search on this machine)"
+    # Learning is not sped up by pruning, as that search was.
+    learned = expected_time(EIGHT, None, (100, 100), 100)
+    assert learned == "1 h 30 min to 4 h 25 min (computed from this machine's speed)"
+
+
+def test_time_is_computed_as_a_range_where_there_was_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 50)
     monkeypatch.setattr(module, "recorded_share", lambda: None)
     monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
     size, memory, time = lines(forecast(EIGHT), "none", 200, (100, 100), 100)
     assert size == "owner/name: 8 billion parameters, 16.0 GB on disk; 16.0 GB to fetch."
     assert memory == "Memory: about 38.4 GB without quantization; 50.0 GB of memory are free."
-    assert time.startswith("Time: 200 trials take about 1 h 45 min (computed from this machine's speed)")
+    assert time == (
+        "Time: 200 trials take 35 min to 1 h 45 min (computed from this machine's speed). "
+        "Loading and the held-out evaluation come on top."
+    )
+    # Searches reach a smaller share of a GPU's rate.
+    monkeypatch.setattr(module, "accelerator", lambda: "cuda")
+    assert expected_time(EIGHT, 200, (100, 100), 100).startswith("1 h 10 min to 5 h 55 min ")
 
 
 @pytest.mark.parametrize(
@@ -59,3 +72,17 @@ def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPat
 )
 def test_estimates_are_rounded(seconds: float, text: str) -> None:
     assert rough(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("least", "largest", "text"),
+    [
+        (600, 2100, "10 to 35 min"),
+        (50, 170, "50 s to 3 min"),
+        (3000, 9000, "50 min to 2 h 30 min"),
+        (7200, 14400, "2 to 4 h"),
+        (7200, 7210, "about 2 h"),
+    ],
+)
+def test_ranges_name_a_unit_once(least: float, largest: float, text: str) -> None:
+    assert rough_range(least, largest) == text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heretic.errors import PromptError
-from heretic.ui.chat import FOLDED, HELP, ChatOptions, Terminal, talk
+from heretic.ui.chat import FOLDED, HELP, ChatOptions, Pipe, Terminal, talk
 
 
 class Script(Terminal):
@@ -174,6 +174,20 @@ def test_a_full_conversation_is_an_error() -> None:
     terminal = Script("ab")
     talk(Echo(PromptError("No room. Begin a new one.")), "", terminal)
     assert "(No room. Begin a new one. /reset does.)" in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("terminal", "printed"), [(True, "Model: one two\nthree four\n"), (False, "Model: one two three four\n")]
+)
+def test_lines_break_between_words_on_a_terminal_alone(
+    terminal: bool, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "16")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    lines = iter(["one two three four\n", ""])
+    monkeypatch.setattr(sys.stdin, "readline", lambda: next(lines))
+    talk(Echo(), "", Pipe())
+    assert capsys.readouterr().out.endswith(printed)
 
 
 def test_a_response_does_not_move_the_cursor() -> None:

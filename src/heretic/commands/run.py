@@ -26,7 +26,7 @@ from ..session.recorded import model_stats, runtime_of
 from ..session.remote_code import settle_trust
 from ..session.residual_plots import check_plots
 from ..session.response_log import counting_evaluator
-from ..session.save import check_export, check_sites, wanted_format
+from ..session.save import check_export, check_sites, wanted_format, warn_of_unwritable
 from ..session.start import FixedCandidates, resume_study, start_study
 from ..study.journal import SingleWriter, study_path
 from ..study.reader import RecordedStudy, has_record
@@ -70,6 +70,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         session = settle_method(session, engine, record)
         if (form := wanted_format(settings)) is not None:
             check_sites(session, form, engine.sites)
+        else:
+            warn_of_unwritable(session, engine.sites)
         if part is not None:
             check_heldout_prompts(session, engine, part)
         method = find_method(session.settings.method)

@@ -38,7 +38,9 @@ def padding_is_neutral(forward: Forward, config: Any, device: torch.device, pad:
     rows = torch.stack([long, torch.cat([padding, short])])
     try:
         padded = _two_steps(forward, config, rows, mask)[:, 1]
-    except (AttributeError, TypeError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             "Expected a model that continues earlier tokens with a cache of transformers' usual kind, or with one of "
             f"its own that is made without arguments; this one's forward failed ({type(error).__name__}: {error})."

@@ -34,6 +34,13 @@ SMALL = 50_000_000
 LEARNED_TRIALS = 50
 """Trials whose estimated work is that of a learned path: by tokens, 68 steps of 48 rows forward and backward make 45
 of them, and there are ten candidates."""
+SHARES = {"cpu": (1.0, 3.0)}
+OTHER_SHARES = (0.3, 1.5)
+"""Least and largest usual share of a matrix product's rate that a search reaches, by device. Two CPU cores reach 1.3 to
+3, as more responses end early and more trials are pruned; an H100 reaches 0.6 where nothing ends early, and less with a
+small model (docs/speed.md)."""
+SPREAD = 1.5
+"""Factor by which the time of a search may differ from that of the last one: the model and the machine's load do."""
 TELLING_TRIALS = 10
 """Fewest trials of a search whose speed is recorded: the first ones are slower than the rest."""
 
@@ -85,15 +92,20 @@ def forecast(size: ModelSize, on_cpu: bool = False) -> Forecast:
     return Forecast(size, needed, float(free), "memory" if on_cpu else "GPU memory")
 
 
-def expected_time(size: ModelSize, trials: int, prompts: tuple[int, int], response_length: int) -> str:
-    """The estimated time of so many trials on this machine, and the basis of the estimate."""
+def expected_time(size: ModelSize, trials: int | None, prompts: tuple[int, int], response_length: int) -> str:
+    """The estimated least and largest time of so many trials on this machine, and the basis of the estimate.
+
+    `trials` is None where edits are learned. The last search says nothing about that time: pruning sped it up.
+    """
     if size.parameters < SMALL:
         return "under a minute"
-    work = trials * work_of(size.parameters, prompts, response_length)
-    share, rate = recorded_share(), product_rate(_product_dtype())
+    work = (trials or LEARNED_TRIALS) * work_of(size.parameters, prompts, response_length)
+    share, rate = None if trials is None else recorded_share(), product_rate(_product_dtype())
     if share is not None:
-        return f"about {rough(work / (share * rate))} (from the last search on this machine)"
-    return f"about {rough(work / rate)} (computed from this machine's speed)"
+        usual = work / (share * rate)
+        return f"{rough_range(usual / SPREAD, usual * SPREAD)} (from the last search on this machine)"
+    least, largest = SHARES.get(accelerator() or "cpu", OTHER_SHARES)
+    return f"{rough_range(work / (largest * rate), work / (least * rate))} (computed from this machine's speed)"
 
 
 def _product_dtype() -> torch.dtype:
@@ -110,7 +122,8 @@ def lines(
     need = found.needed.get(quantization, found.needed["none"])
     yield f"Memory: about {gigabytes(need)} {BITS[quantization]}; {gigabytes(found.free)} of {found.place} are free."
     what = "learning and measuring edits takes" if trials is None else f"{trials} trials take"
-    yield f"Time: {what} {expected_time(size, trials or LEARNED_TRIALS, prompts, length)}, loading not counted."
+    expected = expected_time(size, trials, prompts, length)
+    yield f"Time: {what} {expected}. Loading and the held-out evaluation come on top."
 
 
 def say_forecast(settings: Settings, response_length: int, prompts: RunPrompts, reporter: Reporter) -> None:
@@ -168,3 +181,14 @@ def rough(seconds: float) -> str:
         return f"{max(10, round(seconds, -1)):.0f} s"
     minutes = seconds / 60
     return duration(60 * (round(minutes) if minutes < 20 else round(minutes / 5) * 5))
+
+
+def rough_range(least: float, largest: float) -> str:
+    """10 to 35 min; 50 s to 3 min; about 2 h where both are the same."""
+    first, last = rough(least), rough(largest)
+    if first == last:
+        return f"about {first}"
+    number, unit = first.rsplit(" ", 1)
+    # One unit for both, unless either has two.
+    same = number.isdecimal() and last.endswith(f" {unit}") and last.removesuffix(f" {unit}").isdecimal()
+    return f"{number if same else first} to {last}"

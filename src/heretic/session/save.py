@@ -104,10 +104,15 @@ def formats_for(
 ) -> list[ExportFormat]:
     """The formats that edits of these sites of a model can be written in, with default options."""
     found = []
+    packed = stored_quantization(checkpoint) is not None
     for form in FORMATS:
         try:
             form.check(checkpoint, ExportSettings())
-            form.check_layout(sites, row_normalization)
+            if packed:
+                # Its files hold codes; the names of its original's weights are not known.
+                form.check_layout(sites, row_normalization)
+            else:
+                form.check_sites(open_checkpoint(checkpoint.directory, checkpoint.gguf_file), sites, row_normalization)
         except ExportError:
             continue
         found.append(form)
@@ -135,6 +140,16 @@ def check_sites(session: Session, form: ExportFormat, sites: Sequence[Site]) -> 
     if source is not None:
         reader = open_checkpoint(source.directory, source.gguf_file)
         form.check_sites(reader, sites, normalization_of(settings))
+
+
+def warn_of_unwritable(session: Session, sites: Sequence[Site]) -> None:
+    """Warns before a search whose trials no format can write."""
+    if formats_for(session.checkpoint, sites, normalization_of(session.settings)):
+        return
+    try:
+        check_sites(session, FORMATS[0], sites)
+    except ExportError as error:
+        session.reporter.warn(f"No trial of this model can be saved, only measured, compared and talked to: {error}.")
 
 
 def normalization_of(settings: DirectionSettings) -> RowNormalization:

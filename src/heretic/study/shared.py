@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from ..errors import StudyError
 from ..files import make_directory, write_atomically
+from ..installing import install_command
 from .journal import make_storage, tensors_path
 from .reader import NAME, RECORD
 
@@ -247,8 +248,8 @@ def _open(address: str) -> Any:
         return _database(partial(RDBStorage, address, engine_kwargs={"pool_pre_ping": True}))
     except (ImportError, ModuleNotFoundError) as error:
         raise StudyError(
-            f"Expected the driver of a {kind} database, which is not installed. Install it with pip install "
-            "'heretic[storage]'."
+            f"Expected the driver of a {kind} database, which is not installed. Install it with: "
+            f"{install_command('storage')}"
         ) from error
 
 

@@ -2,15 +2,18 @@
 
 import math
 import re
+import shutil
 import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from ..errors import ConfigError, UserError
 from ..events import Partner
 from ..printable import printable
+from .word_wrap import WordWrap
 
 HELP = """/reset           begin a new conversation
 /system TEXT     begin a new one with this system prompt (none: without one)
@@ -111,8 +114,15 @@ class Terminal:
         """
         return self._session.prompt("\nYou: ")
 
+    @cached_property
+    def _words(self) -> WordWrap | None:
+        """Line breaks between words; None where the output is a file or pipe, whose reader breaks the lines."""
+        return WordWrap(lambda: shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+
     def write(self, text: str) -> None:
-        print(printable(text), end="", flush=True)
+        """Writes a piece of text; on a terminal the last word follows when it ends."""
+        text = printable(text)
+        print(text if self._words is None else self._words.feed(text), end="", flush=True)
 
 
 class Pipe(Terminal):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from heretic.config import Settings
+from heretic.installing import install_command
 from heretic.search.cluster import open as opening
 from heretic.search.cluster.open import Versions, uses_cluster
 from heretic.search.cluster.system import ActorFacts
@@ -63,7 +64,7 @@ def test_without_ray_several_gpus_are_named(planted_directory: Path, monkeypatch
     assert not uses_cluster(made)
     [line] = reporter.lines
     assert "3 GPUs, of which one is used" in line
-    assert "pip install 'heretic[ray]'" in line
+    assert f"Install Ray to use all: {install_command('ray')}" in line
 
 
 def test_a_model_that_needs_several_gpus_is_spread_as_before(

@@ -11,6 +11,7 @@ import torch
 from ...config.changes import changed
 from ...engine.local import LocalEngine
 from ...engine.protocol import RuntimeProfile
+from ...installing import install_command
 from ...model.accelerator import accelerator, devices
 from ...model.loading.checkpoint import Checkpoint
 from ...model.loading.load import configuration, load_skeleton
@@ -69,7 +70,7 @@ def uses_cluster(session: Session) -> bool:
         return False
     if not is_installed():
         reporter.say(
-            f"This machine has {count} GPUs, of which one is used. Install Ray to use all: pip install 'heretic[ray]'."
+            f"This machine has {count} GPUs, of which one is used. Install Ray to use all: {install_command('ray')}"
         )
         return False
     reporter.say(f"All {count} GPUs of this machine are used, each by a model of its own (--no-ray uses one).")

@@ -16,13 +16,10 @@ import psutil
 from ... import __version__
 from ...config import ClusterSettings
 from ...errors import ClusterError
+from ...installing import install_command
 from .checkpoint_files import ReadPiece
 from .system import ActorLost, Refused
 
-MISSING = (
-    "Expected Ray for --ray, but it is not installed. Install it with pip install 'heretic[ray]', here and on every "
-    "machine of the cluster, or leave ray out."
-)
 MOST_OBJECT_STORE = 2 << 30
 """Bytes of shared memory of a Ray that is started here: it holds statistics and residuals, never weights."""
 REFUSED = "refused"
@@ -134,7 +131,10 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise ClusterError(MISSING) from error
+        raise ClusterError(
+            "Expected Ray for --ray, but it is not installed. Install it here and on every machine of the cluster, or "
+            f"leave ray out: {install_command('ray')}"
+        ) from error
     mine = not ray.is_initialized()
     if mine:
         _connect(ray, settings)
