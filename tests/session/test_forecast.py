@@ -1,11 +1,15 @@
 """The estimates that are shown before a search's model is downloaded or loaded."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from heretic.model.loading.size import ModelSize
 from heretic.session import forecast as module
-from heretic.session.forecast import expected_time, forecast, lines, rough, rough_range
+from heretic.session.forecast import expected_time, forecast, kept_speed, lines, rough, rough_range
+from tests.support.recorders import Recorder
 
 EIGHT = ModelSize("owner/name", 16 * 10**9, 8 * 10**9, exact=True, missing=16 * 10**9)
 
@@ -86,3 +90,14 @@ def test_estimates_are_rounded(seconds: float, text: str) -> None:
 )
 def test_ranges_name_a_unit_once(least: float, largest: float, text: str) -> None:
     assert rough_range(least, largest) == text
+
+
+def test_a_search_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "note_peak", lambda *_: None)
+    counts, reporter = iter([3, 5]), Recorder()
+    study = SimpleNamespace(n_finished=lambda: next(counts))
+    engine = SimpleNamespace(loaded=SimpleNamespace(model=torch.nn.Linear(1, 1)))
+    running: Any = SimpleNamespace(study=study, reporter=reporter, loaded=SimpleNamespace(engine=engine, session=None))
+    with kept_speed(running):
+        assert reporter.lines == []
+    assert reporter.lines == ["Search: 2 trials in 0 s"]

@@ -230,7 +230,7 @@ def test_a_chat_with_a_trial_in_a_terminal(planted_directory: Path, planted_flag
         child.expect("what next")
         child.send("\x03")
         child.expect("Which trial")
-        child.send("\x1b[A\r")
+        child.send("\x1b")
         child.expect(pexpect.EOF)
     finally:
         child.close(force=True)

@@ -21,7 +21,8 @@ def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
         terminal.see("Which trial?")
         terminal.see("Trial 123: refusals   0/100 (0-4 %)    KL 0.9000")
         terminal.see("Trial   8: refusals   4/100 (2-10 %)   KL 0.3000  * knee")
-        terminal.type(DOWN, ENTER)
+        # The cursor begins at the knee.
+        terminal.type(ENTER)
         terminal.see("Trial 8: what next?")
         terminal.type(ENTER)
         terminal.see("model-heretic")
@@ -44,15 +45,15 @@ def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
 def test_back_leads_to_the_front_and_leave_leaves() -> None:
     with running(NEXT * 2) as terminal:
         terminal.see("Which trial?")
-        terminal.type(ENTER)
+        terminal.type(UP, ENTER)
         terminal.see("Trial 123: what next?")
         terminal.type(UP, ENTER)  # "Back" is the last
         terminal.see("Which trial?")
-        terminal.type(DOWN, DOWN, ENTER)
+        terminal.type(DOWN, ENTER)
         terminal.see("Trial 1: what next?")
         terminal.type(ESCAPE)
         terminal.see("Which trial?")
-        terminal.type(UP, ENTER)
+        terminal.type(UP, UP, ENTER)
         assert terminal.answer() == ["leave", None, None, None, 0]
         terminal.see("Which trial?")
         terminal.type(ESCAPE)
@@ -74,7 +75,7 @@ def test_an_upload_is_private_unless_said_otherwise() -> None:
             terminal.type(*keys)
             terminal.see("Directory to write to first")
             terminal.type(ENTER)
-            assert terminal.answer() == ["upload", 123, "adapter", "model-heretic-adapter", 0, "me/edited", public]
+            assert terminal.answer() == ["upload", 8, "adapter", "model-heretic-adapter", 0, "me/edited", public]
 
 
 def test_an_upload_can_be_cancelled_at_every_question() -> None:
@@ -110,7 +111,7 @@ def test_marked_benchmarks_run() -> None:
         terminal.type(*BENCHMARK, ENTER)
         terminal.see("Which benchmarks?")
         terminal.type(DOWN, " ", ENTER)
-        assert terminal.answer() == ["benchmark", 123, None, None, 0, ["b"]]
+        assert terminal.answer() == ["benchmark", 8, None, None, 0, ["b"]]
 
 
 @pytest.mark.parametrize("key", [ESCAPE, CTRL_C])
@@ -125,7 +126,7 @@ def test_a_way_out_of_every_question(key: str) -> None:
         terminal.see("what next?")
         terminal.type(key)
         terminal.see("Which trial?")
-        terminal.type(DOWN, DOWN, DOWN, ENTER)
+        terminal.type(DOWN, DOWN, ENTER)
         terminal.see("How many more trials?")
         terminal.type(key)
         terminal.see("Which trial?")
@@ -137,7 +138,7 @@ def test_a_way_out_of_every_question(key: str) -> None:
 def test_the_number_of_more_trials_is_asked_for_until_it_is_one(wrong: str) -> None:
     with running(NEXT) as terminal:
         terminal.see("Which trial?")
-        terminal.type(UP, UP, ENTER)
+        terminal.type(UP, UP, UP, ENTER)
         terminal.see("How many more trials?")
         terminal.type(BACKSPACE * 2, wrong, ENTER)
         terminal.see("A whole number above 0.")

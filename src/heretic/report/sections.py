@@ -30,7 +30,7 @@ from .tables import (
     rate_text,
     sentences,
 )
-from .text import duration, value_with_interval
+from .text import value_with_interval
 from .what_was_run import what_was_run
 
 
@@ -82,9 +82,7 @@ def key_metrics(report: Report) -> list[dict[str, str]]:
 
 
 def states_text(report: Report) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in report.states.items())
-    seconds = sum(each.seconds or 0.0 for each in report.trials)
-    return f"Trials: {states or 'none'}" + (f"; {duration(seconds)} of measuring them" if seconds else "")
+    return "Trials: " + (", ".join(f"{count} {state}" for state, count in report.states.items()) or "none")
 
 
 def _best_measured(report: Report) -> ModelMetrics | None:

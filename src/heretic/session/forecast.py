@@ -143,11 +143,13 @@ def say_forecast(settings: Settings, response_length: int, prompts: RunPrompts, 
 
 @contextmanager
 def kept_speed(running: RunningStudy) -> Iterator[None]:
-    """Records the speed of the search in the `with` block, if it was long enough, for later forecasts, and its peak
-    memory on an accelerator."""
+    """Reports the time of the search in the `with` block, and records its speed, if it was long enough, for later
+    forecasts, and its peak memory on an accelerator."""
     before, started = running.study.n_finished(), time.monotonic()
     yield
-    loaded, trials = running.loaded, running.study.n_finished() - before
+    loaded, trials, seconds = running.loaded, running.study.n_finished() - before, time.monotonic() - started
+    if trials:
+        running.reporter.say(f"Search: {trials} trial{'' if trials == 1 else 's'} in {duration(seconds)}")
     note_peak(loaded.engine, loaded.session)
     parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
     if trials < TELLING_TRIALS or parameters < SMALL or loaded.settings.method == "learned":
@@ -156,7 +158,7 @@ def kept_speed(running: RunningStudy) -> Iterator[None]:
         # The speed of a cluster is not this machine's.
         return
     work = work_of(parameters, _counts(loaded.session.prompts), loaded.settings.max_response_length)
-    record_search(trials * work, time.monotonic() - started, _product_dtype())
+    record_search(trials * work, seconds, _product_dtype())
 
 
 def _counts(prompts: RunPrompts) -> tuple[int, int]:

@@ -70,7 +70,8 @@ class MenuChooser:
             (_title(trial, baseline) + ("  * knee" if trial.number == best else ""), trial) for trial in front
         ]
         choices += [("Run more trials", "more"), ("Leave", "leave")]
-        answer = _select("Which trial?", choices)
+        knee_choice = next((trial for trial in front if trial.number == best), None)
+        answer = _select("Which trial?", choices, knee_choice)
         if isinstance(answer, TrialRecord):
             return answer
         if answer == "more":
@@ -179,13 +180,11 @@ def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:
     return f"Trial {trial.number:>3}: {' '.join(parts)}".rstrip()
 
 
-def _select(question: str, choices: Sequence[tuple[str, Answer]]) -> Answer | None:
-    """The chosen value; None for Escape or Ctrl+C."""
-    answer: Answer | None = ask(
-        questionary.select(
-            printable(question), choices=[questionary.Choice(printable(title), value) for title, value in choices]
-        )
-    )
+def _select(question: str, choices: Sequence[tuple[str, Answer]], first: Answer | None = None) -> Answer | None:
+    """The chosen value; None for Escape or Ctrl+C. The cursor begins at `first`, or at the first choice."""
+    shown = [questionary.Choice(printable(title), value) for title, value in choices]
+    begin = None if first is None else next(choice for choice in shown if choice.value is first)
+    answer: Answer | None = ask(questionary.select(printable(question), choices=shown, default=begin))
     return answer
 
 
