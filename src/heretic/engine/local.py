@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -157,7 +157,9 @@ class LocalEngine:
         times: list[float] = []
         tokens = [self._chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
-        with self.without_layer_cache(), edited_model(self.loaded.model, edits, self.sites, self.fused) as edit_hooks:
+        unchecked = nullcontext() if self.graphs is None else self.graphs.unchecked()
+        edited = edited_model(self.loaded.model, edits, self.sites, self.fused)
+        with self.without_layer_cache(), unchecked, edited as edit_hooks:
             wanted = self._generation(tokens, edits, edit_hooks, n_tokens)
             self._decode(wanted, [], lambda *_: times.append(time.perf_counter()), set(), no_progress)
         # The first steps may warm up caches, and tokens of graphs arrive several at a time.

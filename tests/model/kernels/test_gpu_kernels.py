@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -13,7 +14,7 @@ from heretic.engine.options import PLAIN
 from heretic.engine.protocol import no_progress
 from heretic.model.hooks.edits import EditHooks
 from heretic.model.kernels.decode_attention import GPU_NAME
-from heretic.model.kernels.gpu_kernels import NO_KERNELS, Activation, GpuKernels, gpu_kernels
+from heretic.model.kernels.gpu_kernels import NO_KERNELS, Activation, GpuKernels, KernelShape, gpu_kernels, kernel_shape
 from tests.support.captured_engines import answers, captured, edits_of
 from tests.support.engines import PROMPTS, engine_for
 from tests.support.plain_kernels import attended, edited, gated, rotated
@@ -39,7 +40,7 @@ def test_the_kernels_agree_with_the_plain_path() -> None:
 
 
 def compare_in(dtype: torch.dtype) -> None:
-    kernels = gpu_kernels.__wrapped__(CPU, dtype)
+    kernels = gpu_kernels.__wrapped__(CPU, dtype, KernelShape(48, 4, 4, 12))
     assert kernels.edit is not None and kernels.attention is not None
     draw = torch.Generator().manual_seed(4)
     for rank, has_scale, has_bias in ((1, False, False), (3, True, True), (2, False, True)):
@@ -84,6 +85,19 @@ def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert found.dtype == dtype and found.shape == expected.shape
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     assert (found.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max()
+
+
+@pytest.mark.parametrize(("family", "expected"), [("llama", (32, 4, 2, 8)), ("gpt2", (32, 4, 4, 8))])
+def test_kernels_are_checked_at_the_sizes_of_the_model(family: str, expected: tuple[int, ...]) -> None:
+    assert kernel_shape(engine_for(family, 4, PLAIN).loaded.model) == KernelShape(*expected)
+
+
+def test_a_model_without_such_sizes_has_the_default_shape() -> None:
+    """Neither heads, nor one number of groups for all layers."""
+    for sizes in ({"hidden_size": 32}, {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": [2, 4]}):
+        text = SimpleNamespace(**sizes)
+        model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder, text=text: text))
+        assert kernel_shape(model) == KernelShape()
 
 
 @pytest.mark.gpu

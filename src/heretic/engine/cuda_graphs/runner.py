@@ -11,10 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ...ablation.edit import ModelEdit
-from ...ablation.sites import ExpertSite, FusedExpertsSite
 from ...model.hooks.edits import EditHooks, fused_kernel
-from ...model.kernels.decode_attention import GPU_NAME as MASKED_ATTENTION
-from ...model.kernels.decode_attention import NAME as DECODE_ATTENTION
 from ...model.kernels.fused_step import PLAIN_STEP, find_fused_step
 from ...model.loading.load import LoadedModel
 from ..forward import Forward, logit_tolerance
@@ -23,6 +20,7 @@ from .capture import Graph, GraphCapturer, Step
 from .comparison import largest_difference, plain_steps, rows_to_compare
 from .static_batch import BatchCapacity, StaticBatch, StaticBatchView
 from .static_edits import StaticEdits
+from .support import supports_cuda_graphs
 
 N_CHECKS = 2
 """Sets of candidates whose logits are compared with plain forwards, for each batch size: one with the edits of the
@@ -32,20 +30,6 @@ UNEDITED: Sequence[ModelEdit] = ()
 """Stands for any number of candidates without edits: comparing them twice would show no more than once."""
 
 DIFFERENT = "its logits differ from those of a plain forward by {:.2g} of the largest logit"
-
-
-def supports_cuda_graphs(loaded: LoadedModel, forward: Forward) -> bool:
-    """Whether steps of this model may be captured; the runner's comparison decides whether the graphs are right."""
-    attention = getattr(loaded.model.config, "_attn_implementation", None)
-    return (
-        forward.takes_positions
-        and not forward.is_stateful
-        # Others (flash) accept no additive mask.
-        and attention in ("eager", "sdpa", DECODE_ATTENTION, MASKED_ATTENTION)
-        # A router's choices give tensors of other shapes at each step.
-        and not any(isinstance(site, (ExpertSite, FusedExpertsSite)) for site in loaded.sites)
-        and {parameter.device for parameter in loaded.model.parameters()} == {loaded.device}
-    )
 
 
 class GraphsUnusable(Exception):
@@ -78,6 +62,7 @@ class CudaGraphRunner:
         self.device = loaded.device
         self.enabled = supports_cuda_graphs(loaded, forward)
         self._too_large: int | None = None
+        self._checks = True
         self.reserved: BatchCapacity | None = None
         self.release()
 
@@ -192,12 +177,23 @@ class CudaGraphRunner:
         if size not in self._graphs:
             self._capture(size, hooks)
         seen = self._checked.setdefault(size, [])
-        if len(seen) == N_CHECKS or any(edits is self._loaded_edits for edits in seen):
+        if not self._checks or len(seen) == N_CHECKS or any(edits is self._loaded_edits for edits in seen):
             return 0.0
         worst = self._worst_difference(size, hooks, rows)
         if worst is not None:
             seen.append(self._loaded_edits)
         return worst
+
+    @contextmanager
+    def unchecked(self) -> Iterator[None]:
+        """Inside the `with` block, graphs are not compared with plain forwards: for timing, where tokens don't matter.
+        They are released afterwards."""
+        self._checks = False
+        try:
+            yield
+        finally:
+            self._checks = True
+            self.release()
 
     def replay(self, size: int) -> None:
         self._graphs[size].replay()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...ablation.edit import ModelEdit, SiteEdit, edit_of_matrices, edit_output, stack_edits
 from ...ablation.sites import ExpertSite, FusedExpertsSite, Site
-from ..kernels.gpu_kernels import FusedEdit, gpu_kernels
+from ..kernels.gpu_kernels import FusedEdit, gpu_kernels, kernel_shape
 from ..layers import hooks
 from ..placement import bias_of, device_of
 from .routed_experts import RoutedBlock
@@ -109,7 +109,9 @@ def fused_kernel(model: nn.Module) -> FusedEdit | None:
     """The edit in one pass, where all weights are on one device that has such a kernel."""
     computing = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     devices = {parameter.device for parameter in computing}
-    return gpu_kernels(devices.pop(), computing[0].dtype).edit if len(devices) == 1 else None
+    if len(devices) > 1:
+        return None
+    return gpu_kernels(devices.pop(), computing[0].dtype, kernel_shape(model)).edit
 
 
 def _by_row(output: Float[Tensor, "position d_model"], edit: SiteEdit) -> Float[Tensor, "row _ d_model"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .gpu_kernels import MaskedAttention, gpu_kernels
+from .gpu_kernels import MaskedAttention, gpu_kernels, kernel_shape
 
 NAME = "heretic_decode"
 GPU_NAME = "heretic_masked"
@@ -33,7 +33,7 @@ def use_decode_attention(model: Any) -> bool:
 def use_masked_attention(model: Any) -> bool:
     """Sets the attention of a GPU's recorded steps on a model that uses `sdpa`; False, and no change, without the
     kernel."""
-    kernel = gpu_kernels(model.device, model.dtype).attention
+    kernel = gpu_kernels(model.device, model.dtype, kernel_shape(model)).attention
     if kernel is None or not _can_be_set(model):
         return False
     _set(model, GPU_NAME, partial(_attention_on_gpu, kernel))

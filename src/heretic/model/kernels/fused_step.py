@@ -11,7 +11,17 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from .gpu_kernels import NO_KERNELS, TOLERANCE, Activation, Gated, GpuKernels, Rotated, gpu_kernels
+from .gpu_kernels import (
+    NO_KERNELS,
+    TOLERANCE,
+    Activation,
+    Gated,
+    GpuKernels,
+    KernelShape,
+    Rotated,
+    gpu_kernels,
+    kernel_shape,
+)
 
 ROTARY = "apply_rotary_pos_emb"
 """The name that transformers gives to the function in each family's module."""
@@ -51,16 +61,15 @@ PLAIN_STEP = FusedStep({}, {})
 def find_fused_step(model: Any) -> FusedStep:
     """The parts of a model on a GPU for which a kernel gives what the library computes; none elsewhere."""
     first = next(each for each in model.parameters() if each.is_floating_point())
-    kernels = gpu_kernels(first.device, first.dtype)
+    shape = kernel_shape(model)
+    kernels = gpu_kernels(first.device, first.dtype, shape)
     if kernels == NO_KERNELS:
         return PLAIN_STEP
-    config = model.config.get_text_config(decoder=True)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     names = dict.fromkeys(type(module).__module__ for module in model.modules())
     rotations = {
         name: kernels.rotated
         for name in names
-        if kernels.rotated is not None and _rotates_halves(name, kernels.rotated, head_dim, first)
+        if kernels.rotated is not None and _rotates_halves(name, kernels.rotated, shape, first)
     }
     found = {module: _fused_network(module, kernels, first) for module in model.modules()}
     return FusedStep(rotations, {module: forward for module, forward in found.items() if forward is not None})
@@ -88,16 +97,16 @@ def _rotated(
     return kernel(q, k, cos, sin)
 
 
-def _rotates_halves(name: str, kernel: Rotated, head_dim: int, like: Tensor) -> bool:
+def _rotates_halves(name: str, kernel: Rotated, shape: KernelShape, like: Tensor) -> bool:
     """Whether the family's function rotates the halves of a head by tables of one angle a feature; some rotate pairs of
     neighbours, or only a part."""
-    library = getattr(sys.modules[name], ROTARY, None)
+    library, head_dim = getattr(sys.modules[name], ROTARY, None), shape.head_dim
     if library is None or head_dim % 2 or head_dim > MAX_HEAD_DIM:
         return False
     draw = torch.Generator().manual_seed(0)
     q, k, cos, sin = (
-        torch.randn(shape, generator=draw).to(like.device, like.dtype)
-        for shape in ((2, 4, 1, head_dim), (2, 2, 1, head_dim), (2, 1, head_dim), (2, 1, head_dim))
+        torch.randn(size, generator=draw).to(like.device, like.dtype)
+        for size in ((2, shape.heads, 1, head_dim), (2, shape.groups, 1, head_dim), (2, 1, head_dim), (2, 1, head_dim))
     )
     try:
         expected = library(q, k, cos, sin)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,9 +45,34 @@ class GpuKernels:
 NO_KERNELS = GpuKernels()
 
 
+@dataclass(frozen=True, slots=True)
+class KernelShape:
+    """Sizes of a model for which kernels are compiled: checked with them, they are compiled once."""
+
+    d_model: int = 80
+    heads: int = 6
+    groups: int = 2
+    head_dim: int = 24
+
+
+DEFAULT_SHAPE = KernelShape()
+
+
+def kernel_shape(model: Any) -> KernelShape:
+    """The sizes of a model's text decoder; the defaults where its configuration has other names or several sizes."""
+    config = model.config.get_text_config(decoder=True)
+    width, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
+    if not isinstance(width, int) or not isinstance(heads, int):
+        return DEFAULT_SHAPE
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    head_dim = getattr(config, "head_dim", None) or width // heads
+    usable = isinstance(groups, int) and isinstance(head_dim, int) and heads % groups == 0
+    return KernelShape(width, heads, groups, head_dim) if usable else DEFAULT_SHAPE
+
+
 @cache
-def gpu_kernels(device: torch.device, dtype: torch.dtype) -> GpuKernels:
-    """The kernels for a device and a dtype, each compiled and compared with the plain path.
+def gpu_kernels(device: torch.device, dtype: torch.dtype, shape: KernelShape = DEFAULT_SHAPE) -> GpuKernels:
+    """The kernels for a device, a dtype and a model's sizes, each compiled and compared with the plain path.
 
     Triton is a package of its own, and compiles with a C compiler: both may be missing.
     """
@@ -61,7 +86,7 @@ def gpu_kernels(device: torch.device, dtype: torch.dtype) -> GpuKernels:
     with warnings.catch_warnings(), torch.inference_mode():
         # Triton announces changes of its defaults, which these kernels do not depend on.
         warnings.simplefilter("ignore")
-        edit, attention = _tried_edit(device, dtype), _tried_attention(device, dtype)
+        edit, attention = _tried_edit(device, dtype, shape), _tried_attention(device, dtype, shape)
         if edit is None and attention is None:
             return NO_KERNELS
         from .rotary_and_gate import gated, rotated
@@ -69,34 +94,38 @@ def gpu_kernels(device: torch.device, dtype: torch.dtype) -> GpuKernels:
         return GpuKernels(edit, attention, rotated, gated)
 
 
-def _tried_edit(device: torch.device, dtype: torch.dtype) -> FusedEdit | None:
+def _tried_edit(device: torch.device, dtype: torch.dtype, shape: KernelShape) -> FusedEdit | None:
     try:
         from .fused_edit import fused_edit
 
-        draw = torch.Generator().manual_seed(0)
-        left, right = (torch.randn(3, 80, 2, generator=draw).to(device) / 80**0.5 for _ in range(2))
-        edit = SiteEdit(left, right, 1 + torch.rand(3, 80, generator=draw).to(device))
+        draw, width = torch.Generator().manual_seed(0), shape.d_model
         candidates = torch.tensor([2, 0, 1, 1], device=device)
-        output = torch.randn(4, 3, 80, generator=draw).to(device, dtype)
-        expected = edit_rows(edit, candidates.repeat_interleave(3), output.flatten(0, 1)).view(output.shape)
-        return fused_edit if _agrees(fused_edit(edit, candidates, output, None), expected) else None
+        output = torch.randn(4, 3, width, generator=draw).to(device, dtype)
+        # A prefill's edits have a scale where rows keep their norms; those of a captured step always have one.
+        for scale in (None, 1 + torch.rand(3, width, generator=draw).to(device)):
+            left, right = (torch.randn(3, width, 1, generator=draw).to(device) / width**0.5 for _ in range(2))
+            edit = SiteEdit(left, right, scale)
+            expected = edit_rows(edit, candidates.repeat_interleave(3), output.flatten(0, 1)).view(output.shape)
+            if not _agrees(fused_edit(edit, candidates, output, None), expected):
+                return None
+        return fused_edit
     # A compiler or a driver may raise anything; the plain path gives the same results.
     except Exception:  # noqa: BLE001
         return None
 
 
-def _tried_attention(device: torch.device, dtype: torch.dtype) -> MaskedAttention | None:
+def _tried_attention(device: torch.device, dtype: torch.dtype, shape: KernelShape) -> MaskedAttention | None:
     try:
         from .masked_attention import masked_attention
 
-        draw = torch.Generator().manual_seed(0)
-        query = torch.randn(2, 6, 1, 24, generator=draw).to(device, dtype)
-        key, value = (torch.randn(2, 2, 70, 24, generator=draw).to(device, dtype) for _ in range(2))
-        mask = torch.full((2, 1, 1, 70), torch.finfo(dtype).min, dtype=dtype, device=device)
+        draw, share, dim = torch.Generator().manual_seed(0), shape.heads // shape.groups, shape.head_dim
+        query = torch.randn(2, shape.heads, 1, dim, generator=draw).to(device, dtype)
+        key, value = (torch.randn(2, shape.groups, 96, dim, generator=draw).to(device, dtype) for _ in range(2))
+        mask = torch.full((2, 1, 1, 96), torch.finfo(dtype).min, dtype=dtype, device=device)
         mask[0, ..., 3:20] = 0
         mask[1, ..., 60:] = 0
-        scores = query.float() @ key.float().repeat_interleave(3, dim=1).mT * 24**-0.5 + mask.float()
-        expected = (scores.softmax(dim=-1) @ value.float().repeat_interleave(3, dim=1)).transpose(1, 2)
+        scores = query.float() @ key.float().repeat_interleave(share, dim=1).mT * dim**-0.5 + mask.float()
+        expected = (scores.softmax(dim=-1) @ value.float().repeat_interleave(share, dim=1)).transpose(1, 2)
         return masked_attention if _agrees(masked_attention(query, key, value, mask, None), expected) else None
     # As above.
     except Exception:  # noqa: BLE001
