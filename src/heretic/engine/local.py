@@ -154,13 +154,12 @@ class LocalEngine:
     @torch.inference_mode()
     def decoding_rate(self, prompts: Sequence[Prompt], n_candidates: int, n_tokens: int) -> float:
         """Generated tokens a second of the baseline, without prefill and the first `CHECK_INTERVAL` tokens."""
-        times: list[float] = []
-        tokens = [self._chat.tokens(prompt) for prompt in prompts]
+        times, tokens = list[float](), [self._chat.tokens(prompt) for prompt in prompts]
         edits: list[ModelEdit] = [{}] * n_candidates
         unchecked = nullcontext() if self.graphs is None else self.graphs.unchecked()
         edited = edited_model(self.loaded.model, edits, self.sites, self.fused)
-        with self.without_layer_cache(), unchecked, edited as edit_hooks:
-            wanted = self._generation(tokens, edits, edit_hooks, n_tokens)
+        with self.without_layer_cache(), unchecked, edited as hooks:
+            wanted = self._generation(tokens, edits, hooks, n_tokens)
             self._decode(wanted, [], lambda *_: times.append(time.perf_counter()), set(), no_progress)
         # The first steps may warm up caches, and tokens of graphs arrive several at a time.
         counted = len(times) - CHECK_INTERVAL
