@@ -173,12 +173,11 @@ def make_storage(path: Path) -> Any:
     Raises:
         StudyError: the file is no journal.
     """
-    from optuna.storages import JournalStorage
-
     from .journal_file import JournalFile
+    from .journal_storage import IndexedJournal
 
     try:
-        return JournalStorage(JournalFile(path, _HeldAlready()))
+        return IndexedJournal(JournalFile(path, _HeldAlready()))
     except OSError:
         raise
     # Optuna replays every line of the file, and raises all kinds of errors at lines that it did not write.
@@ -194,6 +193,13 @@ def synced_together(study: Any) -> AbstractContextManager[None]:
     file = getattr(study._storage, "_backend", None)
     together = getattr(file, "together", None)
     return nullcontext() if together is None else together()
+
+
+def synced_later(study: Any) -> AbstractContextManager[None]:
+    """Leaves the study's entries of the `with` block to the next sync, if it is stored in a journal."""
+    file = getattr(study._storage, "_backend", None)
+    later = getattr(file, "later", None)
+    return nullcontext() if later is None else later()
 
 
 class _HeldAlready:

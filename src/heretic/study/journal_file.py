@@ -13,8 +13,9 @@ from optuna.storages.journal import JournalFileBackend
 class JournalFile(JournalFileBackend):
     """Optuna's file of entries, which syncs after each of them: a trial has a dozen.
 
-    Entries are written at once, so a kill of the process loses none. Inside `together` they are synced at the end, so a
-    power failure loses at most the trial that was being requested or recorded.
+    Entries are written at once, so a kill of the process loses none. Inside `together` they are synced at the end, and
+    those inside `later` with the next ones, so a power failure loses at most the trial that was being recorded and
+    those that were requested after the last record.
     """
 
     def __init__(self, path: Path, lock: Any) -> None:
@@ -29,6 +30,14 @@ class JournalFile(JournalFileBackend):
             file.flush()
             if not self._depth:
                 os.fsync(file.fileno())
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     @contextmanager
     def together(self) -> Iterator[None]:

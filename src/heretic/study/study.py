@@ -16,7 +16,7 @@ from ..errors import StudyError
 from .complete_trials import CompleteTrials
 from .creation import check_ours, create_optuna, open_shared
 from .enqueued import KNOWN, PARAMETERS, given_with, known_of, parameters_of
-from .journal import SingleWriter, repair, synced_together, tensors_path
+from .journal import SingleWriter, repair, synced_later, synced_together, tensors_path
 from .metrics import Metric
 from .reader import RECORD, RUNS, count_by_state, read_record
 from .sampler import RandomDraws, SamplerOptions, make_sampler
@@ -129,6 +129,11 @@ class Study:
         enqueued count as drawn."""
         from optuna.trial import TrialState
 
+        # Without a look at all trials in the two cases that thousands of trials bring.
+        if self._startup == math.inf:
+            return most
+        if len(self._trials.by_number) >= self._startup:
+            return 0
         unlearned = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
         drawn = len(self._optuna.get_trials(deepcopy=False, states=unlearned))
         return int(max(0, min(most, self._startup - drawn)))
@@ -203,7 +208,8 @@ class Study:
         return any(parameters_of(trial) == encoded for trial in self._optuna.get_trials(deepcopy=False))
 
     def ask(self, count: int) -> list[Candidate]:
-        with synced_together(self._optuna):
+        # A power failure loses nothing measured: the same candidates, or others, are requested again.
+        with synced_later(self._optuna):
             return self._ask(count)
 
     def _ask(self, count: int) -> list[Candidate]:
