@@ -2,15 +2,12 @@
 
 from dataclasses import replace
 
-from ..ablation.methods.learned.layout import layout_of
 from ..config.changes import changed
-from ..engine.learning.gradient_fault import gradient_fault
 from ..engine.learning.path import LearningSettings
 from ..engine.learning.rows import Row
-from ..engine.learning.runners import answer_forward
+from ..engine.learning.runners import fault_of_gradients
 from ..engine.local import LocalEngine
 from ..evaluation.behaviour import behaviour_of
-from ..model.placement import META
 from ..study.schema import StudyRecord
 from .context import Session
 from .learning import first_edited
@@ -64,11 +61,6 @@ def _unfit(session: Session, engine: LocalEngine) -> str | None:
 
 
 def _fault(session: Session, engine: LocalEngine) -> str | None:
-    if all(each.device == META for each in engine.loaded.model.parameters()):
-        # The weights are in other processes, whose first step raises an error where no gradient passes.
-        return None
-    first = first_edited(engine)
     tokens = [engine.chat.tokens(prompt) for prompt in session.prompts.bad.prompts[:ROWS]]
     rows = [Row(tuple(each[:-ANSWER]), tuple(each[-ANSWER:])) for each in tokens if len(each) > ANSWER]
-    forward = answer_forward(engine, first)
-    return gradient_fault(forward, layout_of(engine.sites, {}, first), engine.loaded.d_model, rows)
+    return fault_of_gradients(engine, first_edited(engine), rows)

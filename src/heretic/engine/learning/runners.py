@@ -1,9 +1,13 @@
 """The runner of learning steps for an engine's model."""
 
+from collections.abc import Sequence
 from functools import singledispatch
 
+from ...ablation.methods.learned.layout import layout_of
 from ..local import LocalEngine
 from .forward import AnswerForward
+from .gradient_fault import gradient_fault
+from .rows import Row
 from .step import MOST_POSITIONS, StepRunner
 
 LARGE = 1_000_000_000
@@ -26,3 +30,10 @@ def answer_forward(engine: LocalEngine, first_layer: int) -> AnswerForward:
     on_cpu = loaded.device.type == "cpu"
     pad = engine.chat.tokenizer.pad_token_id
     return AnswerForward(loaded, engine.forward, pad, first_layer, checkpoints=large or not on_cpu)
+
+
+@singledispatch
+def fault_of_gradients(engine: LocalEngine, first_layer: int, rows: Sequence[Row]) -> str | None:
+    """Why no edits from `first_layer` on can be learned of the engine's model, or None."""
+    forward = answer_forward(engine, first_layer)
+    return gradient_fault(forward, layout_of(engine.sites, {}, first_layer), engine.loaded.d_model, rows)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from ...ablation.directions import Directions
 from ...ablation.edit import ModelEdit
 from ...ablation.weight_stats import WeightStats
+from ...engine.learning import runners
+from ...engine.learning.rows import Row
 from ...engine.local import LocalEngine
 from ...engine.protocol import Engine, IsSettled, Progress, Response
 from ...engine.site_outputs import site_outputs
@@ -70,6 +73,13 @@ def divergences_from_itself(
     engine: LocalEngine, prompts: Sequence[Prompt], responses: Sequence[Response], *, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     return null_divergences(engine, prompts, responses)
+
+
+def fault_of_gradients(
+    engine: LocalEngine, first_layer: int, rows: Sequence[Row], *, progress: Progress
+) -> str | None:
+    with torch.inference_mode(False):
+        return runners.fault_of_gradients(engine, first_layer, rows)
 
 
 def heldout(

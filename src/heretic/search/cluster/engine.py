@@ -11,7 +11,8 @@ from ...ablation.edit import ModelEdit
 from ...ablation.methods.measurements import N_ANSWER
 from ...ablation.sites import Site
 from ...ablation.weight_stats import WeightStats
-from ...engine.learning.runners import step_runner
+from ...engine.learning.rows import Row
+from ...engine.learning.runners import fault_of_gradients, step_runner
 from ...engine.learning.step import StepRunner
 from ...engine.local import LocalEngine
 from ...engine.prefill import split_prompts
@@ -121,6 +122,11 @@ class RemoteEngine(LocalEngine):
         [found] = self._map("the baseline again", calls.divergences_from_itself, arguments, _ignored)
         return found[0], found[1]
 
+    def fault_of_gradients(self, first_layer: int, rows: Sequence[Row]) -> str | None:
+        """Compares gradients with finite differences on one actor."""
+        [fault] = self._map("gradients", calls.fault_of_gradients, [(first_layer, list(rows))], _ignored)
+        return None if fault is None else str(fault)
+
     def task(self, title: str, work: Callable[..., Any], *arguments: Any) -> Task:
         """A task that runs `work` on an actor's engine, with this one's prefix and batch size."""
         return Task("run", (work, self.chat.response_prefix, self.batch_size, *arguments), title)
@@ -154,6 +160,11 @@ def _(engine: RemoteEngine, first_layer: int) -> StepRunner:
     from .learning import RemoteStepRunner
 
     return RemoteStepRunner(engine, first_layer)
+
+
+@fault_of_gradients.register
+def _(engine: RemoteEngine, first_layer: int, rows: Sequence[Row]) -> str | None:
+    return engine.fault_of_gradients(first_layer, rows)
 
 
 def _chosen(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
