@@ -19,6 +19,10 @@ class ModelError(UserError):
     """A model can't be loaded, has no chat template, or has weights that write to the stream and were not found."""
 
 
+class NoMemoryError(ModelError):
+    """Not even one row of one candidate fits the memory."""
+
+
 class NoGradientError(ModelError):
     """Edits of a model can't be learned; `reason` is the part of the sentence that says why."""
 
@@ -27,6 +31,10 @@ class NoGradientError(ModelError):
             f'Expected a model in which gradients reach the edits, but {reason}. Use method = "kernel" or "oblique".'
         )
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type["NoGradientError"], tuple[str]]:
+        """Pickled by its reason: an actor's error is raised in the driver."""
+        return type(self), (self.reason,)
 
 
 class StudyError(UserError):

@@ -122,7 +122,7 @@ class SimulatedSystem:
         value = self._answer(actor, arguments)
         if actor.dead:
             raise ActorLost("its process was killed")
-        return Answer(value, rows=3)
+        return value if isinstance(value, Answer) else Answer(value, rows=3)
 
     def end(self, actor: SimulatedActor) -> None:
         actor.dead = True

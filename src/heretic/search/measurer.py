@@ -10,7 +10,7 @@ from typing import Protocol
 from ..ablation.edit import ModelEdit
 from ..ablation.parameters import AblationParameters
 from ..engine.protocol import Progress, out_of_memory
-from ..errors import CandidateError, ModelError
+from ..errors import CandidateError, NoMemoryError
 from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Known, Limit
 from ..evaluation.pruning.preview import Preview
 from ..evaluation.pruning.statistics import PruningStatistics
@@ -102,7 +102,7 @@ class InProcessMeasurer:
         rows of a forward pass. Each outcome is logged with the seconds that its forwards took.
 
         Raises:
-            ModelError: not even one row of one candidate fits.
+            NoMemoryError: not even one row of one candidate fits.
         """
         results: list[EvaluationResult] = []
         left = list(jobs)
@@ -132,7 +132,7 @@ class InProcessMeasurer:
             # Those of recorded steps have room for all candidates.
             self._evaluator.engine.free_buffers()
         elif not self._evaluator.engine.halve_batch_size():
-            raise ModelError("A candidate needs more memory than there is, even row by row. Set quantization.")
+            raise NoMemoryError("A candidate needs more memory than there is, even row by row. Set quantization.")
 
     def _measure(
         self, jobs: Sequence[EvaluationRequest], first: EvaluationRequest, progress: Progress

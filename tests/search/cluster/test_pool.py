@@ -7,6 +7,7 @@ import pytest
 from heretic.engine.protocol import no_progress
 from heretic.errors import ClusterError, ModelError
 from heretic.search.cluster.pool import ActorPool
+from heretic.search.cluster.system import Answer
 from heretic.search.cluster.tasks import Task, TaskOutcome
 from tests.support.recorders import Recorder
 from tests.support.simulated_actors import SimulatedActor, SimulatedSystem
@@ -90,8 +91,42 @@ def test_a_task_that_kills_every_actor_is_lost_and_no_other() -> None:
     pool, _ = opened(SimulatedSystem({"a": 3}, answer=answer))
     found = everything(pool, 12)
     assert {number for number, each in found.items() if each.lost} == {4}
-    with pytest.raises(ClusterError, match="3 actors died of it"):
+    with pytest.raises(ClusterError, match="3 actors ended during it"):
         pool.map([Task("run", (4,), "residuals")], no_progress)
+
+
+def test_an_actor_without_memory_is_replaced_and_its_task_goes_to_another() -> None:
+    def answer(actor: SimulatedActor, arguments: Any) -> Any:
+        return Answer(None, lacked="no memory") if actor.number == 0 else arguments[0]
+
+    pool, reporter = opened(SimulatedSystem({"a": 2}, answer=answer, seconds=lambda *_: 2.0))
+    found = everything(pool, 12)
+    assert not any(each.lost for each in found.values())
+    assert pool.size == 2
+    [line] = [each for each in reporter.warnings if "Actor 1 on a is gone (no memory)." in each]
+    assert "goes to another" in line
+
+
+def test_a_node_whose_actors_lack_memory_is_not_used() -> None:
+    def answer(actor: SimulatedActor, arguments: Any) -> Any:
+        return Answer(None, lacked="no memory") if actor.node == "small" else arguments[0]
+
+    system = SimulatedSystem({"large": 1, "small": 1}, answer=answer, seconds=lambda *_: 2.0)
+    pool, reporter = opened(system)
+    found = everything(pool, 12)
+    assert not any(each.lost for each in found.values())
+    assert {each.node for each in system.actors} == {"large"}
+    [line] = [each for each in reporter.warnings if "small is not used" in each]
+    assert "3 in a row failed" in line
+
+
+def test_a_note_that_every_actor_makes_is_shown_once() -> None:
+    def answer(actor: SimulatedActor, arguments: Any) -> Any:
+        return Answer(arguments[0], notes=("halved",))
+
+    pool, reporter = opened(SimulatedSystem({"a": 3}, answer=answer))
+    everything(pool, 12)
+    assert [each for each in reporter.said if "halved" in each] == ["halved (Actor 1 on a)"]
 
 
 def test_with_the_last_actor_gone_the_search_ends_with_what_to_do() -> None:
@@ -177,7 +212,7 @@ def test_actors_that_die_while_they_load_the_model_end_the_run() -> None:
             actor.dead = True
             return actor
 
-    with pytest.raises(ModelError, match="3 in a row died of it"):
+    with pytest.raises(ModelError, match="3 in a row failed"):
         opened(Dying({"a": 1}))
 
 

@@ -20,8 +20,13 @@ from ..process_pool import AHEAD, workers
 from . import calls
 from .engine import RemoteEngine
 from .pool import ActorPool
-from .tasks import Task, TaskOutcome
+from .tasks import MOST_LOSSES, Task, TaskOutcome
 from .worker import StudyState
+
+
+MOST_LOSSES_TOGETHER = 2
+"""Actors that may die during a group of candidates, before these are measured one by one: one of the group may be the
+reason, or their number."""
 
 
 def chosen_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
@@ -102,22 +107,32 @@ class ActorMeasurer:
         # Nothing more is requested before one of these is reported.
         self._send()
         results: list[EvaluationResult] = []
-        for outcome in self._pool.outcomes(progress):
-            results += self._results(outcome)
+        while not results:
+            for outcome in self._pool.outcomes(progress):
+                results += self._results(outcome)
         return results
 
     def _send(self) -> None:
         group, self._group = self._group, []
         if group:
-            digests = {digest for each in group for digest in each.parameters.digests}
-            tensors = {digest: dict(self._store[digest]) for digest in sorted(digests)}
-            self._pool.submit(Task("measure", (group, self._batch_size, tensors), _title(group)))
+            self._submit(group)
+
+    def _submit(self, group: Sequence[EvaluationRequest]) -> None:
+        digests = {digest for each in group for digest in each.parameters.digests}
+        tensors = {digest: dict(self._store[digest]) for digest in sorted(digests)}
+        most_losses = MOST_LOSSES if len(group) == 1 else MOST_LOSSES_TOGETHER
+        self._pool.submit(Task("measure", (group, self._batch_size, tensors), _title(group), most_losses))
 
     def _results(self, outcome: TaskOutcome) -> list[EvaluationResult]:
         requests: Sequence[EvaluationRequest] = outcome.task.arguments[0]
         if outcome.lost is not None:
-            error = CandidateError(f"every actor that measured it died ({outcome.lost})")
-            return [(request, error) for request in requests]
+            if len(requests) == 1:
+                return [(requests[0], CandidateError(f"every actor that measured it died ({outcome.lost})"))]
+            first = requests[0]
+            for request in requests:
+                # With the limits of the first, which a group has in common: the study stays the same.
+                self._submit([replace(request, limit=first.limit, statistics=first.statistics)])
+            return []
         for request in requests:
             if not request.preview:
                 self._measured_by[request.number] = outcome.actor

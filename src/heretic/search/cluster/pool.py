@@ -8,7 +8,7 @@ from ...engine.protocol import Progress, no_progress
 from ...errors import ClusterError, ModelError
 from ...events import Reporter, WorkerState
 from .system import ActorFacts, ActorLost, ActorSystem, Answer, Refused, Status
-from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, every_actor_died, nobody_left, slow_task
+from .tasks import MOST_LOSSES, Actor, Task, TaskOutcome, every_actor_died, loss_of, nobody_left, slow_task, unusable
 
 POLL = 1.0
 """Seconds between polls of the nodes and of the actors' status."""
@@ -43,7 +43,8 @@ class ActorPool:
         self._edition = self._count = 0
         self._banned: dict[str, str] = {}
         self._durations: deque[float] = deque(maxlen=64)
-        self._failed_starts: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._said: set[str] = set()
         self._looked = self._alive = self._system.now()
         self._reason = ""
         self.facts: ActorFacts | None = None
@@ -166,7 +167,6 @@ class ActorPool:
             self._refuse(actor, reason)
             return
         actor.ready, actor.doing, actor.host = True, "idle", facts.host
-        self._failed_starts.pop(actor.node, None)
         if self.facts is None:
             self.facts = facts
             self._known = self._profile_of(facts)
@@ -183,11 +183,18 @@ class ActorPool:
             self._hand_out()
 
     def _settle(self, actor: Actor, answer: Answer, progress: Progress) -> None:
+        for note in answer.notes:
+            # Once, though every actor may meet the same.
+            if note not in self._said:
+                self._said.add(note)
+                self._reporter.say(f"{note} (Actor {actor.name})")
+        if answer.lacked is not None:
+            self._lose(actor, answer.lacked, failed=True)
+            return
         task, actor.task, actor.doing = actor.task, None, "idle"
         assert task is not None
         task.running -= 1
-        for note in answer.notes:
-            self._reporter.say(note)
+        self._failures.pop(actor.node, None)
         if not task.done and not answer.cancelled:
             progress(max(0, answer.rows - actor.rows))
             actor.finished += 1
@@ -251,34 +258,27 @@ class ActorPool:
             if self._known is not None or len(self._actors) == 1:
                 self._call(actor, "open", self._known)
 
-    def _lose(self, actor: Actor, reason: str) -> None:
-        """Removes a dead actor, and puts its task at the head of the queue."""
+    def _lose(self, actor: Actor, reason: str, failed: bool = False) -> None:
+        """Removes an actor that died, or that `failed` for lack of memory; its task goes to the head of the queue."""
         if actor not in self._actors:
             return
         self._reason = reason
         self._remove(actor)
         task = actor.task
-        if not actor.ready:
-            self._failed_starts[actor.node] += 1
-            if self._failed_starts[actor.node] >= MOST_LOSSES:
-                self._refuse_node(
-                    actor,
-                    f"Expected actors that load the model, but {MOST_LOSSES} in a row died of it (the last, on "
-                    f"{actor.host}: {reason}). It may need more memory: lower max_actors, or set quantization.",
-                )
-        self._reporter.warn(
-            f"Actor {actor.name} is gone ({reason})."
-            + ("" if task is None else f" Its task ({task.title}) goes to another.")
-        )
         if task is not None:
             task.running -= 1
             task.losses += 1
-            if task.done or task.running:
-                return
-            if task.losses >= MOST_LOSSES:
-                self._finish(TaskOutcome(task, None, actor.name, lost=reason))
-            else:
-                self._queue.appendleft(task)
+        self._reporter.warn(loss_of(actor, reason))
+        if failed or not actor.ready:
+            self._failures[actor.node] += 1
+            if self._failures[actor.node] >= MOST_LOSSES:
+                self._refuse_node(actor, unusable(actor, reason))
+        if task is None or task.done or task.running:
+            return
+        if task.losses >= task.most_losses:
+            self._finish(TaskOutcome(task, None, actor.name, lost=reason))
+        else:
+            self._queue.appendleft(task)
 
     def _refuse(self, actor: Actor, reason: str) -> None:
         """Removes an actor that can't be used, and bans its node."""

@@ -15,7 +15,7 @@ import psutil
 
 from ... import __version__
 from ...config import ClusterSettings
-from ...errors import ClusterError
+from ...errors import ClusterError, UserError
 from ...installing import install_command
 from .checkpoint_files import ReadPiece
 from .system import ActorLost, Refused
@@ -92,8 +92,10 @@ class RaySystem:
         try:
             found = self._ray.get(call)
             return Refused(found[REFUSED]) if isinstance(found, dict) else found
-        except errors.RayTaskError:
-            # A bug in the actor keeps its traceback.
+        except errors.RayTaskError as error:
+            # A bug in the actor keeps its traceback; what a user can mend is one paragraph there as here.
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
             raise
         except errors.RayError as error:
             raise ActorLost(_reason(error)) from error

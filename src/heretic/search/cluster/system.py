@@ -75,12 +75,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a task; None if it was cancelled. `rows` is its total progress, `notes` its messages."""
+    """The result of a task; None if it was cancelled. `rows` is its total progress, `notes` its messages. `lacked` says
+    that not even one row fits this actor's memory."""
 
     value: Any
     rows: int = 0
     notes: tuple[str, ...] = ()
     cancelled: bool = False
+    lacked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

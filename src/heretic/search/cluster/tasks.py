@@ -16,11 +16,12 @@ FEWEST_FOR_SLOW = 0.5
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A call that any actor may answer. `losses` counts the actors that died during it."""
+    """A call that any actor may answer. `losses` counts the actors that died during it; after `most_losses` it is lost."""
 
     method: str
     arguments: tuple[Any, ...]
     title: str
+    most_losses: int = MOST_LOSSES
     losses: int = 0
     running: int = 0
     done: bool = False
@@ -68,9 +69,26 @@ def slow_task(actors: Sequence[Actor], durations: Sequence[float], now: float) -
     return min(slow, key=lambda task: task.begun, default=None)
 
 
+def loss_of(actor: Actor, reason: str) -> str:
+    """A line that reports an actor's end, and what becomes of its task."""
+    line, task = f"Actor {actor.name} is gone ({reason}).", actor.task
+    if task is None or task.done:
+        return line
+    if task.losses < task.most_losses or task.running:
+        return f"{line} Its task ({task.title}) goes to another."
+    return f"{line} It was the last of {task.losses} that ended during {task.title}."
+
+
+def unusable(actor: Actor, reason: str) -> str:
+    return (
+        f"Expected actors that load the model and measure with it, but {MOST_LOSSES} in a row failed (the last, on "
+        f"{actor.host}: {reason}). They may need more memory: lower max_actors, or set quantization."
+    )
+
+
 def every_actor_died(outcome: TaskOutcome) -> str:
     return (
-        f"Expected an answer to {outcome.task.title!r}, but {MOST_LOSSES} actors died of it (the last: "
+        f"Expected an answer to {outcome.task.title!r}, but {outcome.task.losses} actors ended during it (the last: "
         f"{outcome.lost}). Give actors more memory, or lower batch_size."
     )
 

@@ -17,7 +17,7 @@ from ...engine.batch_size import MAX_CANDIDATES
 from ...engine.generation_rules import GenerationRules
 from ...engine.local import LocalEngine
 from ...engine.protocol import Progress, RuntimeProfile, out_of_memory
-from ...errors import ModelError, UserError
+from ...errors import NoMemoryError, UserError
 from ...model.accelerator import device_name, limit_memory
 from ...model.chat.format import ChatFormat
 from ...model.sharding import agreed, ranks
@@ -152,6 +152,8 @@ class ModelWorker:
             value = getattr(self, f"_{method}")(progress, *arguments)
         except Cancelled:
             return Answer(None, self._rows, cancelled=True)
+        except NoMemoryError as error:
+            return Answer(None, self._rows, self._notes.take(), lacked=str(error))
         finally:
             self._doing = "idle"
         return Answer(value, self._rows, self._notes.take())
@@ -191,7 +193,7 @@ class ModelWorker:
                 if not out_of_memory(error):
                     raise
             if not engine.halve_batch_size():
-                raise ModelError("A prompt needs more memory than there is, even row by row. Set quantization.")
+                raise NoMemoryError("A prompt needs more memory than there is, even row by row. Set quantization.")
 
     def _use_batch_size(self, batch_size: int) -> None:
         """The driver's batch size, unless this actor ran out of memory with it before."""
