@@ -51,8 +51,8 @@ def join_shared(
         )
     if method == "learned":
         raise ConfigError(
-            "Expected method kernel or oblique with storage, got learned: each of its candidates is learned from the "
-            "one before, by one run. Leave storage out."
+            "Expected method kernel or oblique with storage, got learned: each step of a path follows from the one "
+            "before, so other runs would wait. Leave storage out; with --ray all machines of a cluster share the steps."
         )
     shared = SharedStorage(storage, path.stem.removesuffix(COPY))
     shared.join(reporter.say)

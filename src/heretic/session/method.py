@@ -48,8 +48,8 @@ def _with_method(session: Session, method: str, no_gradient: str | None = None) 
 def _unfit(session: Session, engine: LocalEngine) -> str | None:
     """Why edits are not learned unless the user asks for them, or None."""
     settings = session.settings
-    if settings.storage is not None or engine.loaded.device == META:
-        return "several processes measure candidates, and points of a learned path follow from each other"
+    if settings.storage is not None:
+        return "several runs share the study, and each step of a learned path follows from the one before"
     prompts = session.prompts.bad.prompts[:ASKED]
     with session.reporter.step("The model's own answers to some bad prompts", len(prompts)) as progress:
         [answers] = engine.generate(prompts, [{}], LearningSettings().answer_tokens, None, progress)

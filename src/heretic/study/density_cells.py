@@ -27,7 +27,7 @@ class DensityCells:
         """From Optuna's densities of the parameter `name`, which is a choice or a number without steps."""
         edges, log = None, False
         if isinstance(distribution, CategoricalDistribution):
-            points = np.arange(len(distribution.choices))
+            points = np.arange(len(distribution.choices), dtype=float)
         else:
             log = distribution.log
             low, high = ((math.log(each) if log else each) for each in (distribution.low, distribution.high))
