@@ -1,8 +1,9 @@
-"""Whether the sampler's shortcut beyond a thousand trials costs quality: `python benchmarks/many_trials.py [--seeds 0 1]
-[--trials 3000] [--arms all some random]`.
+"""Whether the sampler's shortcut beyond a thousand trials costs quality.
 
-Each seed searches a space of 2 components and 30 layers with an analytic pair of objectives. They have the shape of the
-kernel method's: refusals fall along a sigmoid of what the kernels remove at the layers that decide, in whole prompts; KL
+`python benchmarks/many_trials.py [--seeds 0 1] [--trials 3000] [--arms all some random]`
+
+Each seed searches a space of 2 components and 30 layers with an analytic pair of objectives, which have the shape of
+the kernel method's: refusals fall along a sigmoid of what the kernels remove at the layers that decide, in whole prompts; KL
 grows with the square of all that they change, more at late layers; both depend on the layer of the direction.
 
 - all: Optuna's TPE, which fits its densities to all trials;
@@ -20,8 +21,8 @@ from collections import deque
 from typing import Any
 
 import optuna
-from common import hypervolume
 
+from common import hypervolume
 from heretic.ablation.methods.kernel.parameters import KernelParameters
 from heretic.ablation.methods.kernel.space import KernelSpace
 from heretic.ablation.parameters import AblationParameters
@@ -98,7 +99,9 @@ def main() -> None:
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     columns = [count for count in AT if count <= chosen.trials]
-    print("| trials fitted | seed | " + " | ".join(f"{count} trials" for count in columns) + " | ask, median and mean |")
+    print(
+        "| trials fitted | seed | " + " | ".join(f"{count} trials" for count in columns) + " | ask, median and mean |"
+    )
     print("| --- | --- | " + "--- | " * (len(columns) + 1))
     for seed in chosen.seeds:
         for arm in chosen.arms:

@@ -14,8 +14,8 @@ CELLS = 200
 
 @dataclass(frozen=True, slots=True)
 class DensityCells:
-    """The probability that a good trial lies in the cells up to each one, and by cell the logarithm of the ratio of both
-    densities. Cells of numbers have `edges`, those of choices none."""
+    """The probability that a good trial lies in the cells up to each one, and the logarithm of the ratio of both
+    densities in each. Cells of numbers have `edges`, those of choices none."""
 
     cumulative: np.ndarray
     ratios: np.ndarray

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heretic.ablation.methods.learned.parameters import LearnedParameters
+from heretic.config.changes import changed
 from heretic.engine.learning import runners
 from heretic.engine.learning.path import LearningSettings
 from heretic.engine.local import LocalEngine
@@ -15,6 +16,7 @@ from heretic.search.cluster import learning
 from heretic.session.context import LoadedStudy, Session
 from heretic.session.directions import fit_tensors
 from heretic.session.engine import open_engine
+from heretic.session.gradients import settle_method
 from heretic.session.learning import LearnedPaths
 from tests.support.inline_actors import engine_on_actors, planted_session
 
@@ -35,6 +37,17 @@ def learned(session: Session, engine: LocalEngine, directory: Path) -> list[Lear
     points = [paths.next_point() for _ in SHORT.lambdas]
     paths.keep()
     return points
+
+
+def test_edits_are_learned_by_default_where_an_actor_finds_the_gradients_right(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = engine_on_actors(session, 2)
+    auto = replace(session, settings=changed(session.settings, {"method": "auto"}))
+    assert settle_method(auto, engine, None).settings.method == "learned"
+    monkeypatch.setattr(runners, "gradient_fault", lambda *_: "they are zero")
+    settled = settle_method(auto, engine, None)
+    assert (settled.settings.method, settled.no_gradient) == ("kernel", "they are zero")
 
 
 @pytest.mark.parametrize("count", [1, 3])

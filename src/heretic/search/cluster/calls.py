@@ -75,9 +75,7 @@ def divergences_from_itself(
     return null_divergences(engine, prompts, responses)
 
 
-def fault_of_gradients(
-    engine: LocalEngine, first_layer: int, rows: Sequence[Row], *, progress: Progress
-) -> str | None:
+def fault_of_gradients(engine: LocalEngine, first_layer: int, rows: Sequence[Row], *, progress: Progress) -> str | None:
     with torch.inference_mode(False):
         return runners.fault_of_gradients(engine, first_layer, rows)
 

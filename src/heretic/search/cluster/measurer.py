@@ -23,7 +23,6 @@ from .pool import ActorPool
 from .tasks import MOST_LOSSES, Task, TaskOutcome
 from .worker import StudyState
 
-
 MOST_LOSSES_TOGETHER = 2
 """Actors that may die during a group of candidates, before these are measured one by one: one of the group may be the
 reason, or their number."""

@@ -16,7 +16,8 @@ FEWEST_FOR_SLOW = 0.5
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A call that any actor may answer. `losses` counts the actors that died during it; after `most_losses` it is lost."""
+    """A call that any actor may answer. `losses` counts the actors that died during it; with `most_losses` it is
+    lost."""
 
     method: str
     arguments: tuple[Any, ...]
