@@ -1,7 +1,8 @@
-"""What a cluster costs: `python benchmarks/cluster.py [--parts speed-up driver same start] [--trials N] [--actors N]`.
+"""What a cluster costs: `python benchmarks/cluster.py [--parts speed-up model driver same start] [--trials N]`.
 
 - speed-up: a local Ray of 1, 2 and 4 actors whose trials sleep for a known time, which measures the scheduling alone;
   then trials of no time, for the overhead of one, and the bytes that a request and its result take.
+- model: trials a minute of SmolLM2-135M-Instruct by one and by two actors of one thread each.
 - driver: simulated actors on a clock of their own (trials of 1 to 30 s, drawn uniformly), real ask and tell; medians by
   the number of trials, and the memory of the process.
 - same: one study by this process, one actor, four actors and actors on two nodes, and whether its trials are the same.
@@ -53,6 +54,9 @@ from heretic.study.study import Study
 
 SLEEP, SLEEPING, EMPTY = 0.25, 80, 400
 """Seconds of a sleeping trial, and trials of the two kinds: enough for a steady rate within half a minute."""
+PARTS = ("speed-up", "model", "driver", "same", "start")
+FIRST = 4
+"""Trials of a model that are not counted."""
 
 
 def speed_up() -> None:
@@ -76,6 +80,28 @@ def speed_up() -> None:
                 f"{seconds[1] / seconds[count]:.2f}; overhead of a trial {overhead:.1f} ms"
             )
             pool.close()
+
+
+def model(trials: int = 16, length: int = 12) -> None:
+    """The rate after the first trials, which wait for the second actor; each trial is measured whole."""
+    from common import search_flags, write_inputs
+
+    rates: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        loaded = write_inputs(place)
+        for count in (1, 2):
+            command = search_flags(loaded, place, place / str(count), "bfloat16", trials)
+            command += ["--ray", "--max-actors", str(count), "--threads-per-model", "1", "--open-candidates", "8"]
+            command += ["--no-prune-dominated", "--candidates-per-forward", "1", "--max-response-length", str(length)]
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                assert main_of_heretic(command) == 0
+            [journal] = (place / str(count)).glob("*.jsonl")
+            found = RecordedStudy(journal).optuna.get_trials()
+            ends = sorted(each.datetime_complete for each in found if each.datetime_complete is not None)
+            rates[count] = 60 * (len(ends) - 1 - FIRST) / (ends[-1] - ends[FIRST]).total_seconds()
+            by = len({each.user_attrs.get("measured by") for each in found})
+            print(f"{by} actors: {rates[count]:.1f} trials a minute, {rates[count] / rates[1]:.2f} of one", flush=True)
 
 
 def bytes_of_a_trial() -> None:
@@ -217,8 +243,8 @@ def main() -> None:
     parser.add_argument(
         "--parts",
         nargs="+",
-        default=["speed-up", "driver", "same", "start"],
-        choices=["speed-up", "driver", "same", "start"],
+        default=PARTS,
+        choices=PARTS,
     )
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--actors", type=int, default=1_000)
@@ -227,6 +253,8 @@ def main() -> None:
     if "speed-up" in chosen.parts:
         speed_up()
         bytes_of_a_trial()
+    if "model" in chosen.parts:
+        model()
     if "driver" in chosen.parts:
         for sampler in chosen.samplers:
             driver(chosen.trials, chosen.actors, sampler)

@@ -3,8 +3,9 @@
 `python benchmarks/many_trials.py [--seeds 0 1] [--trials 3000] [--arms all some random]`
 
 Each seed searches a space of 2 components and 30 layers with an analytic pair of objectives, which have the shape of
-the kernel method's: refusals fall along a sigmoid of what the kernels remove at the layers that decide, in whole prompts; KL
-grows with the square of all that they change, more at late layers; both depend on the layer of the direction.
+the kernel method's: refusals fall along a sigmoid of what the kernels remove at the layers that decide, in whole
+prompts; KL grows with the square of all that they change, more at late layers; both depend on the layer of the
+direction.
 
 - all: Optuna's TPE, which fits its densities to all trials;
 - some: the same up to 1,000 trials, then densities of some of them (`study/many_trials.py`);

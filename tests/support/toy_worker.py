@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from heretic.errors import NoGradientError
 from heretic.search.cluster.system import ActorFacts, Answer, Status
 
 
@@ -24,6 +25,8 @@ class ToyWorker:
     def perform(self, task: int, method: str, title: str, argument: Any, seconds: float = 0.0) -> Answer:
         if argument == "bug":
             raise KeyError("a bug")
+        if argument == "no gradient":
+            raise NoGradientError("it is zero")
         wait_to_be_killed(seconds)
         return Answer((os.getpid(), self.state, argument), rows=1)
 

@@ -15,7 +15,7 @@ import pytest
 from heretic.cli import main
 from heretic.config import Settings
 from heretic.engine.protocol import no_progress
-from heretic.errors import ClusterError
+from heretic.errors import ClusterError, NoGradientError
 from heretic.search.cluster.checkpoint_files import read_piece
 from heretic.search.cluster.pool import ActorPool
 from heretic.search.cluster.ray_system import ActorNeeds, RaySystem, file_reader, places, ray_cluster
@@ -73,6 +73,12 @@ def test_actors_that_are_killed_at_random_moments_lose_no_task(pool: ActorPool) 
 def test_a_bug_keeps_its_traceback(pool: ActorPool) -> None:
     with pytest.raises(Exception, match="KeyError: 'a bug'"):
         pool.map([Task("perform", ("bug",), "trial 0")], no_progress)
+
+
+def test_an_error_that_a_user_can_mend_is_the_same_in_the_driver(pool: ActorPool) -> None:
+    with pytest.raises(NoGradientError) as raised:
+        pool.map([Task("perform", ("no gradient",), "a step")], no_progress)
+    assert raised.value.reason == "it is zero"
 
 
 def test_a_study_by_actors_on_two_nodes_that_are_killed_is_that_of_this_process(
