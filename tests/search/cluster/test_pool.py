@@ -126,7 +126,7 @@ def test_a_note_that_every_actor_makes_is_shown_once() -> None:
 
     pool, reporter = opened(SimulatedSystem({"a": 3}, answer=answer))
     everything(pool, 12)
-    assert [each for each in reporter.said if "halved" in each] == ["halved (Actor 1 on a)"]
+    assert [each for each in reporter.lines if "halved" in each] == ["halved (Actor 1 on a)"]
 
 
 def test_with_the_last_actor_gone_the_search_ends_with_what_to_do() -> None:

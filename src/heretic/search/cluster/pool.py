@@ -267,7 +267,8 @@ class ActorPool:
         task = actor.task
         if task is not None:
             task.running -= 1
-            task.losses += 1
+            # Lack of memory is the node's: every task needs as much for its smallest part.
+            task.losses += not failed
         self._reporter.warn(loss_of(actor, reason))
         if failed or not actor.ready:
             self._failures[actor.node] += 1
