@@ -16,8 +16,8 @@ from heretic.search.cluster import learning
 from heretic.session.context import LoadedStudy, Session
 from heretic.session.directions import fit_tensors
 from heretic.session.engine import open_engine
-from heretic.session.gradients import settle_method
 from heretic.session.learning import LearnedPaths
+from heretic.session.method import settle_method
 from tests.support.inline_actors import engine_on_actors, planted_session
 
 SHORT = LearningSettings(lambdas=(1.0, 0.5), warm_up=0, first_steps=2, steps=1, scales=(), answer_tokens=4)
