@@ -77,7 +77,7 @@ class ManyTrialsTPE(TPESampler):
         if not self._many and trial.number >= MANY:
             counted = study._get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING), use_cache=True)
             finished = sum(each.state in FINISHED for each in counted)
-            self._many = len(counted) > MANY and finished >= max(OTHERS, self._n_startup_trials)
+            self._many = len(counted) > MANY and finished >= max(BEST, self._n_startup_trials)
         return self._many
 
     def _look_again(self, study: Any, trial: Any) -> None:
