@@ -47,6 +47,8 @@ def test_a_candidate_that_kills_its_actors_fails_alone() -> None:
     assert found == {number: f"metrics of {number}" for number in (0, 1, 2, 3, 4, 6, 7)}
     # Two actors that measured the group, three that measured it alone.
     assert sum("is gone" in line for line in reporter.warnings) == 5
+    assert sum("2 actors ended during its task (trials 4 to 7), which is divided" in s for s in reporter.warnings) == 1
+    assert sum("3 actors ended during its task (trial 5), which is lost" in line for line in reporter.warnings) == 1
 
 
 def test_a_group_that_is_too_large_for_every_actor_is_measured_one_by_one() -> None:

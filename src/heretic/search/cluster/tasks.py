@@ -16,8 +16,8 @@ FEWEST_FOR_SLOW = 0.5
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A call that any actor may answer. `losses` counts the actors that died during it; with `most_losses` it is
-    lost."""
+    """A call that any actor may answer. `losses` counts the actors that died during it; with `most_losses` it is lost,
+    or divided by who submitted it."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -77,7 +77,8 @@ def loss_of(actor: Actor, reason: str) -> str:
         return line
     if task.losses < task.most_losses or task.running:
         return f"{line} Its task ({task.title}) goes to another."
-    return f"{line} It was the last of {task.losses} that ended during {task.title}."
+    then = "divided" if task.most_losses < MOST_LOSSES else "lost"
+    return f"{line} {task.losses} actors ended during its task ({task.title}), which is {then}."
 
 
 def unusable(actor: Actor, reason: str) -> str:
