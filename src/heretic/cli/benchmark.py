@@ -4,7 +4,18 @@ import argparse
 import json
 import sys
 
-from .common import LOADING, add_json, add_study, given_study, make_reporter, positive, prepare, user_path, words_of
+from .common import (
+    LOADING,
+    add_json,
+    add_study,
+    given_study,
+    make_reporter,
+    positive,
+    prepare,
+    quick_imports,
+    user_path,
+    words_of,
+)
 from .parser import Parser
 
 
@@ -24,9 +35,10 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, check_tasks, run_benchmarks
-    from ..report.tables import show_benchmarks
-    from ..session.recorded import find_trials, load_study
+    with quick_imports():
+        from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, check_tasks, run_benchmarks
+        from ..report.tables import show_benchmarks
+        from ..session.recorded import find_trials, load_study
 
     check_harness()
     study = given_study(namespace)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import LOADING, add_study, given_study, prepare
+from .common import LOADING, add_study, given_study, prepare, quick_imports
 from .parser import Parser
 
 OPTIONS = ("system", "temperature", "top_p", "top_k", "tokens", "sampling_seed")
@@ -39,8 +39,9 @@ def run(namespace: argparse.Namespace) -> int:
     options = ChatOptions(**given)
     options.check()
     settings, reporter = prepare(namespace)
-    from ..commands.chat import chat
-    from ..session.recorded import find_trial, load_study
+    with quick_imports():
+        from ..commands.chat import chat
+        from ..session.recorded import find_trial, load_study
 
     def screen(partner: Partner, title: str) -> None:
         note = options.apply(partner)

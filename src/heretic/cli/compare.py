@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .common import LOADING, add_study, given_study, positive, prepare, words_of
+from .common import LOADING, add_study, given_study, positive, prepare, quick_imports, words_of
 from .parser import Parser
 
 
@@ -28,9 +28,10 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.compare import compare
-    from ..session.recorded import find_trials, load_study
-    from ..ui.compare import comparison_screen
+    with quick_imports():
+        from ..commands.compare import compare
+        from ..session.recorded import find_trials, load_study
+        from ..ui.compare import comparison_screen
 
     study = given_study(namespace)
     trials = find_trials(study, words_of(namespace.trials))

@@ -3,7 +3,7 @@
 import argparse
 
 from ..config import Settings, given_flags
-from .common import prepare
+from .common import prepare, quick_imports
 from .export_flags import check_export_flags
 from .parser import Parser
 
@@ -21,7 +21,8 @@ def build_parser() -> Parser:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    from ..commands.demo import demo_flags, run_demo
+    with quick_imports():
+        from ..commands.demo import demo_flags, run_demo
 
     settings, reporter = prepare(namespace, demo_flags())
     check_export_flags(given_flags(namespace), settings, settings.wanted)

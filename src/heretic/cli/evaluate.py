@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ChatTemplateSettings, EvaluationSettings, ModelSettings, PromptSettings
 from ..printable import printable
-from .common import ENGINE, MODEL_HELP, add_json, prepare, print_json
+from .common import ENGINE, MODEL_HELP, add_json, prepare, print_json, quick_imports
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace, model=namespace.name)
-    from ..commands.evaluate import evaluate_model
+    with quick_imports():
+        from ..commands.evaluate import evaluate_model
 
     return print_evaluation(evaluate_model(settings, namespace.name, namespace.against, reporter), namespace.json)
 

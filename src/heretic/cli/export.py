@@ -4,7 +4,7 @@ import argparse
 from typing import get_args
 
 from ..config import ExportName, ExportSettings, given_flags
-from .common import LOADING, add_study, given_study, prepare
+from .common import LOADING, add_study, given_study, prepare, quick_imports
 from .export_flags import check_export_flags
 from .parser import Parser
 
@@ -31,6 +31,7 @@ def build_parser() -> Parser:
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
     check_export_flags(given_flags(namespace), settings, settings.export or "merge")
-    from ..commands.export import export_trial
+    with quick_imports():
+        from ..commands.export import export_trial
 
     return export_trial(given_study(namespace), settings, reporter)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..config import ModelSettings
-from .common import MODEL_HELP, add_json, make_reporter, prepare, print_json
+from .common import MODEL_HELP, add_json, make_reporter, prepare, print_json, quick_imports
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace, model=namespace.name)
-    from ..commands.inspect import inspect_model
+    with quick_imports():
+        from ..commands.inspect import inspect_model
 
     inspection = inspect_model(settings, reporter)
     if namespace.json:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from .common import LOADING, add_study, given_study, prepare, user_path
+from .common import LOADING, add_study, given_study, prepare, quick_imports, user_path
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.report import load_and_measure, write_report
-    from ..session.recorded import open_session, recorded_prompts
+    with quick_imports():
+        from ..commands.report import load_and_measure, write_report
+        from ..session.recorded import open_session, recorded_prompts
 
     study = given_study(namespace)
 

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..config import ChatTemplateSettings, HeldoutSettings, ModelSettings, PromptSettings, given_flags
-from .common import ENGINE, make_reporter, prepare, print_json
+from .common import ENGINE, make_reporter, prepare, print_json, quick_imports
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def build_parser() -> Parser:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..commands.reproduce import ReproduceOptions, reproduce
+    with quick_imports():
+        from ..commands.reproduce import ReproduceOptions, reproduce
 
     options = ReproduceOptions(namespace.search, given_flags(namespace))
     return print_reproduction(reproduce(namespace.record, options, settings, reporter), namespace.json)

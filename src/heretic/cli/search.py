@@ -9,7 +9,7 @@ from .. import __version__
 from ..config import Benchmark, ExportSettings, Settings, given_flags
 from ..config.errors import nearest
 from ..errors import ConfigError
-from .common import MODEL_HELP, may_ask, prepare
+from .common import MODEL_HELP, may_ask, prepare, quick_imports
 from .export_flags import check_export_flags
 from .parser import STATUSES, Parser
 from .registry import VERBS
@@ -84,8 +84,9 @@ def run(namespace: argparse.Namespace) -> int:
     _check_name(namespace.name)
     settings, reporter = prepare(namespace, model=namespace.name)
     if settings.reproduce is not None:
-        from ..commands.reproduce import ReproduceOptions, reproduce
-        from .reproduce import print_reproduction
+        with quick_imports():
+            from ..commands.reproduce import ReproduceOptions, reproduce
+            from .reproduce import print_reproduction
 
         flags = given_flags(namespace)
         if settings.model is not None:
@@ -93,13 +94,15 @@ def run(namespace: argparse.Namespace) -> int:
         options = ReproduceOptions(False, flags)
         return print_reproduction(reproduce(settings.reproduce, options, settings, reporter), as_json=False)
     if settings.evaluate_model is not None:
-        from ..commands.evaluate import evaluate_model
-        from .evaluate import print_evaluation
+        with quick_imports():
+            from ..commands.evaluate import evaluate_model
+            from .evaluate import print_evaluation
 
         return print_evaluation(evaluate_model(settings, settings.evaluate_model, settings.model, reporter), False)
     asks = may_ask(settings, settings.resume)
     check_export_flags(given_flags(namespace), settings, settings.wanted, asks)
-    from ..commands.run import run as search
+    with quick_imports():
+        from ..commands.run import run as search
 
     chooser = _chooser(str(settings.model), settings, settings.resume, settings.benchmarks)
     return search(settings, chooser, reporter)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import LOADING, add_study, given_study, prepare
+from .common import LOADING, add_study, given_study, prepare, quick_imports
 from .parser import Parser
 
 LAST_PORT = 65535
@@ -28,8 +28,9 @@ def _port(text: str) -> int:
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
-    from ..web.serve import serve
-    from ..web.service import StudyService
+    with quick_imports():
+        from ..web.serve import serve
+        from ..web.service import StudyService
 
     service = StudyService(given_study(namespace).path, settings, reporter)
     serve(service, namespace.port, not namespace.no_browser, reporter)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .common import make_reporter, user_path
+from .common import make_reporter, quick_imports, user_path
 from .parser import Parser
 
 
@@ -16,7 +16,8 @@ def build_parser() -> Parser:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    from ..commands.upload import upload_directory
+    with quick_imports():
+        from ..commands.upload import upload_directory
 
     upload_directory(user_path(namespace.directory), namespace.repository, namespace.public, make_reporter(sys.stderr))
     return 0
