@@ -1,4 +1,5 @@
 """What many tests share: the planted model on disk, written once."""
+# ruff: noqa: E402
 
 import gc
 import os
