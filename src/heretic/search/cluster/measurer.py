@@ -24,8 +24,8 @@ from .tasks import MOST_LOSSES, Task, TaskOutcome
 from .worker import StudyState
 
 MOST_LOSSES_TOGETHER = 2
-"""Actors that may die during a group of candidates, before these are measured one by one: one of the group may be the
-reason, or their number."""
+"""Actors that may die during a group of candidates, before it is halved, and later groups with it: one of the group may
+be the reason, or their number."""
 
 
 def chosen_parallelism(loaded: LoadedStudy, vocab: int) -> Parallelism:
@@ -80,7 +80,7 @@ class ActorMeasurer:
         self._pool = pool
         self._store = {} if store is None else store
         self._batch_size = batch_size
-        self._candidates = candidates
+        self._candidates = self._together = candidates
         self._open_candidates = open_candidates
         self._group: list[EvaluationRequest] = []
         self._measured_by: dict[int, str] = {}
@@ -114,7 +114,15 @@ class ActorMeasurer:
     def _send(self) -> None:
         group, self._group = self._group, []
         if group:
-            self._submit(group)
+            self._submit_parts(group)
+
+    def _submit_parts(self, group: Sequence[EvaluationRequest]) -> None:
+        """In parts of as many as actors survive, with the limits of the group's first request, which all would have in
+        one part: so the study stays the same."""
+        first = group[0]
+        same = [replace(each, limit=first.limit, statistics=first.statistics) for each in group]
+        for start in range(0, len(same), self._together):
+            self._submit(same[start : start + self._together])
 
     def _submit(self, group: Sequence[EvaluationRequest]) -> None:
         digests = {digest for each in group for digest in each.parameters.digests}
@@ -127,10 +135,8 @@ class ActorMeasurer:
         if outcome.lost is not None:
             if len(requests) == 1:
                 return [(requests[0], CandidateError(f"every actor that measured it died ({outcome.lost})"))]
-            first = requests[0]
-            for request in requests:
-                # With the limits of the first, which a group has in common: the study stays the same.
-                self._submit([replace(request, limit=first.limit, statistics=first.statistics)])
+            self._together = min(self._together, len(requests) // 2)
+            self._submit_parts(requests)
             return []
         for request in requests:
             if not request.preview:
