@@ -236,6 +236,7 @@ def main() -> None:
         help="seconds, then no path and no measurement begins",
     )
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--harmless", type=int, help="over-refusal prompts at most")
     parser.add_argument("--beside", type=int, default=1)
     parser.add_argument("--rows", type=int, default=128, help="rows per forward when responses are generated")
     parser.add_argument("--length", type=int, default=100, help="tokens a response")
@@ -250,7 +251,8 @@ def main() -> None:
     for preset, own in of_preset(lines):
         if out.late:
             break
-        bench = Bench(engine, settings_of(arguments, preset), arguments.limit, arguments.rows, arguments.length)
+        limits = arguments.limit, arguments.harmless
+        bench = Bench(engine, settings_of(arguments, preset), limits, arguments.rows, arguments.length)
         print(f"{preset}: ready after {time.perf_counter() - begun:.1f} s", file=sys.stderr, flush=True)
         out.add({"preset": preset, "name": "baseline"}, bench.baseline())
         measure_kernels(bench, [line for line in own if "kernel" in line], out)

@@ -31,15 +31,19 @@ ANSWER = 64
 
 
 class Bench:
-    """A model with the prompts of one preset, and the baseline's responses."""
+    """A model with the prompts of one preset, and the baseline's responses. `limits` are those of all prompt sets, and
+    of the harmless ones."""
 
-    def __init__(self, engine: LocalEngine, settings: Settings, limit: int | None, rows: int, length: int) -> None:
+    def __init__(
+        self, engine: LocalEngine, settings: Settings, limits: tuple[int | None, int | None], rows: int, length: int
+    ) -> None:
         self.engine, self.chat, self.rows, self.length = engine, engine.chat, rows, length
         heldout = resolve_heldout_prompts(settings, settings)
         assert heldout is not None, "expected held-out prompts, found none"
         found = [*resolve_prompts(settings), *heldout]
-        sets = [() if source is None else load_prompts(source).prompts[:limit] for source in found]
+        sets = [() if source is None else load_prompts(source).prompts[: limits[0]] for source in found]
         self.good, self.bad, self.good_search, self.bad_search, self.good_report, self.bad_report, self.harmless = sets
+        self.harmless = self.harmless[: limits[1]]
         self.markers = MarkerClassifier(settings.refusal_markers)
         self.shown = behaviour_of(settings.refusal_markers, settings.refusal_openings)
         self.classifier = ResponseClassifier(settings.refusal_openings, settings.refusal_markers)
@@ -142,12 +146,14 @@ def _print_path(name: str, points: Sequence[Mapping[str, Any]], baseline: Mappin
         for count, kl in (("search", "search_kl"), ("report", "report_kl"), ("report_declined", "report_kl"))
     ]
     print(f"  {name}: {len(points)} points, hypervolume " + ", ".join(f"{volume:.4f}" for volume in volumes))
+    shown = None
     for level in LEVELS:
         reached = [point for point in front if point["search"] <= level]
-        if reached:
-            best = min(reached, key=lambda point: point["search_kl"])
-            which = f"{best.get('lam', '')} x {best.get('scale', 1.0)}"
-            print(f"    <= {level:2d}: {which:>12}  {_row(best)}", flush=True)
+        best = min(reached, key=lambda point: point["search_kl"], default=None)
+        if best is not None and best is not shown:
+            which = f"{best['lam']} x {best['scale']}" if "scale" in best else ""
+            print(f"    <= {level:2d}: {which:>10}  {_row(best)}", flush=True)
+        shown = best
 
 
 def _dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -1,11 +1,12 @@
 """Fronts of the methods next to each other: the demo's model, prompts and response length, one process.
 
     .venv/bin/python benchmarks/methods.py --trials 100 --methods kernel oblique learned
+    .venv/bin/python benchmarks/methods.py --configs examples/calls-itself-an-ai.toml
 
-For each method, preset and seed: the least KL divergence by number of refusals of 100, searched and held out, broken
-held-out responses, hypervolumes, and seconds of processor time, also relative to the first method of the same run. A
-learned path has its own number of trials. Studies are kept in --directory; a second call continues them, and then its
-seconds are only a part.
+For each method, preset or configuration file, and seed: the least KL divergence by number of refusals of 100, searched
+and held out, broken held-out responses, hypervolumes, and seconds of processor time, also relative to the first method
+of the same run. A learned path has its own number of trials. Studies are kept in --directory; a second call continues
+them, and then its seconds are only a part.
 
 Held-out columns have at most --heldout trials, which the search's own metrics chose. On SmolLM2 a method takes minutes
 to an hour on a CPU.
@@ -14,7 +15,8 @@ to an hour on a CPU.
 import argparse
 import os
 import resource
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +38,28 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--startup", type=int, default=60, help="random trials among them")
     parser.add_argument("--methods", nargs="+", default=["kernel", "oblique", "learned"])
-    parser.add_argument("--presets", nargs="+", default=["disclaimer"])
+    parser.add_argument("--presets", nargs="+", help="default: disclaimer")
+    parser.add_argument("--configs", nargs="+", type=Path, default=[], help="TOML files with prompts and markers")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--heldout", type=int, default=6)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--directory", type=Path, default=Path("methods"))
     arguments = parser.parse_args()
-    for preset in arguments.presets:
+    presets = arguments.presets or ([] if arguments.configs else ["disclaimer"])
+    behaviours = {preset: {"preset": preset, "system_prompt": "none"} for preset in presets}
+    behaviours |= {path.stem: tomllib.loads(path.read_text()) for path in arguments.configs}
+    for behaviour in behaviours:
         for seed in arguments.seeds:
             first = None
             for method in arguments.methods:
                 before = processor_time()
-                study = searched(arguments, method, preset, seed)
+                directory = arguments.directory / f"{behaviour}-{method}-{seed}"
+                study = searched(arguments, behaviours[behaviour] | {"method": method, "seed": seed}, directory)
                 seconds = processor_time() - before
                 first = first or seconds
-                print(f"{preset}, seed {seed}, {method}: {seconds:.0f} s, {seconds / first:.2f} of the first method's")
+                print(
+                    f"{behaviour}, seed {seed}, {method}: {seconds:.0f} s, {seconds / first:.2f} of the first method's"
+                )
                 show(study)
 
 
@@ -60,19 +69,17 @@ def processor_time() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def searched(arguments: argparse.Namespace, method: str, preset: str, seed: int) -> Any:
+def searched(arguments: argparse.Namespace, given: Mapping[str, Any], directory: Path) -> Any:
+    trials = {} if given["method"] == "learned" else {"n_trials": arguments.trials}
     return heretic.search(
         demo_model(),
-        preset=preset,
-        system_prompt="none",
         dtypes=[arguments.dtype],
-        method=method,
-        n_trials=arguments.trials,
         n_startup_trials=arguments.startup,
-        seed=seed,
         heldout_trials=arguments.heldout,
         n_workers=1,
-        study_checkpoint_dir=str(arguments.directory / f"{preset}-{method}-{seed}"),
+        study_checkpoint_dir=str(directory),
+        **given,
+        **trials,
     )
 
 

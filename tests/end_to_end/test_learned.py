@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from heretic.cli import main
+from heretic.config import Settings
 from heretic.engine.learning.path import LearningSettings
 from heretic.study.reader import RecordedStudy
 from tests.support.planted import PLANTED_LAYER, planted_model, planted_tokenizer
@@ -29,13 +30,14 @@ ONE_SITE = partial(
     direction_step=0.005,
     final=0.05,
     margin=3.0,
-    scales=(),
+    scalings=(),
 )
 SMALL_STEPS = partial(
     LearningSettings, lambdas=(30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25), first_steps=32, direction_step=0.03
 )
 
 METHOD = ["--method", "learned"]
+ONE_PATH = ["--n-trials", str(Settings.model_fields["n_trials"].default)]
 
 
 def study_of(directory: Path) -> Path:
@@ -65,10 +67,11 @@ def test_the_planted_direction_is_learned_removed_and_written(
     """A path with its front, exports that measure as searched, a report, a card, and a second measurement."""
     monkeypatch.setattr("heretic.session.learning.LearningSettings", ONE_SITE)
     model, output = str(planted_directory / "planted"), tmp_path / "edited"
-    flags = [*planted_flags, *METHOD, "--trial", "lowest-refusals", "--export", "merge", "--output", str(output)]
+    flags = [*planted_flags, *METHOD, *ONE_PATH, "--trial", "lowest-refusals", "--export", "merge"]
+    flags += ["--output", str(output)]
     assert main([model, *flags]) == 0
     journal = study_of(tmp_path / "checkpoints")
-    assert len(trials_of(tmp_path / "checkpoints")) == 2, "the points of one path, not n_trials"
+    assert len(trials_of(tmp_path / "checkpoints")) == 2, "the points of one path"
     best = front_of(journal, capsys)[0]
     assert best["refusals"] == 0 and best["kl_divergence"] < 0.01
     manifest = json.loads((output / "heretic.json").read_text())
@@ -115,32 +118,34 @@ def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: l
     assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
 
 
-SHORT = partial(LearningSettings, lambdas=(3.0, 1.0), warm_up=0, first_steps=8, scales=(0.8, 0.5), scaled=1)
+SHORT = partial(LearningSettings, lambdas=(3.0, 1.0), warm_up=0, first_steps=8, scalings=((-1, 0.8), (-1, 0.5)))
 
 
+@pytest.mark.parametrize("n_trials", ["200", "6"])
 def test_another_path_follows_with_another_seed(
-    planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    n_trials: str, planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The menu's further trials are points of a second path."""
+    """Further trials, from the menu or by their number, are points of a second path."""
     monkeypatch.setattr("heretic.session.learning.LearningSettings", SHORT)
     from heretic.events import Action
     from heretic.ui.flags import FlagChooser
 
-    actions = iter([Action("more", n_trials=2), Action("leave")])
-    monkeypatch.setattr(FlagChooser, "next_action", lambda *_: next(actions))
-    assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]) == 0
+    actions = [Action("leave")] if n_trials == "6" else [Action("leave"), Action("more", n_trials=2)]
+    monkeypatch.setattr(FlagChooser, "next_action", lambda *_: actions.pop())
+    flags = [*planted_flags, *METHOD, "--heldout-trials", "0", "--n-trials", n_trials]
+    assert main([str(planted_directory / "planted"), *flags]) == 0
     numbers = [
         (each["parameters"]["path"], each["parameters"]["point"]) for each in trials_of(tmp_path / "checkpoints")
     ]
     assert numbers == [(0, 0), (0, 1), (0, 1), (0, 1), (1, 0), (1, 1)]
 
 
-def test_the_last_points_follow_with_smaller_strengths(
+def test_the_last_points_follow_with_other_strengths(
     planted_directory: Path, planted_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their edits are the point's with scaled strengths, and a run stopped among them continues there."""
     monkeypatch.setattr("heretic.session.learning.LearningSettings", SHORT)
-    flags = [str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]
+    flags = [str(planted_directory / "planted"), *planted_flags, *METHOD, *ONE_PATH, "--heldout-trials", "0"]
     assert main([*flags, "--n-trials", "3", "--candidates-per-forward", "1"]) == 0
     assert main([*flags, "--resume", "continue"]) == 0
     trials = [each["parameters"] for each in trials_of(tmp_path / "checkpoints")]
@@ -170,7 +175,7 @@ def test_gradients_pass_quantised_weights(
     monkeypatch.setattr("heretic.session.learning.LearningSettings", partial(ONE_SITE, lambdas=(1.0,)))
     quantise(planted_directory / "planted", tmp_path / method, method)
     full = ["--full-precision-model", str(planted_directory / "planted"), "--heldout-trials", "0"]
-    assert main([str(tmp_path / method), *planted_flags, *METHOD, *full, "--n-trials", "2"]) == 0
+    assert main([str(tmp_path / method), *planted_flags, *METHOD, *full, "--n-trials", "1"]) == 0
     journal = study_of(tmp_path / "checkpoints")
     if RecordedStudy(journal).record.no_gradient is not None:
         said = " ".join(capsys.readouterr().err.split())
@@ -219,9 +224,13 @@ def test_a_point_that_diverges_is_a_failed_trial(
 ) -> None:
     from heretic.engine.learning.path import PathLearner
 
-    monkeypatch.setattr(PathLearner, "_fault", lambda self: "the loss diverges" if self.point == 3 else None)
-    assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--n-trials", "3"]) == 0
-    assert "Trial 1 failed: the loss diverges" in capsys.readouterr().err
+    quick = partial(LearningSettings, first_steps=3, steps=2)
+    monkeypatch.setattr("heretic.session.learning.LearningSettings", quick)
+    monkeypatch.setattr(PathLearner, "_fault", lambda self: "the loss diverges" if self.point in (1, 3) else None)
+    assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--n-trials", "4"]) == 0
+    said = capsys.readouterr().err
+    assert "Trial 0 failed: the loss diverges" in said, "a point on the way that is dropped"
+    assert "Trial 2 failed: the loss diverges" in said
     assert [each["parameters"]["point"] for each in trials_of(tmp_path / "checkpoints")] == [2, 4]
 
 
@@ -241,6 +250,7 @@ def test_two_directions_need_rank_two(
     for method in ("kernel", "learned"):
         place = tmp_path / method
         flags = [*planted_flags, "--method", method, "--learned-rank", "2", "--heldout-trials", "0"]
+        flags += ONE_PATH if method == "learned" else []
         flags += ["--refusal-markers", json.dumps(MARKERS), "--study-checkpoint-dir", str(place)]
         assert main([str(tmp_path / "two"), *flags]) == 0
         fewest[method] = front_of(study_of(place), capsys)[0]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from heretic.engine.learning.path import LearningSettings
 from heretic.model.loading.size import ModelSize
 from heretic.session import forecast as module
 from heretic.session.forecast import expected_time, forecast, kept_speed, lines, rough, rough_range
@@ -51,7 +52,7 @@ def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "product_rate", lambda dtype: 1e12)
     assert expected_time(EIGHT, 1, (100, 100), 100) == "7 to 16 min (from the last search on this machine)"
     # Learning is not sped up by pruning, as that search was.
-    learned = expected_time(EIGHT, None, (100, 100), 100)
+    learned = expected_time(EIGHT, LearningSettings().candidates, (100, 100), 100, learned=True)
     assert learned == "1 h 30 min to 4 h 25 min (computed from this machine's speed)"
 
 
@@ -69,6 +70,15 @@ def test_time_is_computed_as_a_range_where_there_was_no_search(monkeypatch: pyte
     # Searches reach a smaller share of a GPU's rate.
     monkeypatch.setattr(module, "accelerator", lambda: "cuda")
     assert expected_time(EIGHT, 200, (100, 100), 100).startswith("1 h 10 min to 5 h 55 min ")
+
+
+def test_a_number_of_learned_edits_is_so_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 50)
+    monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
+    monkeypatch.setattr(module, "LEARNED_TRIALS", 100)
+    paths = 2 * LearningSettings().candidates
+    *_, time = lines(forecast(EIGHT), "none", paths, (100, 100), 100, learned=True)
+    assert time.startswith(f"Time: learning and measuring {paths} edits takes 35 min to 1 h 45 min")
 
 
 @pytest.mark.parametrize(

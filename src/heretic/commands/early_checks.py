@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from ..config import ExportSettings, SearchSettings
+from ..config import ExportSettings, Settings
 from ..errors import ConfigError
 from ..export.directory import check_output
 from ..export.formats.registry import FORMATS
+from ..session.learning import wanted_candidates
 from ..study.find import find_study
 from ..ui.flags import default_output
 from .upload import check_upload
@@ -31,7 +32,7 @@ def check_target(model: str | None, export: ExportSettings) -> str:
     return model
 
 
-def check_search(settings: SearchSettings, trial: str | int | None, path: Path) -> None:
+def check_search(settings: Settings, trial: str | int | None, path: Path) -> None:
     """Checks what a search needs besides its model.
 
     Raises:
@@ -40,8 +41,9 @@ def check_search(settings: SearchSettings, trial: str | int | None, path: Path) 
     """
     if settings.warm_start is not None:
         find_study(settings.warm_start, settings.study_checkpoint_dir)
-    if isinstance(trial, int) and trial >= settings.n_trials and not path.exists():
+    wanted = wanted_candidates(settings.method, settings.n_trials)
+    if isinstance(trial, int) and trial >= wanted and not path.exists():
         raise ConfigError(
-            f"Expected one of {settings.n_trials} trials, 0 to {settings.n_trials - 1}, got --trial {trial}. Give a "
+            f"Expected one of {wanted} trials, 0 to {wanted - 1}, got --trial {trial}. Give a "
             "smaller number, more trials (--n-trials), or a rule such as knee."
         )

@@ -14,7 +14,7 @@ from ..report.tables import show_heldout
 from ..session.context import RunningStudy
 from ..session.forecast import kept_speed
 from ..session.heldout import HeldoutEvaluation, numbered, response_length, spread
-from ..session.learning import LearnedPaths
+from ..session.learning import LearnedPaths, wanted_candidates
 from ..session.recorded_settings import METRIC_SETTINGS
 from ..session.records import run_record
 from ..session.start import FixedCandidates, first_candidates
@@ -67,9 +67,9 @@ class StudySearch:
         return LearnedPaths(loaded) if learns and self._fixed is None else None
 
     def first(self) -> bool:
-        """The search that the settings ask for; of a learned path no more than its points."""
-        n_trials = self._running.loaded.settings.n_trials
-        return self.run(n_trials if self._paths is None else min(n_trials, self._paths.points_a_path))
+        """The search that the settings ask for."""
+        settings = self._running.loaded.settings
+        return self.run(settings.n_trials if self._fixed else wanted_candidates(settings.method, settings.n_trials))
 
     def _learned_points(self, measurer: Measurer) -> LearnedPoints | None:
         if self._paths is None:

@@ -9,6 +9,7 @@ from ..events import Chooser, Reporter
 from ..study.journal import repair, set_aside
 from ..study.reader import RecordedStudy, has_record
 from ..study.shared import COPY, SharedStorage
+from .learning import wanted_candidates
 
 
 def settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, reporter: Reporter) -> bool:
@@ -23,13 +24,15 @@ def settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, repo
         reporter.warn(f"The last line of {path} was incomplete, as after a kill; its {cut} bytes were removed.")
     if not has_record(path):
         return True
-    finished = len(RecordedStudy(path).trials)
-    choice = chooser.resume(finished, settings.n_trials, str(path))
+    study = RecordedStudy(path)
+    finished = len(study.trials)
+    wanted = wanted_candidates(str(study.record.settings.get("method", "kernel")), settings.n_trials)
+    choice = chooser.resume(finished, wanted, str(path))
     if choice == "restart":
         reporter.say(f"The earlier study is kept as {set_aside(path)}.")
         return True
     if choice == "continue":
-        reporter.say(f"Resuming {path}: {finished} of {settings.n_trials} trials are done.")
+        reporter.say(f"Resuming {path}: {finished} of {wanted} trials are done.")
     return choice == "continue"
 
 

@@ -1,5 +1,6 @@
 """Estimates of a search's memory, quantisation and minutes, before the model is downloaded or loaded."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import psutil
 import torch
 
 from ..config import Settings
+from ..engine.learning.path import LearningSettings
 from ..engine.memory_plan import LINEAR_BYTES
 from ..events import Reporter
 from ..model.accelerator import accelerator, devices
@@ -19,6 +21,7 @@ from ..model.placement import META
 from ..report.text import duration
 from .autotune import note_peak
 from .context import RunningStudy
+from .learning import wanted_candidates
 from .prompts import RunPrompts
 from .speed import product_rate, record_search, recorded_share, work_of
 
@@ -92,15 +95,18 @@ def forecast(size: ModelSize, on_cpu: bool = False) -> Forecast:
     return Forecast(size, needed, float(free), "memory" if on_cpu else "GPU memory")
 
 
-def expected_time(size: ModelSize, trials: int | None, prompts: tuple[int, int], response_length: int) -> str:
+def expected_time(
+    size: ModelSize, trials: int, prompts: tuple[int, int], response_length: int, learned: bool = False
+) -> str:
     """The estimated least and largest time of so many trials on this machine, and the basis of the estimate.
 
-    `trials` is None where edits are learned. The last search says nothing about that time: pruning sped it up.
+    The last search says nothing about the time of `learned` edits: pruning sped it up.
     """
     if size.parameters < SMALL:
         return "under a minute"
-    work = (trials or LEARNED_TRIALS) * work_of(size.parameters, prompts, response_length)
-    share, rate = None if trials is None else recorded_share(), product_rate(_product_dtype())
+    worth = math.ceil(LEARNED_TRIALS * trials / LearningSettings().candidates) if learned else trials
+    work = worth * work_of(size.parameters, prompts, response_length)
+    share, rate = None if learned else recorded_share(), product_rate(_product_dtype())
     if share is not None:
         usual = work / (share * rate)
         return f"{rough_range(usual / SPREAD, usual * SPREAD)} (from the last search on this machine)"
@@ -113,16 +119,16 @@ def _product_dtype() -> torch.dtype:
 
 
 def lines(
-    found: Forecast, quantization: str, trials: int | None, prompts: tuple[int, int], length: int
+    found: Forecast, quantization: str, trials: int, prompts: tuple[int, int], length: int, learned: bool = False
 ) -> Iterator[str]:
-    """Size, memory and time in lines of their own; `trials` is None where edits are learned."""
+    """Size, memory and time in lines of their own."""
     size = found.size
     fetched = f"; {gigabytes(size.missing)} to fetch" if size.missing else ""
     yield f"{size.name}: {parameters_text(size)}, {gigabytes(size.stored)} on disk{fetched}."
     need = found.needed.get(quantization, found.needed["none"])
     yield f"Memory: about {gigabytes(need)} {BITS[quantization]}; {gigabytes(found.free)} of {found.place} are free."
-    what = "learning and measuring edits takes" if trials is None else f"{trials} trials take"
-    expected = expected_time(size, trials, prompts, length)
+    what = f"learning and measuring {trials} edits takes" if learned else f"{trials} trials take"
+    expected = expected_time(size, trials, prompts, length, learned)
     yield f"Time: {what} {expected}. Loading and the held-out evaluation come on top."
 
 
@@ -132,8 +138,9 @@ def say_forecast(settings: Settings, response_length: int, prompts: RunPrompts, 
     if size is None or size.parameters < SMALL:
         return
     found = forecast(size, on_cpu=str(settings.device_map).startswith("cpu"))
-    trials = None if settings.method in ("auto", "learned") else settings.n_trials
-    for line in lines(found, settings.quantization, trials, _counts(prompts), response_length):
+    learned = settings.method in ("auto", "learned")
+    trials = wanted_candidates("learned" if learned else settings.method, settings.n_trials)
+    for line in lines(found, settings.quantization, trials, _counts(prompts), response_length, learned):
         reporter.say(line)
     if settings.time_budget is not None:
         reporter.say(f"The time budget ends the run after {duration(settings.time_budget)}.")

@@ -11,6 +11,7 @@ from ..ablation.edit import ModelEdit, SiteEdit
 from ..ablation.methods.learned.compile import cosines_with, kept_tensors, scaled, strengths_by_layer
 from ..ablation.methods.learned.layout import layout_of, principal_directions, start_at_means
 from ..ablation.methods.learned.parameters import LearnedParameters
+from ..config import Settings
 from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner
 from ..engine.learning.runners import step_runner
 from ..engine.learning.targets import (
@@ -71,18 +72,6 @@ class LearnedPaths:
         self._digests: list[str] = []
         self._n_scaled = 0
 
-    @property
-    def points_a_path(self) -> int:
-        """Candidates of one path."""
-        return len(self._settings.lambdas) - self._settings.warm_up + len(self._scalings)
-
-    @property
-    def _scalings(self) -> list[tuple[int, float]]:
-        """The (point, scale) pairs that follow the path, the last point first."""
-        last = len(self._settings.lambdas)
-        sources = range(last - 1, max(self._settings.warm_up, last - self._settings.scaled) - 1, -1)
-        return [(point, scale) for scale in self._settings.scales for point in sources]
-
     def prepare(self) -> None:
         """Reads the state of an earlier run, or generates the baseline's answers and refusals.
 
@@ -114,7 +103,7 @@ class LearnedPaths:
         settings, learned, steps = self._settings, len(self._settings.lambdas), 0
         point, scaled = 0 if self._learner is None else self._learner.point, self._n_scaled
         for _ in range(count):
-            if point == learned and scaled == len(self._scalings):
+            if point == learned and scaled == len(self._settings.scaled_points):
                 point = scaled = 0
             if point < learned:
                 begun, point = point, max(point, settings.warm_up) + 1
@@ -124,8 +113,8 @@ class LearnedPaths:
         return steps
 
     def on_the_way(self, point: LearnedParameters) -> bool:
-        """Whether it is no candidate."""
-        return point.point < self._settings.warm_up
+        """Whether it is no candidate. One that was dropped is recorded with its reason, as a failed trial."""
+        return point.point < self._settings.warm_up and point.dropped is None
 
     def next_point(self, after_step: AfterStep = lambda *_: None) -> LearnedParameters:
         """Learns the next point, or scales one, and keeps its tensors.
@@ -133,7 +122,7 @@ class LearnedPaths:
         Raises:
             ModelError: no gradient reaches the edits of this model, or not even one row fits the memory.
         """
-        if self._learner is not None and self._learner.done and self._n_scaled < len(self._scalings):
+        if self._learner is not None and self._learner.done and self._n_scaled < len(self._settings.scaled_points):
             return self._scaled_point()
         if self._learner is None or self._learner.done:
             self._path += self._learner is not None
@@ -163,7 +152,7 @@ class LearnedPaths:
         )
 
     def _scaled_point(self) -> LearnedParameters:
-        point, scale = self._scalings[self._n_scaled]
+        point, scale = self._settings.scaled_points[self._n_scaled]
         self._n_scaled += 1
         return self._kept(scaled(self._store[self._digests[point]], scale), point=point, losses=(), scale=scale)
 
@@ -227,6 +216,14 @@ class LearnedPaths:
 
     def _tokens(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [self._engine.chat.tokens(prompt) for prompt in prompts]
+
+
+def wanted_candidates(method: str, n_trials: int) -> int:
+    """The candidates that a search ends with: of learned paths those of one, unless `n_trials` was set to another
+    number than its default."""
+    if method != "learned" or n_trials != Settings.model_fields["n_trials"].default:
+        return n_trials
+    return LearningSettings().candidates
 
 
 def first_edited(engine: LocalEngine) -> int:

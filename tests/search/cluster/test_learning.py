@@ -20,7 +20,7 @@ from heretic.session.learning import LearnedPaths
 from heretic.session.method import settle_method
 from tests.support.inline_actors import engine_on_actors, planted_session
 
-SHORT = LearningSettings(lambdas=(1.0, 0.5), warm_up=0, first_steps=2, steps=1, scales=(), answer_tokens=4)
+SHORT = LearningSettings(lambdas=(1.0, 0.5), warm_up=0, first_steps=2, steps=1, scalings=(), answer_tokens=4)
 
 
 @pytest.fixture(scope="module")

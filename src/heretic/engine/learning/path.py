@@ -33,8 +33,9 @@ class LearningSettings:
     which log-probability refusals and loops need no further change. `direction_step`
     is the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay
     by a cosine to `final` times their start, which is `restart` times the initial step after the first point. Strengths
-    stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come its last `scaled` points
-    again, with strengths multiplied by each of `scales`. The defaults were the best (docs/decisions/learned-path.md).
+    stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come points of
+    it again, with strengths multiplied by a number: `scalings` are pairs of a point (-1: the last) and that number. The
+    defaults were the best (docs/decisions/learned-path.md).
     """
 
     lambdas: tuple[float, ...] = (30.0, 5.0, 1.2, 0.5, 0.3, 0.2)
@@ -59,11 +60,21 @@ class LearningSettings:
     final: float = 1.0
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
-    scales: tuple[float, ...] = (0.85, 0.7, 0.55)
-    scaled: int = 2
+    scalings: tuple[tuple[int, float], ...] = ((-1, 0.85), (-2, 0.85), (-1, 0.7), (-2, 0.7), (-1, 1.25))
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
+
+    @property
+    def scaled_points(self) -> list[tuple[int, float]]:
+        """The candidates that follow the path: pairs of a point's number and a scale."""
+        pairs = [(point % len(self.lambdas), scale) for point, scale in self.scalings]
+        return [(point, scale) for point, scale in pairs if point >= self.warm_up]
+
+    @property
+    def candidates(self) -> int:
+        """Candidates of one path."""
+        return len(self.lambdas) - self.warm_up + len(self.scaled_points)
 
     def share(self, point: int, step: int) -> float:
         """The factor of both step sizes at this step of the point."""
