@@ -29,13 +29,13 @@ class LearningSettings:
     are only on the way: later ones have fewer refusals or less damage. A step draws `good_rows`, `bad_rows`,
     `refusal_rows` and `loop_rows`; of an answer `scored` tokens among the first `answer_tokens` count, but not the
     first `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `later`, `bad` and
-    `loops` are the weights of later tokens, of bad prompts and of loops; `margin` and `loop_margin`, in nats, are below
-    which log-probability refusals and loops need no further change. `direction_step`
-    is the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay
-    by a cosine to `final` times their start, which is `restart` times the initial step after the first point. Strengths
-    stay within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come points of
-    it again, with strengths multiplied by a number: `scalings` are pairs of a point (-1: the last) and that number. The
-    defaults were the best (docs/decisions/learned-path.md).
+    `loops` are the weights of later tokens, of bad prompts and of loops; `margin` and `loop_margin` are the
+    log-probabilities, in nats and negated, below which refusals and loops need no further change. `direction_step` is
+    the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay by
+    a cosine to `final` times their start: `restart` times the initial step after the first point. Strengths stay
+    within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come points of it again, with other
+    strengths: `scalings` are pairs of a point (-1: the last) and the number that multiplies them. The defaults were the
+    best (docs/decisions/learned-path.md).
     """
 
     lambdas: tuple[float, ...] = (30.0, 5.0, 1.2, 0.5, 0.3, 0.2)

@@ -14,8 +14,8 @@ class LearnedParameters(AblationParameters):
     `tensors` is the digest under which the study keeps its directions and strengths. `refusal_weight` is lambda, the
     weight of the refusals in the loss. `strengths` are means by component and layer, `cosines` those between the
     learned directions and the difference of means by layer (0 where nothing is edited), and `losses` the loss of each
-    step, in nats. `dropped` is the reason why the point can't be used. With a `scale` other than 1 it is an earlier point
-    whose strengths were multiplied by `scale`, and there are no losses.
+    step, in nats. `dropped` is the reason why the point can't be used. With a `scale` other than 1 it is an earlier
+    point whose strengths were multiplied by `scale`, and there are no losses.
     """
 
     sampled: ClassVar[bool] = False
