@@ -68,7 +68,9 @@ def test_the_written_model_answers(
     prompts = [flag for flag in planted_flags if flag.endswith("_search.txt") or "evaluation" in flag]
     fixed = ["--system-prompt", "none", "--dtypes", "float32", "--max-response-length", "4", "--batch-size", "8"]
     assert main(["evaluate", str(output), "--against", model, "--json", *prompts, *fixed]) == 0
-    measured = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "Prompts: " in printed.err, "metrics of other prompts than the study's would be taken for its own"
+    measured = json.loads(printed.out)
     assert (measured["refusals"], measured["prompts"]) == (0, 24)
     assert measured["kl_divergence"] == pytest.approx(manifest["trial"]["metrics"]["kl_divergence"]["value"], abs=1e-4)
 

@@ -50,6 +50,8 @@ def evaluate_model(settings: Settings, model: str, base: str | None, reporter: R
     prompts = load_run_prompts(settings, settings.over_refusal_objective)
     for note in prompts.notes:
         reporter.warn(note)
+    measured = dict.fromkeys(each.source for each in (prompts.bad_evaluation, prompts.good_evaluation))
+    reporter.say(f"Prompts: {' and '.join(measured)}. Metrics of other prompts differ: give those of the study.")
     checkpoint = find_checkpoint(model, reporter=reporter)
     # An export gets the template settings of its study.
     given = {key for key in TEMPLATE_KEYS if getattr(settings, key)}

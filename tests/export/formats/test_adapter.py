@@ -1,6 +1,7 @@
 """The adapter on the base model is the merged model, in every row normalisation."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from heretic.ablation.sites import FusedExpertsSite, Site
 from heretic.config import ModelSettings
 from heretic.errors import ExportError
 from heretic.export.edits import edit_from
-from heretic.export.formats.adapter import Adapter, write_adapter
+from heretic.export.formats.adapter import Adapter, adapted, write_adapter
 from heretic.export.formats.merge import Merge, merge
 from heretic.export.readers.base import open_checkpoint
 from heretic.model.loading.checkpoint import find_checkpoint
@@ -196,6 +197,16 @@ def test_a_checkpoint_without_a_sites_weight_is_refused_before_the_search(tmp_pa
     for form in (Merge(), Adapter()):
         with pytest.raises(ExportError, match="holds no weight"):
             form.check_sites(open_checkpoint(tmp_path / "base"), [other], "pre")
+
+
+def test_no_warning_of_a_library_is_shown_when_an_adapter_is_loaded(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "base")
+    adapt(tmp_path / "base", tmp_path / "adapter", "llama", "pre")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert adapted(model, tmp_path / "adapter") is model
+    assert shown == []
 
 
 def test_no_edit_makes_no_adapter(tmp_path: Path) -> None:

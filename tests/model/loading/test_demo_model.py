@@ -12,6 +12,7 @@ from heretic.model.loading.demo_model import _pip
 
 
 def test_an_environment_without_pip_takes_that_of_a_new_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demo_model, "has_pip", lambda: True)
     assert _pip(tmp_path) == [sys.executable, "-m", "pip"]
     monkeypatch.setattr(demo_model, "has_pip", lambda: False)
     # The environment itself is made, without the seconds that its pip takes.

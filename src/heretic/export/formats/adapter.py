@@ -4,6 +4,7 @@ W' = diag(scale) (W + B A) with A = rightᵀ W, B = -left. Without a scale this 
 2024, arXiv 2402.09353), W' = diag(m / |W + B A|) (W + B A) with the row norms m of W' as its magnitude.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +48,20 @@ class Adapter(ExportFormat):
         write_adapter(export.reader, output, export.sites, export.edit_of, *named, check=check)
 
     def load(self, written: Written, say: Callable[[str], None]) -> "LoadedModel":
-        from peft import PeftModel
-
         from ...model.loading.load import LoadedModel, load_model
 
         loaded = load_model(written.base, written.settings, say)
-        model: Any = PeftModel.from_pretrained(loaded.model, str(written.directory))
-        # PEFT replaces layers inside the model, which is called like any other without the wrapper.
-        return LoadedModel(written.base, model.get_base_model().eval(), loaded.tokenizer, loaded.sites)
+        return LoadedModel(written.base, adapted(loaded.model, written.directory), loaded.tokenizer, loaded.sites)
+
+
+def adapted(model: Any, directory: Path) -> Any:
+    """The model with the adapter in `directory`: PEFT replaces layers inside it, and it is called as before."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # PEFT reads a name that transformers has renamed.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        return PeftModel.from_pretrained(model, str(directory)).get_base_model().eval()
 
 
 @dataclass(frozen=True, slots=True)
