@@ -9,6 +9,7 @@ import pytest
 
 from heretic.ablation.methods.learned.space import LearnedSpace
 from heretic.errors import StudyError
+from heretic.study import journal_file
 from heretic.study.journal import make_storage, study_path
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy, has_record
@@ -267,3 +268,16 @@ def test_a_candidate_that_no_sampler_draws_is_kept_whole(tmp_path: Path) -> None
         assert candidate.parameters == parameters
         study.tell(candidate, metrics(3, 0.01), (0.01, 0.1))
         assert [trial.parameters for trial in study.trials] == [parameters]
+
+
+def test_a_request_is_synced_with_the_next_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(tmp_path / "s.jsonl")
+    synced: list[int] = []
+    monkeypatch.setattr(journal_file.os, "fsync", synced.append)
+    candidates = study.ask(2)
+    assert synced == []
+    # A kill loses nothing: the entries are in the file.
+    assert (tmp_path / "s.jsonl").read_text().count('"op_code":4') >= 2
+    for candidate in candidates:
+        measure(study, candidate)
+    assert len(synced) == 2

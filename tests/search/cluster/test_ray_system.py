@@ -70,12 +70,9 @@ def test_actors_that_are_killed_at_random_moments_lose_no_task(pool: ActorPool) 
     assert len(processes) > 3
 
 
-def test_a_bug_keeps_its_traceback(pool: ActorPool) -> None:
+def test_a_bug_keeps_its_traceback_and_what_a_user_can_mend_is_the_same_error(pool: ActorPool) -> None:
     with pytest.raises(Exception, match="KeyError: 'a bug'"):
         pool.map([Task("perform", ("bug",), "trial 0")], no_progress)
-
-
-def test_an_error_that_a_user_can_mend_is_the_same_in_the_driver(pool: ActorPool) -> None:
     with pytest.raises(NoGradientError) as raised:
         pool.map([Task("perform", ("no gradient",), "a step")], no_progress)
     assert raised.value.reason == "it is zero"
