@@ -22,8 +22,10 @@ from tests.support.two_planted import MARKERS, two_planted_model
 
 # All is written at one site, 64 features turn faster than thousands, and without what was planted an answer of two
 # tokens is no less likely than exp(-3).
+ROWS = {"good_rows": 16, "bad_rows": 8, "refusal_rows": 16}
 ONE_SITE = partial(
     LearningSettings,
+    **ROWS,
     lambdas=(1.0, 0.5),
     warm_up=0,
     first_steps=40,
@@ -33,7 +35,11 @@ ONE_SITE = partial(
     scalings=(),
 )
 SMALL_STEPS = partial(
-    LearningSettings, lambdas=(30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25), first_steps=32, direction_step=0.03
+    LearningSettings,
+    **ROWS,
+    lambdas=(30.0, 10.0, 3.0, 1.5, 0.8, 0.5, 0.35, 0.25),
+    first_steps=32,
+    direction_step=0.03,
 )
 
 METHOD = ["--method", "learned"]
@@ -113,7 +119,7 @@ def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: l
     assert main([model, *flags, "--n-trials", "5", "--resume", "continue"]) == 0
     after, expected = trials_of(tmp_path / "checkpoints"), trials_of(tmp_path / "whole")
     assert after[: len(before)] == before
-    assert [each["parameters"]["point"] for each in after] == [2, 3, 4, 5, 2]
+    assert [each["parameters"]["point"] for each in after] == [2, 3, 4, 5, 5]
     assert [each["parameters"] for each in after] == [each["parameters"] for each in expected]
     assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
 

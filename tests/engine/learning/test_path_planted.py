@@ -28,8 +28,8 @@ from tests.support.two_planted import MARKERS, engine_of, two_planted_model
 
 # An answer is two tokens long; steps are small, since all is written at one site.
 SETTINGS = LearningSettings(
-    lambdas=(1.0,), first_steps=40, steps=1, scored=2, answer_tokens=2, refusal_rows=24, margin=3.0,
-    direction_step=0.12, final=0.05,
+    lambdas=(1.0,), first_steps=40, steps=1, good_rows=16, bad_rows=8, refusal_rows=24, scored=2, answer_tokens=2,
+    margin=3.0, direction_step=0.12, final=0.05,
 )  # fmt: skip
 
 

@@ -44,8 +44,8 @@ class LearningSettings:
     steps: int = 8
     good_rows: int = 8
     bad_rows: int = 4
-    refusal_rows: int = 16
-    loop_rows: int = 8
+    refusal_rows: int = 8
+    loop_rows: int = 4
     scored: int = 16
     answer_tokens: int = 64
     later: float = 1.0
@@ -60,7 +60,7 @@ class LearningSettings:
     final: float = 1.0
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
-    scalings: tuple[tuple[int, float], ...] = ((-4, 1.25), (-2, 0.85), (-2, 0.7), (-1, 0.85), (-1, 0.7))
+    scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-2, 0.85), (-1, 0.85), (-2, 0.7), (-1, 0.7))
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
