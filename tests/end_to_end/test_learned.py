@@ -205,7 +205,7 @@ def test_the_kernel_method_takes_over_where_no_gradient_passes(
         checked.append(True)
         return "nothing passes"
 
-    monkeypatch.setattr("heretic.session.method.gradient_fault", fault)
+    monkeypatch.setattr("heretic.engine.learning.runners.gradient_fault", fault)
     command = [str(planted_directory / "planted"), *planted_flags, *METHOD, "--heldout-trials", "0"]
     for trials in (2, 3):
         assert main([*command, "--n-trials", str(trials), "--resume", "continue"]) == 0
