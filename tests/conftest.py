@@ -14,8 +14,12 @@ gc.disable()
 
 import pytest
 
+from tests.support.shape_checks import Checks, check_first_calls
+
+check_first_calls()
+
 from heretic.cli import main
-from tests.support.planted import write_planted
+from tests.support.planted import search_flags, write_planted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if needing and not _has_gpu():
         for item in needing:
             item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+def pytest_runtest_setup() -> None:
+    Checks.test += 1
 
 
 def pytest_collection_finish() -> None:
@@ -63,40 +71,14 @@ def modules_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def planted_flags(planted_directory: Path, tmp_path: Path) -> list[str]:
     """Command-line flags for a short run on the planted model, with a study directory of the test's own."""
-    files = {
-        f"--{side}{part}prompts": f"{planted_directory}/{side}_{name}.txt"
-        for side in ("good", "bad")
-        for part, name in (("-", "direction"), ("-evaluation-", "search"))
-    }
-    others = {
-        "--study-checkpoint-dir": str(tmp_path / "checkpoints"),
-        "--system-prompt": "none",
-        "--dtypes": "float32",
-        "--batch-size": "64",
-        "--max-response-length": "4",
-        "--n-trials": "12",
-        "--n-startup-trials": "6",
-    }
-    return [part for flag in (files | others).items() for part in flag]
+    return search_flags(planted_directory, tmp_path / "checkpoints")
 
 
 @pytest.fixture(scope="module")
 def short_study(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The journal of a study of six trials of the planted model, for one module's tests."""
     directory = tmp_path_factory.mktemp("study")
-    flags = {
-        "--study-checkpoint-dir": str(directory),
-        "--system-prompt": "none",
-        "--dtypes": "float32",
-        "--batch-size": "64",
-        "--max-response-length": "4",
-        "--n-trials": "6",
-        "--n-startup-trials": "6",
-        "--heldout-trials": "0",
-    }
-    for side in ("good", "bad"):
-        flags[f"--{side}-prompts"] = f"{planted_directory}/{side}_direction.txt"
-        flags[f"--{side}-evaluation-prompts"] = f"{planted_directory}/{side}_search.txt"
-    assert main([str(planted_directory / "planted"), *(word for flag in flags.items() for word in flag)]) == 0
+    flags = [*search_flags(planted_directory, directory), "--n-trials", "6", "--heldout-trials", "0"]
+    assert main([str(planted_directory / "planted"), *flags]) == 0
     [journal] = directory.glob("*.jsonl")
     return journal

@@ -25,3 +25,38 @@ def test_a_script_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_benchmark_imports_another(path: Path) -> None:
     names = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
     assert names & {each.stem for each in BENCHMARKS} <= SHARED
+
+
+@pytest.mark.parametrize(
+    "name", [path.stem for path in BENCHMARKS if "ArgumentParser(" in path.read_text(encoding="utf-8")]
+)
+def test_a_benchmark_explains_its_options(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_benchmark(name, ["--help"], monkeypatch)
+    assert ended.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "options", "shown"),
+    [
+        ("learned_step", ["--tiny"], "s one forward of its rows without a graph"),
+        ("gpu", ["--tiny", "--parts", "candidate"], "s in all"),
+    ],
+)
+def test_a_benchmark_runs_on_a_tiny_shape(
+    name: str, options: list[str], shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_benchmark(name, options, monkeypatch)
+    printed = capsys.readouterr().out
+    assert shown in printed and "failed" not in printed
+
+
+def run_benchmark(name: str, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a benchmark in this process."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(sys, "argv", [name, *options])
+    importlib.import_module(name).main()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from heretic.report.data import Report, without_home
 from heretic.study.reader import RecordedStudy
 from heretic.study.schema import BaselineRecord, TrialRecord
 from heretic.ui.flags import FlagChooser
+from tests.support.planted import search_flags
 
 SECTIONS = ["front", "responses", "side-effects", "kernels", "residuals", "search", "run"]
 
@@ -47,13 +49,23 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-@pytest.fixture
-def study(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> Path:
-    files = [f"--{side}-heldout-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+@pytest.fixture(scope="module")
+def recorded(planted_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a study, which no test changes, and its model."""
+    place = tmp_path_factory.mktemp("recorded")
     # A model's name is text, whatever it holds.
-    model = tmp_path / "planted <b>&amp;"
+    model = place / "planted <b>&amp;"
     model.symlink_to(planted_directory / "planted", target_is_directory=True)
-    assert main([str(model), *planted_flags, *files, "--n-trials", "24", "--seed", "3"]) == 0
+    flags = search_flags(planted_directory, place / "checkpoints")
+    files = [f"--{side}-heldout-prompts={planted_directory}/{side}_report.txt" for side in ("good", "bad")]
+    assert main([str(model), *flags, *files, "--n-trials", "24", "--seed", "3"]) == 0
+    return place
+
+
+@pytest.fixture
+def study(recorded: Path, tmp_path: Path) -> Path:
+    """The study in the test's own directory of studies."""
+    shutil.copytree(recorded / "checkpoints", tmp_path / "checkpoints")
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
     return journal
 
@@ -155,13 +167,13 @@ def test_a_study_without_a_report_part_says_so(
     assert "The importance of parameters is estimated from 20 trials on" in text
 
 
-def test_the_home_directory_is_not_disclosed(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+def test_the_home_directory_is_not_disclosed(study: Path, monkeypatch: pytest.MonkeyPatch, recorded: Path) -> None:
+    monkeypatch.setattr(Path, "home", lambda: recorded)
     assert main(["report", str(study), "--no-model"]) == 0
     data = study.with_suffix(".report.json").read_text()
     assert json.loads(data)["study"]["model"] == "~/planted <b>&amp;"
-    assert str(tmp_path) not in data
-    assert str(tmp_path) not in re.sub(r"<script>.*?</script>", "", study.with_suffix(".report.html").read_text())
+    assert str(recorded) not in data
+    assert str(recorded) not in re.sub(r"<script>.*?</script>", "", study.with_suffix(".report.html").read_text())
 
 
 def test_no_file_of_others_is_replaced(short_study: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def refusals_in_llama_cpp(model: Path, prompts: Sequence[str]) -> int:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(model)
     parameters.n_ctx, parameters.n_parallel = 512, 1
+    # Its threads wait for each other busily.
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(parameters)
     holds = MarkerClassifier(REFUSAL_MARKERS).holds_marker
     count = 0

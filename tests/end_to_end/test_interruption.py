@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from heretic.cli import main
+
 
 @contextmanager
 def started(planted_directory: Path, flags: list[str], *more: str) -> Iterator[subprocess.Popen[str]]:
@@ -61,7 +63,7 @@ def test_sigkill_loses_no_finished_trial(planted_directory: Path, planted_flags:
     flags = [*planted_flags, "--n-trials", "400"]
     draw = random.Random(7)
     seen: set[int] = set()
-    for round_number in range(4):
+    for round_number in range(3):
         with started(planted_directory, flags) as process:
             lines = lines_until(process, "Trial ")
             if round_number:
@@ -78,7 +80,9 @@ def test_sigkill_loses_no_finished_trial(planted_directory: Path, planted_flags:
         seen = recorded
 
 
-def test_ctrl_c_ends_with_the_front_so_far(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_the_front_so_far(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with started(planted_directory, [*planted_flags, "--n-trials", "4000"]) as process:
         lines_until(process, "Trial 3")
         process.send_signal(signal.SIGINT)
@@ -88,10 +92,8 @@ def test_ctrl_c_ends_with_the_front_so_far(planted_directory: Path, planted_flag
     assert "heretic results" in rest
     assert "Traceback" not in rest
     [journal] = (tmp_path / "checkpoints").glob("*.jsonl")
-    results = subprocess.run(
-        [sys.executable, "-m", "heretic", "results", str(journal), "--json"], capture_output=True, text=True, check=True
-    )
-    counts = json.loads(results.stdout)["trials"]
+    assert main(["results", str(journal), "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["trials"]
     assert counts["complete"] >= 4
     assert "running" not in counts
 
@@ -105,7 +107,7 @@ def test_a_time_budget_ends_the_search_cleanly(planted_directory: Path, planted_
 
 
 def test_a_kill_during_an_export_leaves_nothing_that_looks_like_a_model(
-    planted_directory: Path, planted_flags: list[str], tmp_path: Path
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "models" / "edited"
     flags = [*planted_flags, "--n-trials", "2", "--export", "merge", "--output", str(output)]
@@ -115,35 +117,37 @@ def test_a_kill_during_an_export_leaves_nothing_that_looks_like_a_model(
         process.wait()
     assert not output.exists()
     assert [path for path in output.parent.iterdir() if not path.name.startswith(".")] == []
-    with started(planted_directory, flags) as again:
-        log = again.communicate()[1]
-        assert again.returncode == 0, log
+    status = main([str(planted_directory / "planted"), *flags])
+    log = capsys.readouterr().err
+    assert status == 0, log
     assert "Resuming" in log
     assert (output / "model.safetensors").exists()
     assert [path.name for path in output.parent.iterdir()] == ["edited"]
 
 
-def test_two_programs_on_one_study(planted_directory: Path, planted_flags: list[str]) -> None:
+def test_two_programs_on_one_study(
+    planted_directory: Path, planted_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with started(planted_directory, [*planted_flags, "--n-trials", "4000"]) as first:
         lines_until(first, "Trial 0")
-        with started(planted_directory, planted_flags) as second:
-            message = second.communicate()[1]
-            assert second.returncode == 2
+        assert main([str(planted_directory / "planted"), *planted_flags]) == 2
+        message = capsys.readouterr().err
         assert first.poll() is None
     assert "in use by another" in message
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_during_an_export(planted_directory: Path, planted_flags: list[str], tmp_path: Path) -> None:
+def test_a_full_disk_during_an_export(
+    planted_directory: Path, planted_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False).returncode:
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:
         flags = [*planted_flags, "--n-trials", "2", "--export", "merge", "--output", str(disk / "edited")]
-        with started(planted_directory, flags) as process:
-            message = process.communicate()[1]
-            assert process.returncode == 2
+        assert main([str(planted_directory / "planted"), *flags]) == 2
+        message = capsys.readouterr().err
         assert "Traceback" not in message
         assert list(disk.iterdir()) == []
     finally:

@@ -124,3 +124,22 @@ def write_planted(directory: Path) -> Path:
             prompts = planted_prompts(count, side == "bad", seed=10 * number + (side == "bad"))
             (directory / f"{side}_{name}.txt").write_text("\n".join(prompts) + "\n")
     return model_directory
+
+
+def search_flags(directory: Path, studies: Path) -> list[str]:
+    """Command-line flags for a short run on what `write_planted` wrote to a directory."""
+    files = {
+        f"--{side}{part}prompts": f"{directory}/{side}_{name}.txt"
+        for side in ("good", "bad")
+        for part, name in (("-", "direction"), ("-evaluation-", "search"))
+    }
+    others = {
+        "--study-checkpoint-dir": str(studies),
+        "--system-prompt": "none",
+        "--dtypes": "float32",
+        "--batch-size": "64",
+        "--max-response-length": "4",
+        "--n-trials": "12",
+        "--n-startup-trials": "6",
+    }
+    return [part for flag in (files | others).items() for part in flag]

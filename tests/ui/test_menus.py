@@ -1,8 +1,6 @@
 """The menus on a real terminal: keys in, actions out."""
 
-import pytest
-
-from tests.support.terminal import BACKSPACE, CTRL_C, DOWN, ENTER, ESCAPE, UP, running
+from tests.support.terminal import BACKSPACE, CTRL_C, DOWN, ENTER, ESCAPE, UP, Terminal, running
 
 REPORT = (UP, UP)  # above "Back", the last
 UPLOAD = (*REPORT, UP)
@@ -114,35 +112,41 @@ def test_marked_benchmarks_run() -> None:
         assert terminal.answer() == ["benchmark", 8, None, None, 0, ["b"]]
 
 
-@pytest.mark.parametrize("key", [ESCAPE, CTRL_C])
-def test_a_way_out_of_every_question(key: str) -> None:
-    with running(NEXT) as terminal:
-        terminal.see("Which trial?")
-        terminal.type(ENTER)
-        terminal.see("what next?")
-        terminal.type(ENTER)
-        terminal.see("Directory to write to:")
-        terminal.type(key)
-        terminal.see("what next?")
-        terminal.type(key)
-        terminal.see("Which trial?")
-        terminal.type(DOWN, DOWN, ENTER)
-        terminal.see("How many more trials?")
-        terminal.type(key)
-        terminal.see("Which trial?")
-        terminal.type(key)
-        assert terminal.answer() == ["leave", None, None, None, 0]
+def leave_every_question(terminal: Terminal, key: str) -> None:
+    terminal.see("Which trial?")
+    terminal.type(ENTER)
+    terminal.see("what next?")
+    terminal.type(ENTER)
+    terminal.see("Directory to write to:")
+    terminal.type(key)
+    terminal.see("what next?")
+    terminal.type(key)
+    terminal.see("Which trial?")
+    terminal.type(DOWN, DOWN, ENTER)
+    terminal.see("How many more trials?")
+    terminal.type(key)
+    terminal.see("Which trial?")
+    terminal.type(key)
+    assert terminal.answer() == ["leave", None, None, None, 0]
 
 
-@pytest.mark.parametrize("wrong", ["0", "x", "²", "-1", "1.5", ""])
-def test_the_number_of_more_trials_is_asked_for_until_it_is_one(wrong: str) -> None:
+def test_a_way_out_of_every_question() -> None:
+    with running(NEXT * 2) as terminal:
+        for key in (ESCAPE, CTRL_C):
+            leave_every_question(terminal, key)
+
+
+def test_the_number_of_more_trials_is_asked_for_until_it_is_one() -> None:
     with running(NEXT) as terminal:
         terminal.see("Which trial?")
         terminal.type(UP, UP, UP, ENTER)
         terminal.see("How many more trials?")
-        terminal.type(BACKSPACE * 2, wrong, ENTER)
+        shown = "50"
+        for wrong in ("0", "x", "²", "-1", "1.5", ""):
+            terminal.type(BACKSPACE * len(shown), wrong, ENTER)
+            shown = wrong
         terminal.see("A whole number above 0.")
-        terminal.type(BACKSPACE * 3, "12", ENTER)
+        terminal.type("12", ENTER)
         assert terminal.answer() == ["more", None, None, None, 12]
 
 
