@@ -18,9 +18,10 @@ from heretic.study.reader import RecordedStudy
 from heretic.study.sampler import SamplerOptions
 from heretic.study.schema import StudyRecord
 from heretic.study.study import Study
+from tests.support.optional import need_package
 from tests.support.study_toys import metrics
 
-pytest.importorskip("gradio")
+need_package("gradio")
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )

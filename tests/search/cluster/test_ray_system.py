@@ -21,11 +21,12 @@ from heretic.search.cluster.pool import ActorPool
 from heretic.search.cluster.ray_system import ActorNeeds, RaySystem, file_reader, places, ray_cluster
 from heretic.search.cluster.tasks import Task
 from heretic.study.reader import RecordedStudy
+from tests.support.optional import need_package
 from tests.support.ray_cluster import Killer, actor_processes, ray_nodes
 from tests.support.recorders import Recorder
 from tests.support.toy_worker import ToyWorker
 
-pytest.importorskip("ray", reason="Ray is not installed")
+need_package("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 LONGER = ["--n-trials", "20"]
