@@ -43,7 +43,8 @@ def padding_is_neutral(forward: Forward, config: Any, device: torch.device, pad:
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             "Expected a model that continues earlier tokens with a cache of transformers' usual kind, or with one of "
-            f"its own that is made without arguments; this one's forward failed ({type(error).__name__}: {error})."
+            f"its own that is made without arguments; this one's forward failed ({type(error).__name__}: {error}). "
+            "Another version of transformers may have it right; else this family can't be searched."
         ) from error
     alone = _two_steps(forward, config, short[None], torch.ones_like(short[None]))[:, 0]
     return bool((padded - alone).abs().max() < MAX_DIFFERENCE * alone.std())
