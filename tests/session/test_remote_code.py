@@ -15,9 +15,13 @@ from tests.support.recorders import Recorder
 class YesToTheFirst(Recorder):
     """A user who allows the code of the first model that needs permission."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
     def confirm(self, text: str, details: Sequence[str], question: str) -> bool:
-        self.lines.append(text)
-        return len(self.lines) == 1
+        self.asked.append(text.split(" can't")[0])
+        return len(self.asked) == 1
 
 
 def test_permission_for_one_model_does_not_cover_another(tmp_path: Path) -> None:
@@ -28,6 +32,6 @@ def test_permission_for_one_model_does_not_cover_another(tmp_path: Path) -> None
     user = YesToTheFirst()
     with pytest.raises(ModelError, match=r"base needs code of its own"):
         evaluate_model(Settings(preset="disclaimer"), str(edited), str(base), user)
-    assert [line.split(" can't")[0] for line in user.lines] == [str(edited), str(base)]
+    assert user.asked == [str(edited), str(base)]
     assert not (edited / "ran").exists(), "code ran before the user had answered for both models"
     assert not (base / "ran").exists()

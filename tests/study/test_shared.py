@@ -184,8 +184,8 @@ def test_two_runs_on_a_real_postgresql_and_what_reads_them(
         [journal] = (tmp_path / "reader").glob("*.jsonl")
         study = RecordedStudy(journal)
     by_run = Counter(trial.user_attrs[DRIVER] for trial in study.optuna.get_trials() if trial.state.is_finished())
-    assert len(by_run) == 2
-    assert len(study.trials) >= 12
+    # A run may have measured all trials before the other had loaded its model.
+    assert 1 <= len(by_run) <= 2 and sum(by_run.values()) == len(study.trials) >= 12
     assert len(study.runs) == 2
     assert "Beginning the study" in outputs[0] + outputs[1]
     for path in tmp_path.rglob("*"):

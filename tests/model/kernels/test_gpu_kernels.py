@@ -98,6 +98,7 @@ def test_a_model_without_such_sizes_has_the_default_shape() -> None:
         text = SimpleNamespace(**sizes)
         model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder, text=text: text))
         assert kernel_shape(model) == KernelShape()
+    assert kernel_shape(engine_for("gemma4_text", 4, PLAIN).loaded.model) == KernelShape()
 
 
 @pytest.mark.gpu

@@ -61,11 +61,15 @@ DEFAULT_SHAPE = KernelShape()
 def kernel_shape(model: Any) -> KernelShape:
     """The sizes of a model's text decoder; the defaults where its configuration has other names or several sizes."""
     config = model.config.get_text_config(decoder=True)
-    width, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
+    names = "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"
+    try:
+        width, heads, groups, head_dim = (getattr(config, name, None) for name in names)
+    # transformers refuses to name one size where layers differ.
+    except RuntimeError:
+        return DEFAULT_SHAPE
     if not isinstance(width, int) or not isinstance(heads, int):
         return DEFAULT_SHAPE
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    head_dim = getattr(config, "head_dim", None) or width // heads
+    groups, head_dim = groups or heads, head_dim or width // heads
     usable = isinstance(groups, int) and isinstance(head_dim, int) and heads % groups == 0
     return KernelShape(width, heads, groups, head_dim) if usable else DEFAULT_SHAPE
 
