@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,9 @@ pytest.importorskip("lm_eval")
 
 from heretic.benchmark.schema import BenchmarkResults
 from heretic.cli import main
+from heretic.search.cluster import open as opening
+from heretic.session.context import Session
+from tests.support.inline_actors import InlineSystem, worker_spec
 from tests.support.planted_task import write_task
 
 
@@ -46,6 +51,26 @@ def test_a_candidate_and_the_model_itself_answer_the_same_documents(
     assert logged["filtered_resps"] == ["sure here"]
     # With the chat template, and without a second start.
     assert logged["arguments"][0][0].startswith("<user> ") and logged["arguments"][0][0].endswith("<assistant>")
+
+
+def test_actors_answer_as_this_process(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["benchmark", str(study), "--tasks", str(write_task(tmp_path, tokens=2)), "--json"]
+    assert main(flags) == 0
+    expected = json.loads(capsys.readouterr().out)
+    systems: list[InlineSystem] = []
+
+    def system(_: Any, session: Session) -> InlineSystem:
+        systems.append(InlineSystem(2, worker_spec(session)))
+        return systems[-1]
+
+    monkeypatch.setattr(opening, "ray_cluster", lambda _: nullcontext())
+    monkeypatch.setattr(opening, "_system", system)
+    assert main([*flags, "--ray"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == expected
+    assert len(systems) == 1 and "Actors measure the candidates" in shown.err
 
 
 def test_answers_that_the_length_limit_cuts_off_are_counted(

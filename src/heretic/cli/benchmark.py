@@ -5,6 +5,7 @@ import json
 import sys
 
 from .common import (
+    ACTORS,
     LOADING,
     add_json,
     add_study,
@@ -29,16 +30,23 @@ def build_parser() -> Parser:
     parser.add_argument("--limit", metavar="N", type=positive, help="at most N documents of each task")
     parser.add_argument("--samples", metavar="DIR", type=user_path, help="write documents, prompts and responses there")
     add_json(parser)
-    parser.add_settings(LOADING, ("batch_size",))
+    parser.add_settings((*LOADING, *ACTORS), ("batch_size", "ray"))
     return parser
 
 
 def run(namespace: argparse.Namespace) -> int:
     settings, reporter = prepare(namespace)
     with quick_imports():
-        from ..commands.benchmark import BenchmarkOptions, asked_for, check_harness, check_tasks, run_benchmarks
+        from ..commands.benchmark import (
+            BenchmarkOptions,
+            asked_for,
+            check_harness,
+            check_tasks,
+            opened_study,
+            run_benchmarks,
+        )
         from ..report.tables import show_benchmarks
-        from ..session.recorded import find_trials, load_study
+        from ..session.recorded import find_trials
 
     check_harness()
     study = given_study(namespace)
@@ -46,7 +54,8 @@ def run(namespace: argparse.Namespace) -> int:
     tasks = asked_for(words_of(namespace.tasks), settings.benchmarks)
     check_tasks(tasks)
     options = BenchmarkOptions(namespace.limit, namespace.samples)
-    results = run_benchmarks(load_study(study, settings, reporter), trials, tasks, options)
+    with opened_study(study, settings, reporter) as loaded:
+        results = run_benchmarks(loaded, trials, tasks, options)
     if namespace.json:
         print(json.dumps([each.model_dump(mode="json") for each in results], indent=1))
     else:

@@ -26,6 +26,9 @@ LOADING = (
 )
 """Settings that load the model of a recorded study; its record holds the others, and measures no batch size."""
 
+ACTORS = ("ray", "ray_address", "gpus_per_model", "threads_per_model", "max_actors")
+"""Settings of work that actors can do on a recorded study's model."""
+
 
 @contextmanager
 def quick_imports() -> Iterator[None]:

@@ -1,21 +1,28 @@
 """Benchmarks of trials and of the baseline, on one loaded model."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..benchmark.schema import BenchmarkResults, TaskResult
-from ..config import Benchmark
+from ..config import Benchmark, Settings
 from ..config.defaults import PACKAGED_BENCHMARKS
 from ..engine.local import LocalEngine
 from ..errors import BenchmarkError
+from ..events import Reporter
 from ..installing import install_command
 from ..search.cluster.engine import RemoteEngine
+from ..search.cluster.open import recorded_engine
 from ..session.context import LoadedStudy
+from ..session.directions import read_tensors
+from ..session.prompts import NO_PROMPTS
+from ..session.recorded import model_stats, open_session
 from ..session.sidecars import read_benchmarks, write_sidecar
-from ..study.journal import benchmarks_path
+from ..study.journal import benchmarks_path, tensors_path
+from ..study.reader import RecordedStudy
 from ..study.schema import TrialRecord
 
 if TYPE_CHECKING:
@@ -60,6 +67,22 @@ def run_benchmarks(
             _keep(results, loaded)
             done.append(results)
     return done
+
+
+@contextmanager
+def opened_study(study: RecordedStudy, settings: Settings, reporter: Reporter) -> Iterator[LoadedStudy]:
+    """The study with its model in this process, or on actors, which end with the `with` block.
+
+    Raises:
+        ClusterError: the cluster can't be joined, or has no room for the model.
+        ModelError: the model can't be loaded, or needs code that the user has not allowed to run.
+        ExportError: the model's files have changed since.
+        StudyError: the directions are missing, or the record is damaged.
+    """
+    tensors = read_tensors(tensors_path(study.path))
+    session = open_session(study, settings, reporter, NO_PROMPTS)
+    with recorded_engine(session, study.record) as engine:
+        yield LoadedStudy(session, study.record, engine, tensors, model_stats(session, engine, tensors))
 
 
 def _model(loaded: LoadedStudy) -> "BenchmarkModel":

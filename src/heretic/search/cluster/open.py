@@ -18,8 +18,10 @@ from ...model.loading.load import configuration, load_skeleton
 from ...model.sharding import can_be_sharded
 from ...session.context import LoadedStudy, Session
 from ...session.engine import open_engine, release
+from ...session.recorded import load_engine, runtime_of
 from ...session.records import versions
 from ...session.shared_forwards import prepare_search
+from ...study.schema import StudyRecord
 from .checkpoint_files import file_source, read_piece
 from .engine import RemoteEngine
 from .pool import ActorPool
@@ -57,6 +59,21 @@ def search_engine(session: Session, known: RuntimeProfile | None) -> Iterator[Lo
             yield remote_engine(pool, session, known)
         finally:
             pool.close()
+
+
+@contextmanager
+def recorded_engine(session: Session, record: StudyRecord) -> Iterator[LocalEngine]:
+    """The engine for more work on a recorded study's model: actors as for a search, or this process.
+
+    Raises:
+        ClusterError: the cluster can't be joined, or has no room for the model.
+        ModelError: the model can't be loaded.
+    """
+    if not uses_cluster(session):
+        yield load_engine(session, record)
+        return
+    with search_engine(session, runtime_of(record)) as engine:
+        yield engine
 
 
 def uses_cluster(session: Session) -> bool:
