@@ -42,8 +42,9 @@ def test_a_misspelled_command_is_not_taken_for_a_model(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["resutls"]) == 2
-    assert "did you mean heretic results?" in capsys.readouterr().err
+    for arguments in (["resutls"], ["resutls", "checkpoints", "--josn"], ["-n", "3", "resutls"]):
+        assert main(arguments) == 2
+        assert "did you mean heretic results?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

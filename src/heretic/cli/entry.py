@@ -33,6 +33,9 @@ def _command(given: list[str]) -> int:
         given = [*given[1:], "--help"]
     verb = given[0] if given and given[0] in VERBS else ""
     module = module_of(verb)
+    if given and not verb and not given[0].startswith("-"):
+        # Before the arguments: those of a misspelled command would be errors of their own.
+        module.check_name(given[0])
     namespace = module.build_parser().parse_args(given[1:] if verb else given)
     if (line := clash()) is not None:
         print(f"Warning: {line}", file=sys.stderr)

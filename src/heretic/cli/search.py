@@ -81,7 +81,7 @@ examples:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    _check_name(namespace.name)
+    check_name(namespace.name)
     settings, reporter = prepare(namespace, model=namespace.name)
     if settings.reproduce is not None:
         with quick_imports():
@@ -108,7 +108,7 @@ def run(namespace: argparse.Namespace) -> int:
     return search(settings, chooser, reporter)
 
 
-def _check_name(name: str | None) -> None:
+def check_name(name: str | None) -> None:
     """A misspelled command is not taken for a model of the hub.
 
     Raises:
