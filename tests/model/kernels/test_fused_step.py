@@ -65,8 +65,8 @@ def test_what_is_replaced_is_restored(calls: list[str]) -> None:
     assert getattr(sys.modules[family], ROTARY) is library and "forward" not in network.__dict__
 
 
-def test_several_positions_and_partial_tables_are_left_to_the_library(calls: list[str]) -> None:
-    """A prefill inside the `with` block, and a family that rotates a part of the features."""
+def test_other_positions_tables_and_devices_are_left_to_the_library(calls: list[str]) -> None:
+    """A prefill inside the `with` block, a family that rotates a part of the features, and a model elsewhere."""
     engine = engine_for("llama", 16, PLAIN)
     expected = engine.first_token_log_probabilities(PROMPTS, [{}], no_progress)
     found = find_fused_step(engine.loaded.model)
@@ -80,6 +80,16 @@ def test_several_positions_and_partial_tables_are_left_to_the_library(calls: lis
         assert calls.count("rotated") == 1
         rotate(query, query, table[..., :1], table[..., :1])
         assert calls.count("rotated") == 1
+        rotate(*(each.to("meta") for each in (query, query, table, table)))
+        assert calls.count("rotated") == 1
+
+
+def test_nothing_is_measured_on_a_model_whose_steps_are_not_captured(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heretic.engine.cuda_graphs.runner.supports_cuda_graphs", lambda *_: False)
+    captured(engine_for("llama", 16, PLAIN))
+    assert not calls
 
 
 def test_other_networks_and_a_wrong_kernel_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,10 @@ class CudaGraphRunner:
         self._warn = warn
         self.compact_batch = compact_batch
         self._kernel = fused_kernel(loaded.model) if fused else None
-        self._fused_step = find_fused_step(loaded.model) if fused else PLAIN_STEP
         self.device = loaded.device
         self.enabled = supports_cuda_graphs(loaded, forward)
+        # Measuring runs feed-forward networks: of a model that is not all on the device, it would load them.
+        self._fused_step = find_fused_step(loaded.model) if fused and self.enabled else PLAIN_STEP
         self._too_large: int | None = None
         self._checks = True
         self.reserved: BatchCapacity | None = None

@@ -32,8 +32,10 @@ MAX_HEADS, MAX_HEAD_DIM = 128, 256
 
 @dataclass(frozen=True, slots=True)
 class FusedStep:
-    """What `applied` replaces: functions of families' modules, and forwards of feed-forward networks."""
+    """What `applied` replaces: functions of families' modules, for tensors on `device`, and forwards of feed-forward
+    networks."""
 
+    device: torch.device
     rotations: dict[str, Rotated]
     networks: dict[nn.Module, Callable[[Tensor], Tensor]]
 
@@ -45,7 +47,7 @@ class FusedStep:
                 family = sys.modules[name]
                 library = getattr(family, ROTARY)
                 stack.callback(setattr, family, ROTARY, library)
-                setattr(family, ROTARY, partial(_rotated, kernel, library))
+                setattr(family, ROTARY, partial(_rotated, kernel, library, self.device))
             for network, forward in self.networks.items():
                 own = network.__dict__.get("forward")
                 stack.callback(_restore, network, own)
@@ -53,7 +55,7 @@ class FusedStep:
             yield
 
 
-PLAIN_STEP = FusedStep({}, {})
+PLAIN_STEP = FusedStep(torch.device("cpu"), {}, {})
 """The library's own operations."""
 
 
@@ -72,15 +74,27 @@ def find_fused_step(model: Any) -> FusedStep:
         if kernels.rotated is not None and _rotates_halves(name, kernels.rotated, shape, first)
     }
     found = {module: _fused_network(module, kernels, first) for module in model.modules()}
-    return FusedStep(rotations, {module: forward for module, forward in found.items() if forward is not None})
+    return FusedStep(
+        first.device, rotations, {module: forward for module, forward in found.items() if forward is not None}
+    )
 
 
 def _rotated(
-    kernel: Rotated, library: Callable[..., Any], q: Any, k: Any, cos: Any, sin: Any, *rest: Any, **more: Any
+    kernel: Rotated,
+    library: Callable[..., Any],
+    device: torch.device,
+    q: Any,
+    k: Any,
+    cos: Any,
+    sin: Any,
+    *rest: Any,
+    **more: Any,
 ) -> Any:
-    """The kernel's result for one position a row, with the tables of all its features; else the library's."""
+    """The kernel's result for one position a row, with the tables of all its features; else the library's. Another
+    thread may run another model of the family meanwhile, on another device."""
     one_position = all(
         isinstance(each, Tensor)
+        and each.device == device
         and each.dim() == 4
         and each.shape[2] == 1
         and each.shape[1] <= MAX_HEADS
