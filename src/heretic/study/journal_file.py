@@ -33,6 +33,7 @@ class JournalFile(JournalFileBackend):
 
     @contextmanager
     def later(self) -> Iterator[None]:
+        """Entries of the `with` block are synced with the next ones."""
         self._depth += 1
         try:
             yield
