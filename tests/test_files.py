@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from heretic.errors import system_paragraph
-from heretic.files import make_directory, sync_path, write_atomically
+from heretic.files import expand_home, make_directory, sync_path, write_atomically
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o007])
@@ -55,3 +55,10 @@ def test_a_place_where_nothing_can_be_made_is_no_bug_of_the_program(tmp_path: Pa
                 make(place)
             paragraphs.append(system_paragraph(refused.value) or "")
     assert all("name another place" in each or "name a place" in each for each in paragraphs)
+
+
+def test_only_the_home_of_a_user_who_exists_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand_home("~/models") == tmp_path / "models"
+    for path in ("~nobody.of.this.name/models", "models/~", "models"):
+        assert expand_home(path) == Path(path)

@@ -23,3 +23,12 @@ def test_the_first_calls_of_each_test_are_checked(monkeypatch: pytest.MonkeyPatc
         for _ in range(CALLS + 2):
             call()
     assert seen == [*["checked"] * CALLS, "plain", "plain"] * 2
+
+
+NUMBERS: list[int] = []
+
+
+@pytest.mark.parametrize("_", range(2))
+def test_each_test_has_its_own_first_calls(_: int) -> None:
+    NUMBERS.append(Checks.test)
+    assert len(set(NUMBERS)) == len(NUMBERS)

@@ -11,6 +11,12 @@ UNSYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, 
 """Errors of file systems that can't sync a directory or a file opened for reading: exFAT, SMB, FUSE, Windows."""
 
 
+def expand_home(path: str | Path) -> Path:
+    """The path with the home directory for a leading `~`; a name such as ~NAME without that user stays as it is."""
+    # `Path.expanduser` raises RuntimeError for an unknown user.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def make_directory(path: Path) -> None:
     """Makes a directory with its parents, if it is not there.
 

@@ -50,3 +50,18 @@ def test_beyond_them_candidates_are_as_good_and_a_seed_gives_the_same(few: None,
     assert found == distances(ManyTrialsTPE(**options), 90, 6)
     random = distances(optuna.samplers.RandomSampler(seed=3), 90, 6)
     assert sum(found[-30:]) < 0.75 * sum(random[-30:])
+
+
+def test_good_trials_of_the_beginning_stay_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few finished trials, a tenth counts as good; of many, these are among the `BEST`."""
+    monkeypatch.setattr(many_trials, "BEST", 10)
+    study = optuna.create_study(directions=["minimize"] * 2)
+    sampler = ManyTrialsTPE(seed=0)
+
+    def good(*values: tuple[float, float]) -> list[int]:
+        study.add_trials([optuna.trial.create_trial(values=each) for each in values])
+        sampler._look(study, study.trials[0])
+        return [trial.number for trial in sampler._sides[0]]
+
+    assert len(good(*((n, 9.0 - n) for n in range(10)), *((n, 99.0) for n in range(10, 20)))) == 2
+    assert good(*((n, 99.0) for n in range(20, 100))) == list(range(10))

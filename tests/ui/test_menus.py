@@ -1,5 +1,9 @@
 """The menus on a real terminal: keys in, actions out."""
 
+from pathlib import Path
+
+import pytest
+
 from tests.support.terminal import BACKSPACE, CTRL_C, DOWN, ENTER, ESCAPE, UP, Terminal, running
 
 REPORT = (UP, UP)  # above "Back", the last
@@ -14,8 +18,11 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
-    with running(NEXT * 4) as terminal:
+def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with running(NEXT * 5) as terminal:
         terminal.see("Which trial?")
         terminal.see("Trial 123: refusals   0/100 (0-4 %)    KL 0.9000")
         terminal.see("Trial   8: refusals   4/100 (2-10 %)   KL 0.3000  * knee")
@@ -32,6 +39,11 @@ def test_a_trial_is_chosen_and_saved_where_the_model_is_named_after() -> None:
         terminal.see("model-heretic-adapter")
         terminal.type(BACKSPACE * 3, "X", ENTER)
         assert terminal.answer() == ["save", 8, "adapter", "model-heretic-adapX", 0]
+        terminal.see("Trial 8: what next?")
+        terminal.type(ENTER)
+        terminal.see("model-heretic")
+        terminal.type(BACKSPACE * len("model-heretic"), "~/edited", ENTER)
+        assert terminal.answer() == ["save", 8, "merge", str(tmp_path / "edited"), 0]
         terminal.see("Trial 8: what next?")
         terminal.type(DOWN, DOWN, ENTER)
         assert terminal.answer() == ["chat", 8, None, None, 0]
@@ -150,13 +162,25 @@ def test_the_number_of_more_trials_is_asked_for_until_it_is_one() -> None:
         assert terminal.answer() == ["more", None, None, None, 12]
 
 
-def test_an_empty_front_leaves_room_for_more_trials() -> None:
-    with running("tell(chooser.next_action([], BASELINE))") as terminal:
+def test_an_empty_front_leaves_room_for_more_trials_and_a_model_without_a_format_for_other_actions() -> None:
+    with running("tell(chooser.next_action([], BASELINE))\nchooser.offer([])\n" + NEXT) as terminal:
         terminal.see("Which trial?")
         terminal.type(ENTER)
         terminal.see("How many more trials?")
         terminal.type(ENTER)
         assert terminal.answer() == ["more", None, None, None, 50]
+        terminal.see("Which trial?")
+        terminal.type(ENTER)
+        terminal.see("Trial 8: what next?")
+        # Nothing can be saved, and so nothing uploaded.
+        terminal.type(*UPLOAD, ENTER)
+        terminal.see("Which benchmarks?")
+        terminal.type(ESCAPE)
+        terminal.see("Trial 8: what next?")
+        terminal.type(ESCAPE)
+        terminal.see("Which trial?")
+        terminal.type(ESCAPE)
+        assert terminal.answer() == ["leave", None, None, None, 0]
 
 
 def test_an_unfinished_study_may_go_on_be_shown_or_set_aside() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..config import EngineSettings, ExportSettings, ModelSettings, Settings, given_flags, load_settings
 from ..errors import ConfigError
+from ..files import expand_home
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def quick_imports() -> Iterator[None]:
 
 def user_path(text: str) -> Path:
     """A path as the user writes it; `~` is the home directory in flags and in configuration files alike."""
-    return Path(text).expanduser()
+    return expand_home(text)
 
 
 def add_study(parser: Parser) -> None:
@@ -128,7 +129,7 @@ def _check_places(settings: ModelSettings) -> None:
         from ..model.accelerator import check_device_map
 
         check_device_map(settings.device_map)
-    local = settings.model is not None and Path(settings.model).expanduser().exists()
+    local = settings.model is not None and expand_home(settings.model).exists()
     if settings.model_commit is not None and local:
         raise ConfigError(
             f"Expected a model of the hub for model_commit = {settings.model_commit}, but {settings.model} is a path "

@@ -17,6 +17,7 @@ from ..config import Settings
 from ..engine.memory_plan import LINEAR_BYTES, ModelShape, plan_memory, shape_of
 from ..export.ggml.blocks import EXTRA
 from ..export.ggml.library import find_ggml
+from ..files import expand_home
 from ..installing import install_command
 from ..model.accelerator import accelerator, devices
 from ..model.layers import text_config
@@ -160,7 +161,7 @@ def _model_fits(model: str) -> Iterator[Finding]:
 def _candidates_fit(model: str) -> Iterator[Finding]:
     """From the model's configuration, the number of candidates that share a forward on the largest device."""
     largest = max(devices(), key=lambda device: device.total, default=None)
-    shape = _shape(Path(model).expanduser())
+    shape = _shape(expand_home(model))
     if largest is None or shape is None:
         return
     asked = f"({PROMPTS} prompts of {PROMPT_LENGTH} tokens, {RESPONSE_LENGTH} tokens a response)"

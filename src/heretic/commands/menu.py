@@ -1,10 +1,11 @@
 """The menu after a search: shows the front, evaluates it on held-out prompts, and carries out the user's choices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..config import ExportName
-from ..errors import BenchmarkError, ConfigError, ExportError
+from ..errors import UserError, system_paragraph
 from ..events import Action, Chooser, FormatChoice, Reporter
 from ..export.formats.registry import find_format
 from ..report.tables import show_benchmarks
@@ -23,6 +24,14 @@ from .upload import check_upload, upload_directory
 
 Written = list[tuple[int, ExportName, Path]]
 """Exports of this run, by trial, format and directory: an upload does not write them again."""
+
+STOPPED = {
+    "save": "Stopped: no incomplete file is left.",
+    "upload": "Stopped: no incomplete file is left.",
+    "benchmark": "Stopped: results of finished benchmarks are kept.",
+    "report": "Stopped: no report was written.",
+}
+"""What Ctrl+C leaves, by the kind of action."""
 
 
 def run_menu(
@@ -48,15 +57,44 @@ def run_menu(
             # A user who stops a search wants the menu, not an evaluation that a second Ctrl+C would have to stop.
             if finished:
                 _evaluate(evaluate_front, chooser, running.reporter)
-        elif action.kind in ("save", "upload"):
-            _export(running, action, written, may_fail=chooser.asks)
-        elif action.kind == "benchmark":
-            _benchmark(running.loaded, action)
-        elif action.kind == "report":
-            _report(running.loaded)
         else:
-            with with_weights(running.loaded) as loaded:
-                _talk(loaded, action, chooser)
+            with _may_fail(running.reporter, chooser.asks, STOPPED.get(action.kind, "Stopped.")):
+                _carry_out(running, action, written, chooser)
+
+
+def _carry_out(running: RunningStudy, action: Action, written: Written, chooser: Chooser) -> None:
+    """Does with a trial what was chosen."""
+    if action.kind in ("save", "upload"):
+        _export(running, action, written)
+    elif action.kind == "benchmark":
+        assert action.trial is not None
+        results = run_benchmarks(running.loaded, [action.trial], action.benchmarks)
+        show_benchmarks(results, running.reporter)
+    elif action.kind == "report":
+        _report(running.loaded)
+    else:
+        with with_weights(running.loaded) as loaded:
+            _talk(loaded, action, chooser)
+
+
+@contextmanager
+def _may_fail(reporter: Reporter, asks: bool, stopped: str) -> Iterator[None]:
+    """Where a user is asked and may choose again, an error of the `with` block is a warning, and so is Ctrl+C."""
+    try:
+        yield
+    except UserError as error:
+        if not asks:
+            raise
+        reporter.warn(str(error))
+    except OSError as error:
+        paragraph = system_paragraph(error)
+        if not asks or paragraph is None:
+            raise
+        reporter.warn(paragraph)
+    except KeyboardInterrupt:
+        if not asks:
+            raise
+        reporter.warn(stopped)
 
 
 def _choices(running: RunningStudy) -> list[FormatChoice]:
@@ -91,25 +129,8 @@ def _evaluate(evaluate_front: Callable[[], None], chooser: Chooser, reporter: Re
         reporter.say("Held-out evaluation was stopped; it continues when the study is opened again.")
 
 
-def _export(running: RunningStudy, action: Action, written: Written, may_fail: bool) -> None:
-    """Exports a trial, and uploads it if asked to; if it `may_fail`, an error becomes a warning.
-
-    Raises:
-        ExportError: it failed, and may not.
-    """
-    try:
-        _write(running, action, written)
-    except ExportError as error:
-        if not may_fail:
-            raise
-        running.reporter.warn(str(error))
-    except KeyboardInterrupt:
-        if not may_fail:
-            raise
-        running.reporter.warn("Stopped: no incomplete file is left.")
-
-
-def _write(running: RunningStudy, action: Action, written: Written) -> None:
+def _export(running: RunningStudy, action: Action, written: Written) -> None:
+    """Exports a trial, and uploads it if asked to."""
     assert action.trial and action.export and action.output
     if action.repository is not None:
         check_upload(action.repository)
@@ -132,24 +153,7 @@ def _talk(loaded: LoadedStudy, action: Action, chooser: Chooser) -> None:
         compare(loaded, trials, loaded.settings.max_response_length, chooser.compare)
 
 
-def _benchmark(loaded: LoadedStudy, action: Action) -> None:
-    """Runs the chosen benchmarks on the baseline and the chosen trial; warns if they can't run."""
-    assert action.trial is not None
-    reporter = loaded.session.reporter
-    try:
-        show_benchmarks(run_benchmarks(loaded, [action.trial], action.benchmarks), reporter)
-    except BenchmarkError as error:
-        reporter.warn(str(error))
-    except KeyboardInterrupt:
-        reporter.warn("Stopped: results of finished benchmarks are kept.")
-
-
 def _report(loaded: LoadedStudy) -> None:
-    """Writes the report of the study next to its journal; warns if it can't."""
+    """Writes the report of the study next to its journal."""
     session, study = loaded.session, RecordedStudy(loaded.session.path)
-    try:
-        write_report(study, None, lambda: measure_residuals(session, loaded.engine, study.record), session.reporter)
-    except ConfigError as error:
-        session.reporter.warn(str(error))
-    except KeyboardInterrupt:
-        session.reporter.warn("Stopped: no report was written.")
+    write_report(study, None, lambda: measure_residuals(session, loaded.engine, study.record), session.reporter)

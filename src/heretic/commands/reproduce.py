@@ -11,6 +11,7 @@ from ..config.changes import changed
 from ..errors import ConfigError, ExportError, ModelError, PromptError, StudyError
 from ..evaluation.rounding import Rounding, kl_rounding
 from ..events import Reporter
+from ..files import expand_home
 from ..model.loading.checkpoint import find_checkpoint
 from ..prompts.prompt import PromptSet
 from ..report.reproduction import (
@@ -117,8 +118,8 @@ def _model_of(recorded: RecordedRun) -> str:
     """The model's place according to the record: a hub id, a path as the author typed it, or an absolute path."""
     if recorded.model_revision is None:
         for name in (recorded.model, recorded.model_path):
-            if name is not None and Path(name).expanduser().exists():
-                return str(Path(name).expanduser())
+            if name is not None and expand_home(name).exists():
+                return str(expand_home(name))
     return recorded.model
 
 
@@ -178,7 +179,7 @@ def _check_place(journal: Path, source: str, recorded: RecordedRun, whole: bool)
     if not journal.exists() or not has_record(journal):
         return
     there = RecordedStudy(journal).trials
-    original = Path(source).expanduser().resolve() == journal.resolve()
+    original = expand_home(source).resolve() == journal.resolve()
     ours = not original and not whole and all(_same(trial, recorded, place) for place, trial in enumerate(there))
     if not ours:
         raise StudyError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..config import PromptSource
 from ..errors import PromptError
 from ..events import Reporter
-from ..files import make_directory, write_atomically
+from ..files import expand_home, make_directory, write_atomically
 from ..prompts.files import Rows
 from ..prompts.loading import load_prompts, prompt_rows
 from ..prompts.partition import clusters, deal, split_into_parts
@@ -79,7 +79,7 @@ def _rows(source: PromptSource, reporter: Reporter) -> Rows:
     prompts = load_prompts(source)
     for note in prompts.notes:
         reporter.warn(note)
-    path = Path(source.dataset).expanduser()
+    path = expand_home(source.dataset)
     if not path.is_file() or source.split:
         return [{source.column: prompt.text} for prompt in prompts]
     return prompt_rows(path, source.column)

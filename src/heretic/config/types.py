@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..ablation.parameters import MethodName
+from ..files import expand_home
 
 Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 Quantization = Literal["none", "bnb_4bit", "bnb_8bit"]
@@ -214,7 +215,7 @@ def _empty_is_none(value: object) -> object:
 
 
 def _expand_home(path: Path | None) -> Path | None:
-    return None if path is None else path.expanduser()
+    return None if path is None else expand_home(path)
 
 
 # An empty value, as in `HERETIC_OUTPUT= heretic`, counts as not given.

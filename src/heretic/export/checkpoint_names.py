@@ -4,6 +4,7 @@ Its own tables are read, so that a weight is found wherever loading finds it: th
 one parameter in memory and a tensor each on the hub.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,14 @@ def stored_parts(directory: Path, tensors: Sequence[TensorInfo]) -> dict[str, li
 
 def _parts(sources: Sequence[tuple[TensorInfo, Any]], shape: tuple[int, ...]) -> list[StoredPart] | None:
     """None: loading does something else to these tensors."""
-    stacked, swapped = False, False
-    for operation in getattr(sources[0][1], "operations", []):
+    stacked, swapped, converter = False, False, sources[0][1]
+    for operation in getattr(converter, "operations", []):
         kind = type(operation).__name__
         if kind == "MergeModulelist" and operation.dim == 0:
             stacked = True
+        elif kind == "ErnieFuseAndSplitTextVisionExperts" and len(converter.source_patterns) == 1:
+            # The first experts are those of text, the parameter here; those of images follow.
+            stacked, sources = True, sources[: math.ceil(len(sources) / len(converter.target_patterns))]
         elif kind == "Transpose" and not (operation.check_dims and sources[0][0].shape == shape):
             swapped = not swapped
         elif "Dequantize" in kind and len(sources) == 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import PromptSource
 from ..errors import PromptError
+from ..files import expand_home
 from .files import ENDINGS, TEXT, Table, read_rows, read_table
 from .prompt import Prompt, PromptSet
 from .rows import check_columns, columns_of, names_of, text_of
@@ -37,11 +38,11 @@ def load_prompts(source: PromptSource) -> PromptSet:
         found = _Texts([(source.prompts[i], None) for i in chosen])
     elif source.dataset.startswith(PACKAGED):
         found = _packaged(source)
-    elif Path(source.dataset).expanduser().is_file() or _looks_like_file(source.dataset):
+    elif expand_home(source.dataset).is_file() or _looks_like_file(source.dataset):
         found = _file(source)
     else:
         found = _dataset(source)
-        public = not Path(source.dataset).expanduser().is_dir()
+        public = not expand_home(source.dataset).is_dir()
     asked = parse_split(source.split).asked
     texts = found.texts
     prompts = [(text, system) for text, system in texts if text.strip()]
@@ -92,7 +93,7 @@ def _packaged(source: PromptSource) -> _Texts:
 
 
 def _file(source: PromptSource) -> _Texts:
-    path = Path(source.dataset).expanduser()
+    path = expand_home(source.dataset)
     if not path.exists():
         raise PromptError(f"No prompt file at {source.dataset}. Give an existing file, a directory or a hub data set.")
     split = parse_split(source.split)
@@ -160,7 +161,7 @@ def _load(source: PromptSource) -> Any:
     """
     from datasets import load_dataset, load_from_disk
 
-    directory = Path(source.dataset).expanduser()
+    directory = expand_home(source.dataset)
     if not (directory / "state.json").exists():
         name = str(directory) if directory.is_dir() else source.dataset
         return load_dataset(name, source.subset, revision=source.commit, split=source.split or "train")

@@ -6,6 +6,7 @@ from ..config import SearchSettings
 from ..config.types import MethodChoice
 from ..errors import ConfigError
 from ..events import Chooser, Reporter
+from ..study.history import failures
 from ..study.journal import repair, set_aside
 from ..study.reader import RecordedStudy, has_record
 from ..study.shared import COPY, SharedStorage
@@ -25,7 +26,7 @@ def settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, repo
     if not has_record(path):
         return True
     study = RecordedStudy(path)
-    finished = len(study.trials)
+    finished = _n_finished(study)
     wanted = wanted_candidates(str(study.record.settings.get("method", "kernel")), settings.n_trials)
     choice = chooser.resume(finished, wanted, str(path))
     if choice == "restart":
@@ -60,10 +61,15 @@ def join_shared(
     shared = SharedStorage(storage, path.stem.removesuffix(COPY))
     shared.join(reporter.say)
     if shared.copy_here(path):
-        finished = len(RecordedStudy(path).trials)
+        finished = _n_finished(RecordedStudy(path))
         reporter.say(
             f"Joining the study {shared.name} in {shared.shown}: {finished} of {settings.n_trials} trials are done."
         )
     else:
         reporter.say(f"Beginning the study {shared.name} in {shared.shown}.")
     return shared
+
+
+def _n_finished(study: RecordedStudy) -> int:
+    """Trials that a search need not run: complete, or failed with a reason."""
+    return len(study.trials) + len(failures(study))

@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import StudyError
 from ..evaluation.heldout.schema import HeldoutReport
 from ..export.manifest import MANIFEST, Manifest
-from ..files import parse_json
+from ..files import expand_home, parse_json
 from ..model.loading.checkpoint import hub_name
 from ..report.data import Report, report_of
 from ..report.residuals import ResidualMetrics
@@ -61,7 +61,7 @@ def read_recorded_run(source: str) -> RecordedRun:
         StudyError: there is no such record, it has an unknown version, or it is damaged.
         ModelError: it can't be downloaded from the hub.
     """
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if path.is_dir() and (path / MANIFEST).exists():
         path = path / MANIFEST
     elif "/" in source and path.suffix not in (".json", ".jsonl") and (on_hub := hub_name(source)) is not None:

@@ -26,7 +26,7 @@ from ..export.public_names import public_model
 from ..export.readers.base import open_checkpoint
 from ..model.loading.checkpoint import Checkpoint
 from ..model.loading.quantization import stored_bits, stored_quantization
-from ..report.text import number_text, value_text
+from ..report.text import metric_text, number_text, value_text
 from ..study.journal import tensors_path
 from ..study.metrics import BaselineMetric
 from ..study.reader import RecordedStudy
@@ -137,7 +137,10 @@ def check_sites(session: Session, form: ExportFormat, sites: Sequence[Site]) -> 
     """
     settings = session.settings
     source = full_precision_of(settings, session.checkpoint)
-    if source is not None:
+    if source is None:
+        # Its own weights will be dequantised; they are stored as codes.
+        form.check_layout(sites, normalization_of(settings))
+    else:
         reader = open_checkpoint(source.directory, source.gguf_file)
         form.check_sites(reader, sites, normalization_of(settings))
 
@@ -200,16 +203,18 @@ def compare(
 ) -> None:
     """Shows the metrics of the trial and of the written model side by side.
 
+    A metric of a pruned trial is a lower bound: the written model's may be any higher.
+
     Raises:
         ExportError: they differ by more than the tolerance.
     """
     metrics = {name: metric for name, metric in baseline.metrics.items() if name in written.metrics}
-    searched = [value_text(metric, trial.value(name)) for name, metric in metrics.items()]
+    searched = [metric_text(trial, name, baseline) for name in metrics]
     found = [value_text(metric, written.metrics[name].value) for name, metric in metrics.items()]
     columns = ["", *(metric.heading for metric in metrics.values())]
     reporter.table("Searched and written", columns, [["searched", *searched], ["written", *found]])
     allowed = {name: _allowed(metric, trial.value(name), tolerance) for name, metric in metrics.items()}
-    if all(abs(trial.value(name) - written.metrics[name].value) <= off for name, off in allowed.items()):
+    if all(_difference(trial, written, name) <= off for name, off in allowed.items()):
         return
     bounds = ", ".join(
         f"{metric.label} within {number_text(allowed[name]) if metric.of is None else allowed[name]}"
@@ -222,6 +227,12 @@ def compare(
     if tolerance.strict:
         raise ExportError(text + "It was removed; please report this with the study's journal.")
     reporter.warn(text + "Measure it on its own with heretic evaluate.")
+
+
+def _difference(trial: TrialRecord, written: Evaluation, name: str) -> float:
+    """How far the written model's metric is from the search's value, or below its lower bound."""
+    missing = trial.value(name) - written.metrics[name].value
+    return max(0.0, missing) if trial.metrics[name].censored else abs(missing)
 
 
 def _allowed(metric: BaselineMetric, searched: float, tolerance: Tolerance) -> float:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import StudyError
+from ..files import expand_home
 from .journal import study_path
 from .reader import RecordedStudy
 from .shared import copy_of, is_address
@@ -18,7 +19,7 @@ def find_study(name: str | None, directory: Path) -> RecordedStudy:
     if name is not None and is_address(name):
         return RecordedStudy(copy_of(name, directory))
     if name is not None:
-        path = Path(name).expanduser()
+        path = expand_home(name)
         return RecordedStudy(path if path.suffix == ".jsonl" else study_path(directory, name))
     found = [path for path in sorted(directory.glob("*.jsonl")) if "." not in path.stem]
     if len(found) == 1:

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ..errors import StudyError
-from ..files import make_directory, parse_json
+from ..files import expand_home, make_directory, parse_json
 
 LONGEST_NAME = 120
 """Bytes of a study's name in UTF-8: file systems allow 255, and dates and suffixes follow."""
@@ -25,10 +25,10 @@ def study_path(directory: Path, model: str) -> Path:
     `directory` where it lies below that. A journal that an earlier version named after the path as typed is found.
     """
     typed = directory / f"{_name(model)}.jsonl"
-    local = Path(model).expanduser()
+    local = expand_home(model)
     if not local.exists() or typed.exists():
         return typed
-    resolved, base = local.resolve(), directory.expanduser().resolve().parent
+    resolved, base = local.resolve(), expand_home(directory).resolve().parent
     below = resolved.relative_to(base) if resolved.is_relative_to(base) and resolved != base else resolved
     return directory / f"{_name(str(below))}.jsonl"
 

@@ -17,8 +17,8 @@ from .density_cells import DensityCells
 MANY = 1_000
 """Trials, finished and running, up to which candidates are exactly Optuna's."""
 BEST, OTHERS, OPEN = 50, 350, 100
-"""Trials that densities are fitted to beyond that: the best, others, and running ones. A density in one dimension does
-not change visibly with more; benchmarks/cluster.py shows the time of an ask."""
+"""Trials that densities are fitted to beyond that: the best, others, and running ones. benchmarks/many_trials.py shows
+what that costs, and benchmarks/cluster.py the time of an ask."""
 SHARE = 0.1
 """Share of the finished trials that count as good: Optuna's own for several objectives."""
 ASKS, SHARE_OF_OPEN = 16, 0.05
@@ -93,13 +93,14 @@ class ManyTrialsTPE(TPESampler):
         finished = [each for each in trials if each.state in FINISHED]
         new = [each for each in finished if each.number not in self._seen]
         self._seen.update(each.number for each in new)
-        known = [*self._best, *new]
-        self._best, _ = _split_trials(study, known, min(BEST, math.ceil(SHARE * len(finished))))
-        best = {each.number for each in self._best}
+        # As many as may ever count as good: early on fewer do, where most trials are still running.
+        self._best, _ = _split_trials(study, [*self._best, *new], BEST)
+        good, _ = _split_trials(study, self._best, min(BEST, math.ceil(SHARE * len(finished))))
+        best = {each.number for each in good}
         running = [each for each in trials if each.state == TrialState.RUNNING and each.number != trial.number]
         # From the whole study: the newest alone are nearly as good as the best, and would not differ from them.
         others = _spread([each for each in finished if each.number not in best], OTHERS) + _spread(running, OPEN)
-        self._sides = self._best, sorted(others, key=lambda each: int(each.number))
+        self._sides = good, sorted(others, key=lambda each: int(each.number))
         self._fitted, self._cells, self._drawn = {}, {}, set()
         self._asks = max(ASKS, round(SHARE_OF_OPEN * len(running)))
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import StudyError
-from ..files import make_directory, write_atomically
+from ..files import expand_home, make_directory, write_atomically
 from ..installing import install_command
 from .journal import make_storage, tensors_path
 from .reader import NAME, RECORD
@@ -237,7 +237,7 @@ def _open(address: str) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" not in address:
-        path = Path(address).expanduser()
+        path = expand_home(address)
         make_directory(path.parent)
         # Its lock works on NFS from version 3 on.
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))

@@ -8,6 +8,7 @@ import questionary
 
 from ..config import Benchmark
 from ..events import Action, FormatChoice, Partner, ResumeChoice
+from ..files import expand_home
 from ..printable import printable
 from ..report.text import metric_text, share_interval, value_text
 from ..study.pareto import knee
@@ -108,7 +109,7 @@ class MenuChooser:
             ("Chat with it", "chat"),
             (f"Compare its answers with those of the {BASELINE} and of other trials", "compare"),
             *([(f"Benchmark it and the {BASELINE}", "benchmark")] if self._benchmarks else []),
-            ("Upload it to the Hugging Face hub", "upload"),
+            *([("Upload it to the Hugging Face hub", "upload")] if self._formats else []),
             ("Write a report: a page about all trials", "report"),
             ("Back to the front", "back"),
         ]
@@ -167,7 +168,7 @@ class MenuChooser:
     def _directory(self, form: FormatChoice, question: str) -> str | None:
         default = default_output(self._model) + form.suffix
         directory: str | None = ask(questionary.path(question, default=default))
-        return directory
+        return str(expand_home(directory)) if directory else None
 
 
 def _title(trial: TrialRecord, baseline: BaselineRecord) -> str:

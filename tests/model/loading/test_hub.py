@@ -1,6 +1,7 @@
 """Models from the hub: pinned commits, and errors that say what to do. The hub is replaced by a fake."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Replaces the three functions of huggingface_hub that find_checkpoint calls."""
+    """Replaces the functions of huggingface_hub that find_checkpoint calls."""
 
     def __init__(self, directory: Path, files: list[str]) -> None:
         self.snapshot = directory / "models--owner--name" / "snapshots" / COMMIT
@@ -22,14 +23,25 @@ class Hub:
         self.ignored: list[str] = []
         self.config = b""
         self.failure: Exception | None = None
+        self.offline = False
 
-    def list_repo_files(self, name: str, revision: str | None = None) -> list[str]:
+    def model_info(self, name: str, revision: str | None, timeout: float) -> Any:
         if self.failure:
             raise self.failure
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in self.files])
+
+    def list_repo_files(self, name: str, revision: str | None = None) -> list[str]:
+        """Called where the hub answered that it is busy or broken."""
+        assert isinstance(self.failure, errors.HfHubHTTPError)
+        if self.failure.response.status_code != 429:
+            raise self.failure
+        self.failure = None
         return self.files
 
-    def snapshot_download(self, name: str, revision: str | None, ignore_patterns: list[str]) -> str:
-        self.ignored = ignore_patterns
+    def snapshot_download(
+        self, name: str, revision: str | None, ignore_patterns: list[str], local_files_only: bool = False
+    ) -> str:
+        self.ignored, self.offline = ignore_patterns, local_files_only
         for file in self.files:
             if Path(file).suffix in (".json", ".safetensors"):
                 self.write(file)
@@ -52,6 +64,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     faked = Hub(tmp_path, ["config.json", "model.safetensors", "pytorch_model.bin"])
     for name in ("list_repo_files", "snapshot_download", "hf_hub_download"):
         monkeypatch.setattr(f"huggingface_hub.{name}", getattr(faked, name))
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda _, *args, **kwargs: faked.model_info(*args, **kwargs)
+    )
     return faked
 
 
@@ -108,25 +123,61 @@ def test_a_missing_file_of_a_repository(hub: Hub) -> None:
         find_checkpoint("owner/name/gone.gguf")
 
 
-def test_without_a_connection_the_cache_is_used(hub: Hub) -> None:
+def test_without_a_connection_the_cache_is_used_without_another_request(hub: Hub) -> None:
     hub.failure = errors.HTTPError("no network")
     assert find_checkpoint("owner/name").revision == COMMIT
+    # Of the two formats of the same weights, one was downloaded.
+    assert hub.offline and "*.bin" in hub.ignored
+
+
+def test_a_busy_hub_is_asked_again(hub: Hub) -> None:
+    hub.failure = errors.HfHubHTTPError("too many requests", response=response(429))
+    assert find_checkpoint("owner/name").revision == COMMIT
+    assert not hub.offline
 
 
 def test_without_connection_and_cache_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No fake: the hub's own library finds no server at this address."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    # It tries five times, with pauses.
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.raises(ModelError, match=r"not in the hub's cache.*can't be reached"):
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    with pytest.raises(ModelError, match=r"hub's cache does not hold all of it, and the hub can't be reached"):
         find_checkpoint("owner/name")
+    assert waits == [], "a connection that failed is tried again"
 
 
-@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c", "owner/", "nothing.gguf"])
+@pytest.mark.parametrize(
+    "name",
+    ["./nothing", "/nothing/here", "a/b/c", "owner/", "nothing.gguf", "~/nothing", "~nobody.of.this.name/nothing"],
+)
 def test_a_name_that_is_no_hub_id_is_a_missing_path(name: str) -> None:
     with pytest.raises(ModelError, match="the path does not exist"):
         find_checkpoint(name)
+
+
+@pytest.mark.parametrize("failure", [errors.HTTPError("no network"), FAILURES[1][0]])
+def test_a_misspelled_path_is_shown_what_is_there(
+    hub: Hub, failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "llama-3").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"does not exist \(.*models has llama-3\)"):
+        find_checkpoint(str(tmp_path / "models" / "lama-3"))
+    # These may be names of the hub, which is asked.
+    hub.failure = failure
+    monkeypatch.setattr("huggingface_hub.snapshot_download", nothing_cached)
+    for name, found in (
+        ("models/lama-3", "models has llama-3"),
+        ("models/x", "models has no x"),
+        ("model", "this directory has models"),
+    ):
+        with pytest.raises(ModelError, match=rf"path here \(.*{found}\)"):
+            find_checkpoint(name)
+
+
+def nothing_cached(*_: Any, **__: Any) -> str:
+    raise errors.LocalEntryNotFoundError("nothing")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Checkpoints on disk, found from a directory, a hub id or a .gguf file."""
 
+import difflib
 import hashlib
 import re
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ModelError
-from ...files import parse_json
+from ...files import expand_home, parse_json
 
 if TYPE_CHECKING:
     from ...events import Reporter
@@ -68,7 +69,7 @@ def find_checkpoint(name: str, revision: str | None = None, reporter: "Reporter 
     Raises:
         ModelError: nothing is there, or the hub can't give it.
     """
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"Expected a model directory, a hub id or a .gguf file, got the file {name}.")
@@ -77,7 +78,10 @@ def find_checkpoint(name: str, revision: str | None = None, reporter: "Reporter 
         return _local_directory(name, path)
     on_hub = hub_name(name)
     if on_hub is None or (on_hub.file is None and path.suffix == ".gguf"):
-        raise ModelError(f"No model at {name}: the path does not exist. Give a directory, a .gguf file or a hub id.")
+        raise ModelError(
+            f"No model at {name}: the path does not exist{near_names(path)}. "
+            "Give a directory, a .gguf file or a hub id."
+        )
     from .hub import download_file, download_model
 
     if on_hub.file is not None:
@@ -97,11 +101,26 @@ class HubName(NamedTuple):
 def hub_name(name: str) -> HubName | None:
     """The repository and file that `name` means on the hub; None where it is a path here, or no repository's name."""
     parts = name.split("/")
-    if Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or "" in parts:
+    if expand_home(name).exists() or name.startswith((".", "/", "~")) or "" in parts:
         return None
     if len(parts) <= 2:
         return HubName(name, None)
     return HubName("/".join(parts[:2]), "/".join(parts[2:])) if name.endswith(".gguf") else None
+
+
+def near_names(path: Path) -> str:
+    """What the directory of a path that does not exist has instead, in parentheses after a space: similar names, if
+    there are any. Nothing where that directory does not exist either."""
+    parent = path.parent
+    try:
+        names = [each.name for each in parent.iterdir()]
+    except OSError:
+        return ""
+    if close := difflib.get_close_matches(path.name, names, n=3):
+        place = "this directory" if parent == Path() else parent
+        return f" ({place} has {', '.join(close)})"
+    # Of a name alone, the directory is the present one.
+    return "" if parent == Path() else f" ({parent} has no {path.name})"
 
 
 def gguf_parts(path: Path) -> list[Path]:

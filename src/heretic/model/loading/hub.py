@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ModelError
-from .checkpoint import Checkpoint
+from ...files import expand_home
+from .checkpoint import Checkpoint, near_names
 from .download import shown_download
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ OTHER_FORMATS = (
     *("original/*", "onnx/*", "openvino/*", "coreml/*"),
 )
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SECONDS = 10.0
+"""The hub's answer to one request takes less than a second. Without a network the request fails at once, behind a
+firewall that drops it after this time."""
+BUSY, BROKEN = 429, 500
+"""The status of a hub that gets too many requests, and the first of its own errors: the request is sent again."""
 
 
 def download_model(name: str, revision: str | None, reporter: "Reporter | None" = None) -> tuple[Path, str | None]:
@@ -35,11 +41,17 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
 
     with _hub_errors(name, revision):
         files = _files(name, revision)
-        if "config.json" in files:
-            # Before gigabytes of weights.
-            check_readable(Checkpoint(name, Path(hf_hub_download(name, "config.json", revision=revision)).parent))
-        with shown_download(name, name, revision, reporter):
-            directory = Path(snapshot_download(name, revision=revision, ignore_patterns=_ignored(files)))
+        if files is None:
+            # Of weights in two formats, the cache has one.
+            ignored = [*OTHER_FORMATS, "*.bin"]
+            directory = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored, local_files_only=True))
+            files = [path.name for path in directory.iterdir()]
+        else:
+            if "config.json" in files:
+                # Before gigabytes of weights.
+                check_readable(Checkpoint(name, Path(hf_hub_download(name, "config.json", revision=revision)).parent))
+            with shown_download(name, name, revision, reporter):
+                directory = Path(snapshot_download(name, revision=revision, ignore_patterns=_ignored(files)))
     ggufs = sorted(file for file in files if file.endswith(".gguf"))
     if ggufs and not (directory / "config.json").exists():
         raise ModelError(
@@ -73,19 +85,25 @@ def download_file(
     return path, _commit(path)
 
 
-def _files(name: str, revision: str | None) -> list[str]:
-    """Names of the repository's files; none where the hub can't be reached, so that only the cache counts."""
-    from huggingface_hub import list_repo_files
+def _files(name: str, revision: str | None) -> list[str] | None:
+    """Names of the repository's files; None where the hub can't be reached, so that only the cache counts.
+
+    A failed connection is not tried again: `list_repo_files` would wait 23 seconds before it says that there is none.
+    """
+    from huggingface_hub import HfApi, list_repo_files
 
     # huggingface_hub changes its HTTP library between releases, but not the name under which it exports the errors.
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     try:
+        found = HfApi().model_info(name, revision=revision, timeout=SECONDS)
+    except HfHubHTTPError as error:
+        if error.response.status_code not in (BUSY, *range(BROKEN, 600)):
+            raise
         return list_repo_files(name, revision=revision)
-    except HfHubHTTPError:
-        raise
     except (HTTPError, OfflineModeIsEnabled):
-        return []
+        return None
+    return [each.rfilename for each in found.siblings or ()]
 
 
 def _commit(path: Path) -> str | None:
@@ -106,6 +124,7 @@ def _hub_errors(name: str, revision: str | None, file: str | None = None) -> Ite
     )
 
     at = f" at revision {revision}" if revision else ""
+    near = near_names(expand_home(name))
     try:
         yield
     except GatedRepoError as error:
@@ -114,7 +133,7 @@ def _hub_errors(name: str, revision: str | None, file: str | None = None) -> Ite
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"No model {name}{at}: it is neither a path here nor a repository of the hub that you can see. "
+            f"No model {name}{at}: it is neither a path here{near} nor a repository of the hub that you can see. "
             "Check the spelling, or log in with `hf auth login` if it is private."
         ) from error
     except RevisionNotFoundError as error:
@@ -124,8 +143,8 @@ def _hub_errors(name: str, revision: str | None, file: str | None = None) -> Ite
         ) from error
     except LocalEntryNotFoundError as error:
         raise ModelError(
-            f"{name} is not a path here, not in the hub's cache{at}, and the hub can't be reached. Check the name, the "
-            "connection and HF_HUB_OFFLINE, or give a local path."
+            f"{name} is not a path here{near}, the hub's cache{at} does not hold all of it, and the hub can't be "
+            "reached. Check the name, the connection and HF_HUB_OFFLINE, or give a local path."
         ) from error
     except EntryNotFoundError as error:
         raise ModelError(
@@ -134,6 +153,6 @@ def _hub_errors(name: str, revision: str | None, file: str | None = None) -> Ite
     except (HfHubHTTPError, OSError, ValueError) as error:
         lines = str(error).strip().splitlines() or [""]
         raise ModelError(
-            f"{name} is not a path here, and fetching it{at} from the hub failed ({type(error).__name__}: "
+            f"{name} is not a path here{near}, and fetching it{at} from the hub failed ({type(error).__name__}: "
             f"{lines[0][:200]}). Check the name and the connection, or give a local path."
         ) from error

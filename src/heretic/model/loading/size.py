@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files import expand_home
 from .checkpoint import WEIGHT_SUFFIXES, HubName, hub_name
 
 HUB_SECONDS = 5.0
@@ -36,7 +37,7 @@ class ModelSize:
 
 def model_size(name: str, revision: str | None = None) -> ModelSize | None:
     """The size of a model on this machine or on the hub; None where there is no model, or the size is unknown."""
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if path.exists():
         return _local_size(name, path)
     on_hub = hub_name(name)

@@ -22,6 +22,7 @@ from .feature_gain import acts_on_features, measured_gain
 from .probe import LayerProbe, Observation, is_linear, is_transposed, output_width
 from .proof import Candidate, Proof, covers_all_positions, prove, prove_through_layer
 from .residual_path import unexplained_norm
+from .unfit import reason_unfit
 
 N_POSITIONS = 12
 """Tokens of the probe: more than the streams and taps of any family, so that no fit is exact by chance; routers choose
@@ -94,6 +95,9 @@ def _layer_sites(probe: LayerProbe, index: int, name: str) -> list[Site]:
         proofs |= {each: prove_through_layer(probe, base, each) for each, proof in proofs.items() if proof is None}
     share = _unexplained_share(probe, base, sites(), name)
     if share:
+        reason = reason_unfit(probe, base, [candidate for candidate, proof in proofs.items() if proof is None])
+        if reason is not None:
+            raise ModelError(_unfit(probe, index, reason))
         raise ModelError(_incomplete(probe, sites(), share, index, name))
     return sites()
 
@@ -205,6 +209,14 @@ def _unexplained_share(probe: LayerProbe, base: Observation, sites: Sequence[Sit
     if left <= share * written + rounding * float(base.output.norm()):
         return 0.0
     return left / max(float((base.output - probe.given).norm()), 1e-12)
+
+
+def _unfit(probe: LayerProbe, index: int, reason: str) -> str:
+    return (
+        f"Expected decoder layers that add what their weights write to the residual stream, but in layer {index} "
+        f"({type(probe.layer).__name__}) {reason}. So no edit of a weight removes a direction from the stream, and "
+        "models of this family can't be searched. Use a model of another family (docs/coverage.md)."
+    )
 
 
 def _incomplete(probe: LayerProbe, sites: Sequence[Site], share: float, index: int, name: str) -> str:

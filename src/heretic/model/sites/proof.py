@@ -28,6 +28,10 @@ MIN_EFFECT = 1e-3
 hundredths."""
 
 
+GATE_ROUNDING = {True: 1e-4, False: 0.03}
+"""Share of what a gated output adds that may be rounding, in fp32 and in 16 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A possible writer: the modules at `paths` (several: one expert each), or a bare parameter."""
@@ -68,23 +72,52 @@ def prove_through_layer(probe: LayerProbe, base: Observation, candidate: Candida
     With the candidate's output replaced by a vector, less the same with zeros, the layer's output must be
     number · (gain ∘ vector), at every position and for any vector; ones give the gain itself.
     """
-    ones = torch.ones(probe.d_model, device=base.output.device)
-    others = torch.randn(2, probe.d_model, generator=torch.Generator().manual_seed(2)).to(ones.device)
+    vectors = _vectors(base, 2)
     for held in _held(probe, base, candidate.paths):
-
-        def output_for(vector: Tensor, held: dict[str, list[Any]] = held) -> Tensor:
-            def change(output: Tensor) -> Tensor:
-                return vector.to(output.dtype).expand_as(output)
-
-            # Without the stream itself, so that 16 bits suffice for what is added to it.
-            return probe.run(dict.fromkeys(candidate.paths, change), held, empty=True).output
-
-        silence = output_for(torch.zeros_like(ones))
-        gains = output_for(ones) - silence
-        gain = gains.flatten(0, 1)[gains.norm(dim=-1).argmax()]
-        if all(_is_multiple(output_for(v) - silence, (gain * v)[None, None], probe) for v in (ones, *others)):
+        added = _added(probe, candidate, held, vectors)
+        gains = added[0].flatten(0, 1)
+        gain = gains[gains.norm(dim=-1).argmax()]
+        if all(_is_multiple(each, (gain * v)[None, None], probe) for each, v in zip(added, vectors, strict=True)):
             return Proof(gain=(gain / gain.norm().clamp_min(1e-12)).cpu())
     return None
+
+
+def is_gated(probe: LayerProbe, base: Observation, candidate: Candidate) -> bool:
+    """Whether each feature of the candidate's output is multiplied by a gate, another one at each position.
+
+    With the candidate's output replaced by a vector, less the same with zeros, the layer's output must be
+    gates ∘ vector for any vector; ones give the gates.
+    """
+    ones, other = _vectors(base, 1)
+    rounding = GATE_ROUNDING[probe.call.output.dtype == torch.float32]
+    for held in _held(probe, base, candidate.paths):
+        gates, found = _added(probe, candidate, held, (ones, other))
+        present = float(gates.norm()) > MIN_EFFECT * float(ones.norm())
+        if present and float((found - gates * other).norm()) <= rounding * float(found.norm()):
+            return True
+    return False
+
+
+def _added(
+    probe: LayerProbe, candidate: Candidate, held: dict[str, list[Any]], vectors: Sequence[Float[Tensor, " d_model"]]
+) -> list[Float[Tensor, "position stream d_model"]]:
+    """What the layer adds for each vector in place of the candidate's output: its output less that for zeros."""
+
+    def output_for(vector: Tensor) -> Tensor:
+        def change(output: Tensor) -> Tensor:
+            return vector.to(output.dtype).expand_as(output)
+
+        # Without the stream itself, so that 16 bits suffice for what is added to it.
+        return probe.run(dict.fromkeys(candidate.paths, change), held, empty=True).output
+
+    silence = output_for(torch.zeros_like(vectors[0]))
+    return [output_for(vector) - silence for vector in vectors]
+
+
+def _vectors(base: Observation, count: int) -> list[Float[Tensor, " d_model"]]:
+    """Ones, and `count` random vectors."""
+    random = torch.randn(count, base.output.shape[-1], generator=torch.Generator().manual_seed(2))
+    return [each.to(base.output.device) for each in (torch.ones(random.shape[-1]), *random)]
 
 
 def _passes_on(probe: LayerProbe, base: Observation, name: str) -> bool:
