@@ -58,15 +58,40 @@ def test_the_same_seed_gives_the_same_path() -> None:
     assert not torch.equal(first[0].tensors["directions"], first[1].tensors["directions"])
 
 
-@pytest.mark.parametrize("done", [1, 2])
-def test_a_path_goes_on_after_a_kill(done: int) -> None:
+@pytest.mark.parametrize(("done", "averaged"), [(1, 3), (2, 3), (2, 1)])
+def test_a_path_goes_on_after_a_kill(done: int, averaged: int) -> None:
     """A path restored from a file of its state learns the points that would have followed."""
-    uninterrupted = whole()
-    learner, forward = new_path()
+    settings = replace(SETTINGS, averaged=averaged)
+    uninterrupted = whole(settings)
+    learner, forward = new_path(settings)
     points = learn_paths(StepRunner(forward), [learner], refresh)
     before = [next(points)[1] for _ in range(done)]
     kept = load(save(learner.state()))
-    assert all(same(*pair) for pair in zip(before + whole(state=kept), uninterrupted, strict=True))
+    assert all(same(*pair) for pair in zip(before + whole(settings, kept), uninterrupted, strict=True))
+
+
+def test_a_point_has_the_mean_of_its_steps_but_the_first_has_its_last() -> None:
+    for averaged, counted in ((0, 1), (1, SETTINGS.steps)):
+        learner, forward = new_path(replace(SETTINGS, averaged=averaged))
+        seen: list[Tensor] = []
+        runner = StepRunner(forward)
+        runner.after_step = lambda own=learner, into=seen: into.append(own.tensors["strengths"].detach().clone())
+        first, second, *_ = [point for _, point in learn_paths(runner, [learner])]
+        until = SETTINGS.first_steps
+        assert torch.equal(first.tensors["strengths"], seen[until - 1])
+        last = torch.stack(seen[: until + SETTINGS.steps][-counted:])
+        assert torch.allclose(second.tensors["strengths"], last.mean(0))
+
+
+def test_adam_forgets_the_first_point() -> None:
+    """Its gradients are those of a far larger weight, after which later steps would be tiny."""
+    learner, forward = new_path()
+    points = learn_paths(StepRunner(forward), [learner])
+    for taken in (0, SETTINGS.steps):
+        next(points)
+        state = learner.state()
+        assert int(state["taken"]) == taken
+        assert bool(state["second.strengths"].any()) == (taken > 0)
 
 
 def test_learning_lowers_the_loss() -> None:

@@ -7,16 +7,18 @@ starts with strong edits along the difference of means, and ends with the least 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from ...ablation.edit import ModelEdit
 from ...ablation.methods.learned.layout import Layout, LearnedTensors, compile_learned, detached
+from .averages import TailAverage
 from .rows import ScoredRow
 from .targets import PARTS_OF_TARGETS, Targets, as_tensors, draw, draw_refusals, from_tensors, spread
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+DECAY, EPSILON = 0.9, 1e-8
 DIVERGED = 4.0
 """A point is dropped if its last steps' loss is this many times that of its first ones."""
 
@@ -32,10 +34,12 @@ class LearningSettings:
     `loops` are the weights of later tokens, of bad prompts and of loops; `margin` and `loop_margin` are the
     log-probabilities, in nats and negated, below which refusals and loops need no further change. `direction_step` is
     the initial step of a direction, about in radians; `strength_step` that of a strength. Within a point both decay by
-    a cosine to `final` times their start: `restart` times the initial step after the first point. Strengths stay
-    within `bounds`; `sparsity` is the weight of their L1 penalty. After the path come points of it again, with other
-    strengths: `scalings` are pairs of a point (-1: the last) and the number that multiplies them. The defaults were the
-    best (docs/decisions/learned-path.md).
+    a cosine to `final` times their start: `restart` times the initial step after the first point. `decays` are those
+    of Adam's second moment for the first point and for the later ones; in between Adam forgets its moments. A point has
+    the mean of the tensors over its steps and those of earlier points, `averaged` points in all, but not of the first
+    (0: the tensors after its last step). Strengths stay within `bounds`; `sparsity` is the weight of their L1 penalty.
+    After the path come points of it again, with other strengths: `scalings` are pairs of a point (-1: the last) and the
+    number that multiplies them. The defaults were the best (docs/decisions/learned-path.md).
     """
 
     lambdas: tuple[float, ...] = (30.0, 5.0, 1.2, 0.5, 0.3, 0.2)
@@ -52,12 +56,14 @@ class LearningSettings:
     bad: float = 1.0
     skipped: int = 1
     margin: float = 8.0
-    loops: float = 0.5
+    loops: float = 1.0
     loop_margin: float = 3.0
     direction_step: float = 0.24
     strength_step: float = 0.05
-    restart: float = 1.0
+    decays: tuple[float, float] = (0.999, 0.95)
+    restart: float = 0.25
     final: float = 1.0
+    averaged: int = 3
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
     scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-2, 0.85), (-1, 0.85), (-2, 0.7), (-1, 0.7))
@@ -108,7 +114,8 @@ class LearnedPoint:
 
 @dataclass
 class PathLearner:
-    """One path: its tensors, Adam's moments and the row sampler's generator. `state` saves it, `load` restores it."""
+    """One path: its tensors, Adam's moments, their average and the row sampler's generator. `state` saves it, `load`
+    restores it."""
 
     layout: Layout
     start: LearnedTensors
@@ -127,6 +134,7 @@ class PathLearner:
         }
         self.parts = [self.targets]
         self._moments = {name: [torch.zeros_like(each), torch.zeros_like(each)] for name, each in self.tensors.items()}
+        self._average = TailAverage(self.settings.averaged)
         self._good_point = self.state()
 
     @property
@@ -170,6 +178,7 @@ class PathLearner:
     def step(self) -> None:
         """One step of Adam along the tensors' gradients."""
         self.taken += 1
+        decay = self.settings.decays[min(self.point, 1)]
         share = self.settings.share(self.point, len(self.losses) - 1)
         pull = self.settings.sparsity / self.tensors["strengths"].numel()
         for name, tensor in self.tensors.items():
@@ -180,14 +189,15 @@ class PathLearner:
             if name == "strengths":
                 gradient = gradient + pull * tensor.sign()
             first, second = self._moments[name]
-            first.lerp_(gradient, 1 - BETAS[0])
-            second.lerp_(gradient.square(), 1 - BETAS[1])
-            steered = first / (1 - BETAS[0] ** self.taken)
-            spread_ = (second / (1 - BETAS[1] ** self.taken)).sqrt() + EPSILON
+            first.lerp_(gradient, 1 - DECAY)
+            second.lerp_(gradient.square(), 1 - decay)
+            steered = first / (1 - DECAY**self.taken)
+            spread_ = (second / (1 - decay**self.taken)).sqrt() + EPSILON
             tensor.sub_(share * self._step_size(name, tensor) * steered / spread_)
         self.tensors["strengths"].clamp_(*self.settings.bounds)
         directions = self.tensors["directions"]
         directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        self._average.add(self.tensors)
 
     def _step_size(self, name: str, tensor: Tensor) -> float:
         """The step of each entry: a direction's angle is divided by sqrt(d_model), the scale of its entries."""
@@ -204,8 +214,19 @@ class PathLearner:
             self.load(self._good_point)
             self.generator.set_state(position)
         self.point, self.losses = number + 1, []
+        tensors = self._average.mean(self.tensors)
+        self._begin_point()
         self._good_point = self.state()
-        return LearnedPoint(number, lam, detached(self.tensors), losses, dropped)
+        return LearnedPoint(number, lam, detached(tensors), losses, dropped)
+
+    def _begin_point(self) -> None:
+        """After the first point, Adam forgets its moments: the weight of refusals was so large there that later steps
+        would be tiny. No average has that point's steps."""
+        if self.point == 1:
+            self.taken = 0
+            for moment in chain.from_iterable(self._moments.values()):
+                moment.zero_()
+        self._average.begin()
 
     def _fault(self) -> str | None:
         """Why the current point can't be used, or None."""
@@ -227,6 +248,7 @@ class PathLearner:
             kept |= {f"first.{name}": first.clone(), f"second.{name}": second.clone()}
         for number, part in enumerate(self.parts[1:]):
             kept |= {f"part.{number}.{name}": table for name, table in as_tensors(part).items()}
+        kept |= {f"average.{name}": each for name, each in self._average.state().items()}
         counts = {"point": torch.tensor(self.point), "taken": torch.tensor(self.taken)}
         return kept | counts | {"generator": self.generator.get_state()}
 
@@ -244,4 +266,5 @@ class PathLearner:
             tables = {name: state[f"part.{number}.{name}"] for name in PARTS_OF_TARGETS}
             self.add(from_tensors(tables))
         self.losses = []
+        self._average.load({name[8:]: state[name].to(self.device) for name in state if name.startswith("average.")})
         self._good_point = self.state()
