@@ -2,9 +2,9 @@
 
 Installs heretic-llm from PyPI into a virtual environment of its own and runs it as a black box: SmolLM2-135M-Instruct,
 the demo's prompts, the model's own system prompt, 100 tokens a response, the same dtype. Then runs this program on the
-same inputs, first with every trial fully evaluated, then with its defaults (60 trials for each of `--seeds` seeds, of
-which the median counts). Both keep an Optuna journal, from which seconds of trials and hypervolumes (reference point:
-KL 0.5, the baseline's refusals) are read. Prints both sides.
+same inputs, first with every trial fully evaluated, then the kernel method with its defaults (60 trials for each of
+`--seeds` seeds, of which the median counts). Both keep an Optuna journal, from which seconds of trials and hypervolumes
+(reference point: KL 0.5, the baseline's refusals) are read. Prints both sides.
 
 Only a few trials of heretic-llm are run (`--theirs`). Its time for 60 is its start-up plus 60 times the median of the
 trials after the first, which ends the start-up and is taken to last as long; the output says so. With
@@ -114,9 +114,9 @@ def run_theirs(program: Path, model: Path, work: Path, arguments: argparse.Names
     return figures(begun, told, peak.bytes, seconds_between(told) or [0.0])
 
 
-def run_ours(model: Path, work: Path, dtype: str, count: int, *more: str) -> dict:  # type: ignore[type-arg]
+def run_ours(model: Path, work: Path, dtype: str, count: int, method: str, *more: str) -> dict:  # type: ignore[type-arg]
     study = Path(tempfile.mkdtemp(dir=work))
-    flags = [*search_flags(model, work, study, dtype, count), *more]
+    flags = [*search_flags(model, work, study, dtype, count, method), *more]
     begun = datetime.now()
     with subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=subprocess.DEVNULL) as process:
         peak = Peak(process.pid)
@@ -144,15 +144,15 @@ def sides(arguments: argparse.Namespace) -> tuple[dict, list[dict], dict]:  # ty
     work.mkdir(parents=True, exist_ok=True)
     model, program = write_inputs(work), install(work / "venv")
 
-    def ours(name: str, trials: int, *flags: str) -> dict:  # type: ignore[type-arg]
-        return once(work / f"{name}.json", lambda: run_ours(model, work, dtype, trials, *flags))
+    def ours(name: str, trials: int, method: str, *flags: str) -> dict:  # type: ignore[type-arg]
+        return once(work / f"{name}.json", lambda: run_ours(model, work, dtype, trials, method, *flags))
 
-    full = ours(f"full-{dtype}", arguments.full, "--no-prune-dominated")
-    name, flags = f"study-{dtype}", []
+    full = ours(f"full-{dtype}", arguments.full, "kernel", "--no-prune-dominated")
+    name, flags = f"study-{dtype}-{arguments.method}", []
     if arguments.startup is not None:
         name, flags = f"{name}-startup{arguments.startup}", ["--n-startup-trials", str(arguments.startup)]
     seeds = range(arguments.seeds)
-    studies = [ours(f"{name}-{seed}", arguments.ours, "--seed", str(seed), *flags) for seed in seeds]
+    studies = [ours(f"{name}-{seed}", arguments.ours, arguments.method, "--seed", str(seed), *flags) for seed in seeds]
     theirs = once(work / f"theirs-{dtype}.json", lambda: run_theirs(program, model, work, arguments))
     return full, studies, theirs
 
@@ -162,7 +162,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--theirs", type=int, default=3, help="trials of heretic-llm")
     parser.add_argument("--full", type=int, default=8, help="our fully evaluated trials")
-    parser.add_argument("--ours", type=int, default=60, help="trials of our study")
+    parser.add_argument("--ours", type=int, default=60, help="trials of our study (9 are a learned path)")
+    parser.add_argument("--method", default="kernel", help="of our study: kernel, or learned")
     parser.add_argument("--seeds", type=int, default=1, help="runs of our study, each with another seed")
     parser.add_argument("--startup", type=int, help="n_startup_trials of our study, if not the default")
     parser.add_argument("--their-batch-size", type=int, default=32, help="0: found by heretic-llm itself")

@@ -66,10 +66,10 @@ def run_theirs(program: Path, model: Path, work: Path, minutes: float) -> float:
     return time.monotonic() - begun
 
 
-def run_ours(model: Path, work: Path, seconds: float) -> Path:
+def run_ours(model: Path, work: Path, seconds: float, method: str) -> Path:
     """The journal of a study that was stopped after `seconds`, start-up included."""
     study = Path(tempfile.mkdtemp(dir=work))
-    flags = search_flags(model, work, study, "bfloat16", 1000)
+    flags = search_flags(model, work, study, "bfloat16", 1000, method)
     with (
         (work / "ours.log").open("w") as log,
         subprocess.Popen([sys.executable, "-m", "heretic", *flags], stdout=log, stderr=log) as process,
@@ -110,6 +110,7 @@ def measured(base: Path, models: list[Path], work: Path) -> list[dict[str, Any]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=6, help="of temaq-abliterated's search")
+    parser.add_argument("--method", default="auto", help="our method")
     parser.add_argument("--most", type=int, default=5, help="models of our front that are measured")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "against-temaq")
     arguments = parser.parse_args()
@@ -118,7 +119,7 @@ def main() -> None:
     model, program = write_inputs(work), install(work / "venv")
     write_prompts(work)
     seconds = run_theirs(program, model, work, arguments.minutes)
-    journal = run_ours(model, work, seconds)
+    journal = run_ours(model, work, seconds, arguments.method)
     trials = RecordedStudy(journal).trials
     print(f"Both had {seconds:.0f} s; ours did {len(trials)} trials, {sum(t.pruned for t in trials)} of them pruned.")
     base, theirs, *ours = measured(model, [work / "theirs", *write_ours(journal, work, arguments.most)], work)

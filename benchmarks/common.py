@@ -135,10 +135,11 @@ def write_inputs(work: Path) -> Path:
     return directory
 
 
-def search_flags(model: Path, work: Path, study: Path, dtype: str, trials: int) -> list[str]:
+def search_flags(model: Path, work: Path, study: Path, dtype: str, trials: int, method: str = "kernel") -> list[str]:
     """Flags of a search on the prompts in `work`, with nothing after it."""
-    flags = [str(model), "--n-trials", str(trials), "--dtypes", dtype, "--system-prompt", "none", "--export", "none"]
-    flags += ["--heldout-trials", "0", "--study-checkpoint-dir", str(study)]
+    flags = [str(model), "--method", method, "--n-trials", str(trials), "--dtypes", dtype]
+    flags += ["--system-prompt", "none", "--export", "none", "--heldout-trials", "0"]
+    flags += ["--study-checkpoint-dir", str(study)]
     for name in NAMES:
         flags += [f"--{name.replace('_', '-')}", str(work / f"{name}.txt")]
     return flags

@@ -73,6 +73,7 @@ def measure_command(run: Run, model: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as directory:
         flags = ["--preset", "disclaimer", "--n-trials", str(run.trials), "--trial", "knee", "--export", "merge"]
+        flags += ["--method", "kernel"]
         flags += ["--output", f"{directory}/edited", "--study-checkpoint-dir", directory, "--resume", "restart"]
         if run.tiny:
             flags += ["--max-response-length", "4", "--heldout-trials", "0", "--no-order-startup-trials"]

@@ -7,7 +7,7 @@ import pytest
 from heretic.cli import main
 from heretic.study.reader import RecordedStudy
 
-AUTO = ["--method", "auto", "--n-trials", "1", "--heldout-trials", "0"]
+AUTO = ["--n-trials", "1", "--heldout-trials", "0"]
 
 
 def without(flags: list[str], *names: str) -> list[str]:

@@ -20,7 +20,7 @@ from ..session.existing import join_shared, settle_existing
 from ..session.forecast import say_forecast
 from ..session.full_precision import check_original
 from ..session.heldout import check_heldout_prompts
-from ..session.method import settle_method
+from ..session.method import keep_method, settle_method
 from ..session.prompts import RunPrompts, load_heldout_prompts, load_run_prompts
 from ..session.recorded import model_stats, runtime_of
 from ..session.remote_code import settle_trust
@@ -63,8 +63,8 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
         say_forecast(settings, settings.max_response_length, prompts, reporter)
         checkpoint = find_checkpoint(model, settings.model_commit, reporter)
         check_original(settings, checkpoint)
-        session = _checked(Session(settings, prompts, checkpoint, reporter, path))
         record = RecordedStudy(path).record if has_record(path) else None
+        session = keep_method(_checked(Session(settings, prompts, checkpoint, reporter, path)), record)
         profile = None if record is None else runtime_of(record)
         engine = opened.enter_context(search_engine(session, profile))
         session = settle_method(session, engine, record)

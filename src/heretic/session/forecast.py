@@ -138,7 +138,7 @@ def say_forecast(settings: Settings, response_length: int, prompts: RunPrompts, 
     if size is None or size.parameters < SMALL:
         return
     found = forecast(size, on_cpu=str(settings.device_map).startswith("cpu"))
-    learned = settings.method in ("auto", "learned")
+    learned = settings.method == "learned" or (settings.method == "auto" and settings.storage is None)
     trials = wanted_candidates("learned" if learned else settings.method, settings.n_trials)
     for line in lines(found, settings.quantization, trials, _counts(prompts), response_length, learned):
         reporter.say(line)

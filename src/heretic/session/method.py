@@ -19,15 +19,20 @@ ASKED, FEWEST_DECLINED = 64, 8
 default: fewer refusals teach too little."""
 
 
+def keep_method(session: Session, record: StudyRecord | None) -> Session:
+    """The session with the method of its study in place of `auto`, if the study was begun before."""
+    if record is None or session.settings.method != "auto":
+        return session
+    return _with_method(session, str(record.settings.get("method", "kernel")), record.no_gradient)
+
+
 def settle_method(session: Session, engine: LocalEngine, record: StudyRecord | None) -> Session:
     """The session with a method that its model allows: `kernel` in place of `learned` where the model's gradients are
     missing or wrong, and `learned` or `kernel` in place of `auto`.
 
-    A message says which and why. A study that has a record keeps the method that it has.
+    A message says which and why.
     """
     wanted = session.settings.method
-    if wanted == "auto" and record is not None:
-        return _with_method(session, str(record.settings.get("method", "kernel")), record.no_gradient)
     if wanted not in ("auto", "learned"):
         return session
     unfit = _unfit(session, engine) if wanted == "auto" else None
@@ -50,6 +55,8 @@ def _unfit(session: Session, engine: LocalEngine) -> str | None:
     settings = session.settings
     if settings.storage is not None:
         return "several runs share the study, and each step of a learned path follows from the one before"
+    if settings.gpus_per_model > 1:
+        return "each copy of the model takes several GPUs, on which edits are only learned if you ask for it"
     prompts = session.prompts.bad.prompts[:ASKED]
     with session.reporter.step("The model's own answers to some bad prompts", len(prompts)) as progress:
         [answers] = engine.generate(prompts, [{}], LearningSettings().answer_tokens, None, progress)

@@ -48,6 +48,8 @@ def test_edits_are_learned_by_default_where_an_actor_finds_the_gradients_right(
     monkeypatch.setattr(runners, "gradient_fault", lambda *_: "they are zero")
     settled = settle_method(auto, engine, None)
     assert (settled.settings.method, settled.no_gradient) == ("kernel", "they are zero")
+    split = replace(auto, settings=changed(auto.settings, {"gpus_per_model": 2}))
+    assert settle_method(split, engine, None).settings.method == "kernel"
 
 
 def test_a_path_does_not_depend_on_the_number_of_actors(

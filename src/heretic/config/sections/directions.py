@@ -13,9 +13,10 @@ class DirectionSettings(Section):
     model_config = ConfigDict(title="Directions")
 
     method: MethodChoice = Field(
-        default="kernel",
-        description="How edits are found: by a sampler as kernels over the layers (kernel) or along each weight's own "
-        "difference (oblique), or learned by gradient (learned). auto: learned, or else kernel.",
+        default="auto",
+        description="How edits are found: learned by gradient (learned), or by a sampler as kernels over the layers "
+        "(kernel) or along each weight's own difference (oblique). auto: learned where the model allows it and no "
+        "setting of the sampler is given, else kernel.",
     )
     learned_rank: int = Field(
         default=1,

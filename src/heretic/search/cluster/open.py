@@ -194,8 +194,8 @@ def _ranks(session: Session) -> int:
     if count < 2 or count != settings.gpus_per_model or settings.device_map != "auto" or settings.max_memory:
         return 1
     # Learning needs gradients, which have not been proved to be right through transformers' sharded products.
-    learns = settings.method in ("learned", "auto")
-    plain = settings.quantization == "none" and checkpoint.gguf_file is None and not learns
+    learned = settings.method == "learned"
+    plain = settings.quantization == "none" and checkpoint.gguf_file is None and not learned
     return count if plain and can_be_sharded(configuration(checkpoint, settings), count) else 1
 
 
