@@ -20,6 +20,7 @@ from heretic.commands.demo import demo_flags
 from heretic.config import PromptSource, Settings, given_flags, load_settings
 from heretic.config.parsing import choices
 from heretic.config.renamed import RENAMED, WITHOUT_MEANING
+from heretic.engine.learning.path import LearningSettings
 from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
 from heretic.session.forecast import BYTES, ROOM
@@ -221,7 +222,8 @@ def test_the_readme_says_what_the_demo_does() -> None:
     defaults = Settings()
     assert f"learns edits for at most {flags['time_budget'].removesuffix('m')} minutes" in readme
     assert "n_trials" not in flags
-    assert f"runs {defaults.n_trials} trials without a limit" in readme
+    assert defaults.time_budget is None and "by default there is no limit" in readme
+    assert LearningSettings().candidates == 7 and "seven edits that are learned" in readme
     assert "max_response_length" not in flags, "the README says that this is the program's own"
     assert flags["output"] in readme and f"prompts `{flags['preset']}`" in readme
 

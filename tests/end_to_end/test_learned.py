@@ -119,7 +119,7 @@ def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: l
     assert main([model, *flags, "--n-trials", "5", "--resume", "continue"]) == 0
     after, expected = trials_of(tmp_path / "checkpoints"), trials_of(tmp_path / "whole")
     assert after[: len(before)] == before
-    assert [each["parameters"]["point"] for each in after] == [2, 3, 4, 5, 5]
+    assert [each["parameters"]["point"] for each in after] == [3, 4, 5, 5, 5]
     assert [each["parameters"] for each in after] == [each["parameters"] for each in expected]
     assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
 
@@ -236,8 +236,8 @@ def test_a_point_that_diverges_is_a_failed_trial(
     assert main([str(planted_directory / "planted"), *planted_flags, *METHOD, "--n-trials", "4"]) == 0
     said = capsys.readouterr().err
     assert "Trial 0 failed: the loss diverges" in said, "a point on the way that is dropped"
-    assert "Trial 2 failed: the loss diverges" in said
-    assert [each["parameters"]["point"] for each in trials_of(tmp_path / "checkpoints")] == [2, 4]
+    assert "Trial 1 failed: the loss diverges" in said
+    assert [each["parameters"]["point"] for each in trials_of(tmp_path / "checkpoints")] == [4, 5]
 
 
 def test_two_directions_need_rank_two(

@@ -17,7 +17,7 @@ class SearchSettings(Section):
         default=200,
         ge=1,
         description="Trials of the study. More find better trade-offs; 40 give a first impression. With this default, "
-        "learned edits are the nine of one path.",
+        "learned edits are the seven of one path.",
     )
     n_startup_trials: int = Field(
         default=60, ge=0, description="Trials at the start that are sampled at random, before the sampler learns."

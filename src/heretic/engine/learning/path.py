@@ -43,7 +43,7 @@ class LearningSettings:
     """
 
     lambdas: tuple[float, ...] = (30.0, 5.0, 1.2, 0.5, 0.3, 0.2)
-    warm_up: int = 2
+    warm_up: int = 3
     first_steps: int = 28
     steps: int = 8
     good_rows: int = 8
@@ -66,7 +66,7 @@ class LearningSettings:
     averaged: int = 3
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
-    scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-2, 0.85), (-1, 0.85), (-2, 0.7), (-1, 0.7))
+    scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-1, 0.85), (-1, 0.7), (-1, 0.55))
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
