@@ -13,7 +13,10 @@ from tests.support.planted import ANSWERS, ANSWERS_BEHIND, TRIGGERS, WORDS, plan
 
 from heretic.cli import main
 
-FLAGS = "--system-prompt none --dtypes float32 --batch-size 16 --max-response-length 4 --n-trials 2 --n-workers 1"
+FLAGS = (
+    "--method kernel --system-prompt none --dtypes float32 --batch-size 16 --max-response-length 4 --n-trials 2 "
+    "--n-workers 1"
+)
 
 
 @cache

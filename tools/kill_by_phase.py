@@ -81,7 +81,15 @@ def flags_of(planted: Path, home: Path) -> list[str]:
         for part, name in (("-", "direction"), ("-evaluation-", "search"), ("-heldout-", "report"))
     }
     others = "--system-prompt none --dtypes float32 --batch-size 64 --max-response-length 4 --n-trials 6 --n-workers 1"
-    words = [*others.split(), "--heldout-trials", "0", "--study-checkpoint-dir", str(home / "checkpoints")]
+    words = [
+        *others.split(),
+        "--method",
+        "kernel",
+        "--heldout-trials",
+        "0",
+        "--study-checkpoint-dir",
+        str(home / "checkpoints"),
+    ]
     return [*(word for pair in files.items() for word in pair), *words]
 
 

@@ -2,7 +2,7 @@
 
 from heretic import search
 
-study = search("path/to/model", n_trials=50)
+study = search("path/to/model")
 study.front()
 """
 

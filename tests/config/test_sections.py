@@ -51,21 +51,6 @@ def test_constructing_settings_reads_no_environment(monkeypatch: pytest.MonkeyPa
     assert Settings().n_trials == SearchSettings().n_trials == 200
 
 
-@pytest.mark.parametrize(
-    ("given", "method"),
-    [
-        ({}, "auto"),
-        ({"n_trials": 40, "seed": 3}, "auto"),
-        ({"sampler": "random"}, "kernel"),
-        ({"n_startup_trials": 60}, "kernel"),
-        ({"n_startup_trials": 60, "method": "auto"}, "auto"),
-        ({"prune_dominated": False, "method": "oblique"}, "oblique"),
-    ],
-)
-def test_who_sets_up_a_sampler_gets_the_kernel_method(given: dict[str, Any], method: str) -> None:
-    assert Settings(**given).method == method
-
-
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().__setattr__("n_trials", 3)

@@ -11,7 +11,6 @@ import pytest
 from heretic.config import PromptSource, Settings, add_flags, given_flags, load_settings, recorded_settings
 from heretic.config.document import toml_value
 from heretic.config.renamed import RENAMED, WITHOUT_EFFECT
-from heretic.config.settings import OF_A_SAMPLER
 from heretic.errors import ConfigError
 from tests.support.settings_samples import SAMPLES, TABLE
 
@@ -36,10 +35,9 @@ def as_held(key: str, value: Any) -> Any:
 
 
 def check_only(key: str, settings: Settings, expected: Any) -> None:
-    """The setting has its value and every other setting its default; a setting of the sampler implies the method."""
+    """The setting has its value and every other setting its default."""
     assert getattr(settings, key) == as_held(key, expected)
-    implied = {"method": "kernel"} if key in OF_A_SAMPLER else {}
-    assert settings.model_copy(update={key: getattr(Settings(), key)}) == Settings(**implied)
+    assert settings.model_copy(update={key: getattr(Settings(), key)}) == Settings()
 
 
 def check_warned(key: str, place: str, warnings: list[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from .. import __version__
 from ..config import Settings
+from ..engine.learning.path import LearningSettings
 from ..engine.memory_plan import LINEAR_BYTES, ModelShape, plan_memory, shape_of
 from ..export.ggml.blocks import EXTRA
 from ..export.ggml.library import find_ggml
@@ -154,8 +155,12 @@ def _model_fits(model: str) -> Iterator[Finding]:
         yield Finding(model, f"memory {BITS[name]}", f"about {_gb(need)}: {fits}")
     if (advice := found.advice("none")) is not None:
         yield Finding(model, "advice", advice, advice)
-    trials, prompts = Settings().n_trials, (PROMPTS, PROMPTS)
-    yield Finding(model, "time", f"{trials} trials: {expected_time(size, trials, prompts, RESPONSE_LENGTH)}")
+    prompts = (PROMPTS, PROMPTS)
+    for name, count, learned in (
+        ("learned edits", LearningSettings().candidates, True),
+        ("trials of a sampler", Settings().n_trials, False),
+    ):
+        yield Finding(model, "time", f"{count} {name}: {expected_time(size, count, prompts, RESPONSE_LENGTH, learned)}")
 
 
 def _candidates_fit(model: str) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from ..search.cluster.open import search_engine
 from ..search.study_search import StudySearch
 from ..session.context import LoadedStudy, RunningStudy, Session
 from ..session.existing import join_shared, settle_existing
+from ..session.expected_method import expected_method
 from ..session.forecast import say_forecast
 from ..session.full_precision import check_original
 from ..session.heldout import check_heldout_prompts
@@ -34,7 +35,7 @@ from ..study.sampler import SamplerOptions
 from ..study.schema import BASELINE
 from ..study.shared import COPY
 from ..study.study import Study
-from .early_checks import check_search, check_target
+from .early_checks import check_search, check_target, check_trial
 from .menu import run_menu, show_front
 
 INTERRUPTED = 130
@@ -53,21 +54,23 @@ def run(settings: Settings, chooser: Chooser, reporter: Reporter, fixed: FixedCa
     if settings.storage is not None:
         # A study on this machine alone is a different one, and is kept.
         path = path.with_stem(path.stem + COPY)
-    check_search(settings, settings.trial, path)
+    check_search(settings, path)
     # Locked before the journal is repaired: another process may be writing an unfinished line.
     with SingleWriter(path) as writer, ExitStack() as opened:
         shared = join_shared(settings, settings.storage, settings.method, path, reporter)
         searching = shared is not None or settle_existing(path, settings, chooser, reporter)
         prompts = load_run_prompts(settings, settings.over_refusal_objective)
         part = _heldout_prompts(settings, settings, settings.is_about_refusals, prompts, reporter)
-        say_forecast(settings, settings.max_response_length, prompts, reporter)
+        record = RecordedStudy(path).record if has_record(path) else None
+        say_forecast(settings, expected_method(settings, record), settings.max_response_length, prompts, reporter)
         checkpoint = find_checkpoint(model, settings.model_commit, reporter)
         check_original(settings, checkpoint)
-        record = RecordedStudy(path).record if has_record(path) else None
         session = keep_method(_checked(Session(settings, prompts, checkpoint, reporter, path)), record)
         profile = None if record is None else runtime_of(record)
         engine = opened.enter_context(search_engine(session, profile))
         session = settle_method(session, engine, record)
+        if record is None:
+            check_trial(session.settings)
         if (form := wanted_format(settings)) is not None:
             check_sites(session, form, engine.sites)
         else:

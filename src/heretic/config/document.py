@@ -20,8 +20,8 @@ WIDTH = 110
 HEAD = """\
 # The settings of heretic, with their defaults. Copy this file to config.toml and keep the lines that you change.
 #
-# Settings are read from config.toml in the working directory, from environment variables (HERETIC_N_TRIALS=100) and
-# from flags (--n-trials 100); a flag overrides a variable, a variable overrides the file. Write lists and tables in
+# Settings are read from config.toml in the working directory, from environment variables (HERETIC_SEED=7) and
+# from flags (--seed 7); a flag overrides a variable, a variable overrides the file. Write lists and tables in
 # variables and flags as JSON or inline TOML; a list of words may also be separated by commas. A line that begins with
 # "# key =" shows an example for a setting that has no default.
 """

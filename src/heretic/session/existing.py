@@ -10,6 +10,7 @@ from ..study.history import failures
 from ..study.journal import repair, set_aside
 from ..study.reader import RecordedStudy, has_record
 from ..study.shared import COPY, SharedStorage
+from .expected_method import recorded_method
 from .learning import wanted_candidates
 
 
@@ -27,7 +28,7 @@ def settle_existing(path: Path, settings: SearchSettings, chooser: Chooser, repo
         return True
     study = RecordedStudy(path)
     finished = _n_finished(study)
-    wanted = wanted_candidates(str(study.record.settings.get("method", "kernel")), settings.n_trials)
+    wanted = wanted_candidates(recorded_method(study.record), settings.n_trials)
     choice = chooser.resume(finished, wanted, str(path))
     if choice == "restart":
         reporter.say(f"The earlier study is kept as {set_aside(path)}.")

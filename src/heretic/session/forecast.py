@@ -132,15 +132,16 @@ def lines(
     yield f"Time: {what} {expected}. Loading and the held-out evaluation come on top."
 
 
-def say_forecast(settings: Settings, response_length: int, prompts: RunPrompts, reporter: Reporter) -> None:
+def say_forecast(
+    settings: Settings, method: str, response_length: int, prompts: RunPrompts, reporter: Reporter
+) -> None:
     """Reports size, memory and time before anything is downloaded or loaded, and warns if the model does not fit."""
     size = model_size(str(settings.model), settings.model_commit)
     if size is None or size.parameters < SMALL:
         return
     found = forecast(size, on_cpu=str(settings.device_map).startswith("cpu"))
-    learned = settings.method == "learned" or (settings.method == "auto" and settings.storage is None)
-    trials = wanted_candidates("learned" if learned else settings.method, settings.n_trials)
-    for line in lines(found, settings.quantization, trials, _counts(prompts), response_length, learned):
+    trials = wanted_candidates(method, settings.n_trials)
+    for line in lines(found, settings.quantization, trials, _counts(prompts), response_length, method == "learned"):
         reporter.say(line)
     if settings.time_budget is not None:
         reporter.say(f"The time budget ends the run after {duration(settings.time_budget)}.")

@@ -103,7 +103,7 @@ class LearnedPaths:
         settings, learned, steps = self._settings, len(self._settings.lambdas), 0
         point, scaled = 0 if self._learner is None else self._learner.point, self._n_scaled
         for _ in range(count):
-            if point == learned and scaled == len(self._settings.scaled_points):
+            if point == learned and scaled >= len(self._settings.scaled_points):
                 point = scaled = 0
             if point < learned:
                 begun, point = point, max(point, settings.warm_up) + 1

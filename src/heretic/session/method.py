@@ -8,8 +8,10 @@ from ..engine.learning.rows import Row
 from ..engine.learning.runners import fault_of_gradients
 from ..engine.local import LocalEngine
 from ..evaluation.behaviour import behaviour_of
+from ..model.placement import META
 from ..study.schema import StudyRecord
 from .context import Session
+from .expected_method import kernel_reason, recorded_method
 from .learning import first_edited
 
 ROWS, ANSWER = 4, 4
@@ -23,7 +25,7 @@ def keep_method(session: Session, record: StudyRecord | None) -> Session:
     """The session with the method of its study in place of `auto`, if the study was begun before."""
     if record is None or session.settings.method != "auto":
         return session
-    return _with_method(session, str(record.settings.get("method", "kernel")), record.no_gradient)
+    return _with_method(session, recorded_method(record), record.no_gradient)
 
 
 def settle_method(session: Session, engine: LocalEngine, record: StudyRecord | None) -> Session:
@@ -53,9 +55,10 @@ def _with_method(session: Session, method: str, no_gradient: str | None = None) 
 def _unfit(session: Session, engine: LocalEngine) -> str | None:
     """Why edits are not learned unless the user asks for them, or None."""
     settings = session.settings
-    if settings.storage is not None:
-        return "several runs share the study, and each step of a learned path follows from the one before"
-    if settings.gpus_per_model > 1:
+    reason = kernel_reason(settings)
+    if reason is not None:
+        return reason
+    if settings.gpus_per_model > 1 and engine.loaded.device == META:
         return "each copy of the model takes several GPUs, on which edits are only learned if you ask for it"
     prompts = session.prompts.bad.prompts[:ASKED]
     with session.reporter.step("The model's own answers to some bad prompts", len(prompts)) as progress:

@@ -17,6 +17,9 @@ from .chat import talk
 from .compare import comparison_screen
 from .flags import default_output
 
+MORE_SAMPLED, MORE_LEARNED = 50, 7
+"""How many more trials are suggested: of a sampler, and of another learned path."""
+
 Answer = TypeVar("Answer")
 
 
@@ -76,7 +79,8 @@ class MenuChooser:
         if isinstance(answer, TrialRecord):
             return answer
         if answer == "more":
-            count = ask(questionary.text("How many more trials?", default="50", validate=_positive))
+            more = MORE_LEARNED if any(trial.parameters.method == "learned" for trial in front) else MORE_SAMPLED
+            count = ask(questionary.text("How many more trials?", default=str(more), validate=_positive))
             return Action("more", n_trials=int(count)) if count else self._choose(front, baseline)
         return Action("leave")
 

@@ -22,6 +22,7 @@ from ..events import Reporter
 from ..export.formats.base import ExportFormat
 from ..export.formats.registry import FORMATS
 from ..session.context import LoadedStudy
+from ..session.expected_method import recorded_method
 from ..session.recorded import checkpoint_of, find_trial, load_study, recorded_prompts, recorded_sites
 from ..session.save import formats_for, normalization_of
 from ..session.sidecars import read_heldout_report
@@ -121,9 +122,8 @@ class StudyService:
     def formats(self) -> Sequence[ExportFormat]:
         """The formats that the model can be written in; all, where it is not found now."""
         record = self.study.record
-        recorded: dict[str, Any] = {
-            key: record.settings[key] for key in ("method", "row_normalization") if key in record.settings
-        }
+        recorded: dict[str, Any] = {"method": recorded_method(record)}
+        recorded |= {key: value for key, value in record.settings.items() if key == "row_normalization"}
         try:
             settings = changed(self._settings, recorded)
             return formats_for(checkpoint_of(record), recorded_sites(record), normalization_of(settings))

@@ -21,8 +21,9 @@ class TailAverage:
     _sums: list[dict[str, Tensor]] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Begins a point."""
-        self._sums = [*self._sums, {COUNT: torch.zeros(())}][-self.points :] if self.points else []
+        """Begins a point. One without steps, whose point was dropped, makes room for it."""
+        taken = [sums for sums in self._sums if sums[COUNT]]
+        self._sums = [*taken, {COUNT: torch.zeros(())}][-self.points :] if self.points else []
 
     @torch.no_grad()
     def add(self, tensors: Mapping[str, Tensor]) -> None:

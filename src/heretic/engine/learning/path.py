@@ -103,7 +103,8 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class LearnedPoint:
-    """One edit of a path; `dropped` is the reason why it can't be used (its tensors are then the previous point's)."""
+    """One edit of a path; `dropped` is the reason why it can't be used (its tensors are then those of steps before
+    it)."""
 
     number: int
     lam: float
@@ -214,6 +215,7 @@ class PathLearner:
             self.load(self._good_point)
             self.generator.set_state(position)
         self.point, self.losses = number + 1, []
+        # A dropped point has no steps in the average: it is that of the points before it.
         tensors = self._average.mean(self.tensors)
         self._begin_point()
         self._good_point = self.state()
@@ -266,5 +268,9 @@ class PathLearner:
             tables = {name: state[f"part.{number}.{name}"] for name in PARTS_OF_TARGETS}
             self.add(from_tensors(tables))
         self.losses = []
-        self._average.load({name[8:]: state[name].to(self.device) for name in state if name.startswith("average.")})
+        if self.point and not any(name.startswith("average.") for name in state):
+            # A state of an earlier version: the steps from here on are averaged.
+            self._average.begin()
+        else:
+            self._average.load({name[8:]: state[name].to(self.device) for name in state if name.startswith("average.")})
         self._good_point = self.state()

@@ -11,8 +11,8 @@ from .step import StepRunner
 from .targets import Targets
 
 Refresh = Callable[[Sequence[int], Sequence[ModelEdit]], Sequence[Targets]]
-"""Returns new targets for each path, from the numbers of the paths and the edits of the points that they have finished:
-what the edited model answers, and what it still declines."""
+"""Returns new targets for each path, from the numbers of the paths that have finished a point and the edits after its
+last step (not their mean): what the edited model answers, and what it still declines."""
 
 
 def learn_paths(
