@@ -156,11 +156,11 @@ def _model_fits(model: str) -> Iterator[Finding]:
     if (advice := found.advice("none")) is not None:
         yield Finding(model, "advice", advice, advice)
     prompts = (PROMPTS, PROMPTS)
-    for name, count, learned in (
-        ("learned edits", LearningSettings().candidates, True),
-        ("trials of a sampler", Settings().n_trials, False),
-    ):
-        yield Finding(model, "time", f"{count} {name}: {expected_time(size, count, prompts, RESPONSE_LENGTH, learned)}")
+    edits, trials = LearningSettings().candidates, Settings().n_trials
+    learned = expected_time(size, edits, prompts, RESPONSE_LENGTH, learned=True)
+    yield Finding(model, "time", f"{edits} learned edits: {learned}")
+    sampled = expected_time(size, trials, prompts, RESPONSE_LENGTH)
+    yield Finding(model, "time of a sampler", f"{trials} trials: {sampled}")
 
 
 def _candidates_fit(model: str) -> Iterator[Finding]:
