@@ -25,6 +25,7 @@ from heretic.errors import ConfigError
 from heretic.evaluation.statistics import rate
 from heretic.session.forecast import BYTES, ROOM
 from heretic.study.schema import TrialRecord
+from heretic.ui.menus import MORE_LEARNED
 from tests.support.pages import FENCE, PAGES, ROOT, TOLD_TO_USERS, command_lines, fenced, inline
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
@@ -223,7 +224,7 @@ def test_the_readme_says_what_the_demo_does() -> None:
     assert f"learns edits for at most {flags['time_budget'].removesuffix('m')} minutes" in readme
     assert "n_trials" not in flags
     assert defaults.time_budget is None and "by default there is no limit" in readme
-    assert LearningSettings().candidates == 7 and "seven edits that are learned" in readme
+    assert LearningSettings().candidates == MORE_LEARNED == 8 and "eight edits that are learned" in readme
     assert "max_response_length" not in flags, "the README says that this is the program's own"
     assert flags["output"] in readme and f"prompts `{flags['preset']}`" in readme
 

@@ -36,7 +36,7 @@ def test_help_shows_what_matters_and_help_all_the_rest_in_groups(capsys: pytest.
             small_parser().parse_args([flag])
         text = capsys.readouterr().out
         assert "--n-trials" in text
-        assert ("--seed" in text, "seven a path" in text, "Search:" in text) == (visible,) * 3
+        assert ("--seed" in text, "eight a path" in text, "Search:" in text) == (visible,) * 3
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -43,7 +43,7 @@ def test_a_model_that_does_not_fit_is_a_problem(
     assert "does not fit" in big["memory in 4 bits"]["value"] and "no quantization" in str(big["advice"]["problem"])
     small = findings(capsys, str(tmp_path / "small"))
     assert "advice" not in small and "fits" in small["memory in 4 bits"]["value"]
-    assert "7 learned edits: under a minute" in small["time"]["value"]
+    assert "8 learned edits: under a minute" in small["time"]["value"]
     assert "200 trials: under a minute" in small["time of a sampler"]["value"]
     assert "no weights" in findings(capsys, "org/model")["size"]["value"]
 

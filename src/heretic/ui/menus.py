@@ -17,7 +17,7 @@ from .chat import talk
 from .compare import comparison_screen
 from .flags import default_output
 
-MORE_SAMPLED, MORE_LEARNED = 50, 7
+MORE_SAMPLED, MORE_LEARNED = 50, 8
 """How many more trials are suggested: of a sampler, and of another learned path."""
 
 Answer = TypeVar("Answer")

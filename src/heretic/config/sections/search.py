@@ -17,7 +17,7 @@ class SearchSettings(Section):
         default=200,
         ge=1,
         description="Trials of the study. Of a sampler's, more find better trade-offs, and 40 give a first impression. "
-        "Learned edits are seven a path: with this default those of one path.",
+        "Learned edits are eight a path: with this default those of one path.",
     )
     n_startup_trials: int = Field(
         default=60, ge=0, description="Trials at the start that are sampled at random, before the sampler learns."

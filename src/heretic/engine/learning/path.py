@@ -66,7 +66,7 @@ class LearningSettings:
     averaged: int = 3
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
-    scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-1, 0.85), (-1, 0.7), (-1, 0.55))
+    scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-3, 2.0), (-1, 0.85), (-1, 0.7), (-1, 0.55))
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
