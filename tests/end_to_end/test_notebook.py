@@ -16,8 +16,8 @@ def small_settings() -> str:
     parts = {"prompts": "direction[:8]", "evaluation_prompts": "search[:4]"}
     more = {f"{side}_{name}": disclaimer(side, split) for side in ("good", "bad") for name, split in parts.items()}
     more |= {"system_prompt": "none", "batch_size": 8, "heldout_trials": 0, "max_response_length": 8}
-    more |= {"n_startup_trials": 1}
-    values = {"MODEL": str(demo_model()), "N_TRIALS": 2, "QUANTIZATION": "none", "DTYPES": ["float32"]}
+    more |= {"n_trials": 2, "n_startup_trials": 1}
+    values = {"MODEL": str(demo_model()), "QUANTIZATION": "none", "DTYPES": ["float32"]}
     values |= {"OUTPUT": "edited", "UPLOAD_TO": "", "MORE": more}
     return "\n".join(f"{name} = {value!r}" for name, value in values.items())
 

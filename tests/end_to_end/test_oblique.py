@@ -43,5 +43,6 @@ def test_the_planted_difference_is_found_removed_and_written(
     capsys.readouterr()
     # The trials are compiled and measured again from the files next to the journal.
     assert main(["reproduce", str(study_of(tmp_path)), "--study-checkpoint-dir", str(tmp_path / "again")]) == 0
-    assert main([model, *planted_flags, "--resume", "continue"]) == 2
+    assert main([model, *planted_flags, "--resume", "continue"]) == 0, "a study keeps its method"
+    assert main([model, *planted_flags, "--method", "kernel", "--resume", "continue"]) == 2
     assert "another method" in capsys.readouterr().err
