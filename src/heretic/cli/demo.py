@@ -8,7 +8,7 @@ from .export_flags import check_export_flags
 from .parser import Parser
 
 TEXTS = {
-    "time_budget": "stop the search in time for the rest to end after 90s, 30m, 1h30m (default: 5m)",
+    "time_budget": "stop the search in time for the rest to end after 90s, 30m, 1h30m (default: 7m)",
     "output": "directory to write to (default: demo/SmolLM2-135M-Instruct-heretic)",
 }
 """Short texts of settings with defaults of the demo's own, which `commands.demo` holds: it takes seconds to import."""

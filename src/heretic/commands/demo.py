@@ -23,7 +23,7 @@ def demo_flags() -> dict[str, str]:
         "preset": "disclaimer",
         "system_prompt": "none",
         "method": "auto",
-        "time_budget": "6m",
+        "time_budget": "7m",
         "heldout_trials": "1",
         "study_checkpoint_dir": str(DIRECTORY / "checkpoints"),
         "output": str(OUTPUT),
