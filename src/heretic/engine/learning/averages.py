@@ -15,7 +15,10 @@ COUNT = "count"
 
 @dataclass
 class TailAverage:
-    """The mean over the steps of the current point and of those before it, at most `points` points in all."""
+    """The mean over the steps of the current point and of those before it, at most `points` points in all (0: no mean).
+
+    Tensors are `LearnedTensors`: `directions` (group, d_model, rank) and `strengths` (site, rank).
+    """
 
     points: int
     _sums: list[dict[str, Tensor]] = field(default_factory=list)
