@@ -49,7 +49,7 @@ def main() -> None:
     engine = random_engine(shape[0], shape[1], 32, "off", **shape[2]).local
     learner = random_learner(engine)
     forward = AnswerForward(engine.loaded, engine.forward, 202, learner.layout.first_layer, arguments.checkpoints)
-    forward.prepare(learner.targets.rows)
+    forward.prepare(learner.targets.answers, learner.targets.pieces)
     cuda = torch.cuda.is_available()
     runner = StepRunner(forward, None if cuda else MOST_POSITIONS)
     weights = torch.cuda.memory_allocated() if cuda else 0
@@ -85,8 +85,9 @@ def show_step(bench: Bench, checkpoints: bool) -> None:
     pad = bench.engine.chat.tokenizer.pad_token_id
     forward = AnswerForward(bench.engine.loaded, bench.engine.forward, pad, learner.layout.first_layer, checkpoints)
     held = resident_memory()
-    forward.prepare(learner.targets.rows)
-    print(f"states of {len(learner.targets.rows)} rows: {resident_memory() - held:.2f} GiB")
+    answers, pieces = learner.targets.answers, learner.targets.pieces
+    used = processor_time(partial(forward.prepare, answers, pieces))
+    print(f"states of {len(answers)} + {len(pieces)} rows: {resident_memory() - held:.2f} GiB, {used:.1f} s")
     runner = StepRunner(forward, MOST_POSITIONS)
     used = []
     for _ in range(DEMO_STEPS):

@@ -51,7 +51,7 @@ def deviation(model: Any, sites: Sequence[Site] | None = None, first_layer: int 
     layout = layout_of(loaded.sites, gains, first_layer)
     forward = AnswerForward(loaded, Forward(model), 0, first_layer)
     kept, gone = _rows(4, 0, model), _rows(3, 5, model)
-    forward.prepare([each.row for each in (*kept, *gone)])
+    forward.prepare([each.row for each in kept], [each.row for each in gone])
     start = _tensors(layout, loaded.d_model)
     tensors = {name: each.clone().requires_grad_(True) for name, each in start.items()}
     with torch.enable_grad():

@@ -47,7 +47,7 @@ def values(
 ) -> tuple[Tensor, Tensor]:
     """Divergences and log-probabilities of the same rows under each of `paths`."""
     kept, gone = scored(rows(4)), scored(rows(3, seed=5), (0, 1, 2, 3))
-    forward.prepare([each.row for each in (*kept, *gone)])
+    forward.prepare([each.row for each in kept], [each.row for each in gone])
     numbers = [n for n in range(len(paths)) for _ in kept] + [n for n in range(len(paths)) for _ in gone]
     with forward.edited([compile_learned(each, layout) for each in paths]) as edited:
         divergences, found, batch = edited(kept * len(paths), gone * len(paths), torch.tensor(numbers))
@@ -115,7 +115,7 @@ def gradients(loaded: LoadedModel, **options: Any) -> list[Tensor]:
     forward = forward_of(loaded, **options)
     tensors = {key: each.requires_grad_(True) for key, each in random_tensors(layout, loaded.d_model).items()}
     kept, gone = scored(rows(4)), scored(rows(3, seed=5))
-    forward.prepare([each.row for each in (*kept, *gone)])
+    forward.prepare([each.row for each in kept], [each.row for each in gone])
     with forward.edited([compile_learned(tensors, layout)]) as edited:
         divergences, found, _ = edited(kept, gone, torch.zeros(7, dtype=torch.long))
         (divergences.sum() + 0.1 * found.sum()).backward()
@@ -163,6 +163,23 @@ def test_a_prefix_of_all_prompts_runs_once() -> None:
     prefix, behind = seen
     assert prefix == 5
     assert behind == 7 * 9
+
+
+def test_pieces_need_no_upper_layers() -> None:
+    """They run behind the common prefix, whose states are prepared with all layers."""
+    loaded = loaded_of(tiny("llama"))
+    seen: list[list[int]] = [[], []]
+    for positions, layer in zip(seen, (loaded.layers[0], loaded.layers[-1]), strict=True):
+        layer.mlp.register_forward_hook(
+            lambda _, __, output, positions=positions: positions.append(output.shape[:2].numel())
+        )
+    forward = forward_of(loaded)
+    forward.prepare(rows(3))
+    before = [len(each) for each in seen]
+    forward.prepare((), rows(5, seed=9))
+    lower, upper = (positions[count:] for positions, count in zip(seen, before, strict=True))
+    assert lower == [5, 5 * 11]
+    assert upper == [5]
 
 
 def test_4_bit_weights_packed_for_inference_are_refused() -> None:

@@ -33,7 +33,7 @@ def runner_and_path(most: int | None = None, settings: LearningSettings = SETTIN
     start = random_tensors(layout, loaded.d_model)
     path = PathLearner(layout, start, TARGETS, settings, torch.Generator().manual_seed(4), loaded.device)
     forward = forward_of(loaded)
-    forward.prepare(TARGETS.rows)
+    forward.prepare(TARGETS.answers, TARGETS.pieces)
     return StepRunner(forward, most), path
 
 

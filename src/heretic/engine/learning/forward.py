@@ -7,42 +7,28 @@ in the backward pass instead of stored (gradient checkpointing, Chen et al. 2016
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import DynamicCache
 
 from ...ablation.edit import ModelEdit
 from ...errors import NoGradientError
 from ...model.hooks.edits import EditHooks, edited_model
-from ...model.layers import hidden, hooks
 from ...model.loading.load import LoadedModel
 from ..divergence import kl_divergence
 from ..forward import Forward
-from ..prefill import common_prefix_length
+from .baseline_states import BaselineStates
+from .model_parts import ModelParts
 from .packed import check_differentiable, differentiable_products
-from .prefix import cache_for_rows, empty_cache, keeps_positions, mask_behind
+from .prefix import cache_for_rows, empty_cache, mask_behind
 from .replaced import replaced_forwards
 from .rows import Batch, Row, ScoredRow, join, padded_states
 
 MOST_LOGITS = 1 << 26
 """Most logits that one graph holds, 256 MiB in fp32; beyond, they are recomputed in the backward pass."""
-
-PROOF = {True: 1e-3, False: 0.05}
-"""Tolerance for equal logits, as a share of the largest one: for fp32 (True), and for 16-bit formats (False)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A row's baseline states: the input of the first edited layer, (positions, d_model), empty where the model runs as
-    a whole; and the output of the last layer at the positions that predict the answer's tokens, (answer, d_model)."""
-
-    below: Tensor
-    last: Tensor
 
 
 class AnswerForward:
@@ -62,40 +48,20 @@ class AnswerForward:
         most_logits: int = MOST_LOGITS,
     ) -> None:
         self._loaded = loaded
-        self._layers = loaded.layers
-        self._forward = forward
         self._pad = pad
-        self._first = first_layer
+        self._parts = ModelParts(loaded, forward, pad, first_layer)
+        self._baseline = BaselineStates(self._parts)
         self._checkpoints = checkpoints
         self._most_logits = most_logits
-        self._returned: int | None = None
-        self._prefix: tuple[int, ...] | None = None
-        self._kept: dict[Row, Kept] = {}
-        self.divisible: bool | None = None
-        """Whether the layers can run in parts; None until the first rows have run."""
 
     @property
     def device(self) -> torch.device:
         return self._loaded.device
 
-    @torch.no_grad()
-    def prepare(self, rows: Sequence[Row], at_once: int = 32) -> None:
-        """Runs new rows through the baseline, and keeps their states."""
-        new = sorted({row for row in rows if row not in self._kept}, key=len)
-        self._find_prefix(new)
-        for start in range(0, len(new), at_once):
-            part = new[start : start + at_once]
-            batch = self._whole(part)
-            below, last, logits = self._observed(batch)
-            if self.divisible is None:
-                self.divisible = self._can_be_divided(batch, below, last, logits)
-            if not self.divisible:
-                last = self._all_logits(batch)
-                # The state between layers may have other dimensions (Gemma 3n: several streams first).
-                below = last[:, :, :0]
-            for number, row in enumerate(part):
-                end = len(row.answer) + 1
-                self._kept[row] = Kept(below[number, -len(row) :].clone(), last[number, -end:-1].clone())
+    def prepare(self, answers: Sequence[Row], pieces: Sequence[Row] = ()) -> None:
+        """Runs new rows through the baseline, and keeps their states: `answers` to stay near, and `pieces` that become
+        unlikely, for which the baseline's probabilities are not needed."""
+        self._baseline.prepare(answers, pieces)
 
     @contextmanager
     def edited(self, edits: Sequence[ModelEdit]) -> Iterator["EditedForward"]:
@@ -112,11 +78,10 @@ class AnswerForward:
     def states(self, batch: Batch, rows: Sequence[ScoredRow], candidates: Tensor, applied: EditHooks) -> Tensor:
         """Output of the last layer at the scored positions, (row, scored, d_model)."""
         applied.assign(candidates)
-        if not self.divisible:
-            output = self._all_logits(batch)
+        if not self._parts.divisible:
+            output = self._parts.all_logits(batch.ids, batch.mask)
         else:
-            lengths = batch.mask.sum(dim=1).tolist()
-            kept = [self._kept[each.row].below[:length] for each, length in zip(rows, lengths, strict=True)]
+            kept = self._baseline.below(rows, batch.mask.sum(dim=1).tolist())
             output = self._above(batch, kept, candidates, applied)
         numbers = torch.arange(len(rows), device=output.device)
         shared = batch.ids.shape[1] - output.shape[1]
@@ -124,7 +89,7 @@ class AnswerForward:
 
     def _above(self, batch: Batch, kept: Sequence[Tensor], candidates: Tensor, applied: EditHooks) -> Tensor:
         """Output of the last layer, (row, position, d_model), after the common prefix."""
-        shared = 0 if self._checkpoints or not self._prefix else len(self._prefix)
+        shared = 0 if self._checkpoints else len(self._baseline.prefix or ())
         cache = self._prefix_cache(kept[0][:shared], candidates, applied) if shared else None
         applied.assign(candidates)
         below = padded_states([state[shared:] for state in kept])
@@ -135,36 +100,28 @@ class AnswerForward:
             mask = torch.cat(
                 [torch.ones_like(mask[:, :1]).expand(-1, shared), mask_behind(kept, shared, longest, mask)], 1
             )
-        with self._skipping(self._first, below), self._observing({}) as seen:
-            self._forward.last_logits(ids, mask, 1, cache)
-        return seen[len(self._layers)]
+        parts = self._parts
+        with parts.skipping(parts.first, below), parts.observing({}) as seen:
+            parts.forward.last_logits(ids, mask, 1, cache)
+        return seen[len(parts.layers)]
 
     def _prefix_cache(self, below: Tensor, candidates: Tensor, applied: EditHooks) -> DynamicCache:
         """Keys and values of the common prefix for each row, computed once a candidate."""
         count = int(candidates.max()) + 1
         applied.assign(torch.arange(count))
-        ids = torch.tensor([self._prefix] * count, device=self._loaded.device)
+        ids = torch.tensor([self._baseline.prefix] * count, device=self._loaded.device)
         whole = empty_cache(self._loaded.model)
-        with self._skipping(self._first, below.expand(count, -1, -1)):
-            self._forward.last_logits(ids, torch.ones_like(ids), 1, whole)
+        with self._parts.skipping(self._parts.first, below.expand(count, -1, -1)):
+            self._parts.forward.last_logits(ids, torch.ones_like(ids), 1, whole)
         return cache_for_rows(self._loaded.model, whole, candidates)
 
     def baseline_states(self, rows: Sequence[ScoredRow], scored: int) -> Tensor:
         """Output of the baseline's last layer at the scored positions, (row, scored, d_model)."""
-        places = [[*each.places, *[each.places[-1]] * (scored - len(each.places))] for each in rows]
-        return torch.stack([self._kept[each.row].last[place] for each, place in zip(rows, places, strict=True)])
+        return self._baseline.last(rows, scored)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         """Log-probabilities of the next token, (row, scored, vocab) fp32, from the last layer's output."""
-        return self.head(states).float().log_softmax(dim=-1)
-
-    def head(self, states: Tensor) -> Tensor:
-        """Logits, (row, scored, vocab), from the last layer's output; all layers are skipped."""
-        if not self.divisible:
-            return states
-        blank = torch.full(states.shape[:2], self._pad, device=self._loaded.device)
-        with self._skipping(len(self._layers), states):
-            return self._forward.last_logits(blank, torch.ones_like(blank), states.shape[1])
+        return self._parts.head(states).float().log_softmax(dim=-1)
 
     def in_parts(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """`function` applied to a few rows at a time, so that memory holds at most `most_logits` logits."""
@@ -179,76 +136,9 @@ class AnswerForward:
     def join(self, rows: Sequence[ScoredRow]) -> Batch:
         return join(rows, self._pad, self._loaded.device)
 
-    def _find_prefix(self, new: Sequence[Row]) -> None:
-        """Finds the common prefix of all rows so far; empty if the model's cache holds more than keys and values."""
-        if not new:
-            return
-        # `common_prefix_length` is below the shortest length: the -1 keeps the earlier prefix whole.
-        starts = [row.prompt for row in new] + ([] if self._prefix is None else [(*self._prefix, -1)])
-        plain = not self._forward.is_stateful and keeps_positions(self._loaded.model)
-        self._prefix = tuple(starts[0][: common_prefix_length(starts)]) if plain else ()
-
-    def _whole(self, rows: Sequence[Row]) -> Batch:
-        """Rows with their whole answers, last token included."""
-        ids = [[self._pad] * (len(rows[-1]) - len(row)) + [*row.prompt, *row.answer] for row in rows]
-        mask = [[0] * (len(rows[-1]) - len(row)) + [1] * len(row) for row in rows]
-        tensors = [torch.tensor(each, device=self._loaded.device) for each in (ids, mask)]
-        nothing = torch.zeros(len(rows), 1, device=self._loaded.device, dtype=torch.long)
-        return Batch(tensors[0], tensors[1], nothing, nothing, nothing)
-
-    def _observed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Input of the first edited layer, output of the last and logits of the last position, in the baseline."""
-        with self._observing({}) as seen:
-            logits = self._forward.last_logits(batch.ids, batch.mask, 1)
-        return seen[self._first], seen[len(self._layers)], logits
-
-    def _all_logits(self, batch: Batch) -> Tensor:
-        return self._forward.last_logits(batch.ids, batch.mask, batch.ids.shape[1])
-
-    def _can_be_divided(self, batch: Batch, below: Tensor, last: Tensor, logits: Tensor) -> bool:
-        """Whether running the layers from the first edited one on, and the head by itself, gives the same logits.
-
-        It may not where a model has several residual streams, or where its layers pass on more than the stream.
-        """
-        shape = (*batch.ids.shape, self._loaded.d_model)
-        if below.shape != shape or last.shape != shape:
-            return False
-        self.divisible = True
-        with self._skipping(self._first, below), self._observing({}) as seen:
-            above = self._forward.last_logits(batch.ids, batch.mask, 1)
-        same_last = _close(seen[len(self._layers)][:, -1], last[:, -1])
-        return same_last and _close(above, logits) and _close(self.head(last[:, -2:])[:, -1:], logits)
-
-    @contextmanager
-    def _observing(self, seen: dict[int, Tensor]) -> Iterator[dict[int, Tensor]]:
-        """Sets `seen[n]` to the output of the first n layers: at the first edited layer, and after the last."""
-
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            seen[self._first] = args[0] if args else kwargs["hidden_states"]
-
-        def after(_: nn.Module, __: Any, output: Any) -> None:
-            self._returned = len(output) if isinstance(output, tuple) else None
-            seen[len(self._layers)] = hidden(output)
-
-        first = self._layers[self._first].register_forward_pre_hook
-        last = self._layers[-1].register_forward_hook
-        with hooks(partial(first, before, with_kwargs=True), partial(last, after)):
-            yield seen
-
-    @contextmanager
-    def _skipping(self, count: int, states: Tensor) -> Iterator[None]:
-        """Skips the first `count` layers; the last of them returns `states`."""
-
-        def stand_in(index: int, *args: Any, **kwargs: Any) -> Any:
-            output = states if index == count - 1 else args[0] if args else kwargs["hidden_states"]
-            return output if self._returned is None else (output, *[None] * (self._returned - 1))
-
-        with replaced_forwards({layer: partial(stand_in, n) for n, layer in enumerate(self._layers[:count])}):
-            yield
-
     @contextmanager
     def _checkpointing(self) -> Iterator[None]:
-        layers = self._layers[self._first :]
+        layers = self._parts.layers[self._parts.first :]
         with replaced_forwards({each: partial(checkpoint, each.forward, use_reentrant=False) for each in layers}):
             yield
 
@@ -290,9 +180,3 @@ class EditedForward:
 
     def _of_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
         return self._parts.log_probabilities(states).gather(-1, tokens[..., None])[..., 0]
-
-
-def _close(first: Tensor, second: Tensor) -> bool:
-    """Whether two results of the same operations in another batching are the same but for rounding."""
-    tolerance = PROOF[second.dtype == torch.float32] * float(second.abs().max())
-    return bool(((first - second).abs() <= tolerance).all())

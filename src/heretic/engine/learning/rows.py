@@ -55,17 +55,25 @@ def join(rows: Sequence[ScoredRow], pad: int, device: torch.device) -> Batch:
     """The rows as one batch; each answer is cut before its last scored token, which needs no input of its own."""
     texts = [(*each.row.prompt, *each.row.answer[: each.places[-1]]) for each in rows]
     longest, most = max(map(len, texts)), max(len(each.places) for each in rows)
-    ids, mask, positions, tokens, counted = [], [], [], [], []
+    positions, tokens, counted = [], [], []
     for each, text in zip(rows, texts, strict=True):
-        padding, missing = longest - len(text), most - len(each.places)
-        ids.append([pad] * padding + list(text))
-        mask.append([0] * padding + [1] * len(text))
-        first = padding + len(each.row.prompt) - 1
+        missing = most - len(each.places)
+        first = longest - len(text) + len(each.row.prompt) - 1
         positions.append([first + place for place in each.places] + [first + each.places[-1]] * missing)
         tokens.append([*each.tokens, *[each.tokens[-1]] * missing])
         counted.append([1.0] * len(each.places) + [0.0] * missing)
-    whole = [torch.tensor(each, device=device) for each in (ids, mask, positions, tokens, counted)]
-    return Batch(*whole)
+    whole = [torch.tensor(each, device=device) for each in (positions, tokens, counted)]
+    return Batch(*padded_tokens(texts, pad, device), *whole)
+
+
+def padded_tokens(
+    texts: Sequence[Sequence[int]], pad: int, device: torch.device
+) -> tuple[Int[Tensor, "row position"], Int[Tensor, "row position"]]:
+    """The texts as one batch, padded on the left, and its mask."""
+    longest = max(map(len, texts))
+    ids = [[pad] * (longest - len(text)) + list(text) for text in texts]
+    mask = [[0] * (longest - len(text)) + [1] * len(text) for text in texts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def padded_states(states: Sequence[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ KINDS: tuple[Kind, ...] = ("good", "bad", "refusals", "loops")
 UNLIKELY = ("refusals", "loops")
 """Kinds whose whole pieces become less likely; the tokens of the others stay near the baseline."""
 
-MOST_POSITIONS = 1024
+MOST_POSITIONS = 512
 """Positions of one group on a CPU: longer ones are hardly faster a position, shorter ones are less padded
 (docs/decisions/learned-path.md)."""
 

@@ -30,8 +30,14 @@ class Targets:
     loops: tuple[ScoredRow, ...] = ()
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        return (*self.good, *self.bad, *(each.row for each in (*self.refusals, *self.loops)))
+    def answers(self) -> tuple[Row, ...]:
+        """Rows whose probabilities stay near the baseline's."""
+        return (*self.good, *self.bad)
+
+    @property
+    def pieces(self) -> tuple[Row, ...]:
+        """Rows whose last tokens become unlikely."""
+        return tuple(each.row for each in (*self.refusals, *self.loops))
 
     def with_more(self, other: "Targets") -> "Targets":
         """The union of both, without duplicates."""

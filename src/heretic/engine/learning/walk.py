@@ -26,7 +26,8 @@ def learn_paths(
     # In the order of an uninterrupted path: the composition of a batch affects the last bits.
     for number in range(max(len(path.parts) for path in paths)):
         for path in paths:
-            runner.forward.prepare([row for part in path.parts[number : number + 1] for row in part.rows])
+            for part in path.parts[number : number + 1]:
+                runner.forward.prepare(part.answers, part.pieces)
     while running := [number for number, path in enumerate(paths) if not path.done]:
         runner.take([paths[number] for number in running])
         finished = {number: paths[number].finish() for number in running if paths[number].at_point}
@@ -42,4 +43,4 @@ def add_targets(forward: AnswerForward, paths: Sequence[PathLearner], numbers: S
     found = refresh(numbers, [paths[number].edit() for number in numbers])
     for number, targets in zip(numbers, found, strict=True):
         paths[number].add(targets)
-        forward.prepare(targets.rows)
+        forward.prepare(targets.answers, targets.pieces)

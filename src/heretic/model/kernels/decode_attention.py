@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .gpu_kernels import MaskedAttention, gpu_kernels, kernel_shape
+from .short_attention import is_short, short_attention
 
 NAME = "heretic_decode"
 GPU_NAME = "heretic_masked"
@@ -57,9 +58,12 @@ def _set(model: Any, name: str, attention: Callable[..., Any]) -> None:
 def _attention_on_cpu(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Any]:
-    if query.shape[-2] != 1 or not stored_transposed(key) or _is_special(kwargs):
-        return _library_attention(module, query, key, value, attention_mask, **kwargs)
-    return decode_attention(query, key, value, attention_mask, kwargs.get("scaling")), None
+    if not _is_special(kwargs):
+        if query.shape[-2] == 1 and stored_transposed(key):
+            return decode_attention(query, key, value, attention_mask, kwargs.get("scaling")), None
+        if is_short(query, key, attention_mask, _is_causal(module, kwargs)):
+            return short_attention(query, key, value, attention_mask, kwargs.get("scaling")), None
+    return _library_attention(module, query, key, value, attention_mask, **kwargs)
 
 
 def _attention_on_gpu(
@@ -87,7 +91,13 @@ def _library_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
 
 
 def _is_special(kwargs: dict[str, Any]) -> bool:
-    return any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "s_aux", "cache"))
+    unusual = any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "s_aux", "cache"))
+    return unusual or bool(kwargs.get("dropout"))
+
+
+def _is_causal(module: Any, kwargs: dict[str, Any]) -> bool:
+    given = kwargs.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if given is None else given)
 
 
 def stored_transposed(key: Tensor) -> bool:

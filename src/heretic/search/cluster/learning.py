@@ -28,11 +28,11 @@ Gradients = list[dict[str, tuple[Tensor | None, Tensor | None]]]
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """The rows that a run of learning has prepared so far, in the batches in which it did."""
+    """The answers and pieces that a run of learning has prepared so far, in the batches in which it did."""
 
     run: str
     first_layer: int
-    batches: tuple[tuple[Row, ...], ...]
+    batches: tuple[tuple[tuple[Row, ...], tuple[Row, ...]], ...]
 
 
 class RemoteForward(AnswerForward):
@@ -40,7 +40,7 @@ class RemoteForward(AnswerForward):
 
     def __init__(self, engine: RemoteEngine, first_layer: int) -> None:
         self._engine = engine
-        self._known: set[Row] = set()
+        self._known: tuple[set[Row], set[Row]] = set(), set()
         self._preparation = Preparation(uuid.uuid4().hex, first_layer, ())
         self._shared: Any = None
 
@@ -48,10 +48,15 @@ class RemoteForward(AnswerForward):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def prepare(self, rows: Sequence[Row], at_once: int = 32) -> None:
-        new = tuple(row for row in rows if row not in self._known)
-        if new:
-            self._known.update(new)
+    def prepare(self, answers: Sequence[Row], pieces: Sequence[Row] = ()) -> None:
+        known_answers, known_pieces = self._known
+        new = (
+            tuple(row for row in answers if row not in known_answers),
+            tuple(row for row in pieces if row not in known_pieces),
+        )
+        if any(new):
+            known_answers.update(new[0])
+            known_pieces.update(new[1])
             self._preparation = replace(self._preparation, batches=(*self._preparation.batches, new))
             self._shared = None
 
@@ -129,8 +134,8 @@ def _prepared(engine: LocalEngine, preparation: Preparation) -> AnswerForward:
     if engine not in _FORWARDS or _FORWARDS[engine][0] != preparation.run:
         _FORWARDS[engine] = preparation.run, answer_forward(engine, preparation.first_layer), [0]
     _, forward, done = _FORWARDS[engine]
-    for batch in preparation.batches[done[0] :]:
-        forward.prepare(batch)
+    for answers, pieces in preparation.batches[done[0] :]:
+        forward.prepare(answers, pieces)
         done[0] += 1
     return forward
 
