@@ -180,7 +180,7 @@ def test_an_export_on_the_hub_is_a_record(
     """Tests have no network: one function replaces the hub."""
     asked = []
 
-    def download(name: str, file: str, revision: str | None) -> str:
+    def download(name: str, file: str, revision: str | None, local_files_only: bool) -> str:
         asked.append((name, file, revision))
         return str(recorded / "edited" / file)
 

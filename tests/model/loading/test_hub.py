@@ -1,5 +1,6 @@
 """Models from the hub: pinned commits, and errors that say what to do. The hub is replaced by a fake."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ class Hub:
         self.config = b""
         self.failure: Exception | None = None
         self.offline = False
+        self.lacking: list[str] = []
+        """Files of the repository that are not in the cache."""
 
     def model_info(self, name: str, revision: str | None, timeout: float) -> Any:
         if self.failure:
@@ -42,7 +45,9 @@ class Hub:
         self, name: str, revision: str | None, ignore_patterns: list[str], local_files_only: bool = False
     ) -> str:
         self.ignored, self.offline = ignore_patterns, local_files_only
-        for file in self.files:
+        if local_files_only and not all(any(fnmatch(file, each) for each in ignore_patterns) for file in self.lacking):
+            raise errors.LocalEntryNotFoundError("incomplete")
+        for file in {*self.files} - {*self.lacking}:
             if Path(file).suffix in (".json", ".safetensors"):
                 self.write(file)
         return str(self.snapshot)
@@ -130,20 +135,33 @@ def test_without_a_connection_the_cache_is_used_without_another_request(hub: Hub
     assert hub.offline and "*.bin" in hub.ignored
 
 
+def test_without_a_connection_weights_that_are_not_safetensors_must_be_whole(hub: Hub) -> None:
+    hub.failure = errors.HTTPError("no network")
+    hub.lacking = ["pytorch_model.bin"]
+    assert find_checkpoint("owner/name").revision == COMMIT
+    hub.files.remove("model.safetensors")
+    (hub.snapshot / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cache does not hold all of it"):
+        find_checkpoint("owner/name")
+
+
 def test_a_busy_hub_is_asked_again(hub: Hub) -> None:
     hub.failure = errors.HfHubHTTPError("too many requests", response=response(429))
     assert find_checkpoint("owner/name").revision == COMMIT
     assert not hub.offline
 
 
-def test_without_connection_and_cache_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["owner/name", "owner/name/model-Q4_K_M.gguf"])
+def test_without_connection_and_cache_the_error_says_so(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No fake: the hub's own library finds no server at this address."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     with pytest.raises(ModelError, match=r"hub's cache does not hold all of it, and the hub can't be reached"):
-        find_checkpoint("owner/name")
+        find_checkpoint(name)
     assert waits == [], "a connection that failed is tried again"
 
 
@@ -173,6 +191,13 @@ def test_a_misspelled_path_is_shown_what_is_there(
         ("model", "this directory has models"),
     ):
         with pytest.raises(ModelError, match=rf"path here \(.*{found}\)"):
+            find_checkpoint(name)
+
+
+def test_a_name_that_no_path_can_have_is_an_error_too(hub: Hub) -> None:
+    hub.failure = ValueError("not a name")
+    for name in ("owner\0/name", "name\0"):
+        with pytest.raises(ModelError, match="is not a path here, and fetching it"):
             find_checkpoint(name)
 
 

@@ -114,7 +114,8 @@ def near_names(path: Path) -> str:
     parent = path.parent
     try:
         names = [each.name for each in parent.iterdir()]
-    except OSError:
+    # ValueError: the name holds a null character.
+    except (OSError, ValueError):
         return ""
     if close := difflib.get_close_matches(path.name, names, n=3):
         place = "this directory" if parent == Path() else parent

@@ -42,9 +42,7 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
     with _hub_errors(name, revision):
         files = _files(name, revision)
         if files is None:
-            # Of weights in two formats, the cache has one.
-            ignored = [*OTHER_FORMATS, "*.bin"]
-            directory = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored, local_files_only=True))
+            directory = _cached(name, revision)
             files = [path.name for path in directory.iterdir()]
         else:
             if "config.json" in files:
@@ -59,6 +57,22 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
             f"{', '.join(f'{name}/{file}' for file in ggufs[:4])}{', ...' if len(ggufs) > 4 else ''}."
         )
     return directory, _commit(directory)
+
+
+def _cached(name: str, revision: str | None) -> Path:
+    """The repository's directory in the hub's cache.
+
+    Raises:
+        LocalEntryNotFoundError: the cache does not hold all of it.
+    """
+    from huggingface_hub import snapshot_download
+
+    def without(*ignored: str) -> Path:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=[*ignored], local_files_only=True))
+
+    # Of weights in two formats, the cache has one.
+    directory = without(*OTHER_FORMATS, "*.bin")
+    return directory if any(directory.glob("*.safetensors")) else without(*OTHER_FORMATS)
 
 
 def wanted_files(files: list[str]) -> list[str]:
@@ -80,8 +94,13 @@ def download_file(
     """
     from huggingface_hub import hf_hub_download
 
-    with _hub_errors(name, revision, file), shown_download(f"{name}/{file}", name, revision, reporter):
-        path = Path(hf_hub_download(name, file, revision=revision))
+    with _hub_errors(name, revision, file):
+        if _files(name, revision) is None:
+            # Without this argument, a failed connection is tried again for 23 seconds.
+            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=True))
+        else:
+            with shown_download(f"{name}/{file}", name, revision, reporter):
+                path = Path(hf_hub_download(name, file, revision=revision))
     return path, _commit(path)
 
 

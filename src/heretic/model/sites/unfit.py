@@ -42,5 +42,9 @@ def _normalises(module: nn.Module, given: Tensor) -> bool:
     """Whether the module, which has no others inside, gives the same for its input and for a multiple of that."""
     if [*module.children()] or not [*module.parameters()]:
         return False
-    once, enlarged = module(given).float(), module(4 * given).float()
+    try:
+        once, enlarged = module(given).float(), module(4 * given).float()
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+        # It takes more than a hidden state, or returns more.
+        return False
     return float((enlarged - once).norm()) < SAME * float(once.norm())
