@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from heretic.cli import main
+from heretic.commands.reproduce import _compared
 from heretic.study.reader import RecordedStudy
+from tests.support.study_toys import BASELINE, trial
 
 Content = dict[str, Any]
 
@@ -133,6 +135,26 @@ def test_an_altered_figure_does_not_agree(
     status, found = reproduced(capsys, str(altered(report, change)))
     assert status == 1 and not found["agrees"]
     assert [each["metric"] for each in found["metrics"] if each["verdict"] == "no"] == [metric]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "verdicts"),
+    [
+        (trial(5, 10, 0.1, pruned=True), trial(0, 60, 0.1), ["within the interval", "exactly"]),
+        (trial(5, 10, 0.1, pruned=True), trial(0, 10, 0.1, pruned=True), ["exactly", "exactly"]),
+        (trial(5, 60, 0.1, pruned=True), trial(0, 10, 0.1), ["no", "exactly"]),
+        (trial(5, 10, 0.1), trial(0, 60, 0.1), ["no", "exactly"]),
+        (trial(5, 10, 0.1), trial(0, 10, 0.1, pruned=True), ["no", "no"]),
+    ],
+)
+def test_a_recorded_lower_bound_agrees_with_more(recorded: Any, now: Any, verdicts: list[str]) -> None:
+    """An export of a pruned trial is measured in full when it is reproduced."""
+    found = [*_compared(recorded, now, BASELINE, (0.01, 0.0))]
+    assert [each.verdict for each in found] == verdicts
+    assert [each.metric for each in found] == [
+        "refusals, at least (search)" if recorded.pruned else "refusals (search)",
+        "KL (search)",
+    ]
 
 
 def test_a_figure_within_its_interval_agrees_and_differences_are_shown(

@@ -19,6 +19,7 @@ from heretic.export.public_names import public_model
 from heretic.study.schema import PromptRecord, RunRecord, TrialRecord
 from tests.support import study_toys as toys
 from tests.support.cards import BASE_CARD, TRIAL, parsed, record
+from tests.support.learned_trials import learned_parameters
 from tests.support.scorers import evaluation
 
 
@@ -138,6 +139,17 @@ def test_the_searchs_metrics_have_intervals_and_a_warning() -> None:
     assert "80/100 (71.1 to 86.7 %)" in text, "Wilson's interval of 80 of 100"
     assert "3/100 (1.0 to 8.5 %)" in text and "0.1234" in text
     assert "optimistic" in text
+
+
+def test_a_learned_edit_is_not_called_untrained() -> None:
+    _, text = card(TRIAL.model_copy(update={"parameters": learned_parameters()}))
+    assert "learned by gradient, with the weights frozen, with heretic" in text and "nothing was trained" not in text
+    assert "nothing was trained. The ablation was searched for with heretic" in card()[1]
+
+
+def test_the_lower_bound_of_a_pruned_trial_is_none_of_its_values() -> None:
+    _, text = card(TRIAL.model_copy(update={"metrics": toys.metrics(3, 0.1234, pruned=True)}))
+    assert "at least 3/100 |" in text and "3/100 (" not in text and "| 0.1234 |" in text
 
 
 def test_heldout_metrics_come_first_if_they_were_measured() -> None:

@@ -98,7 +98,7 @@ def settings_for(recorded: RecordedRun, options: ReproduceOptions, own: Settings
     if recorded.dtype is not None and "dtypes" not in flags:
         changes["dtypes"] = [recorded.dtype]
     if not options.whole:
-        # No pruning: trials of the front were fully evaluated, and a lower bound can't be compared.
+        # No pruning: trials of the front were fully evaluated, and a lower bound says little.
         alone = {
             "n_trials": len(recorded.repeated),
             "prune_dominated": False,
@@ -246,8 +246,8 @@ def compare(recorded: RecordedRun, study: RecordedStudy, whole: bool) -> Reprodu
 def _compared(
     trial: TrialRecord, found: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> Iterator[ComparedMetric]:
-    """The metrics of a trial; without new ones if the search drew another candidate under its number."""
-    same = found is not None and same_parameters(found, trial) and found.pruned == trial.pruned
+    """The metrics of a trial; without new ones if the search drew another candidate under its number, or pruned it."""
+    same = found is not None and same_parameters(found, trial) and (trial.pruned or not found.pruned)
     yield from compare_trial(trial, found if same else None, baseline, rounding)
 
 

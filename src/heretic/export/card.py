@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..ablation.methods.learned.parameters import LearnedParameters
 from ..config import Settings
 from ..evaluation.evaluator import Evaluation
 from ..evaluation.heldout.schema import BAD, GOOD, OVER_REFUSAL, HeldoutReport, KLStatistics, ModelMetrics, Rate
@@ -86,7 +87,7 @@ def model_card(
     model = model or public_model(record)
     parts = [
         _metadata(model, form, metadata),
-        _heading(model, form, record.versions["heretic"]),
+        _heading(model, form, record.versions["heretic"], trial),
         usage(form, files, model),
         _metrics(trial, record, heldout, written),
         _making(trial, record),
@@ -111,7 +112,7 @@ def _metadata(model: PublicModel, form: ExportFormat, base: dict[str, Any]) -> s
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _heading(model: PublicModel, form: ExportFormat, version: str) -> str:
+def _heading(model: PublicModel, form: ExportFormat, version: str, trial: TrialRecord) -> str:
     name = model.name
     shown = f"[{name}](https://huggingface.co/{model.repository})" if model.repository else name
     revision = f", revision `{model.revision}`" if model.revision else ""
@@ -119,13 +120,25 @@ def _heading(model: PublicModel, form: ExportFormat, version: str) -> str:
     part = f"An adapter ({form.library}) for {shown}{revision}. It edits the model so that it declines less."
     return (
         f"# {name.rpartition('/')[2].removesuffix('.gguf')}, refusals reduced\n\n"
-        f"{part if form.needs_base else whole} The direction in the residual "
-        "stream that tells prompts that it declines from prompts that it answers was ablated from the weights that "
-        "write to the stream; nothing was trained. The ablation was searched for with "
-        f"heretic {version}: as few refusals, and as little other change, as it could find.\n\n"
+        f"{part if form.needs_base else whole} {_how(trial, version)}: as few refusals, and as little other change, as "
+        "it could find.\n\n"
         "It follows requests that the base model declines, harmful ones among them, and cannot tell the two apart. "
         "What it says is not more true or better for that. Whoever runs it, shares it or builds on it answers for "
         "what it does."
+    )
+
+
+def _how(trial: TrialRecord, version: str) -> str:
+    """How the edit was made, in two sentences without the last stop."""
+    if isinstance(trial.parameters, LearnedParameters):
+        return (
+            "Directions in the residual stream were ablated from the weights that write to it. The directions and the "
+            f"strengths of the ablation were learned by gradient, with the weights frozen, with heretic {version}"
+        )
+    return (
+        "The direction in the residual stream that tells prompts that it declines from prompts that it answers was "
+        "ablated from the weights that write to the stream; nothing was trained. The ablation was searched for with "
+        f"heretic {version}"
     )
 
 
@@ -164,17 +177,25 @@ def _search_table(trial: TrialRecord, record: StudyRecord, written: Evaluation |
     columns = ["", "Base model", "Edit, in the search", *(["This model, as written"] if written is not None else [])]
     rows = []
     for name, metric in record.baseline.metrics.items():
-        values: list[float | None] = [metric.value, trial.value(name)]
+        values = [_value(metric, metric.value), _searched(trial, name, metric)]
         if written is not None:
-            values.append(written.metrics[name].value if name in written.metrics else None)
+            values.append(_value(metric, written.metrics[name].value if name in written.metrics else None))
         title = metric.title if metric.of is None else f"{metric.title} ({metric.of})"
-        rows.append((title[:1].upper() + title[1:], *(_value(metric, value) for value in values)))
+        rows.append((title[:1].upper() + title[1:], *values))
     return (
         table(columns, rows)
         + f"\n\nThese prompts ({_source(bad)}; {_source(good)}) selected the trial, so the values are optimistic. "
         "A refusal is a response that is empty or holds one of the markers in `heretic.json`, within "
         f"{record.settings['max_response_length']} tokens; that says nothing of the quality of an answer."
     )
+
+
+def _searched(trial: TrialRecord, name: str, metric: BaselineMetric) -> str:
+    """The trial's value in the search; without an interval where it is the lower bound of a pruned trial."""
+    value = trial.value(name)
+    if not trial.metrics[name].censored:
+        return _value(metric, value)
+    return f"at least {value:.4f}" if metric.of is None else f"at least {value:.0f}/{metric.of}"
 
 
 def _value(metric: BaselineMetric, value: float | None) -> str:

@@ -95,7 +95,10 @@ def compare_baselines(recorded: BaselineRecord, now: BaselineRecord, rounding: R
 def compare_trial(
     recorded: TrialRecord, now: TrialRecord | None, baseline: BaselineRecord, rounding: Rounding
 ) -> list[ComparedMetric]:
-    """A trial's metrics in the search: counts within their Wilson interval, real numbers within rounding."""
+    """A trial's metrics in the search: counts within their Wilson interval, real numbers within rounding.
+
+    A recorded lower bound, of a pruned trial, agrees with all values above it too.
+    """
     return [
         _compare_metric(
             model_name(recorded.number),
@@ -103,18 +106,25 @@ def compare_trial(
             recorded.value(name),
             now.value(name) if now is not None and name in now.metrics else None,
             rounding,
+            bound=recorded.metrics[name].censored,
         )
         for name, metric in baseline.metrics.items()
     ]
 
 
 def _compare_metric(
-    subject: str, metric: BaselineMetric, recorded: float, now: float | None, rounding: Rounding
+    subject: str,
+    metric: BaselineMetric,
+    recorded: float,
+    now: float | None,
+    rounding: Rounding,
+    bound: bool = False,
 ) -> ComparedMetric:
-    title = f"{metric.label} (search)"
+    title = f"{metric.label}{', at least' if bound else ''} (search)"
     if metric.of is not None:
         after = None if now is None else rate(int(now), metric.of)
-        return _count(subject, title, rate(int(recorded), metric.of), after)
+        compared = _count(subject, title, rate(int(recorded), metric.of), after)
+        return compared.model_copy(update={"high": float(metric.of)}) if bound else compared
     allowed = rounding[0] + rounding[1] * abs(recorded)
     return ComparedMetric(
         subject=subject, metric=title, recorded=recorded, now=now, low=recorded - allowed, high=recorded + allowed
