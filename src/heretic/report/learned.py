@@ -17,7 +17,7 @@ def learned_parts(report: Report) -> Iterator[Part]:
         return
     yield Words(
         "Directions and strengths were learned by gradient: each point of a path begins where the last one ended, with "
-        "less weight on the refusals. Trials with a scale have the strengths of an earlier point times that."
+        "less weight on the refusals (lambda). Trials with a scale have the strengths of an earlier point times that."
     )
     yield from chart(loss_chart(points), "The loss along the path, a line a point (nats).")
     yield from chart(
@@ -33,7 +33,7 @@ def loss_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figu
     for number, (trial, parameters) in enumerate(learned):
         steps = list(range(done, done + len(parameters.losses)))
         done += len(steps)
-        name = f"trial {trial.number}, weight {parameters.refusal_weight:g}"
+        name = f"trial {trial.number}, lambda {parameters.refusal_weight:g}"
         color = SERIES[number % len(SERIES)]
         figure.add_scatter(x=steps, y=list(parameters.losses), name=name, mode="lines+markers", line={"color": color})
     figure.update_yaxes(type="log")

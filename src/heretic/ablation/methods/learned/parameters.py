@@ -47,7 +47,7 @@ class LearnedParameters(AblationParameters):
         return {
             "Direction": "learned, one a layer",
             "Path and point": f"{self.path + 1}, {self.point + 1}",
-            "Weight of refusals": f"{self.refusal_weight:g}",
+            "Weight of refusals (lambda)": f"{self.refusal_weight:g}",
             "Scale": f"{self.scale:g}",
             "Loss": f"{self.losses[-1]:.4f} after {len(self.losses)} steps" if self.losses else "",
         }
@@ -57,8 +57,10 @@ class LearnedParameters(AblationParameters):
         for component, values in self.strengths.items():
             edited = [value for value in values if value]
             means.append(f"{component.split('.')[0]} {sum(edited) / max(1, len(edited)):.2f}")
+        # Points are counted from 1, as the progress of learning counts them.
+        point = f"point {self.point + 1}" if self.path == 0 else f"path {self.path + 1} point {self.point + 1}"
         scaled = "" if self.scale == 1 else f" x {self.scale:g}"
-        return f"weight {self.refusal_weight:g}{scaled}; {', '.join(means)}"
+        return f"learned, {point}{scaled}; {', '.join(means)}"
 
     def values(self) -> dict[str, float | str]:
         last = {"loss": self.losses[-1]} if self.losses else {}
