@@ -1,19 +1,24 @@
 """What paths are learned from, and how many candidates they give."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from heretic.ablation.methods.learned.parameters import LearnedParameters
 from heretic.config import Settings
 from heretic.config.changes import changed
 from heretic.engine.learning.path import LearningSettings
+from heretic.prompts.prompt import Prompt
+from heretic.session import learning
 from heretic.session.context import LoadedStudy
 from heretic.session.directions import fit_tensors
 from heretic.session.engine import open_engine
 from heretic.session.learning import LearnedPaths, wanted_candidates
+from heretic.session.tensor_store import TensorStore
 from tests.support.inline_actors import planted_session
 
 DEFAULT = Settings().n_trials
@@ -28,6 +33,58 @@ def test_refusals_that_hold_no_marker_are_learned_from(planted_directory: Path, 
     record: Any = SimpleNamespace(telling=None)
     # Raises an error where the model declines nothing.
     LearnedPaths(LoadedStudy(session, record, engine, fit_tensors(session, engine, session.prompts), {})).prepare()
+
+
+SHORT = LearningSettings(
+    lambdas=(3.0, 2.0, 1.0), warm_up=0, first_steps=1, steps=1, scalings=((-3, 0.5), (-1, 0.8)), answer_tokens=2
+)
+
+
+def test_a_study_resumed_after_any_point_goes_on_as_it_would_have(
+    planted_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two paths with different seeds; scaled points have the tensors of their own path's points."""
+    monkeypatch.setattr(learning, "ASKED_AGAIN", 6)
+    session = planted_session(planted_directory)
+    engine = open_engine(session)
+    tensors, record = fit_tensors(session, engine, session.prompts), SimpleNamespace(telling=None)
+    asked: list[tuple[str, ...]] = []
+
+    def paths(name: str) -> LearnedPaths:
+        own = replace(session, path=tmp_path / name / "study.jsonl")
+        found = LearnedPaths(LoadedStudy(own, cast(Any, record), engine, tensors, {}), SHORT)
+        found.prepare()
+        return found
+
+    whole = paths("whole")
+    generate = engine.generate
+
+    def recorded(prompts: Sequence[Prompt], *rest: Any) -> Any:
+        asked.append(tuple(prompt.text for prompt in prompts))
+        return generate(prompts, *rest)
+
+    monkeypatch.setattr(engine, "generate", recorded)
+    expected = [whole.next_point() for _ in range(10)]
+    points = [(each.path, each.point, each.scale) for each in expected]
+    assert points == [(path, *each) for path in (0, 1) for each in ((0, 1.0), (1, 1.0), (2, 1.0), (0, 0.5), (2, 0.8))]
+    assert len({each.tensors for each in expected}) == 10
+    store = TensorStore(tmp_path / "whole" / "study.jsonl")
+    for point, scaled in ((5, 8), (7, 9)):
+        assert strengths(store, expected[scaled]) == pytest.approx(
+            expected[scaled].scale * strengths(store, expected[point])
+        )
+    # Prompts are drawn anew after each point that another one follows.
+    assert [len(each) for each in asked] == [6] * 4 and len({*asked}) == 4
+    resumed = []
+    for _ in expected:
+        again = paths("resumed")
+        resumed.append(again.next_point())
+        again.keep()
+    assert resumed == expected
+
+
+def strengths(store: TensorStore, point: LearnedParameters) -> float:
+    return sum(float(each.sum()) for name, each in store[point.tensors].items() if name.startswith("strength."))
 
 
 def test_one_path_unless_another_number_was_set() -> None:

@@ -1,0 +1,103 @@
+"""Candidates of a learned path, and what a kill between the journal's entry and the path's state leaves."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from heretic.ablation.methods.learned.parameters import LearnedParameters
+from heretic.ablation.methods.learned.space import LearnedSpace
+from heretic.engine.protocol import no_progress
+from heretic.evaluation.pruning.statistics import PruningStatistics
+from heretic.search.learned_points import LearnedPoints
+from heretic.session.learning import LearnedPaths
+from heretic.study.sampler import SamplerOptions
+from heretic.study.study import Study
+from tests.support.learned_trials import learned_parameters
+from tests.support.study_toys import record
+
+WARM_UP = 2
+
+
+class Killed(Exception):
+    pass
+
+
+class Paths:
+    """A path whose state is the number of its next point; kills the run before or after it writes the state."""
+
+    def __init__(self) -> None:
+        self.point = self.kept = 0
+        self.kills: str | None = None
+        self.learned: list[int] = []
+
+    def next_point(self, after_step: Any) -> LearnedParameters:
+        after_step(self.point, 1, 1)
+        self.learned.append(self.point)
+        self.point += 1
+        return learned_parameters(tensors=f"{self.point - 1}", point=self.point - 1)
+
+    def on_the_way(self, point: LearnedParameters) -> bool:
+        return point.point < WARM_UP
+
+    def keep(self) -> None:
+        if self.kills == "before" and self.point > WARM_UP:
+            raise Killed
+        self.kept = self.point
+        if self.kills == "after" and self.point > WARM_UP:
+            raise Killed
+
+    def resumed(self) -> "Paths":
+        again = Paths()
+        again.point = again.kept = self.kept
+        return again
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    found = Study(tmp_path / "s.jsonl", LearnedSpace(("attn.o_proj",), 1), SamplerOptions("random", 0, 5, 16))
+    found.begin(record())
+    return found
+
+
+def refill(study: Study, paths: Paths) -> LearnedPoints:
+    points = LearnedPoints(study, cast(LearnedPaths, paths), ahead=2)
+    points.refill(5, PruningStatistics.of(3), no_progress)
+    return points
+
+
+def asked(study: Study) -> int:
+    [candidate] = study.ask(1)
+    assert isinstance(candidate.parameters, LearnedParameters)
+    return candidate.parameters.point
+
+
+def test_points_on_the_way_are_learned_and_kept_but_no_candidates(study: Study) -> None:
+    with study:
+        paths = Paths()
+        refill(study, paths)
+        assert (paths.learned, paths.kept, study.n_waiting()) == ([0, 1, 2], 3, 1)
+        refill(study, paths)
+        assert paths.learned == [0, 1, 2], "none is learned while one waits"
+        assert asked(study) == 2
+        refill(study, paths)
+        assert (asked(study), paths.kept) == (3, 4)
+
+
+@pytest.mark.parametrize(("kills", "again"), [("before", [2, 3]), ("after", [])])
+def test_a_point_that_the_journal_holds_is_no_second_candidate_after_a_kill(
+    study: Study, kills: str, again: list[int]
+) -> None:
+    """The journal has the point before the state says that it is learned: no kill loses a point."""
+    with study:
+        paths = Paths()
+        paths.kills = kills
+        with pytest.raises(Killed):
+            refill(study, paths)
+        assert asked(study) == 2
+        study.take_back_running()
+        resumed = paths.resumed()
+        refill(study, resumed)
+        assert (study.n_waiting(), asked(study)) == (1, 2), "its parameters wait again"
+        refill(study, resumed)
+        assert (resumed.learned, asked(study)) == (again or [3], 3)
