@@ -88,7 +88,7 @@ def fitted(words: list[str], front: list[int]) -> list[str]:
             words[number + 1] = SMALL[word]
         elif word == "--trial" and words[number + 1].isdecimal():
             words[number + 1] = str(front[0])
-    return [word.replace("OWNER/NAME", f"{OWNER}/edited").replace("17,42", "17,4") for word in words]
+    return [word.replace("OWNER/NAME", f"{OWNER}/edited").replace("5,2", "17,4") for word in words]
 
 
 def make_room(words: list[str]) -> None:

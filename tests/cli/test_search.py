@@ -8,6 +8,8 @@ import pytest
 from heretic.cli import main
 from heretic.cli.registry import VERBS, build_parser
 from heretic.cli.search import EXAMPLES, MAIN_OPTIONS
+from heretic.config import Settings
+from heretic.engine.learning.path import LearningSettings
 
 
 def brief(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -32,6 +34,12 @@ def test_the_options_of_the_help_exist() -> None:
     names = {name for text in MAIN_OPTIONS for name in re.findall(r"(?<!\w)-{1,2}[a-z][a-z-]*", text)}
     assert len(names) == len(MAIN_OPTIONS) + 2
     assert names <= set(known)
+
+
+def test_the_helps_number_of_trials_is_that_of_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = f"({LearningSettings().candidates} learned edits, or {Settings().n_trials})"
+    assert shown in brief(capsys, "--help")
+    assert f"(default: {shown[1:]}" in " ".join(brief(capsys, "demo", "--help").split())
 
 
 def test_help_of_a_command_is_asked_for_in_two_ways(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from .export_flags import check_export_flags
 from .parser import Parser
 
 TEXTS = {
+    "n_trials": "trials of the search (default: 8 learned edits, or 200)",
     "time_budget": "stop the search in time for the rest to end after 90s, 30m, 1h30m (default: 7m)",
     "output": "directory to write to (default: demo/SmolLM2-135M-Instruct-heretic)",
 }

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from ..events import Chooser
 
 MAIN_OPTIONS = {
-    "-n, --n-trials N": "trials of the search (200)",
+    "-n, --n-trials N": "trials of the search (8 learned edits, or 200)",
     "--time-budget TIME": "stop the search after 90s, 30m, 1h30m",
+    "--method NAME": "auto, learned, kernel or oblique (auto)",
     "--preset NAME": "refusal, disclaimer, over-refusal or hub (refusal)",
     "--bad-prompts FILE": "your prompts that trigger the behaviour",
     "--good-prompts FILE": "your prompts that do not",
