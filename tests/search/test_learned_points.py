@@ -1,6 +1,8 @@
-"""Candidates of a learned path, and what a kill between the journal's entry and the path's state leaves."""
+"""Candidates of a learned path, the point whose strengths are scaled, and what a kill between the journal's entry and the path's state leaves."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,12 +11,13 @@ from heretic.ablation.methods.learned.parameters import LearnedParameters
 from heretic.ablation.methods.learned.space import LearnedSpace
 from heretic.engine.protocol import no_progress
 from heretic.evaluation.pruning.statistics import PruningStatistics
-from heretic.search.learned_points import LearnedPoints
+from heretic.search.learned_points import LearnedPoints, best_point
 from heretic.session.learning import LearnedPaths
 from heretic.study.sampler import SamplerOptions
+from heretic.study.schema import TrialRecord
 from heretic.study.study import Study
 from tests.support.learned_trials import learned_parameters
-from tests.support.study_toys import record
+from tests.support.study_toys import BASELINE, record, trial
 
 WARM_UP = 2
 
@@ -31,7 +34,7 @@ class Paths:
         self.kills: str | None = None
         self.learned: list[int] = []
 
-    def next_point(self, after_step: Any) -> LearnedParameters:
+    def next_point(self, after_step: Any, best: Any) -> LearnedParameters:
         after_step(self.point, 1, 1)
         self.learned.append(self.point)
         self.point += 1
@@ -101,3 +104,51 @@ def test_a_point_that_the_journal_holds_is_no_second_candidate_after_a_kill(
         assert (study.n_waiting(), asked(study)) == (1, 2), "its parameters wait again"
         refill(study, resumed)
         assert (resumed.learned, asked(study)) == (again or [3], 3)
+
+
+@pytest.mark.parametrize(
+    ("points", "best"),
+    [
+        # Few refusals: the divergence decides.
+        ([(0.00, 0.9), (0.04, 0.5), (0.30, 0.1)], 1),
+        # None has few: the least there are.
+        ([(0.30, 0.2), (0.20, 0.9), (0.20, 0.4)], 2),
+        ([(0.02, 0.5), (0.02, 0.5)], 0),
+        ([], None),
+    ],
+)
+def test_the_best_point_has_the_least_divergence_with_few_refusals(
+    points: Sequence[tuple[float, float]], best: int | None
+) -> None:
+    trials = [trial(n, round(share * 100), kl) for n, (share, kl) in enumerate(points)]
+    baseline = BASELINE.model_copy(
+        update={
+            "metrics": {**BASELINE.metrics, "refusals": BASELINE.metrics["refusals"].model_copy(update={"scale": 100})}
+        }
+    )
+    found = best_point(trials, baseline)
+    assert (None if found is None else found.number) == best
+
+
+def test_a_pruned_trial_is_not_the_best() -> None:
+    assert best_point([trial(0, 0, 0.1, pruned=True)], BASELINE) is None
+
+
+def learned_trial(number: int, digest: str, kl: float, scale: float = 1.0) -> TrialRecord:
+    return trial(number, 0, kl).model_copy(update={"parameters": learned_parameters(tensors=digest, scale=scale)})
+
+
+def test_only_points_of_this_path_with_their_own_strengths_count() -> None:
+    """Trials of the kernel method, of another path and with scaled strengths may be better."""
+    trials = [
+        trial(0, 0, 0.1),
+        learned_trial(1, "other", 0.2),
+        learned_trial(2, "a", 0.3, 0.5),
+        learned_trial(3, "a", 0.5),
+        learned_trial(4, "b", 0.4),
+    ]
+    study: Any = SimpleNamespace(trials=trials, record=SimpleNamespace(baseline=BASELINE))
+    points = LearnedPoints(study, SimpleNamespace(begins_to_scale=True), 1)  # type: ignore[arg-type]
+    assert points._best(["a", "b"]) == "b"
+    assert points._best(["c"]) is None
+    assert points.waits

@@ -83,14 +83,14 @@ def test_the_same_candidates_in_another_order(tmp_path: Path) -> None:
 def test_the_next_previews_wait_until_all_enqueued_candidates_are_requested(tmp_path: Path) -> None:
     with open_study(tmp_path / "study.jsonl", "tpe", startup=30) as study:
         queue = StartupQueue(study, Previews(), True)
-        assert queue.wants_preview
+        assert queue.waits
         queue.refill(30, NOTHING_KNOWN, no_progress)
-        assert not queue.wants_preview
+        assert not queue.waits
         study.ask(FIRST_TRIALS)
-        assert queue.wants_preview
+        assert queue.waits
         queue.refill(30 - FIRST_TRIALS, NOTHING_KNOWN, no_progress)
         study.ask(30 - FIRST_TRIALS)
-        assert not queue.wants_preview
+        assert not queue.waits
 
 
 def test_previewed_candidates_need_no_second_preview(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_previewed_candidates_need_no_second_preview(tmp_path: Path) -> None:
         queue.refill(FIRST_PREVIEWS, NOTHING_KNOWN, no_progress)
         study.ask(FIRST_TRIALS)
         assert len(queue) == FIRST_PREVIEWS - FIRST_TRIALS
-        assert not queue.wants_preview
+        assert not queue.waits
 
 
 def test_trials_come_between_many_previews(tmp_path: Path) -> None:

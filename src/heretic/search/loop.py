@@ -87,7 +87,7 @@ class Search:
         self._study.take_back_lost()
         while len(self._open) < self._most_open and not clock.over(len(self._open)):
             left = n_trials - self._study.n_finished() - len(self._open)
-            if left <= 0 or (self._open and self._startup.wants_preview):
+            if left <= 0 or (self._open and self._startup.waits):
                 return
             progress = partial(_count, clock, view)
             clock.add_previews(self._startup.refill(clock.fitting(left), self.statistics, progress))

@@ -47,16 +47,16 @@ class StartupQueue:
         return len(self._previewed)
 
     @property
-    def wants_preview(self) -> bool:
-        """Whether the next candidates have to be previewed. All requested trials should be reported before: they decide
-        which prompts a preview uses."""
+    def waits(self) -> bool:
+        """Whether the next candidates have to be previewed. All requested trials should be reported before: they choose
+        the prompts of a preview."""
         held = len(self)
         return self._ordering and not self._study.n_waiting() and self._study.unguided(held + 1) > held
 
     def refill(self, most: int, statistics: PruningStatistics, progress: Progress) -> int:
         """Enqueues candidates if none is waiting and the sampler is not learning yet; `most` more will be evaluated.
 
-        If `wants_preview`, no other request may be open. Returns the number of previews.
+        If `waits`, no other request may be open. Returns the number of previews.
         """
         if self._study.n_waiting():
             return 0

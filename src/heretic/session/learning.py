@@ -44,7 +44,7 @@ ASKED_AGAIN = 64
 AfterStep = Callable[[int, int, int], None]
 """Called with the number of a point, its finished steps, and its total steps."""
 
-TARGETS, PATH, DIGESTS, N_SCALED = "targets.", "path", "digests", "scaled"
+TARGETS, PATH, DIGESTS, WEIGHTS, N_SCALED = "targets.", "path", "digests", "weights", "scaled"
 
 
 class LearnedPaths:
@@ -70,6 +70,7 @@ class LearnedPaths:
         self._targets: Targets | None = None
         self._learner: PathLearner | None = None
         self._digests: list[str] = []
+        self._weights: list[float] = []
         self._n_scaled = 0
 
     def prepare(self) -> None:
@@ -91,6 +92,7 @@ class LearnedPaths:
             self._learner = self._new_learner()
             self._learner.load(state)
             self._digests = [bytes(line).hex() for line in state[DIGESTS].tolist()]
+            self._weights = state[WEIGHTS].tolist()
             self._n_scaled = int(state[N_SCALED])
         except (KeyError, RuntimeError, SafetensorError) as error:
             raise StudyError(
@@ -116,18 +118,33 @@ class LearnedPaths:
         """Whether it is no candidate. One that was dropped is recorded with its reason, as a failed trial."""
         return point.point < self._settings.warm_up and point.dropped is None
 
-    def next_point(self, after_step: AfterStep = lambda *_: None) -> LearnedParameters:
+    @property
+    def begins_to_scale(self) -> bool:
+        """Whether the next candidate is the path's first one that is an earlier point with other strengths."""
+        return self._scales and not self._n_scaled
+
+    @property
+    def _scales(self) -> bool:
+        learned = self._learner is not None and self._learner.done
+        return learned and self._n_scaled < len(self._settings.scaled_points)
+
+    def next_point(
+        self, after_step: AfterStep = lambda *_: None, best: Callable[[Sequence[str]], str | None] = lambda _: None
+    ) -> LearnedParameters:
         """Learns the next point, or scales one, and keeps its tensors.
+
+        `best` returns the best of some points, which are named by the digests of their tensors; None where none is
+        known, which stands for the last one.
 
         Raises:
             ModelError: no gradient reaches the edits of this model, or not even one row fits the memory.
         """
-        if self._learner is not None and self._learner.done and self._n_scaled < len(self._settings.scaled_points):
-            return self._scaled_point()
+        if self._scales:
+            return self._scaled_point(best)
         if self._learner is None or self._learner.done:
             self._path += self._learner is not None
             self._learner = self._new_learner()
-            self._digests, self._n_scaled = [], 0
+            self._digests, self._weights, self._n_scaled = [], [], 0
         number, learner = self._learner.point, self._learner
         self._runner.after_step = lambda: after_step(number, len(learner.losses), self._settings.steps_of(number))
         with torch.inference_mode(False), torch.enable_grad():
@@ -140,10 +157,12 @@ class LearnedPaths:
         targets = {f"{TARGETS}{name}": table for name, table in as_tensors(self._targets).items()}
         digests = torch.tensor([list(bytes.fromhex(each)) for each in self._digests], dtype=torch.uint8)
         own = {PATH: torch.tensor(self._path), DIGESTS: digests, N_SCALED: torch.tensor(self._n_scaled)}
+        own[WEIGHTS] = torch.tensor(self._weights, dtype=torch.float64)
         self._store.write_state(self._learner.state() | targets | own)
 
     def _parameters(self, point: LearnedPoint) -> LearnedParameters:
         losses = [each.total for each in point.losses]
+        self._weights.append(point.lam)
         return self._kept(
             kept_tensors(point.tensors, self._layout),
             point=point.number,
@@ -151,9 +170,12 @@ class LearnedPaths:
             dropped=point.dropped,
         )
 
-    def _scaled_point(self) -> LearnedParameters:
+    def _scaled_point(self, best: Callable[[Sequence[str]], str | None]) -> LearnedParameters:
         point, scale = self._settings.scaled_points[self._n_scaled]
         self._n_scaled += 1
+        if point is None:
+            candidates = self._digests[self._settings.warm_up :]
+            point = self._digests.index(best(candidates) or candidates[-1])
         return self._kept(scaled(self._store[self._digests[point]], scale), point=point, losses=(), scale=scale)
 
     def _kept(self, kept: Mapping[str, Tensor], point: int, **more: Any) -> LearnedParameters:
@@ -166,7 +188,7 @@ class LearnedPaths:
             tensors=digest,
             path=self._path,
             point=point,
-            refusal_weight=self._settings.lambdas[point],
+            refusal_weight=self._weights[point],
             strengths=strengths_by_layer(kept, self._layout, n_layers),
             cosines=cosines_with(kept, self._loaded.tensors.directions, n_layers),
             **more,

@@ -1,7 +1,7 @@
 """A path is repeatable by its seed, continues after a kill, and drops points that can't be used."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -92,6 +92,37 @@ def test_adam_forgets_the_first_point() -> None:
         state = learner.state()
         assert int(state["taken"]) == taken
         assert bool(state["second.strengths"].any()) == (taken > 0)
+
+
+def asked(shares: Sequence[float | None]) -> Callable[..., list[Targets]]:
+    """A refresh whose responses show the behaviour in these shares, one after the other."""
+    left = list(shares)
+    return lambda numbers, edits: [replace(each, shown=left.pop(0)) for each in refresh(numbers, edits)]
+
+
+def test_the_weight_of_refusals_follows_the_responses() -> None:
+    """Fewer refusals lower it further, many raise it; a point on the way has the planned one."""
+    settings = replace(SETTINGS, lambdas=(9.0, 4.0, 2.0, 1.0, 0.5), first_steps=1, steps=1, warm_up=2)
+    learner, forward = new_path(settings)
+    points = learn_paths(StepRunner(forward), [learner], asked([0.9, 0.9, 0.0, 0.03]))
+    weights = [point.lam for _, point in points]
+    assert weights == pytest.approx([9.0, 4.0, 4.0 * 1.8, 4.0 * 1.8 * 0.42, 4.0 * 1.8 * 0.42 * 0.65])
+    assert [settings.lambda_of(3, 2.0, share) for share in (None, 0.05)] == [1.0, 2.0]
+    assert replace(settings, factors=()).lambda_of(3, 2.0, 0.5) == 1.0
+
+
+def test_a_path_goes_on_with_its_weight() -> None:
+    """Also where the point that follows is dropped: the targets of the last responses stay."""
+    settings = replace(SETTINGS, lambdas=(9.0, 4.0, 2.0), first_steps=1, steps=1, warm_up=1)
+    learner, forward = new_path(settings)
+    next(learn_paths(StepRunner(forward), [learner], asked([0.9])))
+    again, _ = new_path(settings)
+    again.load(load(save(learner.state())))
+    assert again.lam == learner.lam == 9.0 * 1.8
+    before = learner.targets
+    learner.losses = [Losses(math.inf, 0.0, 0.0, 0.0)]
+    assert learner.finish().dropped == "the loss is not finite"
+    assert learner.targets == replace(before, shown=None)
 
 
 def test_learning_lowers_the_loss() -> None:

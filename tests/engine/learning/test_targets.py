@@ -1,6 +1,6 @@
 """Which pieces of responses become targets."""
 
-from heretic.engine.learning.targets import behaviour_end_of, response_targets
+from heretic.engine.learning.targets import baseline_targets, behaviour_end_of, response_targets
 from heretic.engine.protocol import Response
 from heretic.evaluation.behaviour import behaviour_of
 
@@ -37,3 +37,10 @@ def test_a_refusal_without_a_marker_gives_the_piece_that_ends_with_its_opening()
     found = response_targets([[7]], [declined], end, 3)
     assert [each.places for each in found.refusals] == [(2, 3, 4)]
     assert found.bad == ()
+
+
+def test_the_share_of_responses_with_the_behaviour() -> None:
+    prompts, given = [[1], [2], [3], [4]], [response([5, 6]), response([7]), response([8]), response([9])]
+    found = response_targets(prompts, given, lambda each: 1 if each.tokens[0] in (5, 7, 8) else None, 2)
+    assert found.shown == 0.75
+    assert baseline_targets([], [], prompts, given, lambda _: 1, 2).shown is None

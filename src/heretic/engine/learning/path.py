@@ -28,7 +28,9 @@ class LearningSettings:
     """How a path is learned.
 
     `lambdas` in order; `first_steps` for the first of them, `steps` for each of the others. The first `warm_up` points
-    are only on the way: later ones have fewer refusals or less damage. A step draws `good_rows`, `bad_rows`,
+    are only on the way: later ones have fewer refusals or less damage. Their lambda is the last one times a factor, if
+    the model was asked in between: `factors` are pairs of a share of responses that show the behaviour and the factor
+    up to that share; `lambdas` are those where nothing was asked. A step draws `good_rows`, `bad_rows`,
     `refusal_rows` and `loop_rows`; of an answer `scored` tokens among the first `answer_tokens` count, but not the
     first `skipped` of an answer to a prompt that the baseline declines: there it wants to decline. `later`, `bad` and
     `loops` are the weights of later tokens, of bad prompts and of loops; `margin` and `loop_margin` are the
@@ -38,12 +40,14 @@ class LearningSettings:
     of Adam's second moment for the first point and for the later ones; in between Adam forgets its moments. A point has
     the mean of the tensors over its steps and those of earlier points, `averaged` points in all, but not of the first
     (0: the tensors after its last step). Strengths stay within `bounds`; `sparsity` is the weight of their L1 penalty.
-    After the path come points of it again, with other strengths: `scalings` are pairs of a point (-1: the last) and the
-    number that multiplies them. The defaults were the best (docs/decisions/learned-path.md).
+    After the path come points of it again, with other strengths: `scalings` are pairs of a point (-1: the last, None:
+    the best by the search's metrics) and the number that multiplies them. The defaults were the best
+    (docs/decisions/learned-path.md).
     """
 
     lambdas: tuple[float, ...] = (30.0, 5.0, 1.2, 0.5, 0.3, 0.2)
     warm_up: int = 3
+    factors: tuple[tuple[float, float], ...] = ((0.0, 0.42), (0.035, 0.65), (0.08, 1.0), (1.0, 1.8))
     first_steps: int = 28
     steps: int = 8
     good_rows: int = 8
@@ -66,16 +70,24 @@ class LearningSettings:
     averaged: int = 3
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
-    scalings: tuple[tuple[int, float], ...] = ((-1, 1.25), (-3, 2.0), (-1, 0.85), (-1, 0.7), (-1, 0.55))
+    scalings: tuple[tuple[int | None, float], ...] = ((None, 1.25), (-3, 2.0), (None, 0.85), (None, 0.7), (None, 0.55))
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
 
+    def lambda_of(self, point: int, last: float, shown: float | None) -> float:
+        """The weight of refusals at a point: `last` is that of the one before, and `shown` the share of its responses
+        to bad prompts that show the behaviour."""
+        if shown is None or point < max(1, self.warm_up) or not self.factors:
+            return self.lambdas[point]
+        return last * next(factor for share, factor in self.factors if shown <= share)
+
     @property
-    def scaled_points(self) -> list[tuple[int, float]]:
-        """The candidates that follow the path: pairs of a point's number and a scale."""
-        pairs = [(point % len(self.lambdas), scale) for point, scale in self.scalings]
-        return [(point, scale) for point, scale in pairs if point >= self.warm_up]
+    def scaled_points(self) -> list[tuple[int | None, float]]:
+        """The candidates that follow the path: pairs of a point's number, or None for the best one, and a scale."""
+        count = len(self.lambdas)
+        pairs = [(None if point is None else point % count, scale) for point, scale in self.scalings]
+        return [(point, scale) for point, scale in pairs if point is None or point >= self.warm_up]
 
     @property
     def candidates(self) -> int:
@@ -134,13 +146,10 @@ class PathLearner:
             for name, each in self.start.items()
         }
         self.parts = [self.targets]
+        self.lam = self._last_lam = self.settings.lambdas[0]
         self._moments = {name: [torch.zeros_like(each), torch.zeros_like(each)] for name, each in self.tensors.items()}
         self._average = TailAverage(self.settings.averaged)
         self._good_point = self.state()
-
-    @property
-    def lam(self) -> float:
-        return self.settings.lambdas[self.point]
 
     @property
     def done(self) -> bool:
@@ -154,7 +163,12 @@ class PathLearner:
         return len(self.losses) == self.settings.steps_of(self.point)
 
     def add(self, targets: Targets) -> None:
-        """Adds targets for the steps that follow."""
+        """Adds targets for the steps of the point that begins, whose weight follows from them."""
+        self._extend(targets)
+        self.lam = self.settings.lambda_of(self.point, self._last_lam, targets.shown)
+        self._good_point = self.state()
+
+    def _extend(self, targets: Targets) -> None:
         self.parts.append(targets)
         self.targets = self.targets.with_more(targets)
 
@@ -215,6 +229,9 @@ class PathLearner:
             self.load(self._good_point)
             self.generator.set_state(position)
         self.point, self.losses = number + 1, []
+        self._last_lam = lam
+        if not self.done:
+            self.lam = self.settings.lambda_of(self.point, lam, None)
         # A dropped point has no steps in the average: it is that of the points before it.
         tensors = self._average.mean(self.tensors)
         self._begin_point()
@@ -252,6 +269,7 @@ class PathLearner:
             kept |= {f"part.{number}.{name}": table for name, table in as_tensors(part).items()}
         kept |= {f"average.{name}": each for name, each in self._average.state().items()}
         counts = {"point": torch.tensor(self.point), "taken": torch.tensor(self.taken)}
+        counts["lambda"] = torch.tensor(self.lam, dtype=torch.float64)
         return kept | counts | {"generator": self.generator.get_state()}
 
     @torch.no_grad()
@@ -262,11 +280,12 @@ class PathLearner:
             for moment, kind in zip(self._moments[name], ("first", "second"), strict=True):
                 moment.copy_(state[f"{kind}.{name}"])
         self.point, self.taken = int(state["point"]), int(state["taken"])
+        self.lam = float(state["lambda"])
         self.generator.set_state(state["generator"].cpu())
         self.targets, self.parts = self.parts[0], self.parts[:1]
         for number in range(len([name for name in state if name.startswith("part.") and name.endswith(".good")])):
             tables = {name: state[f"part.{number}.{name}"] for name in PARTS_OF_TARGETS}
-            self.add(from_tensors(tables))
+            self._extend(from_tensors(tables))
         self.losses = []
         if self.point and not any(name.startswith("average.") for name in state):
             # A state of an earlier version: the steps from here on are averaged.

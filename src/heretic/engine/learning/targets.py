@@ -20,7 +20,8 @@ class Targets:
     """Answers to good prompts, answers to bad ones, and pieces of refusals whose tokens must become unlikely.
 
     `remaining` are those of `refusals` that the last point still gave: few compared with the baseline's own, and the
-    only ones that still teach anything. `loops` are pieces that repeat what their response said before.
+    only ones that still teach anything. `loops` are pieces that repeat what their response said before. `shown` is the
+    share of responses with the behaviour, where an edited model gave them.
     """
 
     good: tuple[Row, ...]
@@ -28,6 +29,7 @@ class Targets:
     refusals: tuple[ScoredRow, ...]
     remaining: tuple[ScoredRow, ...] = ()
     loops: tuple[ScoredRow, ...] = ()
+    shown: float | None = None
 
     @property
     def answers(self) -> tuple[Row, ...]:
@@ -47,6 +49,7 @@ class Targets:
             tuple(dict.fromkeys((*self.refusals, *other.refusals))),
             other.refusals,
             tuple(dict.fromkeys((*self.loops, *other.loops))),
+            other.shown,
         )
 
 
@@ -65,7 +68,7 @@ def baseline_targets(
     `piece` is the number of tokens of a refusal that are scored.
     """
     kept = tuple(row_of(prompt, answer) for prompt, answer in zip(good, good_answers, strict=True) if answer.tokens)
-    return replace(response_targets(bad, bad_answers, behaviour_end, piece, first_too=True), good=kept)
+    return replace(response_targets(bad, bad_answers, behaviour_end, piece, first_too=True), good=kept, shown=None)
 
 
 def response_targets(
@@ -84,15 +87,18 @@ def response_targets(
     answers: list[Row] = []
     refusals: list[ScoredRow] = []
     loops: list[ScoredRow] = []
+    shown = 0
     for prompt, response in zip(prompts, responses, strict=True):
         end = behaviour_end(response)
+        shown += end is not None
         if end is None:
             sound = is_sound(response)
             answers += [row_of(prompt, response)] if response.tokens and sound else []
             loops += [] if sound else _loop(row_of(prompt, response), piece)
         elif response.tokens:
             refusals += _pieces(row_of(prompt, response), end, piece, first_too)
-    return Targets((), tuple(answers), tuple(refusals), loops=tuple(loops))
+    share = shown / len(prompts) if prompts else None
+    return Targets((), tuple(answers), tuple(refusals), loops=tuple(loops), shown=share)
 
 
 def row_of(prompt: Sequence[int], response: Response) -> Row:
@@ -169,7 +175,8 @@ def as_tensors(targets: Targets) -> dict[str, Tensor]:
 def from_tensors(tables: Mapping[str, Tensor]) -> Targets:
     """The targets that `as_tensors` wrote."""
     good, bad = (tuple(each.row for each in _rows(tables[key])) for key in PARTS_OF_TARGETS[:2])
-    return Targets(good, bad, *(_rows(tables[key]) for key in PARTS_OF_TARGETS[2:]))
+    refusals, remaining, loops = (_rows(tables[key]) for key in PARTS_OF_TARGETS[2:])
+    return Targets(good, bad, refusals, remaining, loops)
 
 
 def _table(rows: Sequence[ScoredRow]) -> Tensor:

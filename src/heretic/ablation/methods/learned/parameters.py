@@ -47,7 +47,7 @@ class LearnedParameters(AblationParameters):
         return {
             "Direction": "learned, one a layer",
             "Path and point": f"{self.path + 1}, {self.point + 1}",
-            "Weight of refusals (lambda)": f"{self.refusal_weight:g}",
+            "Weight of refusals (lambda)": f"{self.refusal_weight:.3g}",
             "Scale": f"{self.scale:g}",
             "Loss": f"{self.losses[-1]:.4f} after {len(self.losses)} steps" if self.losses else "",
         }
