@@ -34,14 +34,15 @@ SMALL = 50_000_000
 """Parameters below which no estimate is shown: the model fits, and takes seconds."""
 
 
-LEARNED_TRIALS = 34
-"""Trials whose estimated work is that of a learned path: by tokens, 68 steps of 24 rows forward and backward make 23 of
-them and the model's own answers 3, and there are eight candidates."""
+LEARNED_TRIALS = 25
+"""Fully measured trials that take the time of a learned path (`python benchmarks/methods.py` on SmolLM2: its own
+answers 3, its steps and new responses 14, and eight candidates)."""
 SHARES = {"cpu": (1.0, 3.0)}
+LEARNED_SHARES = {"cpu": (0.6, 1.3)}
 OTHER_SHARES = (0.3, 1.5)
 """Least and largest usual share of a matrix product's rate that a search reaches, by device. Two CPU cores reach 1.3 to
-3, as more responses end early and more trials are pruned; an H100 reaches 0.6 where nothing ends early, and less with a
-small model (docs/speed.md)."""
+3, as more responses end early and more trials are pruned, from which learning hardly gains; an H100 reaches 0.6 where
+nothing ends early, and less with a small model (docs/speed.md)."""
 SPREAD = 1.5
 """Factor by which the time of a search may differ from that of the last one: the model and the machine's load do."""
 TELLING_TRIALS = 10
@@ -110,7 +111,7 @@ def expected_time(
     if share is not None:
         usual = work / (share * rate)
         return f"{rough_range(usual / SPREAD, usual * SPREAD)} (from the last search on this machine)"
-    least, largest = SHARES.get(accelerator() or "cpu", OTHER_SHARES)
+    least, largest = (LEARNED_SHARES if learned else SHARES).get(accelerator() or "cpu", OTHER_SHARES)
     return f"{rough_range(work / (largest * rate), work / (least * rate))} (computed from this machine's speed)"
 
 
