@@ -1,4 +1,4 @@
-"""Candidates of a learned path, the point whose strengths are scaled, and what a kill between the journal's entry and the path's state leaves."""
+"""Candidates of a learned path, the one whose strengths are scaled, and what a kill leaves."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -53,7 +53,7 @@ def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPat
     assert expected_time(EIGHT, 1, (100, 100), 100) == "7 to 16 min (from the last search on this machine)"
     # Learning is not sped up by pruning, as that search was.
     learned = expected_time(EIGHT, LearningSettings().candidates, (100, 100), 100, learned=True)
-    assert learned == "1 h 45 min to 3 h 40 min (computed from this machine's speed)"
+    assert learned == "1 h 50 min to 4 h (computed from this machine's speed)"
 
 
 def test_time_is_computed_as_a_range_where_there_was_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
