@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from heretic.model.kernels import decode_attention
 from heretic.model.kernels.decode_attention import use_decode_attention
-from heretic.model.kernels.short_attention import MOST_SCORES, is_short, short_attention
+from heretic.model.kernels.short_attention import LONGEST_ALONE, MOST_SCORES, is_short, short_attention
 from tests.support.families import tiny
 
 ROWS, HEADS, NEW, KEYS = 3, 4, 7, 10
@@ -65,6 +65,9 @@ def test_it_takes_short_sequences_in_bfloat16_with_a_mask_for_all_heads() -> Non
         (query.expand(MOST_SCORES, 2, 5, 8), key, mask, True),
     ):
         assert not is_short(*other)
+    long = torch.randn(1, 1, LONGEST_ALONE + 1, 8).bfloat16()
+    assert not is_short(long, long, None, True)
+    assert is_short(long.requires_grad_(), long, None, True)
 
 
 @torch.no_grad()

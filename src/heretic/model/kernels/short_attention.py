@@ -11,11 +11,17 @@ from torch import Tensor
 MOST_SCORES = 1 << 22
 """Most scores that one call computes; a graph keeps their probabilities, at most 8 MiB a layer."""
 
+LONGEST, LONGEST_ALONE = 256, 128
+"""New positions at most: with a backward pass to come, and without, where torch's kernel is faster beyond."""
+
 
 def is_short(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool) -> bool:
     """Whether `short_attention` takes these: more than one new position, few scores, and a mask for all heads."""
     (rows, heads, positions, _), keys = query.shape, key.shape[-2]
-    if positions == 1 or query.dtype != torch.bfloat16 or rows * heads * positions * keys > MOST_SCORES:
+    longest = LONGEST if query.requires_grad and torch.is_grad_enabled() else LONGEST_ALONE
+    if not 1 < positions <= longest or rows * heads * positions * keys > MOST_SCORES:
+        return False
+    if query.dtype != torch.bfloat16:
         return False
     # Without a mask, torch aligns the causal one with the first key.
     return is_causal and positions == keys if mask is None else mask.dim() == 4 and mask.shape[1] == 1
