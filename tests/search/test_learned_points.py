@@ -35,6 +35,7 @@ class Paths:
         self.learned: list[int] = []
 
     def next_point(self, after_step: Any, best: Any) -> LearnedParameters:
+        assert self.point < 9, "no point of it becomes a candidate"
         after_step(self.point, 1, 1)
         self.learned.append(self.point)
         self.point += 1
