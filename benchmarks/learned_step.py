@@ -5,8 +5,8 @@ edited. Prints the median of the timed steps, the peak memory beyond the weights
 the same rows without a graph.
 
 With `--demo` it is SmolLM2 on the demo's prompts with the default settings, on a CPU: processor time of a step and of
-one forward of the same rows, in the same groups and as one batch; and the peak memory of a step and of the measurement
-of one candidate, beyond what the process held before (Linux).
+one forward of the same rows, in the same groups and as one batch; the peak memory of a step and of the measurement of
+one candidate, beyond what the process held before; and the seconds of a step in one process and in several (Linux).
 """
 
 import argparse
@@ -30,6 +30,7 @@ from heretic.engine.learning.step import MOST_POSITIONS, Part, StepRunner, group
 from heretic.engine.learning.targets import baseline_targets, behaviour_end_of
 from heretic.engine.protocol import Response, no_progress
 from heretic.evaluation.scorers.refusals import MarkerClassifier
+from heretic.search.forked_learning import ForkedStepRunner
 from random_model import LLAMA_8B, random_engine, random_prompts
 
 STEPS, PROMPTS, ANSWER, PREFIX = 10, 64, 16, 24
@@ -101,6 +102,10 @@ def show_step(bench: Bench, checkpoints: bool) -> None:
     grouped, whole, step = (statistics.median(each) for each in zip(*used, strict=True))
     print(f"a step costs {step / grouped:.2f} forwards of its rows in groups, {step / whole:.2f} in one batch")
     print(f"a step adds {peak_memory(lambda: runner.take([learner])):.2f} GiB at its peak")
+    threads = torch.get_num_threads()
+    forked = ForkedStepRunner(runner, threads)
+    alone, together = (median_seconds(partial(each.take, [learner])) for each in (runner, forked))
+    print(f"seconds a step: {alone:.2f} in one process of {threads} threads, {together:.2f} in {threads} of one thread")
 
 
 def demo_learner(bench: Bench) -> PathLearner:
@@ -125,7 +130,17 @@ def forwards(forward: AnswerForward, groups: Sequence[Sequence[Part]]) -> None:
     """A forward of each group through the whole model, without a graph."""
     for group in groups:
         batch = forward.join([part.row for part in group])
-        forward._forward.last_logits(batch.ids, batch.mask, 1)
+        forward.parts.forward.last_logits(batch.ids, batch.mask, 1)
+
+
+def median_seconds(work: Callable[[], Any]) -> float:
+    """The median of some runs, by the clock."""
+    times = []
+    for _ in range(2 * DEMO_STEPS):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
 
 
 def processor_time(work: Callable[[], Any]) -> float:
@@ -156,7 +171,7 @@ def plain(forward: AnswerForward, learner: PathLearner) -> float:
     with torch.no_grad():
         for _ in range(4):
             begun = time.perf_counter()
-            forward._forward.last_logits(batch.ids, batch.mask, 1)
+            forward.parts.forward.last_logits(batch.ids, batch.mask, 1)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - begun)

@@ -99,7 +99,7 @@ def test_a_signal_that_another_thread_takes_waits_too() -> None:
     other.start()
     before = signal.signal(signal.SIGTERM, lambda number, _: arrived.append(number))
     try:
-        with process_pool._signals_held():
+        with process_pool.signals_held():
             os.kill(os.getpid(), signal.SIGTERM)
             ended.wait(0.05)
             inside = list(arrived)

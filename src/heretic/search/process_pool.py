@@ -54,9 +54,9 @@ class ProcessPool(Generic[Job, Result]):
         self._processes: dict[Connection, Any] = {}
         give_back_freed_memory()
         try:
-            with _signals_held():
+            with signals_held():
                 for _ in range(count):
-                    connection, process = _fork(_work, alone)
+                    connection, process = forked(_work, alone)
                     self._processes[connection] = process
         except KeyboardInterrupt:
             self.close()
@@ -135,11 +135,11 @@ def workers(
     if count < 2:
         yield alone
         return
-    forked = ProcessPool(count, alone, open_candidates)
+    pool = ProcessPool(count, alone, open_candidates)
     try:
-        yield forked
+        yield pool
     finally:
-        forked.close()
+        pool.close()
 
 
 def can_fork(device: torch.device) -> bool:
@@ -177,8 +177,8 @@ def simultaneous_seconds(count: int, task: Callable[[], None]) -> float:
 
     started: list[tuple[Connection, Any]] = []
     try:
-        with _signals_held():
-            started += [_fork(run) for _ in range(count)]
+        with signals_held():
+            started += [forked(run) for _ in range(count)]
         if not all(_heard(connection) for connection, _ in started):
             return float("inf")
         start = time.perf_counter()
@@ -203,7 +203,7 @@ def _heard(connection: Connection) -> bool:
     return answers
 
 
-def _fork(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
+def forked(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
     """Starts a child that runs `run` with its end of a connection; returns this process's end, and the child.
 
     Signals must be held until the child has handlers of its own.
@@ -219,7 +219,7 @@ def _fork(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Signals that end the program arrive after the `with` block: in between, a child would handle them as its parent
     does, with a traceback, and the parent would lose the child."""
     held: list[int] = []

@@ -1,7 +1,7 @@
 """The searches of a run on one study, and the held-out evaluation of its front."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from ..ablation.methods.registry import find_method
 from ..config.changes import values_as_json
@@ -21,11 +21,12 @@ from ..session.start import FixedCandidates, first_candidates
 from ..study.pareto import pareto_front, select
 from ..study.schema import BaselineRecord, TrialRecord
 from .cluster.measurer import chosen_parallelism, open_heldout, open_measurer
+from .forked_learning import ForkedAnswers, ForkedStepRunner
 from .learned_points import LearnedPoints
 from .loop import Search
 from .measurer import Measurer
 from .parallelism import Parallelism
-from .process_pool import ProcessPool
+from .process_pool import ProcessPool, can_fork
 from .time_budget import HeldoutCost
 
 
@@ -64,7 +65,13 @@ class StudySearch:
         """The points of a method that learns its candidates; None where a sampler draws them, or they are fixed."""
         loaded = self._running.loaded
         learns = not find_method(loaded.settings.method).parameters.sampled
-        return LearnedPaths(loaded) if learns and self._fixed is None else None
+        if not learns or self._fixed is not None:
+            return None
+        engine, processes = loaded.engine, self._parallelism.processes
+        if not can_fork(engine.loaded.device):
+            return LearnedPaths(loaded)
+        answers = ForkedAnswers(engine, processes)
+        return LearnedPaths(loaded, runner=partial(ForkedStepRunner, processes=processes), answers=answers)
 
     def first(self) -> bool:
         """The search that the settings ask for."""

@@ -14,6 +14,7 @@ from ..ablation.methods.learned.parameters import LearnedParameters
 from ..config import Settings
 from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner
 from ..engine.learning.runners import step_runner
+from ..engine.learning.step import StepRunner
 from ..engine.learning.targets import (
     PARTS_OF_TARGETS,
     Targets,
@@ -25,7 +26,7 @@ from ..engine.learning.targets import (
 )
 from ..engine.learning.walk import learn_paths
 from ..engine.local import LocalEngine
-from ..engine.protocol import Response, no_progress
+from ..engine.protocol import Progress, Response, no_progress
 from ..errors import ModelError, StudyError
 from ..evaluation.behaviour import behaviour_of
 from ..evaluation.heldout.response_classes import repeats
@@ -41,6 +42,8 @@ PIECE = 10
 """Tokens of a refusal that are scored together."""
 ASKED_AGAIN = 64
 """Bad prompts that are answered again at each point."""
+Answers = Callable[[Sequence[Prompt], Sequence[ModelEdit], int, Progress], list[list[Response]]]
+"""Responses by edit and prompt, of at most so many tokens."""
 AfterStep = Callable[[int, int, int], None]
 """Called with the number of a point, its finished steps, and its total steps."""
 
@@ -54,7 +57,14 @@ class LearnedPaths:
     writes the state after a point, from which a resumed study continues.
     """
 
-    def __init__(self, loaded: LoadedStudy, settings: LearningSettings | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedStudy,
+        settings: LearningSettings | None = None,
+        runner: Callable[[StepRunner], StepRunner] = lambda alone: alone,
+        answers: Answers | None = None,
+    ) -> None:
+        """`runner` may replace the runner of steps, and `answers` the engine's responses, by several processes."""
         self._loaded = loaded
         self._engine = engine = loaded.engine
         self._settings = settings or LearningSettings()
@@ -65,7 +75,8 @@ class LearnedPaths:
         self._behaviour_end = behaviour_end_of(shown, engine.chat.decode)
         first = first_edited(engine)
         self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
-        self._runner = step_runner(engine, first)
+        self._runner = runner(step_runner(engine, first))
+        self._generate = answers or self._generate_alone
         self._path = 0
         self._targets: Targets | None = None
         self._learner: PathLearner | None = None
@@ -221,7 +232,12 @@ class LearnedPaths:
     def _answers(self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], name: str) -> list[list[Response]]:
         length = self._settings.answer_tokens
         with self._loaded.session.reporter.step(f"The model's own answers to {name} prompts", len(prompts)) as progress:
-            return self._engine.generate(prompts, edits, length, None, progress)
+            return self._generate(prompts, edits, length, progress)
+
+    def _generate_alone(
+        self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
+    ) -> list[list[Response]]:
+        return self._engine.generate(prompts, edits, length, None, progress)
 
     def _refresh(self, _: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
         """Targets from the last point's refusals and answers to bad prompts, which are drawn anew for each point."""
@@ -232,7 +248,7 @@ class LearnedPaths:
         fixed = [
             {name: SiteEdit(each.left.detach(), each.right.detach()) for name, each in edit.items()} for edit in edits
         ]
-        answered = self._engine.generate(prompts, fixed, self._settings.answer_tokens, None, no_progress)
+        answered = self._generate(prompts, fixed, self._settings.answer_tokens, no_progress)
         tokens = self._tokens(prompts)
         return [response_targets(tokens, each, self._behaviour_end, PIECE, is_sound=_is_sound) for each in answered]
 

@@ -85,6 +85,16 @@ def test_rows_of_like_length_are_run_together() -> None:
     assert list(map(len, groups_of(parts, None))) == [12]
 
 
+def test_two_groups_at_least_and_of_like_size() -> None:
+    """One would leave the second process idle."""
+    _, path = runner_and_path()
+    parts = parts_of(path, 0)
+    groups = list(groups_of(parts, 10_000))
+    assert len(groups) == 2
+    sizes = [len(group) * max(map(len, group)) for group in groups]
+    assert max(sizes) <= min(sizes) + 2 * max(map(len, parts))
+
+
 def failing(runner: StepRunner, most: int) -> list[int]:
     """Makes groups of more than `most` rows run out of memory; returns the list of all groups' sizes."""
     sizes: list[int] = []

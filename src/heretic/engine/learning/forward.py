@@ -49,8 +49,8 @@ class AnswerForward:
     ) -> None:
         self._loaded = loaded
         self._pad = pad
-        self._parts = ModelParts(loaded, forward, pad, first_layer)
-        self._baseline = BaselineStates(self._parts)
+        self.parts = ModelParts(loaded, forward, pad, first_layer)
+        self._baseline = BaselineStates(self.parts)
         self._checkpoints = checkpoints
         self._most_logits = most_logits
 
@@ -78,8 +78,8 @@ class AnswerForward:
     def states(self, batch: Batch, rows: Sequence[ScoredRow], candidates: Tensor, applied: EditHooks) -> Tensor:
         """Output of the last layer at the scored positions, (row, scored, d_model)."""
         applied.assign(candidates)
-        if not self._parts.divisible:
-            output = self._parts.all_logits(batch.ids, batch.mask)
+        if not self.parts.divisible:
+            output = self.parts.all_logits(batch.ids, batch.mask)
         else:
             kept = self._baseline.below(rows, batch.mask.sum(dim=1).tolist())
             output = self._above(batch, kept, candidates, applied)
@@ -100,7 +100,7 @@ class AnswerForward:
             mask = torch.cat(
                 [torch.ones_like(mask[:, :1]).expand(-1, shared), mask_behind(kept, shared, longest, mask)], 1
             )
-        parts = self._parts
+        parts = self.parts
         with parts.skipping(parts.first, below), parts.observing({}) as seen:
             parts.forward.last_logits(ids, mask, 1, cache)
         return seen[len(parts.layers)]
@@ -111,8 +111,8 @@ class AnswerForward:
         applied.assign(torch.arange(count))
         ids = torch.tensor([self._baseline.prefix] * count, device=self._loaded.device)
         whole = empty_cache(self._loaded.model)
-        with self._parts.skipping(self._parts.first, below.expand(count, -1, -1)):
-            self._parts.forward.last_logits(ids, torch.ones_like(ids), 1, whole)
+        with self.parts.skipping(self.parts.first, below.expand(count, -1, -1)):
+            self.parts.forward.last_logits(ids, torch.ones_like(ids), 1, whole)
         return cache_for_rows(self._loaded.model, whole, candidates)
 
     def baseline_states(self, rows: Sequence[ScoredRow], scored: int) -> Tensor:
@@ -121,7 +121,7 @@ class AnswerForward:
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         """Log-probabilities of the next token, (row, scored, vocab) fp32, from the last layer's output."""
-        return self._parts.head(states).float().log_softmax(dim=-1)
+        return self.parts.head(states).float().log_softmax(dim=-1)
 
     def in_parts(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """`function` applied to a few rows at a time, so that memory holds at most `most_logits` logits."""
@@ -138,7 +138,7 @@ class AnswerForward:
 
     @contextmanager
     def _checkpointing(self) -> Iterator[None]:
-        layers = self._parts.layers[self._parts.first :]
+        layers = self.parts.layers[self.parts.first :]
         with replaced_forwards({each: partial(checkpoint, each.forward, use_reentrant=False) for each in layers}):
             yield
 
@@ -147,7 +147,7 @@ class EditedForward:
     """Runs rows through the model while its edits are applied."""
 
     def __init__(self, parts: AnswerForward, applied: EditHooks) -> None:
-        self._parts = parts
+        self.parts = parts
         self._applied = applied
 
     def __call__(
@@ -160,23 +160,23 @@ class EditedForward:
         have been prepared.
         """
         rows = [*kept, *gone]
-        batch = self._parts.join(rows)
-        states = self._parts.states(batch, rows, candidates, self._applied)
+        batch = self.parts.join(rows)
+        states = self.parts.states(batch, rows, candidates, self._applied)
         if torch.is_grad_enabled() and not states.requires_grad:
             raise NoGradientError("none does: this family computes without autograd")
         divergences = states.new_zeros(0, batch.tokens.shape[1], dtype=torch.float32)
         if kept:
-            before = self._parts.baseline_states(kept, batch.tokens.shape[1]).to(states.device)
-            divergences = self._parts.in_parts(self._divergence, states[: len(kept)], before)
+            before = self.parts.baseline_states(kept, batch.tokens.shape[1]).to(states.device)
+            divergences = self.parts.in_parts(self._divergence, states[: len(kept)], before)
         tokens = batch.tokens[len(kept) :].to(states.device)
-        found = self._parts.in_parts(self._of_tokens, states[len(kept) :], tokens) if gone else divergences[:0]
+        found = self.parts.in_parts(self._of_tokens, states[len(kept) :], tokens) if gone else divergences[:0]
         return divergences, found, batch
 
     def _divergence(self, states: Tensor, before: Tensor) -> Tensor:
         with torch.no_grad():
-            baseline = self._parts.log_probabilities(before)
-        edited = self._parts.log_probabilities(states)
+            baseline = self.parts.log_probabilities(before)
+        edited = self.parts.log_probabilities(states)
         return kl_divergence(baseline.flatten(0, 1), edited.flatten(0, 1)).view(states.shape[:2])
 
     def _of_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
-        return self._parts.log_probabilities(states).gather(-1, tokens[..., None])[..., 0]
+        return self.parts.log_probabilities(states).gather(-1, tokens[..., None])[..., 0]

@@ -25,8 +25,8 @@ KINDS: tuple[Kind, ...] = ("good", "bad", "refusals", "loops")
 UNLIKELY = ("refusals", "loops")
 """Kinds whose whole pieces become less likely; the tokens of the others stay near the baseline."""
 
-MOST_POSITIONS = 512
-"""Positions of one group on a CPU: longer ones are hardly faster a position, shorter ones are less padded
+MOST_POSITIONS = 768
+"""Positions of one group at most on a CPU: longer ones are hardly faster a position, shorter ones are less padded
 (docs/decisions/learned-path.md)."""
 
 
@@ -174,12 +174,32 @@ def parts_of(path: PathLearner, number: int) -> list[Part]:
 
 
 def groups_of(parts: Sequence[Part], most: int | None) -> Iterator[list[Part]]:
-    """Groups of rows, longest first, each of at most `most` positions with padding."""
+    """Groups of rows, longest first, each of at most `most` positions with padding; all of them in one if None.
+
+    There are as few groups as `most` allows, but two at least, for two processes; the largest is as small as possible.
+    """
     ordered = sorted(parts, key=len, reverse=True)
-    while ordered:
-        size = len(ordered) if most is None else max(1, most // len(ordered[0]))
-        yield ordered[:size]
-        ordered = ordered[size:]
+    if most is None or not ordered:
+        yield from [ordered] if ordered else []
+        return
+    count = max(2, len(_sizes(ordered, most)))
+    low, high = 0, max(most, len(ordered[0]))
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(_sizes(ordered, middle)) <= count else (middle, high)
+    start = 0
+    for size in _sizes(ordered, high):
+        yield ordered[start : start + size]
+        start += size
+
+
+def _sizes(ordered: Sequence[Part], most: int) -> list[int]:
+    """Rows of each group, if each takes as many as have at most `most` positions, or a single row."""
+    sizes, start = [], 0
+    while start < len(ordered):
+        sizes.append(min(max(1, most // len(ordered[start])), len(ordered) - start))
+        start += sizes[-1]
+    return sizes
 
 
 def group_loss(edited: EditedForward, paths: Sequence[LossWeights], group: Sequence[Part]) -> GroupLoss:
@@ -202,6 +222,46 @@ def group_loss(edited: EditedForward, paths: Sequence[LossWeights], group: Seque
     places = torch.tensor([len(KINDS) * part.path + KINDS.index(part.kind) for part in rows])
     total = (each * each.new_tensor([paths[part.path].weights[part.kind] for part in rows])).sum()
     return GroupLoss(total, each.detach().cpu(), places)
+
+
+Gradients = list[dict[str, tuple[Tensor | None, Tensor | None]]]
+"""By candidate and module, those of `left` and `right`."""
+
+
+def group_gradients(
+    forward: AnswerForward, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], group: Sequence[Part]
+) -> tuple[GroupLoss, Gradients]:
+    """The loss of a group of rows, and its gradients with respect to the edits, for another process: on the CPU, and
+    without a graph."""
+    leaves = [cut(edit) for edit in edits]
+    with forward.edited(leaves) as edited:
+        loss = group_loss(edited, weights, group)
+        if bool(torch.isfinite(loss.total)):
+            loss.total.backward()
+    found = [{name: (_sent(each.left), _sent(each.right)) for name, each in edit.items()} for edit in leaves]
+    return replace(loss, total=loss.total.detach().cpu()), found
+
+
+def add_group(leaves: Sequence[ModelEdit], terms: Tensor, loss: GroupLoss, gradients: Gradients) -> bool:
+    """Adds what `group_gradients` returned to the leaves' gradients and to `terms`, (path, kind); False where the loss
+    is not finite."""
+    loss.add_to(terms)
+    if not bool(torch.isfinite(loss.total)):
+        return False
+    for edit, found in zip(leaves, gradients, strict=True):
+        for name, (left, right) in found.items():
+            _add(edit[name].left, left)
+            _add(edit[name].right, right)
+    return True
+
+
+def _sent(leaf: Tensor) -> Tensor | None:
+    return None if leaf.grad is None else leaf.grad.cpu()
+
+
+def _add(leaf: Tensor, gradient: Tensor | None) -> None:
+    if gradient is not None:
+        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
 
 def _losses(path: LossWeights, terms: Sequence[float]) -> Losses:

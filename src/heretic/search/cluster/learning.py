@@ -17,13 +17,19 @@ from ...ablation.edit import ModelEdit
 from ...engine.learning.forward import AnswerForward
 from ...engine.learning.rows import Row
 from ...engine.learning.runners import answer_forward
-from ...engine.learning.step import MOST_POSITIONS, GroupLoss, LossWeights, Part, StepRunner, cut, group_loss
+from ...engine.learning.step import (
+    MOST_POSITIONS,
+    Gradients,
+    GroupLoss,
+    LossWeights,
+    Part,
+    StepRunner,
+    add_group,
+    group_gradients,
+)
 from ...engine.local import LocalEngine
 from ...engine.protocol import Progress
 from .engine import RemoteEngine
-
-Gradients = list[dict[str, tuple[Tensor | None, Tensor | None]]]
-"""By candidate and module, those of `left` and `right`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +97,13 @@ class RemoteStepRunner(StepRunner):
         ]
         pool, shared = self._engine.pool, self._engine.pool.share(edits)
         tasks = [
-            self._engine.task("a step of learning", group_gradients, self.forward.shared, shared, weights, group)
+            self._engine.task("a step of learning", gradients_on_actor, self.forward.shared, shared, weights, group)
             for group in groups
         ]
-        for loss, gradients in pool.map(tasks, _ignored):
-            loss.add_to(terms)
-            if not bool(torch.isfinite(loss.total)):
-                return False
-            for edit, found in zip(leaves, gradients, strict=True):
-                for name, (left, right) in found.items():
-                    _add(edit[name].left, left)
-                    _add(edit[name].right, right)
-        return True
+        return all(add_group(leaves, terms, loss, gradients) for loss, gradients in pool.map(tasks, _ignored))
 
 
-def group_gradients(
+def gradients_on_actor(
     engine: LocalEngine,
     preparation: Preparation,
     edits: Sequence[ModelEdit],
@@ -117,13 +115,8 @@ def group_gradients(
     """The loss of a group of rows, and its gradients with respect to the edits."""
     with torch.inference_mode(False), torch.enable_grad():
         # Tensors that arrive in inference mode have no gradients.
-        leaves = [cut(_copied(edit)) for edit in edits]
-        with _prepared(engine, preparation).edited(leaves) as edited:
-            loss = group_loss(edited, weights, group)
-            if bool(torch.isfinite(loss.total)):
-                loss.total.backward()
-    found = [{name: (_sent(each.left), _sent(each.right)) for name, each in edit.items()} for edit in leaves]
-    return replace(loss, total=loss.total.detach().cpu()), found
+        copies = [_copied(edit) for edit in edits]
+        return group_gradients(_prepared(engine, preparation), copies, weights, group)
 
 
 _FORWARDS: "WeakKeyDictionary[LocalEngine, tuple[str, AnswerForward, list[int]]]" = WeakKeyDictionary()
@@ -142,15 +135,6 @@ def _prepared(engine: LocalEngine, preparation: Preparation) -> AnswerForward:
 
 def _copied(edit: ModelEdit) -> ModelEdit:
     return {name: replace(each, left=each.left.clone(), right=each.right.clone()) for name, each in edit.items()}
-
-
-def _sent(leaf: Tensor) -> Tensor | None:
-    return None if leaf.grad is None else leaf.grad.cpu()
-
-
-def _add(leaf: Tensor, gradient: Tensor | None) -> None:
-    if gradient is not None:
-        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
 
 def _ignored(_: int) -> None:
