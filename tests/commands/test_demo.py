@@ -6,6 +6,8 @@ import pytest
 
 from heretic.cli.demo import TEXTS
 from heretic.commands.demo import OUTPUT, _free_output, demo_flags
+from heretic.config import Settings
+from heretic.engine.learning.path import LearningSettings
 from heretic.errors import ExportError
 
 
@@ -36,4 +38,5 @@ def test_earlier_demos_stay() -> None:
 
 @pytest.mark.parametrize("key", TEXTS)
 def test_the_help_has_the_defaults_of_the_demo(key: str) -> None:
-    assert f"(default: {demo_flags()[key]})" in TEXTS[key]
+    trials = f"{LearningSettings().candidates} learned edits, or {Settings.model_fields['n_trials'].default}"
+    assert f"(default: {({'n_trials': trials} | demo_flags())[key]})" in TEXTS[key]

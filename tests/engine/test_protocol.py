@@ -15,11 +15,13 @@ SHARED = {"engine.protocol", "engine.divergence"}
 TIMES_THE_ENGINE = SOURCE / "search" / "parallelism.py"
 RUNS_ENGINES = SOURCE / "search" / "cluster"
 """Opens engines on other machines, and calls them there."""
+LEARNS = SOURCE / "search" / "forked_learning.py"
+"""Runs steps of learning, which are the engine's, in other processes."""
 
 
 @pytest.mark.parametrize("package", ["evaluation", "search"])
 def test_only_the_protocol_is_imported(package: str) -> None:
-    for path in {*(SOURCE / package).rglob("*.py")} - {TIMES_THE_ENGINE, *RUNS_ENGINES.iterdir()}:
+    for path in {*(SOURCE / package).rglob("*.py")} - {TIMES_THE_ENGINE, LEARNS, *RUNS_ENGINES.iterdir()}:
         modules = {
             node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
         }

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ..ablation.edit import ModelEdit
 from ..engine.learning.step import Gradients, GroupLoss, LossWeights, Part, StepRunner, add_group, group_gradients
-from ..engine.local import LocalEngine
-from ..engine.protocol import Progress, Response
+from ..engine.protocol import Engine, Progress, Response
 from ..prompts.prompt import Prompt
 from .process_pool import forked, signals_held
 
@@ -59,7 +58,7 @@ class ForkedStepRunner(StepRunner):
 class ForkedAnswers:
     """Responses of an engine, generated in up to `processes` processes."""
 
-    def __init__(self, engine: LocalEngine, processes: int) -> None:
+    def __init__(self, engine: Engine, processes: int) -> None:
         self._engine = engine
         self._processes = processes
 
