@@ -18,8 +18,6 @@ from tests.support.families import tiny
 from tests.support.inline_actors import planted_session
 from tests.support.learned import forward_of, layout_for, loaded_of, random_tensors, rows, scored
 
-pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="processes are forked under Linux only")
-
 SETTINGS = LearningSettings(lambdas=(3.0,), good_rows=4, bad_rows=3, refusal_rows=3, scored=3, answer_tokens=5)
 
 

@@ -33,7 +33,7 @@ def loss_chart(points: list[tuple[ReportedTrial, LearnedParameters]]) -> go.Figu
     for number, (trial, parameters) in enumerate(learned):
         steps = list(range(done, done + len(parameters.losses)))
         done += len(steps)
-        name = f"trial {trial.number}, lambda {parameters.refusal_weight:g}"
+        name = f"trial {trial.number}, lambda {parameters.refusal_weight:.3g}"
         color = SERIES[number % len(SERIES)]
         figure.add_scatter(x=steps, y=list(parameters.losses), name=name, mode="lines+markers", line={"color": color})
     figure.update_yaxes(type="log")

@@ -7,16 +7,15 @@ number of processes, and so does no result.
 
 import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from ..ablation.edit import ModelEdit
-from ..engine.learning.step import Gradients, GroupLoss, LossWeights, Part, StepRunner, add_group, group_gradients
+from ..engine.learning.step import Gradients, GroupLoss, LossWeights, Part, StepRunner
 from ..engine.protocol import Engine, Progress, Response
 from ..prompts.prompt import Prompt
 from .process_pool import forked, signals_held
@@ -34,25 +33,17 @@ class ForkedStepRunner(StepRunner):
         super().__init__(alone.forward, alone.most)
         self._processes = processes
 
-    def _accumulate(
-        self,
-        leaves: Sequence[ModelEdit],
-        weights: Sequence[LossWeights],
-        groups: Sequence[Sequence[Part]],
-        terms: Tensor,
-    ) -> bool:
+    def gradients(
+        self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
+    ) -> Iterator[tuple[GroupLoss, Gradients]]:
         count = min(self._processes, len(groups))
-        if count < 2:
-            return super()._accumulate(leaves, weights, groups, terms)
-        shares = [groups[number::count] for number in range(count)]
-        found = in_processes([partial(self._gradients, leaves, weights, share) for share in shares])
-        # In the order of one process, for equal sums.
-        return all(add_group(leaves, terms, *found[number % count][number // count]) for number in range(len(groups)))
+        found = in_processes([partial(self._share, edits, weights, groups[n::count]) for n in range(count)])
+        return (found[number % count][number // count] for number in range(len(groups)))
 
-    def _gradients(
-        self, leaves: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
+    def _share(
+        self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
     ) -> list[tuple[GroupLoss, Gradients]]:
-        return [group_gradients(self.forward, leaves, weights, group) for group in groups]
+        return list(super().gradients(edits, weights, groups))
 
 
 class ForkedAnswers:

@@ -17,7 +17,7 @@ from .prefix import cache_for_rows, empty_cache, keeps_positions
 from .rows import Row, ScoredRow, padded_tokens
 
 PROVED = 4
-"""Rows by which it is found whether the model can run in parts."""
+"""Rows that show whether the model can run in parts."""
 ON_CPU, ON_ACCELERATOR = 16, 64
 """Rows of one forward."""
 
@@ -92,7 +92,7 @@ class BaselineStates:
             logits = self._parts.all_logits(*self._tokens(group, 0))
             for number, row in enumerate(group):
                 end = len(row.answer) + 1
-                self._kept[row] = Kept(logits[number, :, :0], logits[number, -end:-1].clone())
+                self._kept[row] = Kept(logits.new_zeros(len(row), 0), logits[number, -end:-1].clone())
 
     def _run_prefix(self) -> tuple[Tensor, DynamicCache | None]:
         """The input of the first edited layer at the prefix, (positions, d_model), and the prefix's keys and values."""

@@ -112,16 +112,15 @@ class StepRunner:
         groups: Sequence[Sequence[Part]],
         terms: Tensor,
     ) -> bool:
-        """Adds the groups' gradients to the leaves, and their losses to `terms`, (path, kind); False where a loss is
-        not finite."""
-        with self.forward.edited(leaves) as edited:
-            for group in groups:
-                loss = group_loss(edited, weights, group)
-                loss.add_to(terms)
-                if not bool(torch.isfinite(loss.total)):
-                    return False
-                loss.total.backward()
-        return True
+        """Adds the groups' gradients to the leaves, in the groups' order, and their losses to `terms`, (path, kind);
+        False where a loss is not finite."""
+        return all(add_group(leaves, terms, *each) for each in self.gradients(leaves, weights, groups))
+
+    def gradients(
+        self, edits: Sequence[ModelEdit], weights: Sequence["LossWeights"], groups: Sequence[Sequence[Part]]
+    ) -> Iterator[tuple["GroupLoss", "Gradients"]]:
+        """The loss and the gradients of each group, in order; runners in several processes have their own way."""
+        return (group_gradients(self.forward, edits, weights, group) for group in groups)
 
 
 @dataclass(frozen=True, slots=True)

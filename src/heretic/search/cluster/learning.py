@@ -5,13 +5,12 @@ same rows in the same batches. So the path does not depend on the number of acto
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 
 from ...ablation.edit import ModelEdit
 from ...engine.learning.forward import AnswerForward
@@ -24,7 +23,6 @@ from ...engine.learning.step import (
     LossWeights,
     Part,
     StepRunner,
-    add_group,
     group_gradients,
 )
 from ...engine.local import LocalEngine
@@ -84,23 +82,19 @@ class RemoteStepRunner(StepRunner):
         super().__init__(RemoteForward(engine, first_layer), MOST_POSITIONS)
         self._engine = engine
 
-    def _accumulate(
-        self,
-        leaves: Sequence[ModelEdit],
-        weights: Sequence[LossWeights],
-        groups: Sequence[Sequence[Part]],
-        terms: Tensor,
-    ) -> bool:
-        edits = [
+    def gradients(
+        self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
+    ) -> Iterator[tuple[GroupLoss, Gradients]]:
+        sent = [
             {name: replace(each, left=each.left.detach(), right=each.right.detach()) for name, each in edit.items()}
-            for edit in leaves
+            for edit in edits
         ]
-        pool, shared = self._engine.pool, self._engine.pool.share(edits)
+        pool, shared = self._engine.pool, self._engine.pool.share(sent)
         tasks = [
             self._engine.task("a step of learning", gradients_on_actor, self.forward.shared, shared, weights, group)
             for group in groups
         ]
-        return all(add_group(leaves, terms, loss, gradients) for loss, gradients in pool.map(tasks, _ignored))
+        return iter(pool.map(tasks, _ignored))
 
 
 def gradients_on_actor(
