@@ -1,8 +1,8 @@
 """Learning in several processes on a CPU: the groups of rows of each step, and the model's own answers.
 
-Threads of one process gain little, since products are small and operations many. A process is forked for each step,
-which takes milliseconds, and has the tensors of that moment. Groups, parts and the order of sums do not depend on the
-number of processes, and so does no result.
+Threads of one process gain little, since products are small and operations many. Processes are forked for each step
+and have the tensors of that moment; a fork takes about 0.1 s. Groups, parts and the order of sums do not depend on the
+number of processes, so results don't either.
 """
 
 import pickle
@@ -23,7 +23,7 @@ from .process_pool import forked, signals_held
 Result = TypeVar("Result")
 
 MOST_PROMPTS, FEWEST_PROMPTS = 100, 32
-"""Prompts that one process answers: at most, and at least where there are two processes' worth."""
+"""Prompts of one part: at most, and the fewest that are worth a second process."""
 
 
 class ForkedStepRunner(StepRunner):
@@ -56,7 +56,7 @@ class ForkedAnswers:
     def __call__(
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
     ) -> list[list[Response]]:
-        """The responses by edit and prompt."""
+        """The responses by edit and prompt, each of at most `length` tokens."""
         parts, generate = parts_of_prompts(prompts), self._engine.generate
         answered: list[list[list[Response]]] = []
         for start in range(0, len(parts), self._processes):

@@ -287,9 +287,5 @@ class PathLearner:
             tables = {name: state[f"part.{number}.{name}"] for name in PARTS_OF_TARGETS}
             self._extend(from_tensors(tables))
         self.losses = []
-        if self.point and not any(name.startswith("average.") for name in state):
-            # A state of an earlier version: the steps from here on are averaged.
-            self._average.begin()
-        else:
-            self._average.load({name[8:]: state[name].to(self.device) for name in state if name.startswith("average.")})
+        self._average.load({name[8:]: state[name].to(self.device) for name in state if name.startswith("average.")})
         self._good_point = self.state()
