@@ -182,6 +182,16 @@ def test_pieces_need_no_upper_layers() -> None:
     assert upper == [5]
 
 
+def test_a_model_that_runs_as_a_whole_keeps_the_logits_of_answers_only() -> None:
+    """A view would keep those of all rows and positions."""
+    forward, [row] = forward_of(loaded_of(tiny("llama"))), rows(1)
+    forward.parts.divisible = False
+    forward.prepare([row])
+    [below], last = forward._baseline.below(scored([row]), [len(row)]), forward._baseline.last(scored([row]), 3)
+    assert below.untyped_storage().nbytes() == 0
+    assert last.shape[:2] == (1, 3)
+
+
 def test_4_bit_weights_packed_for_inference_are_refused() -> None:
     """Their product would drop the gradient silently."""
     loaded = loaded_of(tiny("llama"))
