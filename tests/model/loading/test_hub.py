@@ -52,8 +52,11 @@ class Hub:
                 self.write(file)
         return str(self.snapshot)
 
-    def hf_hub_download(self, name: str, file: str, revision: str | None) -> str:
-        if self.failure:
+    def hf_hub_download(self, name: str, file: str, revision: str | None, local_files_only: bool = False) -> str:
+        if local_files_only:
+            if file in self.lacking:
+                raise errors.LocalEntryNotFoundError("incomplete")
+        elif self.failure:
             raise self.failure
         return str(self.write(file))
 
@@ -117,7 +120,7 @@ FAILURES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("failure", "says"), FAILURES, ids=[type(each[0]).__name__ for each in FAILURES])
 def test_errors_say_what_failed_and_what_to_do(hub: Hub, failure: Exception, says: str) -> None:
-    hub.failure = failure
+    hub.failure, hub.lacking = failure, ["model.safetensors"]
     with pytest.raises(ModelError, match=says):
         find_checkpoint("owner/name", "main")
 
@@ -221,3 +224,24 @@ def test_a_quantisation_that_cannot_be_read_is_named_before_the_weights_are_fetc
     with pytest.raises(ModelError, match=text):
         find_checkpoint("owner/name")
     assert not (hub.snapshot / "model.safetensors").exists()
+
+
+def test_a_hub_that_fails_leaves_what_is_cached(hub: Hub) -> None:
+    hub.failure = errors.HfHubHTTPError("503 down", response=response(503))
+    assert find_checkpoint("owner/name").revision == COMMIT
+    assert hub.offline
+    assert find_checkpoint("owner/name/a-Q4_0.gguf").revision == COMMIT
+    hub.lacking = ["model.safetensors", "a-Q4_0.gguf"]
+    for name in ("owner/name", "owner/name/a-Q4_0.gguf"):
+        with pytest.raises(ModelError, match="503 down"):
+            find_checkpoint(name)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("named", [1, 2])
+def test_all_parts_of_a_split_file_are_downloaded(hub: Hub, named: int, connected: bool) -> None:
+    if not connected:
+        hub.failure = errors.HTTPError("no network")
+    checkpoint = find_checkpoint(f"owner/name/q/a-0000{named}-of-00002.gguf")
+    assert checkpoint.weight_files() == ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"]
+    assert checkpoint.gguf_file == "a-00001-of-00002.gguf"

@@ -73,6 +73,9 @@ def test_the_hub_is_asked_for_what_would_be_downloaded(monkeypatch: pytest.Monke
     assert size is not None and (size.parameters, size.stored, size.missing, size.exact) == (400, 800, 801, True)
     single = model_size("owner/name/q.gguf")
     assert single is not None and (single.stored, single.missing) == (99, 99)
+    siblings += [Sibling(f"q-0000{number}-of-00002.gguf", 50 + number) for number in (1, 2)]
+    split = model_size("owner/name/q-00002-of-00002.gguf")
+    assert split is not None and (split.stored, split.missing) == (103, 103)
 
 
 def test_nothing_is_said_where_there_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +84,12 @@ def test_nothing_is_said_where_there_is_no_model(tmp_path: Path, monkeypatch: py
     assert model_size("owner/name") is None
 
 
-def test_parameters_of_a_gguf_file_are_counted_whatever_its_name(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "model.gguf", {})
-    size = model_size(str(tmp_path / "model.gguf"))
-    tensors = gguf.GGUFReader(tmp_path / "model.gguf").tensors
-    assert size is not None and (size.parameters, size.exact) == (sum(int(each.n_elements) for each in tensors), True)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_parameters_of_a_gguf_file_are_counted_whatever_its_name(tmp_path: Path, parts: int) -> None:
+    write_gguf(tmp_path / "model.gguf", {}, parts=parts)
+    files = sorted(tmp_path.iterdir())
+    counted = sum(int(each.n_elements) for file in files for each in gguf.GGUFReader(file).tensors)
+    for name in (files[-1], tmp_path):
+        size = model_size(str(name))
+        assert size is not None and (size.parameters, size.exact) == (counted, True)
+        assert (len(files), size.stored) == (parts, sum(each.stat().st_size for each in files))

@@ -1,7 +1,7 @@
 """Models from the Hugging Face hub, pinned to a commit."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ModelError
 from ...files import expand_home
-from .checkpoint import Checkpoint, near_names
+from .checkpoint import Checkpoint, gguf_parts, near_names
 from .download import shown_download
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def download_model(name: str, revision: str | None, reporter: "Reporter | None" 
     from .quantization import check_readable
 
     with _hub_errors(name, revision):
-        files = _files(name, revision)
+        files = _files(name, revision, lambda: _cached(name, revision))
         if files is None:
             directory = _cached(name, revision)
             files = [path.name for path in directory.iterdir()]
@@ -87,39 +87,53 @@ def _ignored(files: list[str]) -> list[str]:
 def download_file(
     name: str, file: str, revision: str | None, reporter: "Reporter | None" = None
 ) -> tuple[Path, str | None]:
-    """Path and commit of one file of a repository.
+    """Path and commit of a GGUF file of a repository. Of a split one all parts are downloaded.
 
     Raises:
         ModelError: the hub can't give it.
     """
     from huggingface_hub import hf_hub_download
 
+    parts = [part.as_posix() for part in gguf_parts(Path(file))]
+
+    def cached() -> list[str]:
+        # Without this argument, a failed connection is tried again for 23 seconds.
+        return [hf_hub_download(name, part, revision=revision, local_files_only=True) for part in parts]
+
     with _hub_errors(name, revision, file):
-        if _files(name, revision) is None:
-            # Without this argument, a failed connection is tried again for 23 seconds.
-            path = Path(hf_hub_download(name, file, revision=revision, local_files_only=True))
+        if _files(name, revision, cached) is None:
+            paths = cached()
         else:
             with shown_download(f"{name}/{file}", name, revision, reporter):
-                path = Path(hf_hub_download(name, file, revision=revision))
+                paths = [hf_hub_download(name, part, revision=revision) for part in parts]
+    path = Path(paths[parts.index(file)])
     return path, _commit(path)
 
 
-def _files(name: str, revision: str | None) -> list[str] | None:
-    """Names of the repository's files; None where the hub can't be reached, so that only the cache counts.
+def _files(name: str, revision: str | None, cached: Callable[[], object]) -> list[str] | None:
+    """Names of the repository's files; None where the hub can't be reached, so that only the cache counts, or where it
+    fails and `cached` finds all that is needed.
 
     A failed connection is not tried again: `list_repo_files` would wait 23 seconds before it says that there is none.
     """
     from huggingface_hub import HfApi, list_repo_files
 
     # huggingface_hub changes its HTTP library between releases, but not the name under which it exports the errors.
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         found = HfApi().model_info(name, revision=revision, timeout=SECONDS)
     except HfHubHTTPError as error:
         if error.response.status_code not in (BUSY, *range(BROKEN, 600)):
             raise
-        return list_repo_files(name, revision=revision)
+        try:
+            return list_repo_files(name, revision=revision)
+        except HfHubHTTPError as failure:
+            try:
+                cached()
+            except LocalEntryNotFoundError:
+                raise failure from None
+            return None
     except (HTTPError, OfflineModeIsEnabled):
         return None
     return [each.rfilename for each in found.siblings or ()]

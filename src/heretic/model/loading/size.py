@@ -3,12 +3,13 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...files import expand_home
-from .checkpoint import WEIGHT_SUFFIXES, HubName, hub_name
+from .checkpoint import WEIGHT_SUFFIXES, HubName, gguf_parts, hub_name
 
 HUB_SECONDS = 5.0
 GGUF_TYPE = re.compile(r"(?:^|[-._])(?:BF|F|I?Q)(\d+)(_1)?(?:_|\.|-|$)", re.IGNORECASE)
@@ -45,14 +46,17 @@ def model_size(name: str, revision: str | None = None) -> ModelSize | None:
 
 
 def _local_size(name: str, path: Path) -> ModelSize | None:
-    files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.suffix in WEIGHT_SUFFIXES)
+    if path.is_file():
+        files = [each for each in gguf_parts(path) if each.is_file()]
+    else:
+        files = sorted(each for each in path.iterdir() if each.suffix in WEIGHT_SUFFIXES)
     if any(each.suffix == ".safetensors" for each in files):
         files = [each for each in files if each.suffix == ".safetensors"]
     stored = sum(each.stat().st_size for each in files)
     if not stored:
         return None
     config = _read_json(path / "config.json")
-    if len(files) == 1 and files[0].suffix == ".gguf" and (numbers := _gguf_parameters(files[0])):
+    if files == gguf_parts(files[0]) and (numbers := _gguf_parameters(files)):
         return ModelSize(name, stored, numbers, exact=True)
     if all(each.suffix == ".safetensors" for each in files) and "quantization_config" not in config:
         counted = [_header_parameters(each) for each in files]
@@ -77,12 +81,14 @@ def hub_size(name: str, on_hub: HubName, revision: str | None) -> ModelSize | No
         # Finding the model reports the error.
         return None
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
-    names = [on_hub.file] if on_hub.file in sizes else wanted_files(list(sizes))
+    names = wanted_files(list(sizes))
+    if on_hub.file in sizes:
+        names = [part.as_posix() for part in gguf_parts(Path(on_hub.file))]
     weights = [each for each in names if each.endswith(WEIGHT_SUFFIXES)]
-    stored = sum(sizes[each] for each in weights)
+    stored = sum(sizes.get(each, 0) for each in weights)
     if not stored:
         return None
-    missing = sum(sizes[each] for each in names if not _is_cached(on_hub.repository, each, info.sha))
+    missing = sum(sizes.get(each, 0) for each in names if not _is_cached(on_hub.repository, each, info.sha))
     config = dict(info.config or {})
     if on_hub.file is None and info.safetensors is not None and "quantization_config" not in config:
         return ModelSize(name, stored, int(info.safetensors.total), exact=True, missing=missing)
@@ -114,12 +120,14 @@ def _header_parameters(path: Path) -> int | None:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def _gguf_parameters(path: Path) -> int | None:
-    """Numbers in a GGUF file, from its list of tensors."""
+def _gguf_parameters(files: Sequence[Path]) -> int | None:
+    """Numbers in a GGUF file or in all parts of a split one, from their lists of tensors."""
     from .fast_gguf import FastGGUFReader
 
+    if files[0].suffix != ".gguf":
+        return None
     try:
-        return sum(int(tensor.n_elements) for tensor in FastGGUFReader(path).tensors)
+        return sum(int(tensor.n_elements) for file in files for tensor in FastGGUFReader(file).tensors)
     # The reader raises many kinds of errors on a damaged file; loading the file reports them.
     except Exception:  # noqa: BLE001
         return None

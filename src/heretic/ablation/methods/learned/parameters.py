@@ -45,7 +45,7 @@ class LearnedParameters(AblationParameters):
 
     def facts(self) -> dict[str, str]:
         return {
-            "Direction": "learned, one a layer",
+            "Direction": "learned for each layer",
             "Path and point": f"{self.path + 1}, {self.point + 1}",
             "Weight of refusals (lambda)": f"{self.refusal_weight:.3g}",
             "Scale": f"{self.scale:g}",
