@@ -96,6 +96,15 @@ def test_a_study_without_trials_has_an_empty_frame() -> None:
     assert front_figure(frame, None, toys.BASELINE).data
 
 
+@pytest.mark.parametrize("package", ["pandas", "plotly.graph_objects"])
+def test_a_missing_package_is_an_error_with_the_command_that_installs_it(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"Expected {package.partition('.')[0]}.*pip install"):
+        figures(toys.trial(0, 5, 0.5))
+
+
 def test_importing_the_package_is_quick() -> None:
     import subprocess
     import sys

@@ -1,5 +1,6 @@
 """What the documentation says can be typed, followed and found."""
 
+import math
 import os
 import re
 import shlex
@@ -248,6 +249,13 @@ def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -
     three, none = rate(3, 100), rate(0, 100)
     assert f"{100 * three.low:.1f} to {100 * three.high:.1f} %" in page
     assert f"up to {100 * none.high:.1f} %" in page
+
+
+def test_the_bounds_of_a_kl_divergence_are_pinskers() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d.]+) \| (\d+) % \|$", page, re.MULTILINE)
+    assert len(rows) > 3
+    assert [percent for _, percent in rows] == [f"{100 * math.sqrt(float(kl) / 2):.0f}" for kl, _ in rows]
 
 
 def test_the_readme_is_short() -> None:

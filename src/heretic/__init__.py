@@ -1,6 +1,7 @@
-"""Finds the direction along which a language model refuses, and the ablation that removes it.
+"""Removes refusals, or another behaviour, from a language model, and measures what that costs.
 
-From Python: `search` runs the main job, `open_study` reads a recorded one; both give a `Study`.
+From Python: `search` runs the whole job, `open_study` reads a recorded study; both return a `Study`. Mistakes that the
+caller can correct raise `heretic.errors.UserError`.
 
 An installed wheel has this package as `heretic_lab` and as `heretic`: see src/heretic_lab/__init__.py.
 """

@@ -56,7 +56,7 @@ def test_help_has_every_flag_with_its_description_and_default(monkeypatch: pytes
     for key, field in Settings.model_fields.items():
         assert f"--{key.replace('_', '-')}" in folded
         assert str(field.description).rstrip(".") in folded
-    assert "with this default those of one path (default: 200)." in folded
+    assert "another number is taken as it is (default: 200)." in folded
     assert "--row-normalization none|pre|full" in folded
     assert "--output DIR" in folded
     assert "full-normalization-lora-rank" not in folded

@@ -24,9 +24,18 @@ def build_parser() -> Parser:
     parser = Parser("benchmark", "[STUDY]", "Runs lm-evaluation-harness on the baseline and on trials of a study.")
     add_study(parser)
     parser.add_argument(
-        "--trial", "--trials", dest="trials", metavar="A,B,...", default="", help="trials (default: knee)"
+        *("--trial", "--trials"),
+        dest="trials",
+        metavar="A,B,...",
+        default="",
+        help="numbers or rules of trials (default: knee)",
     )
-    parser.add_argument("--tasks", metavar="A,B,...", default="", help="tasks of the harness, .yaml files, or all")
+    parser.add_argument(
+        "--tasks",
+        metavar="A,B,...",
+        default="",
+        help="tasks of the harness, .yaml files, or all (default: two small ones that need no network)",
+    )
     parser.add_argument("--limit", metavar="N", type=positive, help="at most N documents of each task")
     parser.add_argument("--samples", metavar="DIR", type=user_path, help="write documents, prompts and responses there")
     add_json(parser)

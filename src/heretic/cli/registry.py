@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from .common import Parser
 
 VERBS = {
-    "demo": "search on a small model that comes from the package index",
+    "demo": "try it: search on a small model that it downloads",
     "results": "print the Pareto front of a study",
     "export": "write a trial as a model, a LoRA adapter or a .gguf file",
     "chat": "chat with a trial",

@@ -20,7 +20,9 @@ def build_parser() -> Parser:
         type=user_path,
         help="page to write (default: next to the study)",
     )
-    parser.add_argument("--no-model", action="store_true", help="load no model; leave out residuals that are not kept")
+    parser.add_argument(
+        "--no-model", action="store_true", help="load no model; leave residuals out, unless an earlier report kept them"
+    )
     parser.add_settings(LOADING)
     return parser
 

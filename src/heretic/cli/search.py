@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 MAIN_OPTIONS = {
     "-n, --n-trials N": "trials of the search (8 learned edits, or 200)",
-    "--time-budget TIME": "stop the search after 90s, 30m, 1h30m",
+    "--time-budget TIME": "end the run after about 90s, 30m, 1h30m",
     "--method NAME": "auto, learned, kernel or oblique (auto)",
     "--preset NAME": "refusal, disclaimer, over-refusal or hub (refusal)",
     "--bad-prompts FILE": "your prompts that trigger the behaviour",
     "--good-prompts FILE": "your prompts that do not",
-    "--system-prompt TEXT": "system prompt of all prompts",
+    "--system-prompt TEXT": "system prompt, or none for the template's own",
     "--quantization NAME": "bnb_4bit or bnb_8bit: search in less memory",
     "--device-map NAME": "auto, cpu, cuda:0 (auto)",
     "--batch-size N": "prompts per forward pass (measured)",
     "--max-response-length N": "tokens to generate per response (100)",
     "--trial RULE|N": "trial to export: knee, lowest-kl, lowest-refusals",
-    "--export FORMAT": "merge, adapter, gguf or none",
+    "--export FORMAT": "merge (a whole model), adapter, gguf or none",
     "-o, --output DIR": "directory to write to (MODEL-heretic)",
     "--upload OWNER/NAME": "upload the export to Hugging Face",
     "--resume CHOICE": "continue or restart a recorded study",
@@ -48,7 +48,8 @@ def build_parser() -> Parser:
     parser = Parser(
         "",
         "MODEL",
-        "Finds the direction along which a model refuses, and searches for its ablation.",
+        "Finds the directions along which a model refuses, and the edit of its weights that removes them with the "
+        "least change to other answers.",
         brief=_brief_help(),
     )
     parser.add_argument("name", nargs="?", metavar="MODEL", help=MODEL_HELP)
@@ -65,8 +66,9 @@ def _brief_help() -> str:
 usage: heretic MODEL [options]          search, choose a trial, export it
        heretic COMMAND [options]
 
-Finds the direction along which a language model refuses, and searches for the
-ablation that removes refusals with the least change to the model.
+Removes refusals from a chat model: finds the directions in its activations
+along which it refuses, and the edit of its weights that leaves the fewest
+refusals with the least change to other answers. The original is kept.
 
 commands (heretic COMMAND --help):
 {commands}

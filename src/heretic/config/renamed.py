@@ -51,7 +51,7 @@ WITHOUT_MEANING = {
 """Keys of heretic-llm 1.4.0 that are ignored here, with the reason."""
 
 WITHOUT_EFFECT = {
-    "offload_outputs_to_cpu": "residuals and log-probabilities are always kept in RAM",
+    "offload_outputs_to_cpu": "residuals are always kept in RAM, and log-probabilities on the model's device",
 }
 """Keys that change nothing in this release, with what happens instead."""
 

@@ -19,8 +19,17 @@ def trials_frame(trials: Sequence[TrialRecord], baseline: BaselineRecord) -> "pd
 
     `NAME_low` and `NAME_high` are the Wilson interval of 95 % of the primary metric, as counts. A `pruned` trial has a
     lower bound in place of the value, and no interval.
+
+    Raises:
+        ConfigError: pandas is not installed.
     """
-    import pandas as pd
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ConfigError(
+            f"Expected pandas, which holds the table of trials, but {error}. Install it with: "
+            f"{install_command('notebook')}"
+        ) from error
 
     front = {trial.number for trial in pareto_front(trials, baseline)}
     rows = []

@@ -14,15 +14,16 @@ class DirectionSettings(Section):
 
     method: MethodChoice = Field(
         default="auto",
-        description="How edits are found: learned by gradient (learned), or by a sampler as kernels over the layers "
-        "(kernel) or along each weight's own difference (oblique). auto: learned where the model allows it and no "
-        "setting of the sampler is given, else kernel.",
+        description="How edits are found: by gradient (learned), or by a sampler as kernels over the layers (kernel) "
+        "or along each weight's own difference (oblique). auto: learned, but kernel where a model can't learn or a "
+        "setting of kernels or samplers is given.",
     )
     learned_rank: int = Field(
         default=1,
         ge=1,
         le=4,
-        description="Directions a layer of the method learned. Use 2 for a behaviour that one direction does not hold.",
+        description="Directions that the method learned removes at each layer. Use 2 where one direction leaves too "
+        "much of the behaviour.",
     )
     filter_direction_prompts: bool = Field(
         default=False,
@@ -43,6 +44,6 @@ class DirectionSettings(Section):
     )
     row_normalization: RowNormalization = Field(
         default="full",
-        description="Treatment of weight rows by the edit: as they are (none), normalised first (pre), or normalised "
-        "first and restored to their norm (full).",
+        description="How the method kernel treats the rows of a weight: as they are (none), normalised first (pre), or "
+        "normalised first and restored to their norm (full). The other methods edit them as they are.",
     )

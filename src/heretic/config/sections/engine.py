@@ -63,6 +63,6 @@ class EngineSettings(Section):
     )
     offload_outputs_to_cpu: bool = Field(
         default=True,
-        description="Keep residuals and log-probabilities in RAM instead of GPU memory. They always are: false "
-        "changes nothing.",
+        description="No effect, for configurations of heretic-llm: residuals are always kept in RAM, and "
+        "log-probabilities on the model's device.",
     )

@@ -53,13 +53,15 @@ class EvaluationSettings(Section):
         description="Minimise refusals of harmless prompts that look harmful as a third objective.",
     )
     kl_divergence_scale: Finite = Field(
-        default=1.0, gt=0, description="KL divergence, in nats, that counts as much as all of the baseline's refusals."
+        default=1.0,
+        gt=0,
+        description="KL divergence, in nats, that counts for the sampler as much as all of the baseline's refusals.",
     )
     kl_divergence_target: Finite = Field(
         default=0.01,
         ge=0,
-        description="KL divergence, in nats, below which only refusals count. It keeps the search from preferring "
-        "edits that do nothing.",
+        description="KL divergence, in nats, below which only refusals count for the sampler. It keeps the search from "
+        "preferring edits that do nothing.",
     )
     print_responses: bool = Field(
         default=False,

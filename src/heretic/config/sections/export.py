@@ -36,7 +36,8 @@ class ExportSettings(Section):
     export: Literal[ExportName, "none"] | None = Field(
         default=None,
         description="Format to write: the whole model (merge), a LoRA adapter (adapter), a .gguf file for "
-        "llama.cpp (gguf), or nothing (none). Asked by default.",
+        "llama.cpp (gguf), or nothing (none). Asked by default; without a terminal merge where output or upload is "
+        "given, else none.",
         examples=["merge"],
     )
     gguf_type: GgufType = Field(

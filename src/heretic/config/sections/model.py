@@ -59,7 +59,7 @@ class ModelSettings(Section):
     )
     max_memory: MemoryLimits = Field(
         default=None,
-        description="Memory limit of each device for weights. Set it to leave room for other programs; what does not "
-        "fit goes to the CPU.",
+        description="Memory limit of each device for weights. Set it to leave room for other programs. What does not "
+        "fit on a GPU goes to the CPU's memory, and what does not fit there stays on disk.",
         examples=[{"0": "20GB", "cpu": "64GB"}],
     )

@@ -16,11 +16,13 @@ class SearchSettings(Section):
     n_trials: int = Field(
         default=200,
         ge=1,
-        description="Trials of the study. Of a sampler's, more find better trade-offs, and 40 give a first impression. "
-        "Learned edits are eight a path: with this default those of one path.",
+        description="Trials of the study. With a sampler, more find better trade-offs, and 40 give a first impression. "
+        "Learned edits are eight a path: with the default it is one path, another number is taken as it is.",
     )
     n_startup_trials: int = Field(
-        default=60, ge=0, description="Trials at the start that are sampled at random, before the sampler learns."
+        default=60,
+        ge=0,
+        description="Trials at the start that are random or of the literature, before the sampler learns from results.",
     )
     literature_trials: bool = Field(
         default=True,
@@ -56,14 +58,14 @@ class SearchSettings(Section):
     )
     order_startup_trials: bool = Field(
         default=True,
-        description="Evaluate the most promising startup trials first, by a preview of a few tokens. Pruning then "
-        "saves more time.",
+        description="Evaluate the startup trials first that look best in a preview of a few tokens. Pruning then saves "
+        "more time.",
     )
     study_checkpoint_dir: Folder = Field(default=Path("checkpoints"), description="Directory of the studies.")
     resume: Resume | None = Field(
         default=None,
         description="What to do when the model has a study already: continue it, or restart and keep the old one "
-        "next to the new. Asked by default.",
+        "next to the new. Asked by default, and continued without a terminal.",
         examples=["continue"],
     )
     reproduce: Name = Field(

@@ -1,7 +1,7 @@
-"""A path of learned edits: each starts from the last one, with a lower weight on refusals.
+"""A path of learned edits: each starts from the last one, with a weight of the refusals of its own.
 
 Adam (Kingma and Ba 2015, arXiv 1412.6980) trains the edits' tensors alone; the model's weights are frozen. The path
-starts with strong edits along the difference of means, and ends with the least damage: one run gives a front.
+starts with a large weight, and so with few refusals, and goes on to less damage: one run gives a front.
 """
 
 import math
