@@ -47,7 +47,7 @@ def test_the_examples_run_in_a_notebook(world: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(world)}}).execute()
     assert (world / "path/to/edited/config.json").exists() and (world / "path/to/adapter/adapter_config.json").exists()
-    first, _, frame, figure = (cell.outputs for cell in notebook.cells)
+    first, *_, frame, figure = (cell.outputs for cell in notebook.cells)
     shown = [output.data for output in first if output.output_type == "display_data"]
     assert any("<progress" not in data["text/html"] and "Baseline" in data["text/html"] for data in shown)
     assert any("Pareto front so far" in data["text/html"] for data in shown), "the search has its block"
