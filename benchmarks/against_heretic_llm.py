@@ -2,9 +2,9 @@
 
 Installs heretic-llm from PyPI into a virtual environment of its own and runs it as a black box: SmolLM2-135M-Instruct,
 the demo's prompts, the model's own system prompt, 100 tokens a response, the same dtype. Then runs this program on the
-same inputs, first with every trial fully evaluated, then the kernel method with its defaults (60 trials for each of
-`--seeds` seeds, of which the median counts). Both keep an Optuna journal, from which seconds of trials and hypervolumes
-(reference point: KL 0.5, the baseline's refusals) are read. Prints both sides.
+same inputs, first the kernel method with every trial fully evaluated, then `--method` with its defaults: `--ours`
+trials for each of `--seeds` seeds, of which the median counts. Both keep an Optuna journal, from which seconds of
+trials and hypervolumes (reference point: KL 0.5, the baseline's refusals) are read. Prints both sides.
 
 Only a few trials of heretic-llm are run (`--theirs`). Its time for 60 is its start-up plus 60 times the median of the
 trials after the first, which ends the start-up and is taken to last as long; the output says so. With
@@ -29,8 +29,10 @@ from pathlib import Path
 
 import pexpect
 import psutil
+from optuna.trial import FrozenTrial
 
 from common import NAMES, hypervolume, search_flags, write_inputs
+from heretic.study.schema import TrialRecord
 
 SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What SmolLM2's chat template adds by itself: given to heretic-llm, which would put its own in its place."""
@@ -67,13 +69,25 @@ class Peak(threading.Thread):
 
 
 def trials(journal: Path) -> list[tuple[datetime, list[float]]]:
-    """(time of the result, two scores) of each complete trial, from an Optuna journal."""
+    """(time of the result, losses) of each complete trial, from an Optuna journal."""
     import optuna
 
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
     [summary] = optuna.get_all_study_summaries(storage)
     study = optuna.load_study(study_name=summary.study_name, storage=storage)
-    return [(t.datetime_complete, t.values) for t in study.trials if t.state.name == "COMPLETE"]
+    return [(t.datetime_complete, losses(t)) for t in study.trials if t.state.name == "COMPLETE"]
+
+
+def losses(trial: FrozenTrial) -> list[float]:
+    """The KL divergence and the share of the baseline's refusals; of one of our pruned trials, which no front has, 1.
+
+    Optuna's first score is no divergence where that is small: heretic-llm puts a multiple of the refusals there, and so
+    do we.
+    """
+    if "trial" not in trial.user_attrs:
+        return [trial.user_attrs["kl_divergence"], trial.values[1]]
+    record = TrialRecord.model_validate(trial.user_attrs["trial"])
+    return [record.value("kl_divergence"), 1.0 if record.pruned else trial.values[1]]
 
 
 def figures(begun: datetime, told: list[tuple[datetime, list[float]]], peak: int, own_seconds: list[float]) -> dict:  # type: ignore[type-arg]
@@ -162,7 +176,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--theirs", type=int, default=3, help="trials of heretic-llm")
     parser.add_argument("--full", type=int, default=8, help="our fully evaluated trials")
-    parser.add_argument("--ours", type=int, default=60, help="trials of our study (9 are a learned path)")
+    parser.add_argument("--ours", type=int, default=60, help="trials of our study (8 are a learned path)")
     parser.add_argument("--method", default="kernel", help="of our study: kernel, or learned")
     parser.add_argument("--seeds", type=int, default=1, help="runs of our study, each with another seed")
     parser.add_argument("--startup", type=int, help="n_startup_trials of our study, if not the default")

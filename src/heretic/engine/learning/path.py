@@ -70,7 +70,7 @@ class LearningSettings:
     averaged: int = 3
     sparsity: float = 0.0
     bounds: tuple[float, float] = (-0.2, 1.6)
-    scalings: tuple[tuple[int | None, float], ...] = ((None, 1.25), (-3, 2.0), (None, 0.85), (None, 0.7), (None, 0.55))
+    scalings: tuple[tuple[int | None, float], ...] = ((None, 1.25), (-3, 2.0), (None, 0.85), (None, 0.65), (None, 0.5))
 
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
