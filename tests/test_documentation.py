@@ -251,6 +251,19 @@ def test_the_method_page_has_the_spaces_ranges_and_the_intervals_are_wilsons() -
     assert f"up to {100 * none.high:.1f} %" in page
 
 
+def test_the_method_page_has_the_constants_of_a_learned_path() -> None:
+    page, path = " ".join((ROOT / "docs" / "method.md").read_text(encoding="utf-8").split()), LearningSettings()
+    rows = path.good_rows + path.bad_rows + path.refusal_rows + path.loop_rows
+    assert f"{path.first_steps} steps at lambda {path.lambdas[0]:g}, the others {path.steps} steps" in page
+    assert f"a step has {rows} rows" in page
+    assert "Lambda is {:g}, {:g} and {:g} at the first three".format(*path.lambdas[: path.warm_up]) in page
+    none, few, some, many = (f"{factor:g}" for _, factor in path.factors)
+    low, high = (f"{100 * share:g} %" for share, _ in path.factors[1:-1])
+    assert f"times {none} if none is, {few} up to {low}, {some} up to {high}, and {many} above" in page
+    assert f"K = {path.scored} of the first {path.answer_tokens} tokens" in page
+    assert f"p(refusal) + {path.margin:g}" in page and f"p(loop) + {path.loop_margin:g}" in page
+
+
 def test_the_bounds_of_a_kl_divergence_are_pinskers() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\d.]+) \| (\d+) % \|$", page, re.MULTILINE)
