@@ -32,23 +32,35 @@ class Conversation:
         self._max_tokens = MAX_TOKENS
 
     def reset(self) -> None:
+        """Begins a new conversation, with the same system prompt and sampling."""
         self._turns = []
 
     def use_system_prompt(self, text: str) -> bool:
+        """Sets the system prompt ("" for none) and begins a new conversation.
+
+        Returns whether it goes before the user's text, since the chat template takes no system message.
+        """
         self._system = text
         self.reset()
         return self._stream.folds(text)
 
     def use_sampling(self, **changes: Any) -> None:
+        """Changes `temperature` (0, the default: greedy), `top_p` (1: all tokens) or `top_k` (0: all tokens)."""
         self._sampling = replace(self._sampling, **changes)
 
     def use_most_tokens(self, count: int) -> None:
+        """Sets the maximum length of a response, in tokens."""
         self._max_tokens = count
 
     def use_seed(self, seed: int) -> None:
+        """Seeds the sampling of the next response; without it, each conversation has a random seed."""
         self._generator.manual_seed(seed)
 
     def reply(self, text: str) -> Generator[str, None, None]:
+        """The response to the user's `text`, piece by piece as it is generated.
+
+        The turn is added to the conversation when the generator ends or is closed, with the pieces so far.
+        """
         turns = [*self._turns, Turn("user", text)]
         answer = ""
         try:

@@ -54,9 +54,9 @@ class StudyRecord(Record):
 
     `telling`: by prompt set, the places of those that the directions were made from, where not all were
     (`filter_direction_prompts`). `inputs` is the digest of the prompts as tokens. `files_digest` is the SHA-256 of all
-    bytes of the weights, config.json and code; `model_digest` covers config.json, and of each weight file its size and
-    its first and last MiB. Earlier records lack the former two. `no_gradient`: why no gradient of the model can be
-    learned from, where the method `kernel` searched in place of `learned`.
+    bytes of the weights, config.json and code; earlier records lack both. `model_digest` covers config.json, and of
+    each weight file its size and its first and last MiB. `no_gradient`: why no gradient of the model can be learned
+    from, where the method `kernel` searched in place of `learned`.
     """
 
     version: Literal[2] = 2
@@ -120,7 +120,11 @@ class RunRecord(Record):
 
 
 class TrialRecord(Record):
-    """One measured trial: its parameters, and its metrics by name."""
+    """One measured trial: its parameters, and its metrics by name.
+
+    By default these are `refusals`, a count of prompts, and `kl_divergence`, a mean over prompts in nats:
+    `trial.value("refusals")`.
+    """
 
     version: Literal[2] = 2
     number: int
@@ -138,4 +142,9 @@ class TrialRecord(Record):
         return any(metric.censored for metric in self.metrics.values())
 
     def value(self, name: str) -> float:
+        """The metric of that name; a pruned trial's may be a lower bound.
+
+        Raises:
+            KeyError: the study has no such metric.
+        """
         return self.metrics[name].value
