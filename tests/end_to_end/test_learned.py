@@ -126,6 +126,20 @@ def test_a_path_that_is_killed_goes_on(planted_directory: Path, planted_flags: l
     assert [each["metrics"] for each in after] == [each["metrics"] for each in expected]
 
 
+def test_ctrl_c_during_the_models_own_answers_says_how_to_continue(
+    planted_directory: Path,
+    planted_flags: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heretic.session.learning.baseline_targets", interrupted)
+    assert main([str(planted_directory / "planted"), *planted_flags, *METHOD]) == 130
+    assert "Stopped. Run the command again to continue" in " ".join(capsys.readouterr().err.split())
+
+
 SHORT = partial(LearningSettings, lambdas=(3.0, 1.0), warm_up=0, first_steps=8, scalings=((-1, 0.8), (-1, 0.5)))
 
 

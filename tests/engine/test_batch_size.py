@@ -12,9 +12,10 @@ from heretic.engine.batch_size import (
     find_candidates,
     planned_batch_size,
     planned_candidates,
+    whole_responses,
 )
 from heretic.engine.protocol import no_progress
-from heretic.errors import ModelError
+from heretic.errors import ModelError, NoMemoryError
 from tests.support.engines import PROMPTS, engine_for
 
 
@@ -45,6 +46,16 @@ def test_out_of_memory_ends_the_doubling() -> None:
     with engine.forward.observed(memory_for(0)), pytest.raises(ModelError, match="no memory for even one"):
         find_batch_size(engine, PROMPTS, 128, no_progress)
     assert engine.batch_size == 1
+
+
+def test_whole_responses_take_fewer_rows_where_memory_runs_out() -> None:
+    engine = engine_for("llama", 8)
+    expected = engine.generate(PROMPTS, [{}], 3, None, no_progress)
+    with engine.forward.observed(memory_for(2)):
+        assert whole_responses(engine, PROMPTS, [{}], 3, no_progress) == expected
+    assert engine.batch_size == 2
+    with engine.forward.observed(memory_for(0)), pytest.raises(NoMemoryError, match="no memory for even one"):
+        whole_responses(engine, PROMPTS, [{}], 3, no_progress)
 
 
 def test_candidates_double_while_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:

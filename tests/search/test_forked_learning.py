@@ -1,7 +1,10 @@
 """Learning in several processes gives what one process gives."""
 
 import os
+import warnings
 from collections.abc import Callable
+from functools import partial
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,21 @@ from heretic.engine.learning.path import LearningSettings, PathLearner
 from heretic.engine.learning.step import StepRunner
 from heretic.engine.learning.targets import Targets
 from heretic.engine.protocol import NO_MEMORY, no_progress
+from heretic.errors import ModelError
 from heretic.search import forked_learning
-from heretic.search.forked_learning import ForkedAnswers, ForkedStepRunner, in_processes, parts_of_prompts
+from heretic.search.forked_learning import (
+    ForkedAnswers,
+    ForkedStepRunner,
+    ForkedTasks,
+    can_fork_steps,
+    parts_of_prompts,
+)
 from heretic.session.engine import open_engine
+from tests.support.accelerators import FakeAccelerator, use_accelerator
 from tests.support.families import tiny
 from tests.support.inline_actors import planted_session
 from tests.support.learned import forward_of, layout_for, loaded_of, random_tensors, rows, scored
+from tests.support.measurers import die_while_sending
 
 SETTINGS = LearningSettings(lambdas=(3.0,), good_rows=4, bad_rows=3, refusal_rows=3, scored=3, answer_tokens=5)
 
@@ -38,7 +50,7 @@ def after_two_steps(wrapped: Callable[[StepRunner], StepRunner]) -> PathLearner:
 def test_a_step_does_not_depend_on_the_number_of_processes() -> None:
     alone = after_two_steps(lambda runner: runner)
     for processes in (1, 2, 3):
-        path = after_two_steps(lambda runner, count=processes: ForkedStepRunner(runner, count))
+        path = after_two_steps(lambda runner, count=processes: ForkedStepRunner(runner, ForkedTasks(count)))
         assert path.losses == alone.losses
         for name, tensor in alone.tensors.items():
             assert torch.equal(path.tensors[name], tensor)
@@ -51,11 +63,11 @@ def test_answers_do_not_depend_on_the_number_of_processes(
     session = planted_session(planted_directory)
     engine, prompts = open_engine(session), session.prompts.bad.prompts[:9]
     done: list[int] = []
-    alone, several = (ForkedAnswers(engine, count)(prompts, [{}, {}], 4, done.append) for count in (1, 2))
+    alone, several = (ForkedAnswers(engine, ForkedTasks(count))(prompts, [{}, {}], 4, done.append) for count in (1, 2))
     assert alone == several
     assert [len(each) for each in alone] == [9, 9]
     assert alone == engine.generate(prompts, [{}, {}], 4, None, no_progress)
-    assert done == [5, 4, 9]
+    assert sum(done) == 18 and min(done) >= 0
 
 
 @pytest.mark.parametrize(
@@ -68,26 +80,63 @@ def test_parts_have_equal_lengths(count: int, lengths: list[int]) -> None:
     assert [each for part in parts for each in part] == prompts
 
 
-def test_a_process_that_dies_leaves_its_task_to_this_one() -> None:
-    here = os.getpid()
+def dead() -> None:
+    os._exit(9)
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "death",
+    [dead, die_while_sending, *(raising(each) for each in (MemoryError(), RuntimeError(NO_MEMORY[0])))],
+    ids=["killed", "killed while it sends", "MemoryError", "torch's allocator"],
+)
+def test_a_process_that_dies_or_lacks_memory_leaves_its_task_to_this_one(death: Callable[[], None]) -> None:
+    """Later tasks have a process fewer: a system without memory would end the next one too."""
+    here, said = os.getpid(), list[str]()
 
     def task() -> int:
         if os.getpid() != here:
-            os._exit(1)
+            death()
         return 5
 
-    threads = torch.get_num_threads()
-    assert in_processes([task, task]) == [5, 5]
+    processes, threads, others = ForkedTasks(3, said.append), torch.get_num_threads(), set(active_children())
+    assert processes.run([task, task, task]) == [5, 5, 5]
+    assert processes.count == 1 and len(said) == 1 and "2 of 3 processes" in said[0]
     assert torch.get_num_threads() == threads
+    assert set(active_children()) <= others
 
 
-def test_an_error_of_a_process_is_raised_here_with_its_words() -> None:
-    """Running out of memory among them: the step is repeated with smaller groups."""
+def test_an_error_of_a_process_is_raised_here() -> None:
+    """A bug with its traceback, an error for the user with its own text."""
     here = os.getpid()
 
-    def task() -> None:
+    def task(error: Exception) -> None:
         if os.getpid() != here:
-            raise RuntimeError(NO_MEMORY[0])
+            raise error
 
-    with pytest.raises(RuntimeError, match=NO_MEMORY[0]):
-        in_processes([task, task])
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*KeyError: 'a bug'"):
+        ForkedTasks(2).run([partial(task, KeyError("a bug"))] * 2)
+    with pytest.raises(ModelError, match=r"^use another dtype$"):
+        ForkedTasks(2).run([partial(task, ModelError("use another dtype"))] * 2)
+
+
+def test_warnings_are_those_of_this_process(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each step has new processes, which would show the same warning again."""
+    with pytest.warns(UserWarning) as shown:
+        ForkedTasks(2).run([lambda: warnings.warn("odd", stacklevel=1)] * 2)
+    assert len(shown) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_no_step_is_forked_next_to_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first backward pass starts autograd's threads for its devices, whatever the model's, and a forked process
+    that runs one fails."""
+    for fake in (None, FakeAccelerator("cuda")):
+        use_accelerator(monkeypatch, fake)
+        assert can_fork_steps(torch.device("cpu")) == (fake is None)

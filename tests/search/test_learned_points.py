@@ -33,6 +33,10 @@ class Paths:
         self.point = self.kept = 0
         self.kills: str | None = None
         self.learned: list[int] = []
+        self.forgotten = 0
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def next_point(self, after_step: Any, best: Any) -> LearnedParameters:
         assert self.point < 9, "no point of it becomes a candidate"
@@ -40,6 +44,9 @@ class Paths:
         self.learned.append(self.point)
         self.point += 1
         return learned_parameters(tensors=f"{self.point - 1}", point=self.point - 1)
+
+    def steps_of(self, count: int) -> int:
+        return count
 
     def on_the_way(self, point: LearnedParameters) -> bool:
         return point.point < WARM_UP
@@ -100,6 +107,7 @@ def test_a_point_that_the_journal_holds_is_no_second_candidate_after_a_kill(
             refill(study, paths)
         assert asked(study) == 2
         study.take_back_running()
+        assert paths.forgotten == 1, "a search that goes on in this process reads the kept state too"
         resumed = paths.resumed()
         refill(study, resumed)
         assert (study.n_waiting(), asked(study)) == (1, 2), "its parameters wait again"

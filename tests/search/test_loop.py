@@ -4,15 +4,37 @@ The random sampler draws the same candidates in both, whatever the results.
 """
 
 import json
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from heretic.cli import main
 from heretic.engine import early_stop
 from heretic.model.loading.demo_model import demo_model
+from heretic.search.loop import Search
+from heretic.search.time_budget import Clock
 from heretic.study.pareto import pareto_front
 from heretic.study.reader import RecordedStudy
+from tests.support.recorders import Recorder
+
+
+def test_a_first_edit_beyond_the_time_budget_is_announced_once() -> None:
+    """Before it, learning can't be stopped in time; after it, it can."""
+    shown: list[int] = []
+    view: Any = SimpleNamespace(learning=lambda point, step, steps, left: shown.append(step))
+    for left, finished, said in ((100.0, 0, 1), (100.0, 1, 0), (10.0, 0, 0)):
+        search, reporter = Search.__new__(Search), Recorder()
+        search._open, search._warned, search._reporter = deque(), False, reporter
+        search._study = cast(Any, SimpleNamespace(n_finished=lambda finished=finished: finished))
+        search._learned = cast(Any, SimpleNamespace(left=left))
+        for step in range(1, 9):
+            search._show_step(Clock(3, 60.0), view, 0, step, 48, 5.0)
+        assert len(reporter.warnings) == said
+        assert all("about 1 min 40 s more of learning" in each for each in reporter.warnings)
+    assert shown == [*range(1, 9)] * 3
 
 
 def recorded(directory: Path, *flags: str) -> RecordedStudy:

@@ -7,13 +7,14 @@ short runs.
 import math
 from collections.abc import Callable, Sequence
 
-from ..errors import ModelError
+from ..ablation.edit import ModelEdit
+from ..errors import ModelError, NoMemoryError
 from ..model.accelerator import empty_cache
 from ..model.sharding import agreed
 from ..prompts.prompt import Prompt
 from .local import LocalEngine
 from .measured_plan import fitting_rows, measured_plan
-from .protocol import out_of_memory
+from .protocol import MEMORY_ERRORS, Progress, Response, out_of_memory
 
 TIMED_TOKENS = 10
 """Tokens a row of a timed run; `decoding_rate` leaves the first CHECK_INTERVAL of them out."""
@@ -34,6 +35,24 @@ random."""
 
 
 NO_ROOM = "The model leaves no memory for even one prompt. Use quantization, or a device map with more."
+
+
+def whole_responses(
+    engine: LocalEngine, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
+) -> list[list[Response]]:
+    """Responses by edit and prompt; the batch size is halved as long as memory runs out.
+
+    Raises:
+        NoMemoryError: not even one row fits the memory.
+    """
+    while True:
+        try:
+            return engine.generate(prompts, edits, length, None, progress)
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
+                raise
+        if not engine.halve_batch_size():
+            raise NoMemoryError(NO_ROOM)
 
 
 def find_batch_size(engine: LocalEngine, prompts: Sequence[Prompt], limit: int, tried: Callable[[int], None]) -> int:
@@ -130,7 +149,7 @@ def _rate(engine: LocalEngine, prompts: Sequence[Prompt], n_candidates: int) -> 
     """Tokens a second; None where memory does not suffice."""
     try:
         return agreed(engine.decoding_rate(prompts, n_candidates, TIMED_TOKENS))
-    except RuntimeError as error:
+    except MEMORY_ERRORS as error:
         if not out_of_memory(error):
             raise
         empty_cache()

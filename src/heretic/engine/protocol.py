@@ -143,10 +143,13 @@ class Engine(Protocol):
         ...
 
 
-NO_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "MPS backend out of memory")
+"""What an error says that is a lack of memory: of torch's allocator on Linux, of that on Windows, of C++, of MPS."""
+MEMORY_ERRORS = (RuntimeError, MemoryError)
+"""Types of errors that may be a lack of memory, if `out_of_memory` says so."""
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether an engine failed for lack of memory, so that it may go on with less at once.
 
     Never for a model over several processes: the others wait for this one in the middle of a forward.
@@ -154,10 +157,12 @@ def out_of_memory(error: RuntimeError) -> bool:
     return ranks() == 1 and lacked_memory(error)
 
 
-def lacked_memory(error: RuntimeError) -> bool:
-    """Whether an error is an accelerator's own of lacking memory, or a plain RuntimeError, as the CPU's allocator and
-    MPS raise it."""
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY)
+def lacked_memory(error: Exception) -> bool:
+    """Whether an error is an accelerator's own of lacking memory, Python's, or a plain RuntimeError, as the CPU's
+    allocator and MPS raise it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
 
 
 def no_progress(_: int) -> None:

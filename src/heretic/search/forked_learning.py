@@ -6,7 +6,7 @@ number of processes, so results don't either.
 """
 
 import pickle
-import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -15,10 +15,15 @@ from typing import Any, TypeVar
 import torch
 
 from ..ablation.edit import ModelEdit
+from ..engine.batch_size import whole_responses
 from ..engine.learning.step import Gradients, GroupLoss, LossWeights, Part, StepRunner
-from ..engine.protocol import Engine, Progress, Response
+from ..engine.local import LocalEngine
+from ..engine.protocol import Progress, Response, no_progress
+from ..errors import ModelError
+from ..model.accelerator import accelerator
 from ..prompts.prompt import Prompt
-from .process_pool import forked, signals_held
+from .child_process import LOST, end_processes, failure, start_processes
+from .process_pool import can_fork
 
 Result = TypeVar("Result")
 
@@ -26,18 +31,59 @@ MOST_PROMPTS, FEWEST_PROMPTS = 100, 32
 """Prompts of one part: at most, and the fewest that are worth a second process."""
 
 
-class ForkedStepRunner(StepRunner):
-    """Takes steps whose groups of rows run in `processes` processes."""
+class ForkedTasks:
+    """Runs tasks in up to `count` processes with a thread each: this one, and others that are forked for them.
 
-    def __init__(self, alone: StepRunner, processes: int) -> None:
+    A process that dies or lacks memory leaves its task to this one, and later tasks have one process fewer.
+    """
+
+    def __init__(self, count: int, warn: Callable[[str], None] = warnings.warn) -> None:
+        self.count = count
+        self._warn = warn
+
+    def run(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+        """The results of at most `count` tasks.
+
+        Raises:
+            ModelError, RuntimeError: a task failed in its process; with the words of its error.
+        """
+        first, *others = tasks
+        if not others:
+            return [first()]
+        threads = torch.get_num_threads()
+        started: list[tuple[Connection, Any]] = []
+        try:
+            start_processes(started, _answer, [(task,) for task in others])
+            torch.set_num_threads(1)
+            found = [(first(),), *(_received(connection) for connection, _ in started)]
+            found += [None] * (len(tasks) - len(found))
+            self._note_lost(found.count(None), len(tasks))
+            return [task() if each is None else each[0] for task, each in zip(tasks, found, strict=True)]
+        finally:
+            torch.set_num_threads(threads)
+            end_processes(started)
+
+    def _note_lost(self, lost: int, used: int) -> None:
+        if lost:
+            self.count = max(1, min(self.count, used) - lost)
+            self._warn(
+                f"{lost} of {used} processes that learn died, lacked memory or could not be started: {self.count} "
+                "will go on, with the same results. Set n_workers to begin with fewer."
+            )
+
+
+class ForkedStepRunner(StepRunner):
+    """Takes steps whose groups of rows run in several processes."""
+
+    def __init__(self, alone: StepRunner, processes: ForkedTasks) -> None:
         super().__init__(alone.forward, alone.most)
         self._processes = processes
 
     def gradients(
         self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
     ) -> Iterator[tuple[GroupLoss, Gradients]]:
-        count = min(self._processes, len(groups))
-        found = in_processes([partial(self._share, edits, weights, groups[n::count]) for n in range(count)])
+        count = min(self._processes.count, len(groups))
+        found = self._processes.run([partial(self._share, edits, weights, groups[n::count]) for n in range(count)])
         return (found[number % count][number // count] for number in range(len(groups)))
 
     def _share(
@@ -47,9 +93,9 @@ class ForkedStepRunner(StepRunner):
 
 
 class ForkedAnswers:
-    """Responses of an engine, generated in up to `processes` processes."""
+    """Responses of an engine, generated in several processes."""
 
-    def __init__(self, engine: Engine, processes: int) -> None:
+    def __init__(self, engine: LocalEngine, processes: ForkedTasks) -> None:
         self._engine = engine
         self._processes = processes
 
@@ -57,13 +103,44 @@ class ForkedAnswers:
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
     ) -> list[list[Response]]:
         """The responses by edit and prompt, each of at most `length` tokens."""
-        parts, generate = parts_of_prompts(prompts), self._engine.generate
-        answered: list[list[list[Response]]] = []
-        for start in range(0, len(parts), self._processes):
-            now = parts[start : start + self._processes]
-            answered += in_processes([partial(generate, part, edits, length, None, _ignored) for part in now])
-            progress(sum(map(len, now)))
+        parts, answered = parts_of_prompts(prompts), list[list[list[Response]]]()
+        while len(answered) < len(parts):
+            now = parts[len(answered) : len(answered) + self._processes.count]
+            shown = _Scaled(progress, len(now[0]), sum(map(len, now)))
+            tasks = [
+                partial(whole_responses, self._engine, part, edits, length, no_progress if number else shown)
+                for number, part in enumerate(now)
+            ]
+            answered += self._processes.run(tasks)
+            shown.finish()
         return [[each for part in answered for each in part[number]] for number in range(len(edits))]
+
+
+class _Scaled:
+    """Progress of all parts that run at once, by that of the first: they have equal lengths."""
+
+    def __init__(self, progress: Progress, own: int, of_all: int) -> None:
+        self._progress = progress
+        self._own, self._of_all = own, of_all
+        self._done = self._shown = 0
+
+    def __call__(self, count: int) -> None:
+        # Prompts that are repeated with fewer rows, after memory ran out, are counted once.
+        self._done = min(self._done + count, self._own)
+        self._show(self._of_all * self._done // self._own)
+
+    def finish(self) -> None:
+        self._show(self._of_all)
+
+    def _show(self, done: int) -> None:
+        self._progress(done - self._shown)
+        self._shown = done
+
+
+def can_fork_steps(device: torch.device) -> bool:
+    """Whether forked processes can run backward passes: not on a machine with an accelerator, even for a model on its
+    CPU, since autograd's threads for it are not forked."""
+    return can_fork(device) and accelerator() is None
 
 
 def parts_of_prompts(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
@@ -73,49 +150,25 @@ def parts_of_prompts(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
     return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
-def in_processes(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """The results of `tasks`: of the first one in this process, of each other one in a forked one, with a thread each.
-
-    A process that dies, for want of memory perhaps, leaves its task to this one.
-
-    Raises:
-        RuntimeError: a task failed in its process; with the words of its error.
-    """
-    first, *others = tasks
-    if not others:
-        return [first()]
-    threads, started = torch.get_num_threads(), []
+def _answer(connection: Connection, task: Callable[[], Any]) -> None:
+    # Each new process would show the warnings that this one shows once, at its own task.
+    warnings.simplefilter("ignore")
     try:
-        with signals_held():
-            started += [forked(_answer, task) for task in others]
-        torch.set_num_threads(1)
-        return [first(), *(_result(connection, task) for (connection, _), task in zip(started, others, strict=True))]
-    finally:
-        torch.set_num_threads(threads)
-        for connection, process in started:
-            process.kill()
-            process.join()
-            connection.close()
+        # Not by `send`, which passes tensors as files of shared memory.
+        message = pickle.dumps(("done", task()))
+    except Exception as error:  # noqa: BLE001 (the parent raises it, whatever it is)
+        message = pickle.dumps(failure(error))
+    connection.send_bytes(message)
 
 
-def _answer(connection: Connection, task: Callable[[], Result]) -> None:
+def _received(connection: Connection) -> tuple[Any] | None:
+    """What a process has found; None if it died or lacks memory."""
     try:
-        message: tuple[bool, Any] = True, task()
-    except Exception:  # noqa: BLE001 (the parent raises it, whatever it is)
-        message = False, traceback.format_exc()
-    # Not by `send`, which passes tensors as files of shared memory.
-    connection.send_bytes(pickle.dumps(message))
-
-
-def _result(connection: Connection, task: Callable[[], Result]) -> Result:
-    try:
-        done, content = pickle.loads(connection.recv_bytes())
-    except (EOFError, ConnectionResetError):
-        return task()
-    if not done:
-        raise RuntimeError(content)
-    return content
-
-
-def _ignored(_: int) -> None:
-    """The parent counts whole parts."""
+        kind, content = pickle.loads(connection.recv_bytes())
+    except LOST:
+        return None
+    if kind == "user":
+        raise ModelError(content)
+    if kind == "error":
+        raise RuntimeError(f"a process that learns failed:\n{content}")
+    return None if kind == "memory" else (content,)

@@ -26,6 +26,8 @@ class LearnedPoints:
         self._paths = paths
         self._seconds = 0.0
         self._steps = 0
+        self.left = 0.0
+        """Seconds of learning until the next candidate, of which `after_step` was just called."""
         self.after_step: AfterStep = lambda *_: None
         self.ahead = ahead
 
@@ -40,12 +42,23 @@ class LearnedPoints:
 
     def refill(self, most: int, statistics: PruningStatistics, progress: Progress) -> int:
         """Learns a point if none is waiting; returns 0, the number of previews."""
+        try:
+            self._learn()
+        except BaseException:
+            # A search that goes on in this process, from the menu say, begins after the last point that was kept.
+            self._paths.forget()
+            raise
+        return 0
+
+    def _learn(self) -> None:
         while not self._study.n_waiting():
             started = time.monotonic()
 
             def after_step(point: int, step: int, steps: int, started: float = started) -> None:
                 self._steps += 1
-                self.after_step(point, step, steps, (time.monotonic() - started) / step * (steps - step))
+                a_step = (time.monotonic() - started) / step
+                self.left = a_step * (self._paths.steps_of(1) - step)
+                self.after_step(point, step, steps, a_step * (steps - step))
 
             point = self._paths.next_point(after_step, self._best)
             # After a kill between the journal's entry and the state's, the path learns a point that the journal holds.
@@ -53,7 +66,6 @@ class LearnedPoints:
                 self._study.enqueue(point)
             self._paths.keep()
             self._seconds += time.monotonic() - started
-        return 0
 
     def _best(self, digests: Sequence[str]) -> str | None:
         """The point whose strengths are scaled, of those with these digests; None where none is complete."""

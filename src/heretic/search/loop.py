@@ -9,6 +9,7 @@ from ..errors import CandidateError, ModelError
 from ..evaluation.evaluator import Evaluation, Limit
 from ..evaluation.pruning.statistics import PruningStatistics
 from ..events import SearchState, SearchView, no_workers
+from ..report.text import duration
 from ..session.context import RunningStudy
 from ..study.pareto import knee, pruning_limit
 from ..study.study import Candidate
@@ -18,6 +19,8 @@ from .startup_order import StartupQueue
 from .time_budget import Clock, HeldoutCost
 
 FAILURES_IN_A_ROW = 10
+TELLING_STEPS = 5
+"""Steps of a point from which the time of the others is estimated: the first is slower than the rest."""
 
 
 class Search:
@@ -46,6 +49,7 @@ class Search:
         self._reporter = running.reporter
         self._heldout = heldout or HeldoutCost()
         self._failures = 0
+        self._warned = False
         self._open: deque[Candidate] = deque()
         self._outcomes: dict[int, Outcome] = {}
         self.statistics = statistics or running.evaluator.statistics(running.baseline)
@@ -67,7 +71,7 @@ class Search:
         clock = Clock(n_trials - self._study.n_finished(), self._settings.time_budget, self._heldout)
         with self._reporter.search(self._state(n_trials, clock), self._evaluator.rows) as view:
             if self._learned is not None:
-                self._learned.after_step = view.learning
+                self._learned.after_step = partial(self._show_step, clock, view)
             try:
                 self._request(n_trials, clock, view)
                 while self._open:
@@ -81,6 +85,20 @@ class Search:
         if self._study.n_finished() < n_trials:
             self._reporter.say(f"The time budget is used up: {self._study.n_finished()} of {n_trials} trials are done.")
         return True
+
+    def _show_step(self, clock: Clock, view: SearchView, point: int, step: int, steps: int, left: float) -> None:
+        """Shows a step of learning; says once, before the first candidate, that it takes longer than the budget."""
+        view.learning(point, step, steps, left)
+        assert self._learned is not None
+        first = not self._open and not self._study.n_finished()
+        if first and not self._warned and step >= TELLING_STEPS and clock.exceeded_after(self._learned.left):
+            self._warned = True
+            self._reporter.warn(
+                f"The first edit needs about {duration(self._learned.left)} more of learning, longer than the time "
+                "budget. It is learned and measured all the same, and the search ends with it. Ctrl+C ends it earlier, "
+                "and the same command then continues after the last finished point. The methods oblique and kernel "
+                "measure edits without learning."
+            )
 
     def _request(self, n_trials: int, clock: Clock, view: SearchView) -> None:
         """Requests as many candidates as may be open, each with the limits and statistics of this moment."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..ablation.edit import ModelEdit
 from ..ablation.parameters import AblationParameters
-from ..engine.protocol import Progress, out_of_memory
+from ..engine.protocol import MEMORY_ERRORS, Progress, out_of_memory
 from ..errors import CandidateError, NoMemoryError
 from ..evaluation.evaluator import Baseline, Evaluation, Evaluator, Known, Limit
 from ..evaluation.pruning.preview import Preview
@@ -110,7 +110,7 @@ class InProcessMeasurer:
             part, started = left[: self._candidates], time.monotonic()
             try:
                 done = list(zip(part, self._measure(part, jobs[0], progress), strict=True))
-            except RuntimeError as error:
+            except MEMORY_ERRORS as error:
                 if not out_of_memory(error):
                     raise
                 self._use_less(len(part))

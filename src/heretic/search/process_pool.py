@@ -6,22 +6,19 @@ that evaluate a candidate each never wait. They are forked, so they share the we
 
 import ctypes
 import gc
-import multiprocessing
 import os
-import signal
-import threading
 import time
-import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from ..engine.protocol import Progress
+from ..errors import ModelError
+from .child_process import LOST, end_processes, failure, start_processes
 from .measurer import EvaluationRequest, InProcessMeasurer, Outcome
 
 MOST_SECONDS = 120
@@ -29,9 +26,6 @@ MOST_SECONDS = 120
 AHEAD = 2
 """Open requests per process, so that a process that finishes early can go on; results are reported in order. More would
 keep processes busy for 1 % more of the time, but start more candidates before the results that would prune them."""
-
-ENDING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals that end the program; Windows has no SIGHUP."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -51,16 +45,14 @@ class ProcessPool(Generic[Job, Result]):
         self._open_jobs = open_jobs
         self._queue: deque[Job] = deque()
         self._busy: dict[Connection, Job] = {}
-        self._processes: dict[Connection, Any] = {}
         give_back_freed_memory()
+        started: list[tuple[Connection, Any]] = []
         try:
-            with signals_held():
-                for _ in range(count):
-                    connection, process = forked(_work, alone)
-                    self._processes[connection] = process
+            start_processes(started, _work, [(alone,)] * count)
         except KeyboardInterrupt:
-            self.close()
+            end_processes(started)
             raise
+        self._processes: dict[Connection, Any] = dict(started)
 
     @property
     def ahead(self) -> int:
@@ -90,13 +82,13 @@ class ProcessPool(Generic[Job, Result]):
                 self._busy[connection] = job
                 try:
                     connection.send(job)
-                except (BrokenPipeError, ConnectionResetError):
+                except LOST:
                     self._lose(connection)
 
     def _receive(self, connection: Connection, progress: Progress) -> list[tuple[Job, Result]]:
         try:
             kind, content = connection.recv()
-        except (EOFError, ConnectionResetError):
+        except LOST:
             self._lose(connection)
             return []
         if kind == "rows":
@@ -105,6 +97,8 @@ class ProcessPool(Generic[Job, Result]):
         if kind == "memory":
             self._lose(connection)
             return []
+        if kind == "user":
+            raise ModelError(content)
         if kind == "error":
             raise RuntimeError(f"a process that measures candidates failed:\n{content}")
         return [(self._busy.pop(connection), content)]
@@ -114,15 +108,10 @@ class ProcessPool(Generic[Job, Result]):
         job = self._busy.pop(connection, None)
         if job is not None:
             self._queue.appendleft(job)
-        process = self._processes.pop(connection)
-        connection.close()
-        process.kill()
+        end_processes([(connection, self._processes.pop(connection))])
 
     def close(self) -> None:
-        for connection, process in self._processes.items():
-            process.kill()
-            process.join()
-            connection.close()
+        end_processes(self._processes.items())
         self._processes = {}
 
 
@@ -177,19 +166,16 @@ def simultaneous_seconds(count: int, task: Callable[[], None]) -> float:
 
     started: list[tuple[Connection, Any]] = []
     try:
-        with signals_held():
-            started += [forked(run) for _ in range(count)]
-        if not all(_heard(connection) for connection, _ in started):
+        start_processes(started, run, [()] * count)
+        if len(started) < count or not all(_heard(connection) for connection, _ in started):
             return float("inf")
         start = time.perf_counter()
         for connection, _ in started:
-            connection.send(None)
+            with suppress(*LOST):
+                connection.send(None)
         return time.perf_counter() - start if all(_heard(each) for each, _ in started) else float("inf")
     finally:
-        for connection, process in started:
-            process.kill()
-            process.join()
-            connection.close()
+        end_processes(started)
 
 
 def _heard(connection: Connection) -> bool:
@@ -198,67 +184,9 @@ def _heard(connection: Connection) -> bool:
         answers = connection.poll(MOST_SECONDS)
         if answers:
             connection.recv()
-    except (EOFError, ConnectionResetError):
+    except LOST:
         return False
     return answers
-
-
-def forked(run: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
-    """Starts a child that runs `run` with its end of a connection; returns this process's end, and the child.
-
-    Signals must be held until the child has handlers of its own.
-    """
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(os.getpid(), run, theirs, *arguments), daemon=True)
-    with _quiet_forks():
-        process.start()
-    # The child holds the only copy now, so the connection ends with the child.
-    theirs.close()
-    return ours, process
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Signals that end the program arrive after the `with` block: in between, a child would handle them as its parent
-    does, with a traceback, and the parent would lose the child."""
-    held: list[int] = []
-    # The mask is this thread's and its children's: another thread may take a signal of the program, whose handler then
-    # runs in the main thread.
-    mine = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in ENDING if mine}
-    for number in handlers:
-        signal.signal(number, lambda number, _: held.append(number))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number in held:
-            signal.raise_signal(number)
-
-
-def _child(parent: int, run: Callable[..., None], *arguments: Any) -> None:
-    """Runs `run` with one thread, in a process that ends with its parent and leaves Ctrl+C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The handlers of the parent raise an exception; a child just ends.
-    for number in ENDING - {signal.SIGINT}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    run(*arguments)
-
-
-@contextmanager
-def _quiet_forks() -> Iterator[None]:
-    """Silences Python's warning that a fork has only one of the threads: the children use only one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
 
 
 def _work(connection: Connection, alone: MeasuresJobs[Any, Any]) -> None:
@@ -270,15 +198,6 @@ def _work(connection: Connection, alone: MeasuresJobs[Any, Any]) -> None:
         try:
             [(_, outcome)] = alone.measure([job], lambda rows: connection.send(("rows", rows)))
             message: tuple[str, Any] = "done", outcome
-        except MemoryError:
-            message = "memory", None
-        except Exception:  # noqa: BLE001 (the parent raises it, whatever it is)
-            message = "error", traceback.format_exc()
+        except Exception as error:  # noqa: BLE001 (the parent raises it, whatever it is)
+            message = failure(error)
         connection.send(message)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent is gone: a killed parent can't end its children."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)

@@ -21,7 +21,7 @@ from ..session.start import FixedCandidates, first_candidates
 from ..study.pareto import pareto_front, select
 from ..study.schema import BaselineRecord, TrialRecord
 from .cluster.measurer import chosen_parallelism, open_heldout, open_measurer
-from .forked_learning import ForkedAnswers, ForkedStepRunner
+from .forked_learning import ForkedAnswers, ForkedStepRunner, ForkedTasks, can_fork_steps
 from .learned_points import LearnedPoints
 from .loop import Search
 from .measurer import Measurer
@@ -67,10 +67,13 @@ class StudySearch:
         learns = not find_method(loaded.settings.method).parameters.sampled
         if not learns or self._fixed is not None:
             return None
-        engine, processes = loaded.engine, self._parallelism.processes
-        if not can_fork(engine.loaded.device):
+        engine, device = loaded.engine, loaded.engine.loaded.device
+        if not can_fork(device):
             return LearnedPaths(loaded)
+        processes = ForkedTasks(self._parallelism.processes, self._running.reporter.warn)
         answers = ForkedAnswers(engine, processes)
+        if not can_fork_steps(device):
+            return LearnedPaths(loaded, answers=answers)
         return LearnedPaths(loaded, runner=partial(ForkedStepRunner, processes=processes), answers=answers)
 
     def first(self) -> bool:
@@ -87,8 +90,11 @@ class StudySearch:
 
     def run(self, n_trials: int) -> bool:
         """Searches until the study has `n_trials`; returns False after Ctrl+C."""
-        if self._paths is not None and self._running.study.n_finished() < n_trials:
-            self._paths.prepare()
+        try:
+            if self._paths is not None and self._running.study.n_finished() < n_trials:
+                self._paths.prepare()
+        except KeyboardInterrupt:
+            return False
         running, parallelism = self._running, self._parallelism
         # Fixed candidates are in the queue already.
         first = [] if self._fixed else first_candidates(running.study.space, running.loaded.settings)

@@ -110,6 +110,10 @@ class Clock:
         needed, budget = measuring + self.learning.of(self.learning.left), self._budget
         return needed if budget is None else max(0.0, min(needed, budget - self.elapsed))
 
+    def exceeded_after(self, seconds: float) -> bool:
+        """Whether so many seconds more take longer than the budget."""
+        return self._whole is not None and self.elapsed + seconds > self._whole
+
     def over(self, open_trials: int = 0) -> bool:
         """Whether more than half of another trial, started after the open ones, would exceed the budget."""
         budget = self._budget

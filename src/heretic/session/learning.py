@@ -1,6 +1,7 @@
 """Learned paths of a study: their training targets, their points in order, and their state on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..ablation.methods.learned.compile import cosines_with, kept_tensors, scale
 from ..ablation.methods.learned.layout import layout_of, principal_directions, start_at_means
 from ..ablation.methods.learned.parameters import LearnedParameters
 from ..config import Settings
+from ..engine.batch_size import whole_responses
 from ..engine.learning.path import LearnedPoint, LearningSettings, PathLearner
 from ..engine.learning.runners import step_runner
 from ..engine.learning.step import StepRunner
@@ -27,7 +29,7 @@ from ..engine.learning.targets import (
 from ..engine.learning.walk import learn_paths
 from ..engine.local import LocalEngine
 from ..engine.protocol import Progress, Response, no_progress
-from ..errors import ModelError, StudyError
+from ..errors import ModelError, PromptError, StudyError
 from ..evaluation.behaviour import behaviour_of
 from ..evaluation.heldout.response_classes import repeats
 from ..prompts.prompt import Prompt
@@ -75,27 +77,41 @@ class LearnedPaths:
         self._behaviour_end = behaviour_end_of(shown, engine.chat.decode)
         first = first_edited(engine)
         self._layout = layout_of(engine.sites, loaded.tensors.gains, first)
-        self._runner = runner(step_runner(engine, first))
-        self._generate = answers or self._generate_alone
-        self._path = 0
+        self._new_runner = lambda: runner(step_runner(engine, first))
+        self._generate = answers or partial(whole_responses, engine)
         self._targets: Targets | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets what was learned since the last `keep`. Call `prepare` before the next point."""
+        self._prepared = False
+        # A new one: the rows that were prepared for an unfinished point would be in other batches the next time.
+        self._runner = self._new_runner()
+        self._path = self._n_scaled = 0
         self._learner: PathLearner | None = None
         self._digests: list[str] = []
         self._weights: list[float] = []
-        self._n_scaled = 0
 
     def prepare(self) -> None:
         """Reads the state of an earlier run, or generates the baseline's answers and refusals.
 
         Raises:
             ModelError: the baseline declines none of the direction prompts.
+            PromptError: there are fewer bad prompts than directions of an edit.
             StudyError: the state on disk is damaged.
         """
-        if self._targets is not None:
+        if self._prepared:
             return
+        rank = self._loaded.settings.learned_rank
+        if rank > len(self._bad):
+            raise PromptError(
+                f"Expected at least {rank} bad_prompts for learned_rank = {rank}, one for each direction, got "
+                f"{len(self._bad)}. Give more prompts, or set a lower learned_rank."
+            )
         state = self._store.read_state()
         if state is None:
-            self._targets = self._baseline_targets()
+            self._targets = self._targets or self._baseline_targets()
+            self._prepared = True
             return
         try:
             self._targets = from_tensors({name: state[f"{TARGETS}{name}"] for name in PARTS_OF_TARGETS})
@@ -105,6 +121,7 @@ class LearnedPaths:
             self._digests = [bytes(line).hex() for line in state[DIGESTS].tolist()]
             self._weights = state[WEIGHTS].tolist()
             self._n_scaled = int(state[N_SCALED])
+            self._prepared = True
         except (KeyError, RuntimeError, SafetensorError) as error:
             raise StudyError(
                 f"Expected the state of a learned path next to {self._loaded.session.path}, found another one "
@@ -233,11 +250,6 @@ class LearnedPaths:
         length = self._settings.answer_tokens
         with self._loaded.session.reporter.step(f"The model's own answers to {name} prompts", len(prompts)) as progress:
             return self._generate(prompts, edits, length, progress)
-
-    def _generate_alone(
-        self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
-    ) -> list[list[Response]]:
-        return self._engine.generate(prompts, edits, length, None, progress)
 
     def _refresh(self, _: Sequence[int], edits: Sequence[ModelEdit]) -> list[Targets]:
         """Targets from the last point's refusals and answers to bad prompts, which are drawn anew for each point."""

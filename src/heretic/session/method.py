@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ..config.changes import changed
+from ..engine.batch_size import whole_responses
 from ..engine.learning.path import LearningSettings
 from ..engine.learning.rows import Row
 from ..engine.learning.runners import fault_of_gradients
@@ -62,7 +63,7 @@ def _unfit(session: Session, engine: LocalEngine) -> str | None:
         return "each copy of the model takes several GPUs, on which edits are only learned if you ask for it"
     prompts = session.prompts.bad.prompts[:ASKED]
     with session.reporter.step("The model's own answers to some bad prompts", len(prompts)) as progress:
-        [answers] = engine.generate(prompts, [{}], LearningSettings().answer_tokens, None, progress)
+        [answers] = whole_responses(engine, prompts, [{}], LearningSettings().answer_tokens, progress)
     shown = behaviour_of(settings.refusal_markers, settings.refusal_openings)
     declined = sum(shown(each.text) for each in answers)
     if declined < min(FEWEST_DECLINED, len(prompts)):

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from ...errors import NoMemoryError
+from ...model.accelerator import empty_cache as free_device_memory
+from ..batch_size import NO_ROOM
 from ..prefill import common_prefix_length
+from ..protocol import MEMORY_ERRORS, out_of_memory
 from .model_parts import ModelParts
 from .prefix import cache_for_rows, empty_cache, keeps_positions
 from .rows import Row, ScoredRow, padded_tokens
@@ -38,12 +42,35 @@ class BaselineStates:
     def __init__(self, parts: ModelParts) -> None:
         self._parts = parts
         self._kept: dict[Row, Kept] = {}
+        self._rows = ON_CPU if parts.loaded.device.type == "cpu" else ON_ACCELERATOR
         self.prefix: tuple[int, ...] | None = None
 
     @torch.no_grad()
     def prepare(self, answers: Sequence[Row], pieces: Sequence[Row]) -> None:
         """Runs new rows through the baseline: all layers for `answers`, whose probabilities are kept close to the
-        baseline's, and the layers below the first edited one for `pieces`."""
+        baseline's, and the layers below the first edited one for `pieces`. When memory runs out, forwards of half as
+        many rows follow.
+
+        Raises:
+            NoMemoryError: not even one row fits the memory.
+        """
+        while not self._prepared(answers, pieces):
+            if self._rows == 1:
+                raise NoMemoryError(NO_ROOM)
+            free_device_memory()
+            self._rows //= 2
+
+    def _prepared(self, answers: Sequence[Row], pieces: Sequence[Row]) -> bool:
+        """Whether there was memory to run all rows that are not kept yet."""
+        try:
+            self._run_new(answers, pieces)
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _run_new(self, answers: Sequence[Row], pieces: Sequence[Row]) -> None:
         whole = sorted({row for row in answers if row not in self._kept or not len(self._kept[row].last)}, key=len)
         lower = sorted({row for row in pieces if row not in self._kept} - set(whole), key=len)
         if not whole and not lower:
@@ -112,8 +139,7 @@ class BaselineStates:
         self.prefix = tuple(starts[0][: common_prefix_length(starts)]) if plain else ()
 
     def _groups(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        size = ON_CPU if self._parts.loaded.device.type == "cpu" else ON_ACCELERATOR
-        return (rows[start : start + size] for start in range(0, len(rows), size))
+        return (rows[start : start + self._rows] for start in range(0, len(rows), self._rows))
 
     def _tokens(self, rows: Sequence[Row], shared: int) -> tuple[Tensor, Tensor]:
         """Rows with their whole answers behind the first `shared` tokens, padded on the left, and the mask."""

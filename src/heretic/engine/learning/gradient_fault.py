@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from ...ablation.methods.learned.layout import Layout, compile_learned
 from ...errors import NoGradientError
-from ..protocol import out_of_memory
+from ..protocol import MEMORY_ERRORS, out_of_memory
 from .forward import AnswerForward, EditedForward
 from .rows import Row, ScoredRow
 
@@ -40,7 +40,7 @@ def gradient_fault(forward: AnswerForward, layout: Layout, d_model: int, rows: S
             gradient = _gradient(forward, layout, tensors, scored)
     except NoGradientError as error:
         return error.reason
-    except RuntimeError as error:
+    except MEMORY_ERRORS as error:
         if out_of_memory(error):
             return None
         # Autograd's words for an operation without a derivative, or for a tensor that was changed in place.

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...ablation.edit import ModelEdit
 from ...ablation.methods.learned.objective import answer_weights, mean_weights, refusal_losses
 from ...errors import ModelError
-from ..protocol import out_of_memory
+from ..protocol import MEMORY_ERRORS, out_of_memory
 from .forward import AnswerForward, EditedForward
 from .path import Losses, PathLearner
 from .rows import ScoredRow
@@ -71,7 +71,7 @@ class StepRunner:
             try:
                 terms = self._backward(paths, parts)
                 break
-            except RuntimeError as error:
+            except MEMORY_ERRORS as error:
                 if not out_of_memory(error):
                     raise
             self._halve(parts)

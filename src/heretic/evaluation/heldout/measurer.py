@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...engine.protocol import Progress, out_of_memory
+from ...engine.protocol import MEMORY_ERRORS, Progress, out_of_memory
 from ...errors import ModelError
 from .evaluate import HeldoutBaseline, HeldoutEvaluator, HeldoutOutcome, HeldoutRequest
 
@@ -70,7 +70,7 @@ class SharedForwards:
         while True:
             try:
                 return evaluator.measure(requests, baseline, progress)
-            except RuntimeError as error:
+            except MEMORY_ERRORS as error:
                 if not out_of_memory(error):
                     raise
             models = len(requests) + (baseline is None)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...engine.protocol import RuntimeProfile, lacked_memory
+from ...engine.protocol import MEMORY_ERRORS, RuntimeProfile, lacked_memory
 from ...errors import UserError
 from ...model.sharding import join_ranks
 from .checkpoint_files import checkpoint_here
@@ -88,7 +88,7 @@ class ShardedWorker:
             each.stdin.flush()
         try:
             return getattr(self._own, method)(*arguments)
-        except RuntimeError as error:
+        except MEMORY_ERRORS as error:
             if not lacked_memory(error):
                 raise
             # The followers wait in the middle of a forward: the pool starts another actor.

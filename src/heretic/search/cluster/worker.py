@@ -16,7 +16,7 @@ from ...config import Settings
 from ...engine.batch_size import MAX_CANDIDATES
 from ...engine.generation_rules import GenerationRules
 from ...engine.local import LocalEngine
-from ...engine.protocol import Progress, RuntimeProfile, out_of_memory
+from ...engine.protocol import MEMORY_ERRORS, Progress, RuntimeProfile, out_of_memory
 from ...errors import NoMemoryError, UserError
 from ...model.accelerator import device_name, limit_memory
 from ...model.chat.format import ChatFormat
@@ -189,7 +189,7 @@ class ModelWorker:
             try:
                 with engine.with_prefix(prefix), torch.inference_mode():
                     return work(engine, *arguments, progress=progress)
-            except RuntimeError as error:
+            except MEMORY_ERRORS as error:
                 if not out_of_memory(error):
                     raise
             if not engine.halve_batch_size():
