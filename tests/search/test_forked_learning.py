@@ -112,6 +112,30 @@ def test_a_process_that_dies_or_lacks_memory_leaves_its_task_to_this_one(death: 
     assert set(active_children()) <= others
 
 
+def test_threads_do_not_depend_on_the_number_of_processes_that_are_left() -> None:
+    """Nor on how many tasks each process takes: more threads add up in another order."""
+    here = os.getpid()
+
+    def threads_of(task: int, dies: bool = False) -> tuple[int, int]:
+        if dies and os.getpid() != here:
+            os._exit(9)
+        return task, torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tasks = [partial(threads_of, number) for number in range(3)]
+        for count, threads in ((1, 2), (2, 1), (5, 1)):
+            assert ForkedTasks(count).run(tasks) == [(number, threads) for number in range(3)]
+        processes = ForkedTasks(2, lambda _: None)
+        for _ in range(2):
+            assert processes.run([partial(each, dies=True) for each in tasks]) == [(n, 1) for n in range(3)]
+        assert processes.count == 1
+        assert processes.run(tasks[:1]) == [(0, 2)], "a single task has no other to be compared with"
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_error_of_a_process_is_raised_here() -> None:
     """A bug with its traceback, an error for the user with its own text."""
     here = os.getpid()

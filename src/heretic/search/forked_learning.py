@@ -1,8 +1,9 @@
 """Learning in several processes on a CPU: the groups of rows of each step, and the model's own answers.
 
 Threads of one process gain little, since products are small and operations many. Processes are forked for each step
-and have the tensors of that moment; a fork takes about 0.1 s. Groups, parts and the order of sums do not depend on the
-number of processes, so results don't either.
+and have the tensors of that moment; a fork takes about 0.1 s. Groups, parts, the order of sums and the threads of each
+do not depend on the number of processes from two on, so results don't either. One process alone uses all threads, whose
+sums may differ in the last bits.
 """
 
 import pickle
@@ -16,7 +17,7 @@ import torch
 
 from ..ablation.edit import ModelEdit
 from ..engine.batch_size import whole_responses
-from ..engine.learning.step import Gradients, GroupLoss, LossWeights, Part, StepRunner
+from ..engine.learning.step import Gradients, GroupLoss, LossWeights, Part, StepRunner, group_gradients
 from ..engine.local import LocalEngine
 from ..engine.protocol import Progress, Response, no_progress
 from ..errors import ModelError
@@ -32,33 +33,38 @@ MOST_PROMPTS, FEWEST_PROMPTS = 100, 32
 
 
 class ForkedTasks:
-    """Runs tasks in up to `count` processes with a thread each: this one, and others that are forked for them.
+    """Runs tasks in `count` processes with a thread each: this one, and others that are forked for them.
 
-    A process that dies or lacks memory leaves its task to this one, and later tasks have one process fewer.
+    A process that dies or lacks memory leaves its tasks to this one, and later tasks have one process fewer. A `count`
+    of 1 runs all tasks here, with all threads.
     """
 
     def __init__(self, count: int, warn: Callable[[str], None] = warnings.warn) -> None:
         self.count = count
+        self._one_thread = count > 1
         self._warn = warn
 
     def run(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-        """The results of at most `count` tasks.
+        """The results of the tasks, of which process n takes each `count`-th from the n-th on.
 
         Raises:
             ModelError, RuntimeError: a task failed in its process; with the words of its error.
         """
-        first, *others = tasks
-        if not others:
-            return [first()]
+        # Whatever `count` is now: results stay the same after a process was lost.
+        if not self._one_thread or len(tasks) < 2:
+            return [task() for task in tasks]
+        used = min(self.count, len(tasks))
+        first, *others = [partial(_all_of, tasks[number::used]) for number in range(used)]
         threads = torch.get_num_threads()
         started: list[tuple[Connection, Any]] = []
         try:
-            start_processes(started, _answer, [(task,) for task in others])
+            start_processes(started, _answer, [(each,) for each in others])
             torch.set_num_threads(1)
-            found = [(first(),), *(_received(connection) for connection, _ in started)]
-            found += [None] * (len(tasks) - len(found))
-            self._note_lost(found.count(None), len(tasks))
-            return [task() if each is None else each[0] for task, each in zip(tasks, found, strict=True)]
+            found = [first(), *(_received(connection) for connection, _ in started)]
+            found += [None] * (used - len(found))
+            self._note_lost(found.count(None), used)
+            done = [each if each is not None else _all_of(tasks[number::used]) for number, each in enumerate(found)]
+            return [done[number % used][number // used] for number in range(len(tasks))]
         finally:
             torch.set_num_threads(threads)
             end_processes(started)
@@ -82,14 +88,9 @@ class ForkedStepRunner(StepRunner):
     def gradients(
         self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
     ) -> Iterator[tuple[GroupLoss, Gradients]]:
-        count = min(self._processes.count, len(groups))
-        found = self._processes.run([partial(self._share, edits, weights, groups[n::count]) for n in range(count)])
-        return (found[number % count][number // count] for number in range(len(groups)))
-
-    def _share(
-        self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
-    ) -> list[tuple[GroupLoss, Gradients]]:
-        return list(super().gradients(edits, weights, groups))
+        return iter(
+            self._processes.run([partial(group_gradients, self.forward, edits, weights, group) for group in groups])
+        )
 
 
 class ForkedAnswers:
@@ -103,21 +104,19 @@ class ForkedAnswers:
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
     ) -> list[list[Response]]:
         """The responses by edit and prompt, each of at most `length` tokens."""
-        parts, answered = parts_of_prompts(prompts), list[list[list[Response]]]()
-        while len(answered) < len(parts):
-            now = parts[len(answered) : len(answered) + self._processes.count]
-            shown = _Scaled(progress, len(now[0]), sum(map(len, now)))
-            tasks = [
-                partial(whole_responses, self._engine, part, edits, length, no_progress if number else shown)
-                for number, part in enumerate(now)
-            ]
-            answered += self._processes.run(tasks)
-            shown.finish()
+        parts, count = parts_of_prompts(prompts), self._processes.count
+        shown = _Scaled(progress, sum(map(len, parts[::count])), len(prompts))
+        tasks = [
+            partial(whole_responses, self._engine, part, edits, length, no_progress if number % count else shown)
+            for number, part in enumerate(parts)
+        ]
+        answered = self._processes.run(tasks)
+        shown.finish()
         return [[each for part in answered for each in part[number]] for number in range(len(edits))]
 
 
 class _Scaled:
-    """Progress of all parts that run at once, by that of the first: they have equal lengths."""
+    """Progress of all processes, by that of this one, whose parts have `own` of `of_all` prompts."""
 
     def __init__(self, progress: Progress, own: int, of_all: int) -> None:
         self._progress = progress
@@ -161,8 +160,12 @@ def _answer(connection: Connection, task: Callable[[], Any]) -> None:
     connection.send_bytes(message)
 
 
-def _received(connection: Connection) -> tuple[Any] | None:
-    """What a process has found; None if it died or lacks memory."""
+def _all_of(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    return [task() for task in tasks]
+
+
+def _received(connection: Connection) -> list[Any] | None:
+    """The results of a process; None if it died or lacks memory."""
     try:
         kind, content = pickle.loads(connection.recv_bytes())
     except LOST:
@@ -171,4 +174,4 @@ def _received(connection: Connection) -> tuple[Any] | None:
         raise ModelError(content)
     if kind == "error":
         raise RuntimeError(f"a process that learns failed:\n{content}")
-    return None if kind == "memory" else (content,)
+    return None if kind == "memory" else content
