@@ -9,7 +9,8 @@ import torch
 from heretic.engine.learning.path import LearningSettings
 from heretic.model.loading.size import ModelSize
 from heretic.session import forecast as module
-from heretic.session.forecast import expected_time, forecast, kept_speed, lines, rough, rough_range
+from heretic.session.forecast import expected_time, forecast, kept_speed, lines, rough, rough_range, search_work
+from heretic.session.speed import work_of
 from tests.support.recorders import Recorder
 
 EIGHT = ModelSize("owner/name", 16 * 10**9, 8 * 10**9, exact=True, missing=16 * 10**9)
@@ -45,7 +46,7 @@ def test_weights_that_are_quantised_already_are_as_large_as_their_files(monkeypa
 
 def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     on_machine(monkeypatch, 50)
-    monkeypatch.setattr(module, "recorded_share", lambda: 0.5)
+    monkeypatch.setattr(module, "recorded_share", lambda learned: None if learned else 0.5)
     monkeypatch.setattr(module, "product_rate", lambda dtype: 2e12)
     assert expected_time(EIGHT, 1, (100, 100), 100) == "4 to 8 min (from the last search on this machine)"
     # Another program takes half of the machine now.
@@ -58,7 +59,7 @@ def test_time_is_measured_where_there_was_a_search(monkeypatch: pytest.MonkeyPat
 
 def test_time_is_computed_as_a_range_where_there_was_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     on_machine(monkeypatch, 50)
-    monkeypatch.setattr(module, "recorded_share", lambda: None)
+    monkeypatch.setattr(module, "recorded_share", lambda _: None)
     monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
     size, memory, time = lines(forecast(EIGHT), "none", 200, (100, 100), 100)
     assert size == "owner/name: 8 billion parameters, 16.0 GB on disk; 16.0 GB to fetch."
@@ -72,13 +73,21 @@ def test_time_is_computed_as_a_range_where_there_was_no_search(monkeypatch: pyte
     assert expected_time(EIGHT, 200, (100, 100), 100).startswith("1 h 10 min to 5 h 55 min ")
 
 
-def test_a_number_of_learned_edits_is_so_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_machine(monkeypatch, 50)
-    monkeypatch.setattr(module, "product_rate", lambda dtype: 1e13)
-    monkeypatch.setattr(module, "LEARNED_TRIALS", 100)
-    paths = 2 * LearningSettings().candidates
-    *_, time = lines(forecast(EIGHT), "none", paths, (100, 100), 100, learned=True)
-    assert time.startswith(f"Time: learning and measuring {paths} edits takes 1 h 20 min to 3 h")
+def test_learned_edits_cost_the_steps_of_their_paths_and_their_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LearningSettings()
+    monkeypatch.setattr(module, "STEP_TOKENS", 10)
+    monkeypatch.setattr(module, "MEASURED", 0.0)
+    path = 2 * 10 * settings.total_steps(len(settings.lambdas))
+
+    def work(trials: int) -> float:
+        return search_work(1, trials, (100, 100), 100, learned=True)
+
+    assert (work(settings.candidates), work(2 * settings.candidates)) == (path, 2 * path)
+    # The first candidate needs the points on the way; strengths that are scaled need no steps.
+    assert work(1) == 2 * 10 * settings.total_steps(settings.warm_up + 1) < work(2)
+    assert work(settings.candidates - 1) == path
+    monkeypatch.setattr(module, "MEASURED", 0.5)
+    assert work(settings.candidates) == path + settings.candidates / 2 * work_of(1, (100, 100), 100)
 
 
 @pytest.mark.parametrize(
@@ -111,3 +120,28 @@ def test_a_search_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with kept_speed(running):
         assert reporter.lines == []
     assert reporter.lines == ["Search: 2 trials in 0 s"]
+
+
+@pytest.mark.parametrize(
+    ("method", "finished", "kept"), [("learned", 8, True), ("learned", 7, False), ("kernel", 8, False)]
+)
+def test_the_speed_of_a_whole_path_is_kept(
+    monkeypatch: pytest.MonkeyPatch, method: str, finished: int, kept: bool
+) -> None:
+    recorded: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, "note_peak", lambda *_: None)
+    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(module, "_counts", lambda _: (100, 100))
+    monkeypatch.setattr(module, "record_search", lambda *given: recorded.append(given))
+    counts = iter([0, finished])
+    engine = SimpleNamespace(loaded=SimpleNamespace(model=torch.nn.Linear(1, 1, bias=False), device="cpu"))
+    settings, session = SimpleNamespace(method=method, max_response_length=100), SimpleNamespace(prompts=None)
+    running: Any = SimpleNamespace(
+        study=SimpleNamespace(n_finished=lambda: next(counts)),
+        reporter=Recorder(),
+        loaded=SimpleNamespace(engine=engine, session=session, settings=settings),
+    )
+    with kept_speed(running):
+        pass
+    work = search_work(1, finished, (100, 100), 100, learned=True)
+    assert [(each[0], each[-1]) for each in recorded] == ([(work, True)] if kept else [])

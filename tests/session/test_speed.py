@@ -21,6 +21,10 @@ def test_the_last_search_on_a_device_is_kept_as_a_share_of_its_products(path: Pa
     record_search(100.0, 10.0, torch.float32)
     record_search(300.0, 10.0, torch.float32)
     assert recorded_share() == 1.5
+    # Pruning speeds up a search, and learning hardly.
+    assert recorded_share(learned=True) is None
+    record_search(100.0, 10.0, torch.float32, learned=True)
+    assert (recorded_share(), recorded_share(learned=True)) == (1.5, 0.5)
 
 
 # The last one is of an earlier version, which kept operations a second.

@@ -1,6 +1,5 @@
 """Estimates of a search's memory, quantisation and minutes, before the model is downloaded or loaded."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,9 +32,12 @@ BITS = {"none": "without quantization", "bnb_8bit": "in 8 bits", "bnb_4bit": "in
 SMALL = 50_000_000
 """Parameters below which no estimate is shown: the model fits, and takes seconds."""
 
-LEARNED_TRIALS = 27
-"""Fully measured trials that take the time of a learned path. On SmolLM2 its own answers make 3 of them, its steps and
-the new responses 18, and its eight candidates 6, since two end early."""
+STEP_TOKENS = 3560
+"""Tokens of plain forwards that take the time of a step of learning, the path's answers included: on SmolLM2 a path's
+steps and new responses take that of 18 fully measured trials of 200 prompts and 100 tokens, and the model's own answers
+that of 3. The number of evaluation prompts and the response length don't change it."""
+MEASURED = 0.75
+"""Share of learned candidates that are fully measured; the others end early."""
 SHARES = {"cpu": (1.0, 3.0)}
 LEARNED_SHARES = {"cpu": (0.6, 1.3)}
 OTHER_SHARES = (0.3, 1.5)
@@ -45,7 +47,8 @@ nothing ends early, and less with a small model (docs/speed.md)."""
 SPREAD = 1.5
 """Factor by which the time of a search may differ from that of the last one: the model and the machine's load do."""
 TELLING_TRIALS = 10
-"""Fewest trials of a search whose speed is recorded: the first ones are slower than the rest."""
+"""Fewest trials of a search whose speed is recorded: the first ones are slower than the rest. Of learned edits, the
+candidates of a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +103,30 @@ def expected_time(
 ) -> str:
     """The estimated least and largest time of so many trials on this machine, and the basis of the estimate.
 
-    The last search says nothing about the time of `learned` edits: pruning sped it up.
+    Only the last search that learned says something about the time of `learned` edits: pruning speeds up others.
     """
     if size.parameters < SMALL:
         return "under a minute"
-    worth = math.ceil(LEARNED_TRIALS * trials / LearningSettings().candidates) if learned else trials
-    work = worth * work_of(size.parameters, prompts, response_length)
-    share, rate = None if learned else recorded_share(), product_rate(_product_dtype())
+    work = search_work(size.parameters, trials, prompts, response_length, learned)
+    share, rate = recorded_share(learned), product_rate(_product_dtype())
     if share is not None:
         usual = work / (share * rate)
         return f"{rough_range(usual / SPREAD, usual * SPREAD)} (from the last search on this machine)"
     least, largest = (LEARNED_SHARES if learned else SHARES).get(accelerator() or "cpu", OTHER_SHARES)
     return f"{rough_range(work / (largest * rate), work / (least * rate))} (computed from this machine's speed)"
+
+
+def search_work(parameters: int, trials: int, prompts: tuple[int, int], response_length: int, learned: bool) -> float:
+    """Floating-point operations of a search whose trials are fully evaluated, or of learning so many candidates."""
+    work = work_of(parameters, prompts, response_length)
+    if not learned:
+        return trials * work
+    settings = LearningSettings()
+    points = len(settings.lambdas)
+    paths, more = divmod(trials, settings.candidates)
+    begun = min(points, settings.warm_up + more) if more else 0
+    steps = paths * settings.total_steps(points) + settings.total_steps(begun)
+    return 2.0 * parameters * STEP_TOKENS * steps + MEASURED * trials * work
 
 
 def _product_dtype() -> torch.dtype:
@@ -160,13 +175,15 @@ def kept_speed(running: RunningStudy) -> Iterator[None]:
         running.reporter.say(f"Search: {trials} trial{'' if trials == 1 else 's'} in {duration(seconds)}")
     note_peak(loaded.engine, loaded.session)
     parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
-    if trials < TELLING_TRIALS or parameters < SMALL or loaded.settings.method == "learned":
+    # The speed of a cluster is not this machine's.
+    if parameters < SMALL or loaded.engine.loaded.device == META:
         return
-    if loaded.engine.loaded.device == META:
-        # The speed of a cluster is not this machine's.
+    learned = loaded.settings.method == "learned"
+    if trials < (LearningSettings().candidates if learned else TELLING_TRIALS):
         return
-    work = work_of(parameters, _counts(loaded.session.prompts), loaded.settings.max_response_length)
-    record_search(trials * work, seconds, _product_dtype())
+    length = loaded.settings.max_response_length
+    work = search_work(parameters, trials, _counts(loaded.session.prompts), length, learned)
+    record_search(work, seconds, _product_dtype(), learned)
 
 
 def _counts(prompts: RunPrompts) -> tuple[int, int]:

@@ -21,7 +21,8 @@ PROMPT_LENGTH = 50
 SIDE = {"cpu": 1024}
 OTHER_SIDE = 4096
 SECONDS = 0.2
-MAX_DEVICES = 20
+MAX_ENTRIES = 20
+LEARNED = ", learned edits"
 
 
 def device_key() -> str:
@@ -42,20 +43,21 @@ def work_of(parameters: int, prompts: tuple[int, int], response_length: int) -> 
     return 2.0 * parameters * tokens
 
 
-def record_search(work: float, seconds: float, dtype: torch.dtype) -> None:
+def record_search(work: float, seconds: float, dtype: torch.dtype, learned: bool = False) -> None:
     """Records the share of a product's rate that a search reached, given the work of its trials if they were fully
-    evaluated. Both rates fall where another program takes its part of the machine."""
-    path = _path()
+    evaluated. Both rates fall where another program takes its part of the machine. The share of a search that learned
+    its edits is kept by itself."""
+    path, key = _path(), device_key() + LEARNED * learned
     entries = _read(path)
-    entries.pop(device_key(), None)
+    entries.pop(key, None)
     share = work / seconds / product_rate(dtype)
-    newest = dict(list({**entries, device_key(): share}.items())[-MAX_DEVICES:])
+    newest = dict(list({**entries, key: share}.items())[-MAX_ENTRIES:])
     write_atomically(path, json.dumps(newest, indent=1).encode())
 
 
-def recorded_share() -> float | None:
+def recorded_share(learned: bool = False) -> float | None:
     """The share of a product's rate that the last search on this device reached; pruned trials count as full ones."""
-    return _read(_path()).get(device_key())
+    return _read(_path()).get(device_key() + LEARNED * learned)
 
 
 def product_rate(dtype: torch.dtype) -> float:
