@@ -116,7 +116,8 @@ def test_a_search_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     counts, reporter = iter([3, 5]), Recorder()
     study = SimpleNamespace(n_finished=lambda: next(counts))
     engine = SimpleNamespace(loaded=SimpleNamespace(model=torch.nn.Linear(1, 1)))
-    running: Any = SimpleNamespace(study=study, reporter=reporter, loaded=SimpleNamespace(engine=engine, session=None))
+    loaded = SimpleNamespace(engine=engine, session=None, settings=SimpleNamespace(method="kernel"))
+    running: Any = SimpleNamespace(study=study, reporter=reporter, loaded=loaded)
     with kept_speed(running):
         assert reporter.lines == []
     assert reporter.lines == ["Search: 2 trials in 0 s"]
@@ -133,6 +134,8 @@ def test_the_speed_of_a_whole_path_is_kept(
     monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(module, "_counts", lambda _: (100, 100))
     monkeypatch.setattr(module, "record_search", lambda *given: recorded.append(given))
+    rates = iter([1.0, 3.0] if kept else [1.0])
+    monkeypatch.setattr(module, "product_rate", lambda _: next(rates))
     counts = iter([0, finished])
     engine = SimpleNamespace(loaded=SimpleNamespace(model=torch.nn.Linear(1, 1, bias=False), device="cpu"))
     settings, session = SimpleNamespace(method=method, max_response_length=100), SimpleNamespace(prompts=None)
@@ -144,4 +147,5 @@ def test_the_speed_of_a_whole_path_is_kept(
     with kept_speed(running):
         pass
     work = search_work(1, finished, (100, 100), 100, learned=True)
-    assert [(each[0], each[-1]) for each in recorded] == ([(work, True)] if kept else [])
+    # The machine was busy for a moment when the search began.
+    assert [(each[0], *each[2:]) for each in recorded] == ([(work, 3.0, True)] if kept else [])

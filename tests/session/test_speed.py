@@ -12,18 +12,17 @@ from heretic.session.speed import product_rate, record_search, recorded_share, w
 @pytest.fixture
 def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(speed, "user_cache_path", lambda _: tmp_path)
-    monkeypatch.setattr(speed, "product_rate", lambda _: 20.0)
     return tmp_path / "speed.json"
 
 
 def test_the_last_search_on_a_device_is_kept_as_a_share_of_its_products(path: Path) -> None:
     assert recorded_share() is None
-    record_search(100.0, 10.0, torch.float32)
-    record_search(300.0, 10.0, torch.float32)
+    record_search(100.0, 10.0, 20.0)
+    record_search(300.0, 10.0, 20.0)
     assert recorded_share() == 1.5
     # Pruning speeds up a search, and learning hardly.
     assert recorded_share(learned=True) is None
-    record_search(100.0, 10.0, torch.float32, learned=True)
+    record_search(100.0, 10.0, 20.0, learned=True)
     assert (recorded_share(), recorded_share(learned=True)) == (1.5, 0.5)
 
 
@@ -32,7 +31,7 @@ def test_the_last_search_on_a_device_is_kept_as_a_share_of_its_products(path: Pa
 def test_a_damaged_file_counts_as_none(path: Path, text: str) -> None:
     path.write_text(text)
     assert recorded_share() is None
-    record_search(100.0, 10.0, torch.float32)
+    record_search(100.0, 10.0, 20.0)
     assert recorded_share() == 0.5
 
 

@@ -168,22 +168,24 @@ def say_forecast(
 def kept_speed(running: RunningStudy) -> Iterator[None]:
     """Reports the time of the search in the `with` block, and records its speed, if it was long enough, for later
     forecasts, and its peak memory on an accelerator."""
+    loaded = running.loaded
+    parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
+    # The speed of a cluster is not this machine's.
+    told = parameters >= SMALL and loaded.engine.loaded.device != META
+    rate = product_rate(_product_dtype()) if told else 0.0
     before, started = running.study.n_finished(), time.monotonic()
     yield
-    loaded, trials, seconds = running.loaded, running.study.n_finished() - before, time.monotonic() - started
+    trials, seconds = running.study.n_finished() - before, time.monotonic() - started
     if trials:
         running.reporter.say(f"Search: {trials} trial{'' if trials == 1 else 's'} in {duration(seconds)}")
     note_peak(loaded.engine, loaded.session)
-    parameters = sum(each.numel() for each in loaded.engine.loaded.model.parameters())
-    # The speed of a cluster is not this machine's.
-    if parameters < SMALL or loaded.engine.loaded.device == META:
-        return
     learned = loaded.settings.method == "learned"
-    if trials < (LearningSettings().candidates if learned else TELLING_TRIALS):
+    if not told or trials < (LearningSettings().candidates if learned else TELLING_TRIALS):
         return
     length = loaded.settings.max_response_length
     work = search_work(parameters, trials, _counts(loaded.session.prompts), length, learned)
-    record_search(work, seconds, _product_dtype(), learned)
+    # Another program may have had the machine for the moment of one of the two.
+    record_search(work, seconds, max(rate, product_rate(_product_dtype())), learned)
 
 
 def _counts(prompts: RunPrompts) -> tuple[int, int]:

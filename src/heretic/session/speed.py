@@ -43,14 +43,14 @@ def work_of(parameters: int, prompts: tuple[int, int], response_length: int) -> 
     return 2.0 * parameters * tokens
 
 
-def record_search(work: float, seconds: float, dtype: torch.dtype, learned: bool = False) -> None:
-    """Records the share of a product's rate that a search reached, given the work of its trials if they were fully
-    evaluated. Both rates fall where another program takes its part of the machine. The share of a search that learned
-    its edits is kept by itself."""
+def record_search(work: float, seconds: float, rate: float, learned: bool = False) -> None:
+    """Records the share of `rate`, that of a product, that a search reached, given the work of its trials if they were
+    fully evaluated. Both rates fall where another program takes its part of the machine. The share of a search that
+    learned its edits is kept by itself."""
     path, key = _path(), device_key() + LEARNED * learned
     entries = _read(path)
     entries.pop(key, None)
-    share = work / seconds / product_rate(dtype)
+    share = work / seconds / rate
     newest = dict(list({**entries, key: share}.items())[-MAX_ENTRIES:])
     write_atomically(path, json.dumps(newest, indent=1).encode())
 
