@@ -30,7 +30,7 @@ from heretic.engine.learning.step import MOST_POSITIONS, Part, StepRunner, group
 from heretic.engine.learning.targets import baseline_targets, behaviour_end_of
 from heretic.engine.protocol import Response, no_progress
 from heretic.evaluation.scorers.refusals import MarkerClassifier
-from heretic.search.forked_learning import ForkedStepRunner
+from heretic.search.forked_learning import ForkedStepRunner, ForkedTasks
 from random_model import LLAMA_8B, random_engine, random_prompts
 
 STEPS, PROMPTS, ANSWER, PREFIX = 10, 64, 16, 24
@@ -103,7 +103,7 @@ def show_step(bench: Bench, checkpoints: bool) -> None:
     print(f"a step costs {step / grouped:.2f} forwards of its rows in groups, {step / whole:.2f} in one batch")
     print(f"a step adds {peak_memory(lambda: runner.take([learner])):.2f} GiB at its peak")
     threads = torch.get_num_threads()
-    forked = ForkedStepRunner(runner, threads)
+    forked = ForkedStepRunner(runner, ForkedTasks(threads))
     alone, together = (median_seconds(partial(each.take, [learner])) for each in (runner, forked))
     print(f"seconds a step: {alone:.2f} in one process of {threads} threads, {together:.2f} in {threads} of one thread")
 
