@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,26 @@ def test_a_step_does_not_depend_on_the_number_of_processes() -> None:
             assert torch.equal(path.tensors[name], tensor)
 
 
+def test_a_step_runs_here_where_there_are_more_threads_than_groups() -> None:
+    """Processes of one thread for its five groups would leave all other cores idle."""
+    ran: list[int] = []
+
+    class Counting(ForkedTasks):
+        def run(self, tasks: Any) -> Any:
+            ran.append(len(tasks))
+            return super().run(tasks)
+
+    before = torch.get_num_threads()
+    try:
+        for threads, expected in ((16, []), (1, [5, 5])):
+            torch.set_num_threads(threads)
+            ran.clear()
+            after_two_steps(lambda runner: ForkedStepRunner(runner, Counting(8)))
+            assert ran == expected
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_answers_do_not_depend_on_the_number_of_processes(
     planted_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,11 +92,15 @@ def test_answers_do_not_depend_on_the_number_of_processes(
 
 
 @pytest.mark.parametrize(
-    ("count", "lengths"), [(1, [1]), (63, [63]), (64, [32, 32]), (200, [100, 100]), (201, [67] * 3)]
+    ("count", "most", "lengths"),
+    [
+        *((1, 2, [1]), (63, 2, [63]), (64, 2, [32, 32]), (200, 2, [100, 100]), (201, 2, [67] * 3)),
+        *((64, 16, [32, 32]), (200, 4, [50] * 4), (200, 16, [34] * 5 + [30])),
+    ],
 )
-def test_parts_have_equal_lengths(count: int, lengths: list[int]) -> None:
+def test_parts_have_equal_lengths(count: int, most: int, lengths: list[int]) -> None:
     prompts = list(range(count))
-    parts = parts_of_prompts(prompts)  # type: ignore[arg-type]
+    parts = parts_of_prompts(prompts, most)  # type: ignore[arg-type]
     assert [len(part) for part in parts] == lengths
     assert [each for part in parts for each in part] == prompts
 

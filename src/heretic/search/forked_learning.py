@@ -29,7 +29,7 @@ from .process_pool import can_fork
 Result = TypeVar("Result")
 
 MOST_PROMPTS, FEWEST_PROMPTS = 100, 32
-"""Prompts of one part: at most, and the fewest that are worth a second process."""
+"""Prompts of one part: at most, and the fewest that are worth another process."""
 
 
 class ForkedTasks:
@@ -79,15 +79,20 @@ class ForkedTasks:
 
 
 class ForkedStepRunner(StepRunner):
-    """Takes steps whose groups of rows run in several processes."""
+    """Takes steps whose groups of rows run in several processes, or in this one where its threads are more than these
+    processes would be: a step has few groups, and their products are large enough for many threads."""
 
     def __init__(self, alone: StepRunner, processes: ForkedTasks) -> None:
         super().__init__(alone.forward, alone.most)
         self._processes = processes
+        # Not those that are left: one that dies must not change the results.
+        self._wanted = processes.count
 
     def gradients(
         self, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], groups: Sequence[Sequence[Part]]
     ) -> Iterator[tuple[GroupLoss, Gradients]]:
+        if min(self._wanted, len(groups)) < torch.get_num_threads():
+            return super().gradients(edits, weights, groups)
         return iter(
             self._processes.run([partial(group_gradients, self.forward, edits, weights, group) for group in groups])
         )
@@ -99,12 +104,14 @@ class ForkedAnswers:
     def __init__(self, engine: LocalEngine, processes: ForkedTasks) -> None:
         self._engine = engine
         self._processes = processes
+        # By the machine, not by the number of processes: each batch rounds in its own way.
+        self._parts = max(2, torch.get_num_threads()) if processes.count > 1 else 2
 
     def __call__(
         self, prompts: Sequence[Prompt], edits: Sequence[ModelEdit], length: int, progress: Progress
     ) -> list[list[Response]]:
         """The responses by edit and prompt, each of at most `length` tokens."""
-        parts, count = parts_of_prompts(prompts), self._processes.count
+        parts, count = parts_of_prompts(prompts, self._parts), self._processes.count
         shown = _Scaled(progress, sum(map(len, parts[::count])), len(prompts))
         tasks = [
             partial(whole_responses, self._engine, part, edits, length, no_progress if number % count else shown)
@@ -142,9 +149,9 @@ def can_fork_steps(device: torch.device) -> bool:
     return can_fork(device) and accelerator() is None
 
 
-def parts_of_prompts(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
-    """Parts of equal length; at least two where each has `FEWEST_PROMPTS`."""
-    count = max(-(-len(prompts) // MOST_PROMPTS), min(2, len(prompts) // FEWEST_PROMPTS), 1)
+def parts_of_prompts(prompts: Sequence[Prompt], most: int) -> list[Sequence[Prompt]]:
+    """Parts of equal length, of `MOST_PROMPTS` at most; `most` of them where each has `FEWEST_PROMPTS`."""
+    count = max(-(-len(prompts) // MOST_PROMPTS), min(most, len(prompts) // FEWEST_PROMPTS), 1)
     size = max(1, -(-len(prompts) // count))
     return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 

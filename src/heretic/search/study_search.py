@@ -84,8 +84,9 @@ class StudySearch:
     def _learned_points(self, measurer: Measurer) -> LearnedPoints | None:
         if self._paths is None:
             return None
-        # Other processes measure one point while the next is learned; this one measures as many as share a forward.
-        ahead = 2 if isinstance(measurer, ProcessPool) else measurer.ahead
+        # Other processes measure points while the next is learned, and then those with other strengths all at once;
+        # this one measures as many as share a forward.
+        ahead = max(2, self._parallelism.processes) if isinstance(measurer, ProcessPool) else measurer.ahead
         return LearnedPoints(self._running.study, self._paths, ahead)
 
     def run(self, n_trials: int) -> bool:
