@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from torch.testing import assert_close
 
+from heretic.ablation.edit import SiteEdit
 from heretic.engine.learning.path import LearningSettings, PathLearner
-from heretic.engine.learning.step import Part, StepRunner, groups_of, parts_of
+from heretic.engine.learning.step import GroupLoss, Part, StepRunner, add_group, groups_of, parts_of
 from heretic.engine.learning.targets import Targets
 from heretic.engine.protocol import NO_MEMORY
 from heretic.errors import ModelError
@@ -72,6 +73,17 @@ def test_groups_have_the_gradient_of_all_rows(most: int) -> None:
     assert len(whole) == 2
     assert_close(grouped, whole, atol=1e-5, rtol=1e-4)
     assert same_losses.total == pytest.approx(losses.total, rel=1e-4)
+
+
+def test_gradients_are_added_on_the_device_of_the_edits() -> None:
+    """Those of an actor come from its device by way of the CPU. "meta" stands for another device here."""
+    leaves = [{"site": SiteEdit(torch.zeros(3, 1, device="meta"), torch.zeros(3, 1, device="meta"))}]
+    loss = GroupLoss(torch.tensor(1.0), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    for _ in range(2):
+        assert add_group(leaves, torch.zeros(1, 4), loss, [{"site": (torch.ones(3, 1), None)}])
+    left, right = leaves[0]["site"].left, leaves[0]["site"].right
+    assert left.grad is not None and (left.grad.device.type, left.grad.shape) == ("meta", (3, 1))
+    assert right.grad is None
 
 
 def test_rows_of_like_length_are_run_together() -> None:

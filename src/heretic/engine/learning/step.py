@@ -230,20 +230,19 @@ Gradients = list[dict[str, tuple[Tensor | None, Tensor | None]]]
 def group_gradients(
     forward: AnswerForward, edits: Sequence[ModelEdit], weights: Sequence[LossWeights], group: Sequence[Part]
 ) -> tuple[GroupLoss, Gradients]:
-    """The loss of a group of rows, and its gradients with respect to the edits, for another process: on the CPU, and
-    without a graph."""
+    """The loss of a group of rows, without a graph, and its gradients with respect to the edits, on their devices."""
     leaves = [cut(edit) for edit in edits]
     with forward.edited(leaves) as edited:
         loss = group_loss(edited, weights, group)
         if bool(torch.isfinite(loss.total)):
             loss.total.backward()
-    found = [{name: (_sent(each.left), _sent(each.right)) for name, each in edit.items()} for edit in leaves]
+    found = [{name: (each.left.grad, each.right.grad) for name, each in edit.items()} for edit in leaves]
     return replace(loss, total=loss.total.detach().cpu()), found
 
 
 def add_group(leaves: Sequence[ModelEdit], terms: Tensor, loss: GroupLoss, gradients: Gradients) -> bool:
-    """Adds what `group_gradients` returned to the leaves' gradients and to `terms`, (path, kind); False where the loss
-    is not finite."""
+    """Adds what `group_gradients` returned, on any device, to the leaves' gradients and to `terms`, (path, kind); False
+    where the loss is not finite."""
     loss.add_to(terms)
     if not bool(torch.isfinite(loss.total)):
         return False
@@ -254,13 +253,10 @@ def add_group(leaves: Sequence[ModelEdit], terms: Tensor, loss: GroupLoss, gradi
     return True
 
 
-def _sent(leaf: Tensor) -> Tensor | None:
-    return None if leaf.grad is None else leaf.grad.cpu()
-
-
 def _add(leaf: Tensor, gradient: Tensor | None) -> None:
     if gradient is not None:
-        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+        here = gradient.to(leaf.device)
+        leaf.grad = here if leaf.grad is None else leaf.grad + here
 
 
 def _losses(path: LossWeights, terms: Sequence[float]) -> Losses:

@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from ...ablation.edit import ModelEdit
 from ...engine.learning.forward import AnswerForward
@@ -110,7 +111,9 @@ def gradients_on_actor(
     with torch.inference_mode(False), torch.enable_grad():
         # Tensors that arrive in inference mode have no gradients.
         copies = [_copied(edit) for edit in edits]
-        return group_gradients(_prepared(engine, preparation), copies, weights, group)
+        loss, gradients = group_gradients(_prepared(engine, preparation), copies, weights, group)
+    # The search may have no device like this one.
+    return loss, [{name: (_sent(left), _sent(right)) for name, (left, right) in each.items()} for each in gradients]
 
 
 _FORWARDS: "WeakKeyDictionary[LocalEngine, tuple[str, AnswerForward, list[int]]]" = WeakKeyDictionary()
@@ -129,6 +132,10 @@ def _prepared(engine: LocalEngine, preparation: Preparation) -> AnswerForward:
 
 def _copied(edit: ModelEdit) -> ModelEdit:
     return {name: replace(each, left=each.left.clone(), right=each.right.clone()) for name, each in edit.items()}
+
+
+def _sent(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.cpu()
 
 
 def _ignored(_: int) -> None:
