@@ -77,14 +77,14 @@ def test_learned_edits_cost_the_steps_of_their_paths_and_their_measurement(monke
     settings = LearningSettings()
     monkeypatch.setattr(module, "STEP_TOKENS", 10)
     monkeypatch.setattr(module, "MEASURED", 0.0)
-    path = 2 * 10 * settings.total_steps(len(settings.lambdas))
+    path = 2 * 10 * sum(map(settings.steps_of, range(len(settings.lambdas))))
 
     def work(trials: int) -> float:
         return search_work(1, trials, (100, 100), 100, learned=True)
 
     assert (work(settings.candidates), work(2 * settings.candidates)) == (path, 2 * path)
     # The first candidate needs the points on the way; strengths that are scaled need no steps.
-    assert work(1) == 2 * 10 * settings.total_steps(settings.warm_up + 1) < work(2)
+    assert work(1) == 2 * 10 * sum(map(settings.steps_of, range(settings.warm_up + 1))) < work(2)
     assert work(settings.candidates - 1) == path
     monkeypatch.setattr(module, "MEASURED", 0.5)
     assert work(settings.candidates) == path + settings.candidates / 2 * work_of(1, (100, 100), 100)

@@ -20,7 +20,7 @@ from ..model.placement import META
 from ..report.text import duration
 from .autotune import note_peak
 from .context import RunningStudy
-from .learning import wanted_candidates
+from .learning import steps_for, wanted_candidates
 from .prompts import RunPrompts
 from .speed import product_rate, record_search, recorded_share, work_of
 
@@ -121,11 +121,7 @@ def search_work(parameters: int, trials: int, prompts: tuple[int, int], response
     work = work_of(parameters, prompts, response_length)
     if not learned:
         return trials * work
-    settings = LearningSettings()
-    points = len(settings.lambdas)
-    paths, more = divmod(trials, settings.candidates)
-    begun = min(points, settings.warm_up + more) if more else 0
-    steps = paths * settings.total_steps(points) + settings.total_steps(begun)
+    steps = steps_for(LearningSettings(), trials)
     return 2.0 * parameters * STEP_TOKENS * steps + MEASURED * trials * work
 
 

@@ -130,17 +130,8 @@ class LearnedPaths:
 
     def steps_of(self, count: int) -> int:
         """The steps of the next `count` candidates; scaled points take none."""
-        settings, learned, steps = self._settings, len(self._settings.lambdas), 0
-        point, scaled = 0 if self._learner is None else self._learner.point, self._n_scaled
-        for _ in range(count):
-            if point == learned and scaled >= len(self._settings.scaled_points):
-                point = scaled = 0
-            if point < learned:
-                begun, point = point, max(point, settings.warm_up) + 1
-                steps += sum(map(settings.steps_of, range(begun, point)))
-            else:
-                scaled += 1
-        return steps
+        point = 0 if self._learner is None else self._learner.point
+        return steps_for(self._settings, count, point, self._n_scaled)
 
     def on_the_way(self, point: LearnedParameters) -> bool:
         """Whether it is no candidate. One that was dropped is recorded with its reason, as a failed trial."""
@@ -266,6 +257,21 @@ class LearnedPaths:
 
     def _tokens(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [self._engine.chat.tokens(prompt) for prompt in prompts]
+
+
+def steps_for(settings: LearningSettings, candidates: int, point: int = 0, scaled: int = 0) -> int:
+    """The steps of the next so many candidates of a path that has `point` points and `scaled` ones with other
+    strengths, which take none; after the last of these the next path begins."""
+    steps, points = 0, len(settings.lambdas)
+    for _ in range(candidates):
+        if point == points and scaled >= len(settings.scaled_points):
+            point = scaled = 0
+        if point < points:
+            begun, point = point, max(point, settings.warm_up) + 1
+            steps += sum(map(settings.steps_of, range(begun, point)))
+        else:
+            scaled += 1
+    return steps
 
 
 def wanted_candidates(method: str, n_trials: int) -> int:

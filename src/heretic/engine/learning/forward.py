@@ -146,8 +146,8 @@ class AnswerForward:
 class EditedForward:
     """Runs rows through the model while its edits are applied."""
 
-    def __init__(self, parts: AnswerForward, applied: EditHooks) -> None:
-        self.parts = parts
+    def __init__(self, forward: AnswerForward, applied: EditHooks) -> None:
+        self._forward = forward
         self._applied = applied
 
     def __call__(
@@ -160,23 +160,23 @@ class EditedForward:
         have been prepared.
         """
         rows = [*kept, *gone]
-        batch = self.parts.join(rows)
-        states = self.parts.states(batch, rows, candidates, self._applied)
+        batch = self._forward.join(rows)
+        states = self._forward.states(batch, rows, candidates, self._applied)
         if torch.is_grad_enabled() and not states.requires_grad:
             raise NoGradientError("none does: this family computes without autograd")
         divergences = states.new_zeros(0, batch.tokens.shape[1], dtype=torch.float32)
         if kept:
-            before = self.parts.baseline_states(kept, batch.tokens.shape[1]).to(states.device)
-            divergences = self.parts.in_parts(self._divergence, states[: len(kept)], before)
+            before = self._forward.baseline_states(kept, batch.tokens.shape[1]).to(states.device)
+            divergences = self._forward.in_parts(self._divergence, states[: len(kept)], before)
         tokens = batch.tokens[len(kept) :].to(states.device)
-        found = self.parts.in_parts(self._of_tokens, states[len(kept) :], tokens) if gone else divergences[:0]
+        found = self._forward.in_parts(self._of_tokens, states[len(kept) :], tokens) if gone else divergences[:0]
         return divergences, found, batch
 
     def _divergence(self, states: Tensor, before: Tensor) -> Tensor:
         with torch.no_grad():
-            baseline = self.parts.log_probabilities(before)
-        edited = self.parts.log_probabilities(states)
+            baseline = self._forward.log_probabilities(before)
+        edited = self._forward.log_probabilities(states)
         return kl_divergence(baseline.flatten(0, 1), edited.flatten(0, 1)).view(states.shape[:2])
 
     def _of_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
-        return self.parts.log_probabilities(states).gather(-1, tokens[..., None])[..., 0]
+        return self._forward.log_probabilities(states).gather(-1, tokens[..., None])[..., 0]

@@ -75,10 +75,6 @@ class LearningSettings:
     def steps_of(self, point: int) -> int:
         return self.steps if point else self.first_steps
 
-    def total_steps(self, points: int) -> int:
-        """The steps of the first so many points."""
-        return sum(map(self.steps_of, range(points)))
-
     def lambda_of(self, point: int, last: float, shown: float | None) -> float:
         """The weight of refusals at a point: `last` is that of the one before, and `shown` the share of its responses
         to bad prompts that show the behaviour."""
